@@ -1,0 +1,1 @@
+"""Exact Hessian-vector products of plain NumPy functions."""

@@ -1,0 +1,1 @@
+"""Graphs of array primitives: what a traced function means, and how it is differentiated."""

@@ -1,0 +1,191 @@
+"""Derivatives of graphs, from graph to graph; written once per kind of primitive.
+
+With z = p(x, y), a tangent is pushed forward by z_dot = p_x x_dot + p_y y_dot (`jvp`) and an adjoint
+pulled back by x_bar += conj(p_x) z_bar (`vjp`), in the real inner product Re<a, b>. A Hessian-vector
+product of a scalar function f is the tangent of its gradient,
+
+    H(x) v = d/de grad f(x + e v)   at e = 0        (Pearlmutter 1994),
+
+one forward sweep over one reverse sweep; `hvp` also gives the two other exact orders, which have
+the same value and check it. Zero tangents and adjoints are None: nothing is computed with them.
+Every derived graph is checked: shapes, dtypes, and linearity in the direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node, dependent, reachable
+
+__all__ = ["check", "gradient", "hvp", "jvp", "substitute", "vjp"]
+
+EXACT_MODES = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
+
+
+def jvp(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node]) -> list[Node]:
+    """The tangents of `outputs` when those of `inputs` are `tangents`."""
+    dots: dict[Node, Node] = dict(zip(inputs, tangents, strict=True))
+    for node in reachable(outputs, stop=inputs):
+        if node not in dots and _differentiable(node) and any(arg in dots for arg in node.args):
+            z_dot = _push(node, [dots.get(arg) for arg in node.args])
+            if z_dot is not None:
+                dots[node] = z_dot
+    return [dots.get(node) or p.zeros(node.pool, node.shape, node.dtype) for node in outputs]
+
+
+def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node]) -> list[Node]:
+    """The adjoints of `inputs` when those of `outputs` are `adjoints`."""
+    bars: dict[Node, Node] = {}
+    for node, bar in zip(outputs, adjoints, strict=True):
+        bars[node] = bars[node] + bar if node in bars else bar
+    nodes = reachable(outputs, stop=inputs)
+    active = dependent(nodes, inputs)
+    for node in reversed(nodes):
+        z_bar = bars.get(node)
+        if z_bar is None or node in inputs or node not in active:
+            continue
+        for arg, bar in zip(node.args, _pull_back(node, z_bar), strict=True):
+            if bar is not None and arg in active and _differentiable(arg):
+                bars[arg] = bars[arg] + bar if arg in bars else bar
+    return [bars.get(node) or p.zeros(node.pool, node.shape, node.dtype) for node in inputs]
+
+
+def _differentiable(node: Node) -> bool:
+    return node.dtype.kind in "fc"
+
+
+def _push(node: Node, dots: list[Node | None]) -> Node | None:
+    """The tangent of one node from those of its arguments."""
+    entry, args, params = node.primitive, node.args, node.params
+    if entry.kind == "elementwise":
+        partials = entry.rule(node, *args, **params)
+        terms = [_times(q, dot) for q, dot in zip(partials, dots, strict=True)]
+    elif entry.kind == "linear":
+        positions = range(len(args)) if entry.linear is None else entry.linear[0]
+        if all(dots[k] is None for k in positions):
+            return None
+        mixed = list(args)
+        for k in positions:
+            mixed[k] = dots[k] or p.zeros(node.pool, args[k].shape, args[k].dtype)
+        return entry(*mixed, **params)
+    elif entry.kind == "bilinear":
+        (x, y), (x_dot, y_dot) = args, dots
+        terms = [
+            entry(x_dot, y, **params) if x_dot is not None else None,
+            entry(x, y_dot, **params) if y_dot is not None else None,
+        ]
+    else:
+        return None
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return None if total is None else p.broadcast(total, shape=node.shape)
+
+
+def _pull_back(node: Node, z_bar: Node) -> list[Node | None]:
+    """The adjoints of the arguments of one node from its own."""
+    entry = node.primitive
+    if entry.kind == "elementwise":
+        partials = entry.rule(node, *node.args, **node.params)
+        bars = [_times(_conjugate(q), z_bar) for q in partials]
+    elif entry.kind in ("linear", "bilinear"):
+        bars = list(entry.rule(z_bar, node, *node.args, **node.params))
+    else:
+        return [None] * len(node.args)
+    if entry.is_elementwise:
+        bars = [
+            None if bar is None else p.sum_to(bar, arg.shape)
+            for bar, arg in zip(bars, node.args, strict=True)
+        ]
+    return bars
+
+
+def _times(partial, dot: Node | None) -> Node | None:
+    if dot is None or partial is None:
+        return None
+    if isinstance(partial, Node):
+        return partial * dot
+    return {1: dot, -1: -dot}[partial]
+
+
+def _conjugate(partial):
+    return p.conjugate(partial) if isinstance(partial, Node) else partial
+
+
+def one(node: Node) -> Node:
+    return p.constant(node.pool, np.ones((), node.dtype))
+
+
+def gradient(value: Node, x: Node) -> Node:
+    """The gradient of a scalar node with respect to x, of the shape of x."""
+    return vjp([value], [x], [one(value)])[0]
+
+
+def inner(a: Node, b: Node) -> Node:
+    """Re<a, b> of two nodes of one shape."""
+    product = p.real(p.conjugate(a) * b) if a.is_complex else a * b
+    return p.sum_(product, axes=tuple(range(product.ndim)))
+
+
+def hvp(value: Node, x: Node, v: Node, mode: str = "forward-over-reverse") -> Node:
+    """The product of the Hessian of a scalar node with the direction v, in one of the exact modes."""
+    if mode == "forward-over-reverse":
+        return jvp([gradient(value, x)], [x], [v])[0]
+    if mode == "reverse-over-forward":
+        return gradient(jvp([value], [x], [v])[0], x)
+    if mode == "reverse-over-reverse":
+        return gradient(inner(gradient(value, x), v), x)
+    raise ValueError(f"mode must be one of {', '.join(EXACT_MODES)}, got {mode!r}")
+
+
+def check(graph: Graph, linear_in: Node | None = None) -> Graph:
+    """The graph itself, after an assertion that it is well formed (and linear in an input)."""
+    known = set()
+    for node in graph.nodes:
+        assert all(arg in known for arg in node.args), f"{node} precedes its arguments"
+        known.add(node)
+        if node.primitive is p.INPUT:
+            assert node in graph.inputs, f"the graph depends on {node.params['name']}, not an input"
+        elif node.primitive is not p.CONSTANT:
+            shape, dtype = node.primitive.infer(*node.args, **node.params)
+            assert shape == node.shape, f"{node.primitive}: shape {shape}, recorded {node.shape}"
+            assert dtype == node.dtype, f"{node.primitive}: dtype {dtype}, recorded {node.dtype}"
+    if linear_in is not None:
+        _check_linear(graph, linear_in)
+    return graph
+
+
+def _check_linear(graph: Graph, v: Node) -> None:
+    active = dependent(graph.nodes, [v])
+    vanishing = {node for node in graph.nodes if node in active or p.scalar_value(node) == 0}
+    for node in graph.nodes:
+        if node not in active or node is v:
+            continue
+        positions = {k for k, arg in enumerate(node.args) if arg in active}
+        assert node.primitive.linear_in(positions), f"{node.primitive} is not linear in {v}"
+        # A sum of a linear and a constant term is affine, not linear.
+        joint = _joint_positions(node, positions)
+        assert all(node.args[k] in vanishing for k in joint), f"{node.primitive} is affine in {v}"
+
+
+def _joint_positions(node: Node, positions: set[int]) -> set[int]:
+    """All argument positions that belong to one linear form with `positions`."""
+    alternatives = node.primitive.linear
+    if alternatives is None:
+        return set(range(len(node.args)))
+    return set(next(a for a in alternatives if positions <= set(a)))
+
+
+def substitute(outputs: Sequence[Node], replacement: dict[Node, Node]) -> list[Node]:
+    """The outputs, with nodes replaced wherever they are used."""
+    new: dict[Node, Node] = dict(replacement)
+    for node in reachable(outputs, stop=tuple(replacement)):
+        if node in new:
+            continue
+        args = tuple(new[arg] for arg in node.args)
+        new[node] = node if args == node.args else node.primitive(*args, **node.params)
+    return [new[node] for node in outputs]

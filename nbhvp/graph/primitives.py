@@ -1,0 +1,694 @@
+"""The table of primitives: everything known about each stands in its one entry.
+
+An entry gives the NumPy definition (`evaluate`), the shape and dtype rule (`infer`), the derivative
+(`rule`, by kind), and how one element of the result is computed from elements of the arguments
+(`source` for scalars, `pull` for index maps, `reduction` for sums), from which every target is made:
+
+- elementwise: `rule(z, *args)` gives the partials, one per argument, None where it is zero almost
+  everywhere. Written with primitives, so that second derivatives come by themselves.
+- linear: `rule(z_bar, z, *args, **params)` gives the adjoints of the arguments, None for operands
+  (an index, a condition); `linear` names the arguments in which it is jointly linear.
+- bilinear: the same form of rule, for a product of two arguments.
+- discrete: integer or boolean results, no derivative. Whatever the kind, only nodes of floating or
+  complex dtype carry derivatives.
+
+Adjoints belong to the real inner product Re<a, b>: a holomorphic partial is conjugated in reverse,
+`cast`, `real`, `imag`, `conjugate` and `complex` are linear over the reals.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import scipy.special as special
+
+from nbhvp.graph.node import Node, Pool
+
+__all__ = ["TABLE", "Primitive", "constant", "input_node", "primitive_of", "zeros"]
+
+TABLE: dict[str, Primitive] = {}
+_BY_FUNCTION: dict[Callable, Primitive] = {}
+
+BOOL, INT = np.dtype(bool), np.dtype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """One entry of the table. Call it with nodes (and, for scalars, numbers) to apply it."""
+
+    name: str
+    kind: str
+    evaluate: Callable
+    infer: Callable
+    rule: Callable | None = None
+    linear: tuple[tuple[int, ...], ...] | None = None
+    """Alternatives of argument positions in which it is jointly linear; None: in all of them."""
+    source: str | Callable | None = None
+    """Scalar source text in {x}, {y}, {c} and {f} (a C function); a callable gets the params."""
+    dtypes: Callable | None = None
+    """Elementwise: from the dtypes given to those in which the arguments are wanted."""
+    symbol: str | None = None
+    """The function of scipy.special.cython_special that {f} stands for."""
+    pull: Callable | None = None
+    reduction: str | None = None
+    simplify: Callable | None = None
+    domain: tuple[tuple[float, float], ...] = ((-2.0, 2.0),)
+    """Where each argument may be sampled in a test; the last pair serves all further arguments."""
+    special: tuple = ()
+    cost: float = 1.0
+    """Of one element, in additions."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Example parameters for tests."""
+
+    def __call__(self, *args, **params) -> Node:
+        pool = next(arg.pool for arg in args if isinstance(arg, Node))
+        if self.is_elementwise:
+            args = _promote(self, pool, args)
+        else:
+            args = tuple(arg if isinstance(arg, Node) else constant(pool, arg) for arg in args)
+        if self.simplify is not None:
+            simpler = self.simplify(*args, **params)
+            if simpler is not None:
+                return simpler
+        shape, dtype = self.infer(*args, **params)
+        if self.is_elementwise:
+            args = _strip_broadcasts(args, shape)
+        if _foldable(args, shape):
+            with np.errstate(all="ignore"):
+                folded = self.evaluate(*(arg.value for arg in args), **params)
+            return constant(pool, np.asarray(folded, dtype))
+        return pool.intern(self, args, params, shape, dtype)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether the result at an index depends on the arguments at that index alone."""
+        return self.source is not None
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def linear_in(self, active: set[int]) -> bool:
+        """Whether it is jointly linear in the arguments at the positions `active`."""
+        if self.linear is None:
+            return self.kind == "linear"
+        return any(active <= set(positions) for positions in self.linear)
+
+
+def primitive_of(function: Callable) -> Primitive | None:
+    """The primitive that answers to a NumPy or SciPy function."""
+    return _BY_FUNCTION.get(function)
+
+
+def _enter(entry: Primitive, functions=()) -> Primitive:
+    assert entry.name not in TABLE, f"primitive {entry.name} has two entries"
+    TABLE[entry.name] = entry
+    for function in functions:
+        _BY_FUNCTION[function] = entry
+    return entry
+
+
+# Sources: inputs and constants.
+
+
+def _no_value(*args, **params):
+    raise AssertionError("an input has no value of its own")
+
+
+INPUT = _enter(Primitive("input", "source", _no_value, None))
+CONSTANT = _enter(Primitive("constant", "source", lambda value: value, None))
+
+
+def input_node(pool: Pool, name: str, shape, dtype) -> Node:
+    """A new input; the same name, shape and dtype give the same node."""
+    shape = tuple(shape)
+    key = ("name", name, shape)
+    return pool.intern(INPUT, (), {"name": name}, shape, np.dtype(dtype), key)
+
+
+def constant(pool: Pool, value, dtype=None) -> Node:
+    """A constant: scalars intern by their bits, arrays by identity (and are never copied)."""
+    value = np.asarray(value, dtype)
+    key = ("bits", value.tobytes()) if value.ndim == 0 else ("array", id(value))
+    return pool.intern(CONSTANT, (), {"value": value}, value.shape, value.dtype, key)
+
+
+def zeros(pool: Pool, shape, dtype) -> Node:
+    return broadcast(constant(pool, np.zeros((), dtype)), shape=tuple(shape))
+
+
+def scalar_value(node: Node):
+    """The value of a scalar constant, looking through a broadcast; None for anything else."""
+    if node.primitive is broadcast:
+        node = node.args[0]
+    return node.value[()] if node.value is not None and node.shape == () else None
+
+
+# Elementwise.
+
+
+@cache
+def _loop_dtypes(ufunc, dtypes) -> tuple[np.dtype, ...]:
+    """The dtypes of the arguments and result in the loop that NumPy chooses for `dtypes`."""
+    return ufunc.resolve_dtypes((*dtypes, *(None,) * ufunc.nout))
+
+
+def _promote(entry: Primitive, pool: Pool, args) -> tuple[Node, ...]:
+    """Arguments as nodes, cast to the dtypes of the loop that NumPy would choose."""
+    # Python numbers are weak (NEP 50): resolve_dtypes takes their type for that.
+    dtypes = tuple(
+        arg.dtype
+        if isinstance(arg, Node | np.generic | np.ndarray)
+        else (type(arg) if type(arg) in (int, float, complex) else np.asarray(arg).dtype)
+        for arg in args
+    )
+    wanted = entry.dtypes(dtypes)
+    return tuple(
+        _as_dtype(pool, arg, dtype) for arg, dtype in zip(args, wanted[: len(args)], strict=True)
+    )
+
+
+def _as_dtype(pool: Pool, arg, dtype) -> Node:
+    if not isinstance(arg, Node):
+        return constant(pool, arg, dtype)
+    return arg if arg.dtype == dtype else cast(arg, dtype=dtype)
+
+
+def _strip_broadcasts(args, shape) -> tuple[Node, ...]:
+    """Elementwise primitives broadcast by themselves: drop broadcasts that another argument does."""
+    for k, arg in enumerate(args):
+        if arg.primitive is broadcast and len(args) > 1:
+            rest = [other.shape for j, other in enumerate(args) if j != k]
+            if np.broadcast_shapes(arg.args[0].shape, *rest) == shape:
+                args = (*args[:k], arg.args[0], *args[k + 1 :])
+    return args
+
+
+def elementwise(
+    name,
+    ufunc,
+    source,
+    rule=None,
+    *,
+    also=(),
+    evaluate=None,
+    dtypes=None,
+    result=None,
+    transposes=None,
+    **fields,
+) -> Primitive:
+    """An entry with scalar source; `rule` gives its partials, or `transposes` if it is linear.
+
+    `result` maps the dtypes of the arguments to that of the result; the ufunc tells otherwise.
+    """
+
+    def infer(*args, **params):
+        shape = np.broadcast_shapes(*(arg.shape for arg in args))
+        if result is not None:
+            return shape, np.dtype(result(*(arg.dtype for arg in args), **params))
+        return shape, _loop_dtypes(ufunc, tuple(arg.dtype for arg in args))[-1]
+
+    kind = "elementwise" if transposes is None else "linear"
+    fields.setdefault("linear", ())
+    fields.update(source=source, dtypes=dtypes or partial(_loop_dtypes, ufunc))
+    entry = Primitive(name, kind, evaluate or ufunc, infer, rule or transposes, **fields)
+    return _enter(entry, (ufunc, *also) if ufunc is not None else also)
+
+
+def _one(x) -> bool:
+    return scalar_value(x) == 1
+
+
+def _fit(x, *others) -> Node | None:
+    """x itself if it already has the shape that it broadcasts to with the others."""
+    return x if np.broadcast_shapes(x.shape, *(o.shape for o in others)) == x.shape else None
+
+
+def _simplify_multiply(x, y):
+    if _one(y):
+        return _fit(x, y)
+    return _fit(y, x) if _one(x) else None
+
+
+def _simplify_power(x, y):
+    exponent = scalar_value(y)
+    if exponent == 1:
+        return _fit(x, y)
+    if exponent == 2 and _fit(x, y) is not None and x.dtype.kind in "fc":
+        return x * x
+    return None
+
+
+def _simplify_where(c, x, y):
+    chosen = scalar_value(c)
+    if chosen is None or x is y:
+        return _fit(x, c, y) if x is y else None
+    return broadcast(x if chosen else y, shape=np.broadcast_shapes(c.shape, x.shape, y.shape))
+
+
+def _power_rule(z, x, y):
+    """At x = 0 both partials have removable singularities, in y = 0 and in log x."""
+    y_is_0 = equal(y, 0)
+    p_x = where(y_is_0, 0, y * power(x, where(y_is_0, 1, y - 1)))
+    x_is_0 = equal(x, 0)
+    return p_x, where(x_is_0, 0, z * log(where(x_is_0, 1, x)))
+
+
+def _cast_transpose(z_bar, z, x):
+    return (cast(real(z_bar) if z.is_complex and not x.is_complex else z_bar, dtype=x.dtype),)
+
+
+def _remainder_rule(quotient):
+    return lambda z, x, y: (1, -quotient(x, y))
+
+
+def _first_dtype(x, *rest, **params):
+    return x
+
+
+def _real_dtype(dtype, **params):
+    return np.empty(0, dtype).real.dtype
+
+
+def _same(dtypes):
+    """Common dtype, integers left alone (weak Python numbers follow the others)."""
+    strong = [d for d in dtypes if isinstance(d, np.dtype)]
+    weak = [np.zeros((), d)[()] if d is not int else 0 for d in dtypes if not isinstance(d, np.dtype)]
+    weak = [w.item() if isinstance(w, np.generic) else w for w in weak]
+    return (np.result_type(*strong, *weak),) * len(dtypes)
+
+
+def _where_dtypes(dtypes):
+    return (BOOL, *_same(dtypes[1:]))
+
+
+def _as_given(dtypes):
+    return dtypes
+
+
+def _floating(dtypes):
+    """Like np.sin: integers become floats."""
+    return tuple(_loop_dtypes(np.sin, (d,))[0] for d in dtypes)
+
+
+POSITIVE, UNIT, ANY = ((0.3, 3.0),), ((-0.9, 0.9),), ((-2.0, 2.0),)
+NONZERO = ((-2.0, 2.0), (0.5, 2.0))
+CALL = 30.0  # the cost of a call into libm
+
+# fmt: off
+cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dtype).str[1:]!r})", transposes=_cast_transpose,
+                          evaluate=lambda x, dtype: np.asarray(x).astype(dtype), result=lambda x, dtype: dtype, dtypes=_as_given,
+                          simplify=lambda x, dtype: x if x.dtype == dtype else None, linear=((0,),), cost=0.5,
+                          params={"dtype": np.dtype("f4")})
+add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),))
+subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),))
+multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply)
+divide      = elementwise("divide", np.divide, "{x} / {y}", lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
+                          simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4)
+negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),),
+                          simplify=lambda x: x.args[0] if x.primitive is negative else None)
+power       = elementwise("power", np.power, "{x} ** {y}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0)), cost=2 * CALL, simplify=_simplify_power)
+absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO)
+sign        = elementwise("sign", np.sign, "np.sign({x})", cost=2)
+sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6)
+cbrt        = elementwise("cbrt", np.cbrt, "np.cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
+exp         = elementwise("exp", np.exp, "math.exp({x})", lambda z, x: (z,), cost=CALL)
+exp2        = elementwise("exp2", np.exp2, "np.exp2({x})", lambda z, x: (math.log(2) * z,), cost=CALL)
+expm1       = elementwise("expm1", np.expm1, "math.expm1({x})", lambda z, x: (z + 1,), special=((0.0,),), cost=CALL)
+log         = elementwise("log", np.log, "math.log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=CALL)
+log2        = elementwise("log2", np.log2, "np.log2({x})", lambda z, x: (1 / (math.log(2) * x),), domain=POSITIVE, cost=CALL)
+log10       = elementwise("log10", np.log10, "math.log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=CALL)
+log1p       = elementwise("log1p", np.log1p, "math.log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=CALL)
+sin         = elementwise("sin", np.sin, "math.sin({x})", lambda z, x: (cos(x),), cost=CALL)
+cos         = elementwise("cos", np.cos, "math.cos({x})", lambda z, x: (-sin(x),), cost=CALL)
+tan         = elementwise("tan", np.tan, "math.tan({x})", lambda z, x: (1 + z * z,), domain=UNIT, cost=CALL)
+arcsin      = elementwise("arcsin", np.arcsin, "math.asin({x})", lambda z, x: (1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=CALL)
+arccos      = elementwise("arccos", np.arccos, "math.acos({x})", lambda z, x: (-1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=CALL)
+arctan      = elementwise("arctan", np.arctan, "math.atan({x})", lambda z, x: (1 / (1 + x * x),), cost=CALL)
+sinh        = elementwise("sinh", np.sinh, "math.sinh({x})", lambda z, x: (cosh(x),), cost=CALL)
+cosh        = elementwise("cosh", np.cosh, "math.cosh({x})", lambda z, x: (sinh(x),), cost=CALL)
+tanh        = elementwise("tanh", np.tanh, "math.tanh({x})", lambda z, x: (1 - z * z,), cost=2 * CALL)
+arcsinh     = elementwise("arcsinh", np.arcsinh, "math.asinh({x})", lambda z, x: (1 / sqrt(1 + x * x),), cost=2 * CALL)
+arccosh     = elementwise("arccosh", np.arccosh, "math.acosh({x})", lambda z, x: (1 / (sqrt(x - 1) * sqrt(x + 1)),), domain=((1.5, 4.0),), cost=2 * CALL)
+arctanh     = elementwise("arctanh", np.arctanh, "math.atanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=2 * CALL)
+arctan2     = elementwise("arctan2", np.arctan2, "math.atan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=CALL)
+hypot       = elementwise("hypot", np.hypot, "math.hypot({x}, {y})", lambda z, x, y: (x / z, y / z), domain=POSITIVE, cost=CALL)
+maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2)
+minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2)
+fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2)
+fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2)
+remainder   = elementwise("remainder", np.remainder, "remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL)
+fmod        = elementwise("fmod", np.fmod, "math.fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL)
+copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO)
+logaddexp   = elementwise("logaddexp", np.logaddexp, "logaddexp({x}, {y})", lambda z, x, y: (expit(x - y), expit(y - x)), cost=2 * CALL)
+logaddexp2  = elementwise("logaddexp2", np.logaddexp2, "logaddexp2({x}, {y})", lambda z, x, y: (exp2(x - z), exp2(y - z)), cost=2 * CALL)
+nextafter   = elementwise("nextafter", np.nextafter, "np.nextafter({x}, {y})", lambda z, x, y: (1, None), cost=CALL)
+where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lambda z_bar, z, c, x, y: (None, where(c, z_bar, 0), where(c, 0, z_bar)),
+                          evaluate=np.where, dtypes=_where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where)
+
+expit       = elementwise("expit", special.expit, "expit({x})", lambda z, x: (z * (1 - z),), cost=CALL)
+logit       = elementwise("logit", special.logit, "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=CALL)
+log_expit   = elementwise("log_expit", special.log_expit, "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * CALL)
+erf         = elementwise("erf", special.erf, "math.erf({x})", lambda z, x: (2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL)
+erfc        = elementwise("erfc", special.erfc, "math.erfc({x})", lambda z, x: (-2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL)
+ndtr        = elementwise("ndtr", special.ndtr, "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / math.sqrt(2 * math.pi),), cost=CALL)
+log_ndtr    = elementwise("log_ndtr", special.log_ndtr, "call({f}, {x})", lambda z, x: (exp(-0.5 * x * x - z) / math.sqrt(2 * math.pi),), symbol="log_ndtr", special=((-30.0,),), cost=2 * CALL)
+gammaln     = elementwise("gammaln", special.gammaln, "call({f}, {x})", lambda z, x: (digamma(x),), symbol="gammaln", domain=POSITIVE, cost=2 * CALL)
+digamma     = elementwise("digamma", special.digamma, "call({f}, {x})", lambda z, x: (polygamma(x, n=1),), symbol="psi", domain=POSITIVE, cost=2 * CALL)
+polygamma   = elementwise("polygamma", None, lambda n: f"{(-1) ** (n + 1) * math.factorial(n)}.0 * call({{f}}, {n + 1}.0, {{x}})", lambda z, x, n: (polygamma(x, n=n + 1),),
+                          evaluate=lambda x, n: special.polygamma(n, x).astype(np.asarray(x).dtype), dtypes=_floating, result=lambda x, n: x, symbol="zeta", domain=POSITIVE, cost=4 * CALL, params={"n": 2})
+xlogy       = elementwise("xlogy", special.xlogy, "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL)
+xlog1py     = elementwise("xlog1py", special.xlog1py, "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL)
+entr        = elementwise("entr", special.entr, "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=CALL)
+
+real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),))
+imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.imag(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),))
+conjugate   = elementwise("conjugate", np.conjugate, "{x}.conjugate()", transposes=lambda z_bar, z, x: (conjugate(z_bar),), linear=((0,),), simplify=lambda x: None if x.is_complex else x)
+complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=lambda x, y: x + 1j * np.asarray(y), dtypes=_same,
+                          result=lambda x, y: np.result_type(x, np.complex64), linear=((0, 1),))
+
+equal         = elementwise("equal", np.equal, "{x} == {y}")
+not_equal     = elementwise("not_equal", np.not_equal, "{x} != {y}")
+less          = elementwise("less", np.less, "{x} < {y}")
+less_equal    = elementwise("less_equal", np.less_equal, "{x} <= {y}")
+greater       = elementwise("greater", np.greater, "{x} > {y}")
+greater_equal = elementwise("greater_equal", np.greater_equal, "{x} >= {y}")
+logical_and   = elementwise("logical_and", np.logical_and, "({x} != 0) & ({y} != 0)")
+logical_or    = elementwise("logical_or", np.logical_or, "({x} != 0) | ({y} != 0)")
+logical_xor   = elementwise("logical_xor", np.logical_xor, "({x} != 0) ^ ({y} != 0)")
+logical_not   = elementwise("logical_not", np.logical_not, "{x} == 0")
+isnan         = elementwise("isnan", np.isnan, "{x} != {x}")
+isinf         = elementwise("isinf", np.isinf, "np.isinf({x})")
+isfinite      = elementwise("isfinite", np.isfinite, "np.isfinite({x})")
+signbit       = elementwise("signbit", np.signbit, "(math.copysign(1.0, {x}) < 0)")
+floor         = elementwise("floor", np.floor, "np.floor({x})")
+ceil          = elementwise("ceil", np.ceil, "np.ceil({x})")
+trunc         = elementwise("trunc", np.trunc, "np.trunc({x})")
+rint          = elementwise("rint", np.rint, "np.rint({x})")
+floor_divide  = elementwise("floor_divide", np.floor_divide, "floor_divide({x}, {y})", domain=NONZERO, cost=8)
+spacing       = elementwise("spacing", np.spacing, "spacing({x})", cost=CALL)
+bitwise_and   = elementwise("bitwise_and", np.bitwise_and, "{x} & {y}")
+bitwise_or    = elementwise("bitwise_or", np.bitwise_or, "{x} | {y}")
+bitwise_xor   = elementwise("bitwise_xor", np.bitwise_xor, "{x} ^ {y}")
+invert        = elementwise("invert", np.invert, "invert({x})")
+left_shift    = elementwise("left_shift", np.left_shift, "{x} << {y}")
+right_shift   = elementwise("right_shift", np.right_shift, "{x} >> {y}")
+# fmt: on
+
+
+def as_float(condition, like) -> Node:
+    """A boolean node as 0 or 1 in the dtype of another."""
+    return cast(condition, dtype=like.dtype)
+
+
+# Linear: views, sums, gathers. `pull(at, index, node)` gives the element of `node` at a tuple of
+# index expressions: `at(k, index)` reads argument k, `at.choose(...)` guards a read.
+
+
+def _linear(name, evaluate, infer, rule, *, linear=((0,),), **fields) -> Primitive:
+    return _enter(Primitive(name, "linear", evaluate, infer, rule, linear=linear, **fields))
+
+
+def _strided(start, step, size) -> tuple[slice, ...]:
+    """NumPy slices for the `size` positions start, start + step, ... along each axis."""
+    stops = (b + k * n for b, k, n in zip(start, step, size, strict=True))
+    return tuple(
+        slice(b, e if e >= 0 else None, k) if n else slice(0, 0)
+        for b, e, k, n in zip(start, stops, step, size, strict=True)
+    )
+
+
+def _replaced(base, value, start, step):
+    out = np.array(base)
+    out[_strided(start, step, np.shape(value))] = value
+    return out
+
+
+def _pull_update(at, index, node):
+    start, step = node.params["start"], node.params["step"]
+    return at.choose_region(
+        index, start, step, node.args[1].shape, lambda j: at(1, j), lambda: at(0, index)
+    )
+
+
+def _pull_concatenate(at, index, node):
+    axis, pieces = node.params["axis"], node.args
+    zero = (0,) * node.ndim
+    one = (1,) * node.ndim
+    offsets = np.cumsum([0, *(piece.shape[axis] for piece in pieces)]).tolist()
+
+    def piece(k):
+        start = (*zero[:axis], offsets[k], *zero[axis + 1 :])
+        if k == len(pieces) - 1:
+            return at(k, (*index[:axis], index[axis] - offsets[k], *index[axis + 1 :]))
+        return at.choose_region(
+            index, start, one, pieces[k].shape, lambda j: at(k, j), lambda: piece(k + 1)
+        )
+
+    return piece(0)
+
+
+def _concatenate_rule(z_bar, z, *args, axis):
+    start, bars = [0] * z.ndim, []
+    for arg in args:
+        bars.append(slice_(z_bar, start=tuple(start), step=(1,) * z.ndim, size=arg.shape))
+        start[axis] += arg.shape[axis]
+    return bars
+
+
+def _pull_broadcast(at, index, node):
+    shape = node.args[0].shape
+    tail = index[len(index) - len(shape) :]
+    return at(0, tuple(0 if n == 1 else i for n, i in zip(shape, tail, strict=True)))
+
+
+def _broadcast_rule(z_bar, z, x, shape):
+    return (sum_to(z_bar, x.shape),)
+
+
+def sum_to(x: Node, shape) -> Node:
+    """The transpose of broadcasting from `shape`."""
+    if x.shape == tuple(shape):
+        return x
+    extra = x.ndim - len(shape)
+    stretched = (extra + k for k, n in enumerate(shape) if n == 1 and x.shape[extra + k] != 1)
+    axes = (*range(extra), *stretched)
+    return reshape(sum_(x, axes=axes) if axes else x, shape=tuple(shape))
+
+
+def _removed(shape, axes) -> tuple[int, ...]:
+    return tuple(n for k, n in enumerate(shape) if k not in axes)
+
+
+def _expanded(x: Node, axes, shape) -> Node:
+    """Undo the removal of `axes` by broadcasting to `shape`."""
+    kept = tuple(1 if k in axes else n for k, n in enumerate(shape))
+    return broadcast(reshape(x, shape=kept), shape=tuple(shape))
+
+
+def _simplify_sum(x, axes):
+    if not axes:
+        return x
+    if x.primitive is broadcast and x.args[0].shape == ():
+        count = math.prod(x.shape[k] for k in axes)
+        return broadcast(x.args[0] * count, shape=_removed(x.shape, axes))
+    return None
+
+
+def _sum_evaluate(x, axes):
+    return np.sum(x, axis=axes, dtype=np.asarray(x).dtype)
+
+
+def _simplify_reshape(x, shape):
+    if x.shape == shape:
+        return x
+    if x.primitive is broadcast and x.args[0].shape == ():
+        return broadcast(x.args[0], shape=shape)
+    return reshape(x.args[0], shape=shape) if x.primitive is reshape else None
+
+
+def _simplify_transpose(x, axes):
+    if axes == tuple(range(x.ndim)):
+        return x
+    if x.primitive is transpose:
+        return transpose(x.args[0], axes=tuple(x.params["axes"][k] for k in axes))
+    return None
+
+
+def _simplify_broadcast(x, shape):
+    if x.shape == shape:
+        return x
+    return broadcast(x.args[0], shape=shape) if x.primitive is broadcast else None
+
+
+def _simplify_slice(x, start, step, size):
+    if size == x.shape and all(b == 0 for b in start) and all(k == 1 for k in step):
+        return x
+    if x.primitive is broadcast and x.args[0].shape == ():
+        return broadcast(x.args[0], shape=size)
+    if x.primitive is slice_:
+        inner = x.params
+        start = tuple(
+            b + k * s for b, k, s in zip(inner["start"], inner["step"], start, strict=True)
+        )
+        step = tuple(k * s for k, s in zip(inner["step"], step, strict=True))
+        return slice_(x.args[0], start=start, step=step, size=size)
+    return None
+
+
+def _gather_shape(x, index, axis):
+    return x.shape[:axis] + index.shape + x.shape[axis + 1 :], x.dtype
+
+
+def _pull_gather(at, index, node):
+    axis, rank = node.params["axis"], node.args[1].ndim
+    picked = at.integer(1, index[axis : axis + rank])
+    return at(0, (*index[:axis], picked, *index[axis + rank :]))
+
+
+def _scatter_add(z, index, axis, size):
+    z, index = np.asarray(z), np.asarray(index)
+    rows = np.moveaxis(
+        z.reshape(z.shape[:axis] + (-1,) + z.shape[axis + index.ndim :]), axis, 0
+    )
+    out = np.zeros((size, *rows.shape[1:]), z.dtype)
+    np.add.at(out, index.ravel(), rows)
+    return np.moveaxis(out, 0, axis)
+
+
+def _scatter_shape(z, index, axis, size):
+    return z.shape[:axis] + (size,) + z.shape[axis + index.ndim :], z.dtype
+
+
+def _segment_sum(z, starts, axis):
+    """Sum runs of `axis`: result j is the sum over starts[j] <= t < starts[j + 1]."""
+    z, starts = np.asarray(z), np.asarray(starts)
+    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return _scatter_add(z, rows, axis, len(starts) - 1)
+
+
+def _segment_rule(z_bar, z, x, starts, axis):
+    rows = searchsorted(starts, constant(z.pool, np.arange(x.shape[axis])), side="right") - 1
+    return gather(z_bar, rows, axis=axis), None
+
+
+def _cumsum(x, axis, reverse):
+    if reverse:
+        return np.flip(np.cumsum(np.flip(x, axis), axis, dtype=np.asarray(x).dtype), axis)
+    return np.cumsum(x, axis, dtype=np.asarray(x).dtype)
+
+
+# fmt: off
+reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x, shape: (shape, x.dtype),
+                      lambda z_bar, z, x, shape: (reshape(z_bar, shape=x.shape),), simplify=_simplify_reshape,
+                      pull=lambda at, index, node: at(0, at.regroup(index, node.shape, node.args[0].shape)))
+transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
+                      lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
+                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))))
+slice_      = _linear("slice", lambda x, start, step, size: x[_strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
+                      lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice,
+                      pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))))
+update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),
+                      lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
+                                                                  slice_(z_bar, start=start, step=step, size=value.shape)),
+                      linear=((0, 1),), pull=_pull_update)
+broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
+                      simplify=_simplify_broadcast, pull=_pull_broadcast)
+concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
+                      lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
+                      _concatenate_rule, linear=None, pull=_pull_concatenate)
+sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, axes), x.dtype),
+                      lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum")
+gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
+                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather)
+scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
+                      lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None))
+segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
+                      _segment_rule, reduction="segment_sum")
+cumsum      = _linear("cumsum", _cumsum, lambda x, axis, reverse: (x.shape, x.dtype),
+                      lambda z_bar, z, x, axis, reverse: (cumsum(z_bar, axis=axis, reverse=not reverse),), reduction="cumsum")
+# fmt: on
+
+
+# Bilinear: every product of two arrays is one contraction.
+
+
+def _contract_shape(x, y, subscripts):
+    left, right, out = _letters(subscripts)
+    extents = dict(zip(left + right, x.shape + y.shape, strict=True))
+    return tuple(extents[letter] for letter in out), x.dtype
+
+
+def _letters(subscripts: str) -> tuple[str, str, str]:
+    operands, out = subscripts.split("->")
+    left, right = operands.split(",")
+    return left, right, out
+
+
+def _contract_rule(z_bar, z, x, y, subscripts):
+    left, right, out = _letters(subscripts)
+    return (
+        contract(z_bar, conjugate(y), subscripts=f"{out},{right}->{left}"),
+        contract(conjugate(x), z_bar, subscripts=f"{left},{out}->{right}"),
+    )
+
+
+contract = _enter(
+    Primitive(
+        "contract",
+        "bilinear",
+        lambda x, y, subscripts: np.einsum(subscripts, x, y, optimize=x.size * y.size > 10_000),
+        _contract_shape,
+        _contract_rule,
+        linear=((0,), (1,)),
+    )
+)
+
+
+# Discrete: integer and boolean results.
+
+
+def _discrete(name, evaluate, infer, **fields) -> Primitive:
+    return _enter(Primitive(name, "discrete", evaluate, infer, linear=(), **fields))
+
+
+def _last_writer(index, size):
+    out = np.full(size, -1)
+    out[index] = np.arange(index.size)
+    return out
+
+
+# fmt: off
+argmax       = _discrete("argmax", lambda x, axis: np.argmax(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmax")
+argmin       = _discrete("argmin", lambda x, axis: np.argmin(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmin")
+argsort      = _discrete("argsort", lambda x, axis: np.argsort(x, axis, kind="stable"), lambda x, axis: (x.shape, INT))
+searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v, side), lambda a, v, side: (v.shape, INT))
+last_writer  = _discrete("last_writer", _last_writer, lambda index, size: ((size,), INT))
+all_         = _discrete("all", lambda x: np.all(x), lambda x: ((), BOOL), reduction="all")
+# fmt: on
+
+
+def _foldable(args, shape) -> bool:
+    """Constants fold, unless the result would take more memory than they do."""
+    if not args or any(arg.value is None for arg in args):
+        return False
+    return math.prod(shape) <= max(arg.size for arg in args)
+
+
+def _reflected(entry):
+    return lambda self, other: entry(other, self)
+
+
+for _name, _entry in {
+    "add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power,
+    "floordiv": floor_divide, "mod": remainder, "and": bitwise_and, "or": bitwise_or,
+    "xor": bitwise_xor, "lshift": left_shift, "rshift": right_shift,
+}.items():  # fmt: skip
+    setattr(Node, f"__{_name}__", lambda self, other, entry=_entry: entry(self, other))
+    setattr(Node, f"__r{_name}__", _reflected(_entry))
+Node.__neg__ = lambda self: negative(self)
