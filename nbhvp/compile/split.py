@@ -30,14 +30,13 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     crossing |= {node for node in graph.outputs if node not in active}
     state: dict[Node, Node] = {}
     pending = sorted(crossing, key=lambda node: node.index)
-    cost: dict[Node, tuple[float, frozenset[Node]]] = {}
     seen = set()
     while pending:
         node = pending.pop()
         if node in seen or not node.args:
             continue
         seen.add(node)
-        if _recompute(node, cost):
+        if _recompute(node):
             pending.extend(node.args)
         else:
             name = f"state{len(state)}"
@@ -47,23 +46,20 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     return tuple(state), derive.check(product, linear_in=direction)
 
 
-def _recompute(node: Node, cost: dict) -> bool:
-    work, arrays = _inline_cost(node, cost)
-    return work <= CHEAP and len(arrays) <= 1
-
-
-def _inline_cost(node: Node, cost: dict) -> tuple[float, frozenset[Node]]:
-    """Additions per element to compute a node from memory, and the arrays that this reads."""
-    if node not in cost:
+def _recompute(node: Node) -> bool:
+    """Whether a value costs less to compute again, from memory, than to load."""
+    arrays, seen, work = set(), {node}, 0.0
+    stack = [node]
+    while stack:
+        node = stack.pop()
         if not node.args:
-            cost[node] = (0.0, frozenset([node] if node.shape else []))
+            arrays.update([node] if node.shape else [])
         elif node.primitive.is_elementwise or node.primitive.pull is not None:
-            parts = [_inline_cost(arg, cost) for arg in node.args]
-            work = node.primitive.cost if node.primitive.is_elementwise else 0.0
-            cost[node] = (
-                work + sum(part[0] for part in parts),
-                frozenset().union(*(part[1] for part in parts)),
-            )
+            work += node.primitive.cost if node.primitive.is_elementwise else 0.0
+            stack.extend(arg for arg in node.args if arg not in seen)
+            seen.update(node.args)
         else:
-            cost[node] = (float("inf"), frozenset())
-    return cost[node]
+            return False
+        if work > CHEAP or len(arrays) > 1:
+            return False
+    return True

@@ -47,9 +47,13 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
         z_bar = bars.get(node)
         if z_bar is None or node in inputs or node not in active:
             continue
+        # What an argument gets twice from one node (as in x * x) is added up first.
+        own: dict[Node, Node] = {}
         for arg, bar in zip(node.args, _pull_back(node, z_bar), strict=True):
             if bar is not None and arg in active and _differentiable(arg):
-                bars[arg] = bars[arg] + bar if arg in bars else bar
+                own[arg] = own[arg] + bar if arg in own else bar
+        for arg, bar in own.items():
+            bars[arg] = bars[arg] + bar if arg in bars else bar
     return [bars.get(node) or p.zeros(node.pool, node.shape, node.dtype) for node in inputs]
 
 

@@ -61,6 +61,10 @@ class Primitive:
     domain: tuple[tuple[float, float], ...] = ((-2.0, 2.0),)
     """Where each argument may be sampled in a test; the last pair serves all further arguments."""
     special: tuple = ()
+    commutes: bool = False
+    """Whether its two arguments may change places, so that both orders are one node."""
+    lazy: bool = False
+    """Not evaluated on constants, since the result takes more memory than they do."""
     cost: float = 1.0
     """Of one element, in additions."""
     params: dict[str, Any] = field(default_factory=dict)
@@ -76,14 +80,28 @@ class Primitive:
             simpler = self.simplify(*args, **params)
             if simpler is not None:
                 return simpler
+        if self.commutes:
+            args = tuple(sorted(args, key=_constants_first))
         shape, dtype = self.infer(*args, **params)
         if self.is_elementwise:
             args = _strip_broadcasts(args, shape)
-        if _foldable(args, shape):
-            with np.errstate(all="ignore"):
-                folded = self.evaluate(*(arg.value for arg in args), **params)
-            return constant(pool, np.asarray(folded, dtype))
-        return pool.intern(self, args, params, shape, dtype)
+        return self._folded(args, params, shape, dtype) or pool.intern(
+            self, args, params, shape, dtype
+        )
+
+    def _folded(self, args, params, shape, dtype) -> Node | None:
+        """The value, if all arguments are constants (for scalars, broadcast ones too)."""
+        if not args or self.lazy:
+            return None
+        scalars = [scalar_value(arg) for arg in args] if self.is_elementwise else [None]
+        values = (
+            scalars if all(value is not None for value in scalars) else [arg.value for arg in args]
+        )
+        if any(value is None for value in values):
+            return None
+        with np.errstate(all="ignore"):
+            result = np.asarray(self.evaluate(*values, **params), dtype)
+        return broadcast(constant(args[0].pool, result), shape=shape)
 
     @property
     def is_elementwise(self) -> bool:
@@ -179,6 +197,10 @@ def _as_dtype(pool: Pool, arg, dtype) -> Node:
     return arg if arg.dtype == dtype else cast(arg, dtype=dtype)
 
 
+def _constants_first(arg: Node) -> tuple:
+    return scalar_value(arg) is None, arg.index
+
+
 def _strip_broadcasts(args, shape) -> tuple[Node, ...]:
     """Elementwise primitives broadcast by themselves: drop broadcasts that another argument does."""
     for k, arg in enumerate(args):
@@ -229,10 +251,56 @@ def _fit(x, *others) -> Node | None:
     return x if np.broadcast_shapes(x.shape, *(o.shape for o in others)) == x.shape else None
 
 
+# Simplifications change no rounding: signs move, and factors merge where one is a power of two.
+
+
+def _simplify_add(x, y):
+    if x is y:
+        return 2 * x if x.dtype.kind in "fc" else None
+    if y.primitive is negative:
+        return x - y.args[0]
+    return y - x.args[0] if x.primitive is negative else None
+
+
+def _simplify_subtract(x, y):
+    return x + y.args[0] if y.primitive is negative else None
+
+
+def _simplify_negative(x):
+    if x.primitive is negative:
+        return x.args[0]
+    if x.primitive is subtract:
+        return x.args[1] - x.args[0]
+    if x.primitive is multiply and x.args[0].value is not None and x.args[0].shape == ():
+        return -x.args[0] * x.args[1]
+    return None
+
+
 def _simplify_multiply(x, y):
-    if _one(y):
-        return _fit(x, y)
-    return _fit(y, x) if _one(x) else None
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    if scalar_value(x) is None and scalar_value(y) is not None:
+        x, y = y, x
+    factor = scalar_value(x)
+    if factor is None:
+        for one, other in ((x, y), (y, x)):
+            if one.primitive is negative:
+                return -(one.args[0] * other)
+        return None
+    if factor == 1:
+        return broadcast(y, shape=shape)
+    if factor == -1:
+        return broadcast(-y, shape=shape)
+    if y.primitive is negative:
+        return -x * y.args[0]
+    if y.primitive is multiply and scalar_value(y.args[0]) is not None:
+        inner = scalar_value(y.args[0])
+        if _power_of_two(factor) or _power_of_two(inner):
+            return broadcast(constant(x.pool, factor * inner) * y.args[1], shape=shape)
+    return None
+
+
+def _power_of_two(value) -> bool:
+    return value.dtype.kind == "f" and math.frexp(abs(value))[0] == 0.5
 
 
 def _simplify_power(x, y):
@@ -278,7 +346,9 @@ def _real_dtype(dtype, **params):
 def _same(dtypes):
     """Common dtype, integers left alone (weak Python numbers follow the others)."""
     strong = [d for d in dtypes if isinstance(d, np.dtype)]
-    weak = [np.zeros((), d)[()] if d is not int else 0 for d in dtypes if not isinstance(d, np.dtype)]
+    weak = [
+        np.zeros((), d)[()] if d is not int else 0 for d in dtypes if not isinstance(d, np.dtype)
+    ]
     weak = [w.item() if isinstance(w, np.generic) else w for w in weak]
     return (np.result_type(*strong, *weak),) * len(dtypes)
 
@@ -305,14 +375,13 @@ cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dt
                           evaluate=lambda x, dtype: np.asarray(x).astype(dtype), result=lambda x, dtype: dtype, dtypes=_as_given,
                           simplify=lambda x, dtype: x if x.dtype == dtype else None, linear=((0,),), cost=0.5,
                           params={"dtype": np.dtype("f4")})
-add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),))
-subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),))
-multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply)
+add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True)
+subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
+multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True)
 divide      = elementwise("divide", np.divide, "{x} / {y}", lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4)
-negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),),
-                          simplify=lambda x: x.args[0] if x.primitive is negative else None)
-power       = elementwise("power", np.power, "{x} ** {y}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0)), cost=2 * CALL, simplify=_simplify_power)
+negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
+power       = elementwise("power", np.power, "{x} ** {y:integer}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0)), cost=2 * CALL, simplify=_simplify_power)
 absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO)
 sign        = elementwise("sign", np.sign, "np.sign({x})", cost=2)
 sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6)
@@ -487,6 +556,8 @@ def _removed(shape, axes) -> tuple[int, ...]:
 
 def _expanded(x: Node, axes, shape) -> Node:
     """Undo the removal of `axes` by broadcasting to `shape`."""
+    if x.shape == ():
+        return broadcast(x, shape=tuple(shape))
     kept = tuple(1 if k in axes else n for k, n in enumerate(shape))
     return broadcast(reshape(x, shape=kept), shape=tuple(shape))
 
@@ -553,9 +624,7 @@ def _pull_gather(at, index, node):
 
 def _scatter_add(z, index, axis, size):
     z, index = np.asarray(z), np.asarray(index)
-    rows = np.moveaxis(
-        z.reshape(z.shape[:axis] + (-1,) + z.shape[axis + index.ndim :]), axis, 0
-    )
+    rows = np.moveaxis(z.reshape(z.shape[:axis] + (-1,) + z.shape[axis + index.ndim :]), axis, 0)
     out = np.zeros((size, *rows.shape[1:]), z.dtype)
     np.add.at(out, index.ravel(), rows)
     return np.moveaxis(out, 0, axis)
@@ -586,7 +655,7 @@ def _cumsum(x, axis, reverse):
 # fmt: off
 reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x, shape: (shape, x.dtype),
                       lambda z_bar, z, x, shape: (reshape(z_bar, shape=x.shape),), simplify=_simplify_reshape,
-                      pull=lambda at, index, node: at(0, at.regroup(index, node.shape, node.args[0].shape)))
+                      pull=lambda at, index, node: at.reshaped(0, index))
 transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
                       pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))))
@@ -598,7 +667,7 @@ update      = _linear("update", _replaced, lambda base, value, start, step: (bas
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
                       linear=((0, 1),), pull=_pull_update)
 broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
-                      simplify=_simplify_broadcast, pull=_pull_broadcast)
+                      simplify=_simplify_broadcast, pull=_pull_broadcast, lazy=True)
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
                       _concatenate_rule, linear=None, pull=_pull_concatenate)
@@ -671,13 +740,6 @@ searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v
 last_writer  = _discrete("last_writer", _last_writer, lambda index, size: ((size,), INT))
 all_         = _discrete("all", lambda x: np.all(x), lambda x: ((), BOOL), reduction="all")
 # fmt: on
-
-
-def _foldable(args, shape) -> bool:
-    """Constants fold, unless the result would take more memory than they do."""
-    if not args or any(arg.value is None for arg in args):
-        return False
-    return math.prod(shape) <= max(arg.size for arg in args)
 
 
 def _reflected(entry):

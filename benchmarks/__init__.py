@@ -1,0 +1,1 @@
+"""Benchmarks of nbhvp, and the problems that they share with the tests."""

@@ -1,0 +1,541 @@
+"""The problems that tests and benchmarks share: a NumPy function, its gradient and its product.
+
+``fun`` is what a scientist would write. ``gradient`` and ``hvp`` are closed forms derived by hand,
+independent of any automatic differentiation: with g(x) the gradient, the product is the
+directional derivative ``H(x) v = d/dt g(x + t v)`` at t = 0, written out for each problem.
+
+The oracle of both closed forms is the complex step (Squire and Trapp, SIAM Review 40, 1998):
+``f'(x) = Im f(x + i h) / h`` has no cancellation, so with h = 1e-30 it is exact to rounding. All
+functions are complex-step safe, with two remarks:
+
+- ``logistic`` uses ``np.logaddexp``, which knows no complex numbers (``complex_step`` is false);
+- ``mlp`` and ``mixture`` shift by a maximum. NumPy orders complex numbers by their real parts, and
+  the shift cancels in exact arithmetic, so the complex step holds through it.
+
+Every maker is ``make_*(size, seed)``. ``MAKERS`` lists them; ``small()`` gives one of each.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "MAKERS",
+    "Problem",
+    "make_heat",
+    "make_lennard_jones",
+    "make_logistic",
+    "make_mixture",
+    "make_mlp",
+    "make_rosenbrock",
+    "make_surface",
+    "make_transcendental",
+    "small",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A scalar function with closed-form derivatives, a point and a direction.
+
+    Attributes
+    ----------
+    name : str
+        Key in ``MAKERS``.
+    fun : callable
+        ``fun(x, *args) -> scalar``, plain NumPy.
+    x0, v : ndarray, shape (n,)
+        A point and a direction.
+    args : tuple
+        Further arguments of ``fun``, ``gradient`` and ``hvp``.
+    gradient, hvp : callable
+        ``gradient(x, *args)`` and ``hvp(x, v, *args)``, by hand. Both accept complex ``x``.
+    data : mapping
+        What ``fun`` closes over, by name, for products derived by hand (``benchmarks.hand``).
+    complex_step : bool
+        Whether ``fun`` accepts complex ``x``.
+    """
+
+    name: str
+    fun: Callable[..., Any]
+    x0: np.ndarray
+    v: np.ndarray
+    gradient: Callable[..., np.ndarray]
+    hvp: Callable[..., np.ndarray]
+    args: tuple = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    complex_step: bool = True
+
+
+def make_rosenbrock(size: int = 1000, seed: int = 0) -> Problem:
+    """Chained Rosenbrock function of ``size`` variables, as ``scipy.optimize.rosen``.
+
+    f = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2, i = 0 .. n-2. The Hessian is tridiagonal:
+    -400 x_i beside the diagonal, 1200 x_i^2 - 400 x_{i+1} + 2 from the term that starts at i and
+    200 from the one that ends there.
+    """
+
+    def fun(x):
+        return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+    def gradient(x):
+        residual = x[1:] - x[:-1] ** 2
+        g = np.zeros_like(x)
+        g[:-1] = -400.0 * x[:-1] * residual - 2.0 * (1.0 - x[:-1])
+        g[1:] += 200.0 * residual
+        return g
+
+    def hvp(x, v):
+        h = np.zeros(x.shape, np.result_type(x, v))
+        h[:-1] = (1200.0 * x[:-1] ** 2 - 400.0 * x[1:] + 2.0) * v[:-1] - 400.0 * x[:-1] * v[1:]
+        h[1:] += 200.0 * v[1:] - 400.0 * x[:-1] * v[:-1]
+        return h
+
+    rng = np.random.default_rng(seed)
+    x0 = np.where(np.arange(size) % 2 == 0, -1.2, 1.0) + 0.1 * rng.standard_normal(size)
+    return Problem("rosenbrock", fun, x0, rng.standard_normal(size), gradient, hvp)
+
+
+def make_logistic(size: tuple[int, int] = (2000, 50), seed: int = 0) -> Problem:
+    """Logistic regression with an L2 term on ``size`` = (rows, columns) data, labels y = ±1.
+
+    f = 1/m sum_i log(1 + exp(-y_i X_i.w)) + l2/2 |w|^2. With margins t_i = y_i X_i.w and
+    s_i = 1 / (1 + exp(t_i)):  g = -1/m X^T (y s) + l2 w  and  H = 1/m X^T diag(s (1 - s)) X + l2 I.
+    The closed forms take s = (1 - tanh(t/2)) / 2, which never overflows and accepts complex t.
+    """
+    rows, columns = size
+    l2 = 1e-3
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal(size)
+    w = rng.standard_normal(columns) / np.sqrt(columns)
+    y = np.where(rng.random(rows) < 1.0 / (1.0 + np.exp(-2.0 * (X @ w))), 1.0, -1.0)
+
+    def fun(w):
+        return np.mean(np.logaddexp(0.0, -y * (X @ w))) + 0.5 * l2 * (w @ w)
+
+    def gradient(w):
+        s = 0.5 * (1.0 - np.tanh(0.5 * y * (X @ w)))
+        return -(X.T @ (y * s)) / rows + l2 * w
+
+    def hvp(w, v):
+        s = 0.5 * (1.0 - np.tanh(0.5 * y * (X @ w)))
+        return X.T @ (s * (1.0 - s) * (X @ v)) / rows + l2 * v
+
+    data = {"X": X, "y": y, "l2": l2}
+    v = rng.standard_normal(columns)
+    return Problem("logistic", fun, w, v, gradient, hvp, data=data, complex_step=False)
+
+
+def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int = 0) -> Problem:
+    """Tanh network with softmax cross-entropy; ``size`` = (layer widths, batch).
+
+    Forward: a_0 = X, z_l = a_{l-1} W_l + b_l, a_l = tanh(z_l); the last z gives p = softmax(z) and
+    f = mean(logsumexp(z) - z[label]) + l2/2 |x|^2. Backward: d_L = (p - Y) / m,
+    d_{l-1} = (d_l W_l^T)(1 - a_{l-1}^2), and the gradients a_{l-1}^T d_l and sum(d_l). The product
+    is the R-operator of both passes (Pearlmutter, Neural Computation 6, 1994).
+    """
+    widths, batch = size
+    l2 = 1e-3
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((batch, widths[0]))
+    labels = rng.integers(widths[-1], size=batch)
+    onehot = np.eye(widths[-1])[labels]
+
+    def unpack(x):
+        layers, at = [], 0
+        for n_in, n_out in pairwise(widths):
+            W = x[at : at + n_in * n_out].reshape(n_in, n_out)
+            at += n_in * n_out
+            layers.append((W, x[at : at + n_out]))
+            at += n_out
+        return layers
+
+    def fun(x):
+        *hidden, (W, b) = unpack(x)
+        a = X
+        for W_hidden, b_hidden in hidden:
+            a = np.tanh(a @ W_hidden + b_hidden)
+        z = a @ W + b
+        z = z - z.max(axis=1, keepdims=True)
+        log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        return -np.mean(log_p[np.arange(batch), labels]) + 0.5 * l2 * np.sum(x**2)
+
+    def forward(layers):
+        activations = [X]
+        for W, b in layers[:-1]:
+            activations.append(np.tanh(activations[-1] @ W + b))
+        z = activations[-1] @ layers[-1][0] + layers[-1][1]
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        return activations, p / p.sum(axis=1, keepdims=True)
+
+    def gradient(x):
+        layers = unpack(x)
+        activations, p = forward(layers)
+        d, parts = (p - onehot) / batch, []
+        for (W, _), a in zip(layers[::-1], activations[::-1], strict=True):
+            parts = [(a.T @ d).ravel(), d.sum(axis=0), *parts]
+            d = (d @ W.T) * (1.0 - a**2)
+        return np.concatenate(parts) + l2 * x
+
+    def hvp(x, v):
+        layers, directions = unpack(x), unpack(v)
+        activations, p = forward(layers)
+        tangents = [np.zeros_like(X)]
+        for (W, _), (V, c), a, a_in in zip(
+            layers, directions, [*activations[1:], None], activations, strict=True
+        ):
+            z_dot = tangents[-1] @ W + a_in @ V + c
+            tangents.append(z_dot if a is None else (1.0 - a**2) * z_dot)
+        z_dot = tangents.pop()
+        d = (p - onehot) / batch
+        d_dot = p * (z_dot - np.sum(p * z_dot, axis=1, keepdims=True)) / batch
+        parts = []
+        for (W, _), (V, _), a, a_dot in zip(
+            layers[::-1], directions[::-1], activations[::-1], tangents[::-1], strict=True
+        ):
+            parts = [(a_dot.T @ d + a.T @ d_dot).ravel(), d_dot.sum(axis=0), *parts]
+            pulled = d @ W.T
+            d_dot = (d_dot @ W.T + d @ V.T) * (1.0 - a**2) - 2.0 * pulled * a * a_dot
+            d = pulled * (1.0 - a**2)
+        return np.concatenate(parts) + l2 * v
+
+    layers = [
+        (rng.standard_normal((n_in, n_out)) / np.sqrt(n_in), 0.1 * rng.standard_normal(n_out))
+        for n_in, n_out in pairwise(widths)
+    ]
+    x0 = np.concatenate([part.ravel() for layer in layers for part in layer])
+    data = {"X": X, "labels": labels, "widths": widths, "l2": l2}
+    return Problem("mlp", fun, x0, rng.standard_normal(x0.size), gradient, hvp, data=data)
+
+
+def make_surface(size: tuple[int, int] = (50, 50), seed: int = 0) -> Problem:
+    """Minimal surface over the unit square; ``size`` = nodes of the grid, its edge being given.
+
+    Each cell adds its area, with both diagonals p, q of the four corners (Griewank and Toint,
+    Numerische Mathematik 39, 1982): A sqrt(1 + k (p^2 + q^2)), A the cell's base, k = 1 / (2 A).
+    The unknowns are the (m-2)(n-2) interior heights. With s the root, df/dp = p / (2 s), and the
+    product of a cell is (p_dot - k p (p p_dot + q q_dot) / s^2) / (2 s), for q alike.
+    """
+    m, n = size
+    base = 1.0 / ((m - 1) * (n - 1))
+    k = 0.5 / base
+    rng = np.random.default_rng(seed)
+    frame = np.zeros(size)
+    frame[0] = np.sin(2.0 * np.pi * np.linspace(0.0, 1.0, n))
+    frame[-1] = -frame[0]
+    frame[:, 0] = frame[:, -1] = 0.5 * np.sin(np.pi * np.linspace(0.0, 1.0, m))
+
+    def fun(x):
+        z = np.zeros((m, n), dtype=x.dtype)
+        z[:] = frame
+        z[1:-1, 1:-1] = x.reshape(m - 2, n - 2)
+        p = z[1:, 1:] - z[:-1, :-1]
+        q = z[1:, :-1] - z[:-1, 1:]
+        return base * np.sum(np.sqrt(1.0 + k * (p**2 + q**2)))
+
+    def diagonals(x, edge):
+        z = np.pad(x.reshape(m - 2, n - 2), 1) + edge
+        return z[1:, 1:] - z[:-1, :-1], z[1:, :-1] - z[:-1, 1:]
+
+    def transposed(p_bar, q_bar):
+        return (p_bar[:-1, :-1] - p_bar[1:, 1:] + q_bar[:-1, 1:] - q_bar[1:, :-1]).ravel()
+
+    def gradient(x):
+        p, q = diagonals(x, frame)
+        s = np.sqrt(1.0 + k * (p**2 + q**2))
+        return transposed(0.5 * p / s, 0.5 * q / s)
+
+    def hvp(x, v):
+        p, q = diagonals(x, frame)
+        p_dot, q_dot = diagonals(v, 0.0)
+        s = np.sqrt(1.0 + k * (p**2 + q**2))
+        along = k * (p * p_dot + q * q_dot) / s**2
+        return transposed(0.5 * (p_dot - p * along) / s, 0.5 * (q_dot - q * along) / s)
+
+    unknowns = (m - 2) * (n - 2)
+    x0 = 0.1 * rng.standard_normal(unknowns)
+    data = {"frame": frame, "k": k}
+    return Problem("surface", fun, x0, rng.standard_normal(unknowns), gradient, hvp, data=data)
+
+
+def make_lennard_jones(size: int = 6, seed: int = 0) -> Problem:
+    """Lennard-Jones energy of ``size`` cubed atoms over a fixed list of pairs within 2.5 units.
+
+    f = sum over pairs of phi(r^2), phi(r^2) = 4 (r^-12 - r^-6). With d = x_i - x_j, D = v_i - v_j:
+    atom i gets 2 phi' d and, in the product, 2 phi' D + 4 phi'' (d.D) d; atom j the negative.
+    phi' = 4 (3 u^-4 - 6 u^-7), phi'' = 4 (42 u^-8 - 12 u^-5) for u = r^2.
+    """
+    rng = np.random.default_rng(seed)
+    lattice = 1.2 * np.stack(np.meshgrid(*3 * [np.arange(size)], indexing="ij"), axis=-1)
+    positions = lattice.reshape(-1, 3) + 0.05 * rng.standard_normal((size**3, 3))
+    i, j = _pairs_within(positions, 2.5)
+
+    def fun(x):
+        positions = x.reshape(-1, 3)
+        d = positions[i] - positions[j]
+        attraction = 1.0 / np.sum(d**2, axis=1) ** 3
+        return 4.0 * np.sum(attraction**2 - attraction)
+
+    def scattered(force, n):
+        out = np.zeros((n // 3, 3), force.dtype)
+        np.add.at(out, i, force)
+        np.subtract.at(out, j, force)
+        return out.ravel()
+
+    def gradient(x):
+        d = x.reshape(-1, 3)[i] - x.reshape(-1, 3)[j]
+        u = np.sum(d**2, axis=1, keepdims=True)
+        return scattered(8.0 * (3.0 * u**-4 - 6.0 * u**-7) * d, x.size)
+
+    def hvp(x, v):
+        d = x.reshape(-1, 3)[i] - x.reshape(-1, 3)[j]
+        d_dot = v.reshape(-1, 3)[i] - v.reshape(-1, 3)[j]
+        u = np.sum(d**2, axis=1, keepdims=True)
+        along = np.sum(d * d_dot, axis=1, keepdims=True)
+        slope, curve = 8.0 * (3.0 * u**-4 - 6.0 * u**-7), 16.0 * (42.0 * u**-8 - 12.0 * u**-5)
+        return scattered(slope * d_dot + curve * along * d, x.size)
+
+    x0 = positions.ravel()
+    data = {"i": i, "j": j}
+    v = rng.standard_normal(x0.size)
+    return Problem("lennard_jones", fun, x0, v, gradient, hvp, data=data)
+
+
+def _pairs_within(positions, cutoff):
+    """Index arrays i < j of all pairs nearer than ``cutoff``, a row of atoms at a time."""
+    found = []
+    for i, position in enumerate(positions[:-1]):
+        distance = np.linalg.norm(positions[i + 1 :] - position, axis=1)
+        j = i + 1 + np.flatnonzero(distance < cutoff)
+        found.append(np.stack([np.full_like(j, i), j]))
+    i, j = np.concatenate(found, axis=1)
+    return i, j
+
+
+def make_mixture(size: tuple[int, int, int] = (500, 3, 4), seed: int = 0) -> Problem:
+    """Negative log-likelihood of a Gaussian mixture; ``size`` = (samples, dimensions, components).
+
+    Unknowns: logits a_k, means mu_kd, log standard deviations s_kd. With t = (y - mu) exp(-s) and
+    l_nk = a_k - sum_d (s_kd + t^2 / 2):  f = logsumexp(a) - mean_n logsumexp_k l_nk + d/2 log 2 pi.
+    The partials of l are 1, t w (w = exp(-s)) and t^2 - 1; gamma = softmax_k l weighs them, and
+    its tangent is gamma (density_dot - sum_k gamma density_dot).
+    """
+    samples, dimensions, components = size
+    rng = np.random.default_rng(seed)
+    centres = 2.0 * rng.standard_normal((components, dimensions))
+    y = centres[rng.integers(components, size=samples)] + rng.standard_normal((samples, dimensions))
+    constant = 0.5 * dimensions * np.log(2.0 * np.pi)
+
+    def unpack(x):
+        means, log_scales = x[components:].reshape(2, components, dimensions)
+        return x[:components], means, log_scales
+
+    def logsumexp(z, axis):
+        shift = z.max(axis=axis, keepdims=True)
+        return np.squeeze(shift, axis) + np.log(np.sum(np.exp(z - shift), axis=axis))
+
+    def fun(x):
+        a = x[:components]
+        means = x[components : components * (1 + dimensions)].reshape(components, dimensions)
+        log_scales = x[components * (1 + dimensions) :].reshape(components, dimensions)
+        t = (y[:, None, :] - means) * np.exp(-log_scales)
+        density = a - np.sum(log_scales, axis=1) - 0.5 * np.sum(t**2, axis=2)
+        return logsumexp(a, 0) - np.mean(logsumexp(density, 1)) + constant
+
+    def weights(x):
+        a, means, log_scales = unpack(x)
+        w = np.exp(-log_scales)
+        t = (y[:, None, :] - means) * w
+        density = a - np.sum(log_scales, axis=1) - 0.5 * np.sum(t**2, axis=2)
+        return softmax(a), softmax(density), t, w
+
+    def softmax(z):
+        e = np.exp(z - z.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    def mean_over(gamma, partial):
+        return np.einsum("nk,nkd->kd", gamma, partial).ravel() / samples
+
+    def gradient(x):
+        p, gamma, t, w = weights(x)
+        by_logit = p - gamma.mean(axis=0)
+        return np.concatenate([by_logit, -mean_over(gamma, t * w), -mean_over(gamma, t**2 - 1.0)])
+
+    def hvp(x, v):
+        p, gamma, t, w = weights(x)
+        a_dot, means_dot, log_scales_dot = unpack(v)
+        t_dot = -w * means_dot - t * log_scales_dot
+        density_dot = a_dot + np.sum(t * w * means_dot + (t**2 - 1.0) * log_scales_dot, axis=2)
+        gamma_dot = gamma * (density_dot - np.sum(gamma * density_dot, axis=1, keepdims=True))
+        by_logit = p * (a_dot - p @ a_dot) - gamma_dot.mean(axis=0)
+        by_mean = mean_over(gamma_dot, t * w) + mean_over(gamma, (t_dot - t * log_scales_dot) * w)
+        by_scale = mean_over(gamma_dot, t**2 - 1.0) + mean_over(gamma, 2.0 * t * t_dot)
+        return np.concatenate([by_logit, -by_mean, -by_scale])
+
+    x0 = np.concatenate(
+        [
+            0.1 * rng.standard_normal(components),
+            (centres + 0.5 * rng.standard_normal(centres.shape)).ravel(),
+            0.2 * rng.standard_normal(centres.size),
+        ]
+    )
+    data = {"y": y, "components": components}
+    return Problem("mixture", fun, x0, rng.standard_normal(x0.size), gradient, hvp, data=data)
+
+
+def make_transcendental(size: int = 5, seed: int = 0) -> Problem:
+    """Five variables a .. e (``size`` must be 5) through most elementary functions.
+
+    f = exp(a b) sin(c) + tanh(e) log(1 + d^2) + cos(d e) sqrt(1 + a^2); the Hessian is written out.
+    """
+    if size != 5:
+        raise ValueError(f"the transcendental problem has 5 variables, not {size}")
+
+    def fun(x):
+        a, b, c, d, e = x
+        return (
+            np.exp(a * b) * np.sin(c)
+            + np.tanh(e) * np.log(1.0 + d**2)
+            + np.cos(d * e) * np.sqrt(1.0 + a**2)
+        )
+
+    def gradient(x):
+        a, b, c, d, e = x
+        E, S, t, r = np.exp(a * b), np.sin(c), np.tanh(e), np.sqrt(1.0 + a**2)
+        k, q = np.cos(d * e), np.sin(d * e)
+        return np.array(
+            [
+                b * E * S + k * a / r,
+                a * E * S,
+                E * np.cos(c),
+                t * 2.0 * d / (1.0 + d**2) - e * q * r,
+                (1.0 - t**2) * np.log(1.0 + d**2) - d * q * r,
+            ]
+        )
+
+    def hessian(x):
+        a, b, c, d, e = x
+        E, S, C = np.exp(a * b), np.sin(c), np.cos(c)
+        r, k, q = np.sqrt(1.0 + a**2), np.cos(d * e), np.sin(d * e)
+        t = np.tanh(e)
+        u, one = 1.0 - t**2, 1.0 + d**2
+        ab, ac, ad, ae = (1.0 + a * b) * E * S, b * E * C, -e * q * a / r, -d * q * a / r
+        bc, de = a * E * C, u * 2.0 * d / one - q * r - d * e * k * r
+        dd = 2.0 * t * (1.0 - d**2) / one**2 - e**2 * k * r
+        ee = -2.0 * t * u * np.log(one) - d**2 * k * r
+        return np.array(
+            [
+                [b**2 * E * S + k / r**3, ab, ac, ad, ae],
+                [ab, a**2 * E * S, bc, 0.0, 0.0],
+                [ac, bc, -E * S, 0.0, 0.0],
+                [ad, 0.0, 0.0, dd, de],
+                [ae, 0.0, 0.0, de, ee],
+            ]
+        )
+
+    def hvp(x, v):
+        return hessian(x) @ v
+
+    rng = np.random.default_rng(seed)
+    x0 = rng.uniform(0.3, 1.5, 5)
+    data = {"hessian": hessian}
+    return Problem("transcendental", fun, x0, rng.standard_normal(5), gradient, hvp, data=data)
+
+
+def make_heat(size: tuple[int, int] = (100, 20), seed: int = 0) -> Problem:
+    """Initial temperature of a reacting rod from final data; ``size`` = (points, time steps).
+
+    One explicit step, the ends held: u_i += r (u_{i+1} - 2 u_i + u_{i-1}) + h u_i (1 - u_i^2), T
+    times from u = x; f = 1/2 |u_T - target|^2, the target being the one argument. The adjoint runs
+    l_t = A_t^T l_{t+1}, A_t the tridiagonal Jacobian of a step, and its tangent adds the term
+    -6 h u_t u_dot_t l_{t+1} of the only nonlinear part, u^3.
+    """
+    points, steps = size
+    r, h = 0.2, 0.05
+
+    def fun(x, target):
+        u = x
+        for _ in range(steps):
+            inner = u[1:-1]
+            flow = r * (u[2:] - 2.0 * inner + u[:-2]) + h * inner * (1.0 - inner**2)
+            u = np.concatenate((u[:1], inner + flow, u[-1:]))
+        return 0.5 * np.sum((u - target) ** 2)
+
+    def history(x):
+        states = [x]
+        for _ in range(steps):
+            u = states[-1]
+            states.append(u.copy())
+            states[-1][1:-1] += r * (u[2:] - 2.0 * u[1:-1] + u[:-2])
+            states[-1][1:-1] += h * u[1:-1] * (1.0 - u[1:-1] ** 2)
+        return states
+
+    def jacobian(u, u_dot):
+        out = u_dot.astype(np.result_type(u, u_dot))
+        out[1:-1] += r * (u_dot[2:] - 2.0 * u_dot[1:-1] + u_dot[:-2])
+        out[1:-1] += h * (1.0 - 3.0 * u[1:-1] ** 2) * u_dot[1:-1]
+        return out
+
+    def transposed(u, u_bar):
+        out = u_bar.astype(np.result_type(u, u_bar))
+        inner = u_bar[1:-1]
+        out[1:-1] += h * (1.0 - 3.0 * u[1:-1] ** 2) * inner - 2.0 * r * inner
+        out[2:] += r * inner
+        out[:-2] += r * inner
+        return out
+
+    def gradient(x, target):
+        states = history(x)
+        u_bar = states.pop() - target
+        for u in states[::-1]:
+            u_bar = transposed(u, u_bar)
+        return u_bar
+
+    def hvp(x, v, target):
+        states, tangents = history(x), [v]
+        for u in states[:-1]:
+            tangents.append(jacobian(u, tangents[-1]))
+        u_bar, u_bar_dot = states.pop() - target, tangents.pop()
+        for u, u_dot in zip(states[::-1], tangents[::-1], strict=True):
+            u_bar_dot = transposed(u, u_bar_dot)
+            u_bar_dot[1:-1] -= 6.0 * h * (u * u_dot * u_bar)[1:-1]
+            u_bar = transposed(u, u_bar)
+        return u_bar_dot
+
+    rng = np.random.default_rng(seed)
+    s = np.linspace(0.0, 1.0, points)
+    target = np.sin(np.pi * s) + 0.05 * rng.standard_normal(points)
+    x0 = np.sin(3.0 * np.pi * s) + 0.3 * rng.standard_normal(points)
+    data = {"steps": steps, "r": r, "h": h}
+    v = rng.standard_normal(points)
+    return Problem("heat", fun, x0, v, gradient, hvp, args=(target,), data=data)
+
+
+MAKERS: dict[str, Callable[..., Problem]] = {
+    "rosenbrock": make_rosenbrock,
+    "logistic": make_logistic,
+    "mlp": make_mlp,
+    "surface": make_surface,
+    "lennard_jones": make_lennard_jones,
+    "mixture": make_mixture,
+    "transcendental": make_transcendental,
+    "heat": make_heat,
+}
+
+
+def small(seed: int = 0) -> tuple[Problem, ...]:
+    """One instance of each problem, with 5 to 60 unknowns: the size at which tests run."""
+    sizes = {
+        "rosenbrock": 20,
+        "logistic": (60, 7),
+        "mlp": ((4, 3, 3, 2), 9),
+        "surface": (7, 8),
+        "lennard_jones": 2,
+        "mixture": (30, 2, 3),
+        "transcendental": 5,
+        "heat": (12, 9),
+    }
+    return tuple(MAKERS[name](size, seed) for name, size in sizes.items())

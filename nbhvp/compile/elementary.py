@@ -1,0 +1,115 @@
+"""Scalar functions that kernels call: what neither `math` nor an operator of Python gives.
+
+Each is one body for every target and for plain Python, defined at every float as NumPy and SciPy
+define it (NaN, infinities, signed zeros), and raises nothing when compiled. Accuracy is that of the
+`math` functions used, times a small factor.
+"""
+
+import math
+
+import numpy as np
+from numba.extending import register_jitable
+
+__all__ = [
+    "entr", "expit", "floor_divide", "fmax", "fmin", "invert", "log_expit", "logaddexp",
+    "logaddexp2", "logit", "maximum", "minimum", "ndtr", "remainder", "spacing", "xlog1py", "xlogy",
+]  # fmt: skip
+
+
+@register_jitable
+def maximum(x, y):
+    """The larger, NaN if either is."""
+    return x if (x >= y) | (x != x) else y
+
+
+@register_jitable
+def minimum(x, y):
+    return x if (x <= y) | (x != x) else y
+
+
+@register_jitable
+def fmax(x, y):
+    """The larger, the other one where one is NaN."""
+    return x if (x >= y) | (y != y) else y
+
+
+@register_jitable
+def fmin(x, y):
+    return x if (x <= y) | (y != y) else y
+
+
+@register_jitable
+def remainder(x, y):
+    """x - floor(x / y) y, of the sign of y."""
+    r = math.fmod(x, y)
+    return r + y if (r != 0) & ((r < 0) != (y < 0)) else r
+
+
+@register_jitable
+def floor_divide(x, y):
+    return np.floor((x - remainder(x, y)) / y + 0.5) if y != 0 else x / y
+
+
+@register_jitable
+def logaddexp(x, y):
+    """log(exp(x) + exp(y)), without overflow."""
+    if x == y:
+        return x + math.log(2.0)
+    return maximum(x, y) + math.log1p(math.exp(-abs(x - y)))
+
+
+@register_jitable
+def logaddexp2(x, y):
+    if x == y:
+        return x + 1.0
+    return maximum(x, y) + math.log1p(2.0 ** -abs(x - y)) / math.log(2.0)
+
+
+@register_jitable
+def expit(x):
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+@register_jitable
+def logit(x):
+    return math.log(x / (1.0 - x))
+
+
+@register_jitable
+def log_expit(x):
+    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
+
+
+@register_jitable
+def ndtr(x):
+    """The normal distribution function, accurate in its lower tail."""
+    return 0.5 * math.erfc(-x * 0.7071067811865476)
+
+
+@register_jitable
+def xlogy(x, y):
+    """x log y, and 0 at x = 0 unless y is NaN."""
+    return 0.0 * x if (x == 0) & (y == y) else x * math.log(y)
+
+
+@register_jitable
+def xlog1py(x, y):
+    return 0.0 * x if (x == 0) & (y == y) else x * math.log1p(y)
+
+
+@register_jitable
+def entr(x):
+    """-x log x, 0 at 0, minus infinity below."""
+    if x > 0:
+        return -x * math.log(x)
+    return -math.inf if x < 0 else 0.0 * x
+
+
+@register_jitable
+def spacing(x):
+    return np.nextafter(x, math.copysign(math.inf, x)) - x
+
+
+@register_jitable
+def invert(x):
+    return ~x

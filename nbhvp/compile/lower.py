@@ -1,0 +1,98 @@
+"""From the table's primitives to what kernels and libraries do, still as a graph.
+
+- A scatter becomes a segmented sum of gathered terms: sort its indices once (a constant index at
+  compile time, one that depends on x in the point program), then every result pulls its own terms.
+- A contraction becomes a product and a sum where that is all it is, and else one matrix product of
+  stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
+- A sum of nothing becomes zeros, so that no kernel has an empty reduction.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node, reachable
+
+__all__ = ["MATRIX_PRODUCT", "lower"]
+
+MATRIX_PRODUCT = "bmk,bkn->bmn"
+
+
+def lower(graph: Graph) -> Graph:
+    """The same function, in primitives that the scheduler has steps for."""
+    new: dict[Node, Node] = {node: node for node in graph.inputs}
+    for node in reachable(graph.outputs):
+        if node not in new:
+            args = tuple(new[arg] for arg in node.args)
+            new[node] = _lowered(node, args)
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _lowered(node: Node, args: tuple[Node, ...]) -> Node:
+    entry = node.primitive
+    if entry.reduction and node.dtype.kind != "i" and args[0].size == 0 and entry is not p.all_:
+        return p.zeros(node.pool, node.shape, node.dtype)
+    if entry is p.scatter_add:
+        return _scatter(*args, **node.params)
+    if entry is p.contract:
+        return _contraction(*args, **node.params)
+    return node if args == node.args else entry(*args, **node.params)
+
+
+def _scatter(z: Node, index: Node, axis: int, size: int) -> Node:
+    merged = (*z.shape[:axis], index.size, *z.shape[axis + index.ndim :])
+    z, index = p.reshape(z, shape=merged), p.reshape(index, shape=(index.size,))
+    if z.size == 0:
+        return p.zeros(z.pool, (*z.shape[:axis], size, *z.shape[axis + 1 :]), z.dtype)
+    order = p.argsort(index, axis=0)
+    rows = p.gather(index, order, axis=0)
+    bounds = p.constant(z.pool, np.arange(size + 1))
+    starts = p.searchsorted(rows, bounds, side="left")
+    if order.value is None or (order.value != np.arange(index.size)).any():
+        z = p.gather(z, order, axis=axis)
+    return p.segment_sum(z, starts, axis=axis)
+
+
+def _contraction(x: Node, y: Node, subscripts: str) -> Node:
+    operands, out = subscripts.split("->")
+    left, right = operands.split(",")
+    extent = dict(zip(left + right, x.shape + y.shape, strict=True))
+    batch = "".join(c for c in out if c in left and c in right)
+    rows = "".join(c for c in out if c in left and c not in right)
+    columns = "".join(c for c in out if c in right and c not in left)
+    inner = "".join(c for c in left if c in right and c not in out)
+    exact = x.dtype.kind not in "fc"
+    if not inner or exact or not (rows or columns):
+        letters = batch + rows + columns + inner
+        terms = _spread(x, left, letters) * _spread(y, right, letters)
+        summed = p.sum_(terms, axes=tuple(range(len(letters) - len(inner), len(letters))))
+        return _arranged(summed, letters[: len(letters) - len(inner)], out)
+    if out == batch + columns + rows and rows and columns:
+        x, y, left, right, rows, columns = y, x, right, left, columns, rows
+    size = {key: math.prod(extent[c] for c in key) for key in (batch, rows, columns, inner)}
+    first = _matrix(x, left, (batch, rows, inner), size)
+    second = _matrix(y, right, (batch, inner, columns), size)
+    product = p.contract(first, second, subscripts=MATRIX_PRODUCT)
+    letters = batch + rows + columns
+    product = p.reshape(product, shape=tuple(extent[c] for c in letters))
+    return _arranged(product, letters, out)
+
+
+def _arranged(x: Node, letters: str, wanted: str) -> Node:
+    return p.transpose(x, axes=tuple(letters.index(c) for c in wanted))
+
+
+def _spread(x: Node, letters: str, wanted: str) -> Node:
+    """x with its axes in the wanted order, and extent 1 where it has none."""
+    x = _arranged(x, letters, "".join(c for c in wanted if c in letters))
+    extents = iter(x.shape)
+    return p.reshape(x, shape=tuple(next(extents) if c in letters else 1 for c in wanted))
+
+
+def _matrix(x: Node, letters: str, groups: tuple[str, str, str], size: dict[str, int]) -> Node:
+    """x as a stack of matrices, one axis for each group of letters."""
+    x = _arranged(x, letters, "".join(groups))
+    return p.reshape(x, shape=tuple(size[group] for group in groups))

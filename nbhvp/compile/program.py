@@ -1,0 +1,294 @@
+"""A graph, compiled for the CPU: its steps, its memory, and how it is called.
+
+A program is a list of stretches: words that one compiled call runs (kernels and BLAS by address), and
+between them library calls on whole arrays, which most programs have none of. One input is *hot*: it
+changes with every call, as does the output; all other inputs may be bound, for a product at a fixed
+point. A call takes a workspace from a free list and returns it: calls from several threads never
+share one. Workspaces hold their buffers, addresses in their words point nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba.extending import get_cython_function_address
+
+from nbhvp.compile import blas, cache, cpu
+from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, emit
+from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
+from nbhvp.graph.node import Graph, Node
+
+__all__ = ["Bound", "Program"]
+
+PARALLEL_FROM = 400_000.0
+"""Additions from which a call is shared among threads: it then takes about 50 microseconds."""
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Steps that one compiled call runs, or one library call."""
+
+    steps: tuple[cpu.Step, ...] = ()
+    library: Node | None = None
+
+
+class Program:
+    """The outputs of a graph, compiled.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute.
+    hot : int
+        The position of the input that changes with every call.
+    main : int
+        The position of the output that each call writes to a fresh array; other outputs are copied.
+    """
+
+    def __init__(self, graph: Graph, hot: int = -1, main: int = -1):
+        self.graph = graph
+        self.hot = hot % len(graph.inputs)
+        self.main = main % len(graph.outputs)
+        plan = schedule(graph)
+        self._inputs = plan.graph.inputs
+        self._outputs = plan.graph.outputs
+        self._stretches, self.work, self.kernels = _compile(plan)
+        self._buffers = _buffers(plan, self._stretches)
+        self.parallel = self.work >= PARALLEL_FROM
+        self._free: list[_Workspace] = []
+
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """The outputs, as fresh arrays, at the values of all inputs."""
+        workspace = self._take()
+        cold = [a for k, a in enumerate(inputs) if k != self.hot]
+        workspace.bind(cold)
+        main = np.empty(self.graph.outputs[self.main].shape, self.graph.outputs[self.main].dtype)
+        workspace.run(inputs[self.hot], main)
+        results = workspace.results(main)
+        self._free.append(workspace)
+        return results
+
+    def bind(self, *cold: np.ndarray) -> Bound:
+        """The program with all inputs but the hot one fixed."""
+        return Bound(self, cold)
+
+    def _take(self) -> _Workspace:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return _Workspace(self)
+
+
+class Bound:
+    """A program of one input: a product at a fixed point. Safe to call from several threads."""
+
+    def __init__(self, program: Program, cold: Sequence[np.ndarray]):
+        self.program = program
+        self._cold = tuple(np.ascontiguousarray(a) for a in cold)
+        self._free: list[_Workspace] = []
+        node = program.graph.outputs[program.main]
+        self._shape, self._dtype = node.shape, node.dtype
+
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The main output at a C-contiguous x of the right shape and dtype: nothing is checked."""
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = _Workspace(self.program)
+            workspace.bind(self._cold)
+        if out is None:
+            out = np.empty(self._shape, self._dtype)
+        workspace.run(x, out)
+        self._free.append(workspace)
+        return out
+
+
+class _Workspace:
+    """The buffers of one call in flight, and the words that point to them."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.arrays = _allocate(program._buffers)
+        self.cold: tuple[np.ndarray, ...] = ()
+        hot, main = program._inputs[program.hot], program._outputs[program.main]
+        self._hot, self._main = hot, main
+        addresses = _Addresses(self.arrays)
+        self._words = [
+            stretch
+            if stretch.library is not None
+            else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
+            for stretch in program._stretches
+        ]
+        self._patches = [
+            [
+                _references(program._stretches, words_at, node)
+                for words_at in range(len(self._words))
+            ]
+            for k, node in enumerate(program._inputs)
+            if k != program.hot
+        ]
+        self._call = cpu.run_parallel if program.parallel else cpu.run
+        self._single = self._words[0] if len(self._words) == 1 else None
+
+    def bind(self, cold: Sequence[np.ndarray]) -> None:
+        """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
+        if all(a is b for a, b in zip(cold, self.cold, strict=False)) and self.cold:
+            return
+        self.cold = tuple(np.ascontiguousarray(a) for a in cold)
+        nodes = [n for k, n in enumerate(self.program._inputs) if k != self.program.hot]
+        for node, array, patches in zip(nodes, self.cold, self._patches, strict=True):
+            self.arrays[node] = array
+            address = array.ctypes.data
+            for words, (positions, offsets) in zip(self._words, patches, strict=True):
+                if len(positions):
+                    words[positions] = offsets + address
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        if self._single is not None and type(self._single) is np.ndarray:
+            self._call(self._single, x, out)
+            return
+        self.arrays[self._hot], self.arrays[self._main] = x, out
+        for words in self._words:
+            if isinstance(words, _Stretch):
+                self._library(words.library)
+            else:
+                self._call(words, x, out)
+
+    def _library(self, node: Node) -> None:
+        args = [self.arrays[a] if a in self.arrays else a.value for a in node.args]
+        with np.errstate(all="ignore"):
+            self.arrays[node][...] = node.primitive.evaluate(*args, **node.params)
+
+    def results(self, main: np.ndarray) -> list[np.ndarray]:
+        """All outputs as arrays of their own."""
+        found = [
+            main if node is self._main else self.arrays[node].copy()
+            for node in self.program._outputs
+        ]
+        position = self.program.main
+        found[position] = main
+        seen = self.program._outputs.index(self._main)
+        if seen != position:
+            found[seen] = main.copy()
+        return found
+
+
+class _Addresses(dict):
+    """Addresses of buffers and constants; inputs that are bound later stand as zero."""
+
+    def __init__(self, arrays):
+        super().__init__({key: array.ctypes.data for key, array in arrays.items()})
+
+    def __missing__(self, key):
+        return key.value.ctypes.data if key.value is not None else 0
+
+
+def _references(stretches, at: int, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Where the words of a stretch hold addresses within a node, and their offsets."""
+    positions, offsets = [], []
+    stretch = stretches[at]
+    word = cpu.HEADER + cpu.STEP * len(stretch.steps)
+    for step in stretch.steps:
+        for entry in step.table:
+            if isinstance(entry, cpu.Ref) and entry.buffer is node:
+                positions.append(word)
+                offsets.append(entry.offset)
+            word += 2 if isinstance(entry, complex) else 1
+    return np.array(positions, np.int64), np.array(offsets, np.int64)
+
+
+def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]:
+    """Load the kernels of every step, and cut the steps at library calls."""
+    stretches: list[_Stretch] = []
+    steps: list[cpu.Step] = []
+    kernels: list[cache.Kernel] = []
+    work = 0.0
+    for step in plan.steps:
+        if isinstance(step, Library):
+            stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
+            steps = []
+        elif isinstance(step, MatrixProduct):
+            steps.append(_matrix_product(step))
+            work += step.node.size * step.node.args[0].shape[2] / 4
+        else:
+            for call in emit(step):
+                kernel = cache.load(call.source)
+                kernels.append(kernel)
+                steps.append(_step(call, kernel))
+                work += call.weight
+    if steps or not stretches:
+        stretches.append(_Stretch(tuple(steps)))
+    return stretches, work, kernels
+
+
+def _step(call: KernelCall, kernel: cache.Kernel) -> cpu.Step:
+    return cpu.Step(kernel.address, tuple(map(_entry, call.slots)), call.extent, call.block)
+
+
+def _entry(slot):
+    if isinstance(slot, Pointer):
+        return cpu.Ref(slot.array, slot.offset * slot.array.dtype.itemsize)
+    return _symbol_address(slot.name) if isinstance(slot, Symbol) else slot
+
+
+def _symbol_address(name: str) -> int:
+    from scipy.special import cython_special
+
+    exported = cython_special.__pyx_capi__
+    name = name if name in exported else f"__pyx_fuse_1{name}"
+    return get_cython_function_address("scipy.special.cython_special", name)
+
+
+def _matrix_product(step: MatrixProduct) -> cpu.Step:
+    operands = [
+        (cpu.Ref(array, offset * array.dtype.itemsize), strides)
+        for array, offset, strides in step.operands
+    ]
+    return blas.matrix_product(
+        step.node.dtype,
+        (*step.node.shape, step.node.args[0].shape[2]),
+        *operands,
+        cpu.Ref(step.node),
+    )
+
+
+def _buffers(plan: Schedule, stretches: list[_Stretch]) -> list[Node | Scratch]:
+    """Everything that steps write: outputs, stored nodes, partial results."""
+    found: dict = {}
+    for stretch in stretches:
+        if stretch.library is not None:
+            found[stretch.library] = None
+        for step in stretch.steps:
+            for entry in step.table:
+                if isinstance(entry, cpu.Ref) and _is_buffer(entry.buffer, plan):
+                    found[entry.buffer] = None
+    found.update(dict.fromkeys(n for n in plan.graph.outputs))
+    return list(found)
+
+
+def _is_buffer(key, plan: Schedule) -> bool:
+    if isinstance(key, Scratch) or key in plan.graph.outputs:
+        return True
+    return key.value is None and key not in plan.graph.inputs
+
+
+def _allocate(buffers: Sequence[Node | Scratch]) -> dict:
+    """One block of memory, cut into aligned arrays."""
+    sizes = [math.prod(b.shape) * b.dtype.itemsize for b in buffers]
+    offsets, total = [], 0
+    for size in sizes:
+        offsets.append(total)
+        total += -(-size // _ALIGNMENT) * _ALIGNMENT
+    block = np.empty(total + _ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % _ALIGNMENT
+    return {
+        buffer: block[start + offset : start + offset + size]
+        .view(buffer.dtype)
+        .reshape(buffer.shape)
+        for buffer, offset, size in zip(buffers, offsets, sizes, strict=True)
+    }

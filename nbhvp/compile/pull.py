@@ -1,0 +1,341 @@
+"""What one element of an array is, as an expression of elements in memory.
+
+`Puller` walks from a node at a symbolic index to the arrays that it is computed from: elementwise
+primitives pass the index on, views change it, by the `pull` of their entry in the table. Pulling has
+no races and needs no atomics, since each element is computed by whoever needs it; the transpose of a
+slice becomes a read guarded by bounds.
+
+An index is affine, c0 + sum c_k a_k, in atoms a_k: loop variables, integers loaded from an array
+(a gather), and quotients (a strided write). Coefficients and constants are numbers here; whether
+they stand in a kernel's text or in its table is the emitter's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node
+
+__all__ = ["Apply", "Choose", "Expr", "Index", "Inside", "Load", "Puller", "Value", "Var"]
+
+
+@dataclass(frozen=True, eq=False)
+class Var:
+    """A loop variable."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An integer read by an expression."""
+
+    expr: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Quotient:
+    """index // divisor (or index % divisor), which only divisible or split indices need."""
+
+    index: Index
+    divisor: int
+    remainder: bool = False
+
+
+class Index:
+    """An affine integer expression. Immutable; equal contents compare equal."""
+
+    __slots__ = ("const", "terms")
+
+    def __init__(self, terms: dict | None = None, const: int = 0):
+        self.terms = terms or {}
+        self.const = const
+
+    @classmethod
+    def of(cls, value) -> Index:
+        if isinstance(value, Index):
+            return value
+        if isinstance(value, Var | Loaded | Quotient):
+            return cls({value: 1})
+        return cls(None, int(value))
+
+    def __add__(self, other) -> Index:
+        other = Index.of(other)
+        terms = dict(self.terms)
+        for atom, coefficient in other.terms.items():
+            terms[atom] = terms.get(atom, 0) + coefficient
+        return Index({a: c for a, c in terms.items() if c}, self.const + other.const)
+
+    __radd__ = __add__
+
+    def __sub__(self, other) -> Index:
+        return self + Index.of(other) * -1
+
+    def __mul__(self, factor: int) -> Index:
+        if factor == 1:
+            return self
+        terms = {a: c * factor for a, c in self.terms.items()} if factor else None
+        return Index(terms, self.const * factor)
+
+    __rmul__ = __mul__
+
+    @property
+    def key(self) -> tuple:
+        return frozenset(self.terms.items()), self.const
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Index) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """0 <= index < extent and, where a step is given, index divisible by it."""
+
+    index: Index
+    extent: int
+    step: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """An element of an array in memory, at a flat position."""
+
+    array: Node
+    index: Index
+    dtype: np.dtype
+    operands = ()
+    cost = 0.5
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        return (self.index,)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    value: np.generic
+    dtype: np.dtype
+    operands = indices = ()
+    cost = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Apply:
+    """An elementwise primitive of expressions."""
+
+    node: Node
+    operands: tuple[Expr, ...]
+    dtype: np.dtype
+    indices = ()
+
+    @property
+    def cost(self) -> float:
+        return self.node.primitive.cost
+
+
+@dataclass(frozen=True, eq=False)
+class Choose:
+    """`inside` where all conditions hold, `outside` elsewhere; only the chosen one is evaluated."""
+
+    conditions: tuple[Inside, ...]
+    inside: Expr
+    outside: Expr
+    dtype: np.dtype
+    cost = 1.0
+
+    @property
+    def operands(self) -> tuple[Expr, Expr]:
+        return self.inside, self.outside
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        return tuple(condition.index for condition in self.conditions)
+
+
+Expr = Load | Value | Apply | Choose
+
+
+class Puller:
+    """Pulls nodes at indices, each distinct pair once.
+
+    `strides(node)` gives the strides, in elements, of a node that lies in memory, None for others.
+    `demands` collects nodes that can only be pulled well from memory.
+    """
+
+    def __init__(self, strides: Callable[[Node], tuple[int, ...] | None]):
+        self.strides = strides
+        self.demands: set[Node] = set()
+        self.pulled: dict[tuple, Expr] = {}
+
+    def at(self, node: Node, index: tuple) -> Expr:
+        """The element of `node` at `index`, loaded if it lies in memory."""
+        value = p.scalar_value(node)
+        if value is not None:
+            return self._once(node, (), lambda: Value(value, node.dtype))
+        index = tuple(map(Index.of, index))
+        strides = self.strides(node)
+        if strides is None:
+            return self.expand(node, index)
+        flat = Index()
+        for i, stride in zip(index, strides, strict=True):
+            flat = flat + i * stride
+        return self.load(node, flat)
+
+    def load(self, node: Node, flat: Index) -> Expr:
+        return self._once(node, ("flat", flat), lambda: Load(node, flat, node.dtype))
+
+    def expand(self, node: Node, index: tuple) -> Expr:
+        """The element of `node` at `index`, computed even if the node lies in memory."""
+        index = tuple(map(Index.of, index))
+        return self._once(node, index, lambda: self._compute(node, index))
+
+    def _once(self, node: Node, index: tuple, make: Callable[[], Expr]) -> Expr:
+        expr = self.pulled.get((node, index))
+        if expr is None:
+            expr = self.pulled[node, index] = make()
+        return expr
+
+    def _compute(self, node: Node, index: tuple) -> Expr:
+        if node.primitive.pull is not None:
+            return node.primitive.pull(_View(self, node), index, node)
+        assert node.primitive.is_elementwise, f"{node.primitive} is not pulled, but stored"
+        args = tuple(self.at(arg, _aligned(index, arg.shape)) for arg in node.args)
+        return Apply(node, args, node.dtype)
+
+
+class _View:
+    """What the `pull` of a table entry may say about the arguments of one node."""
+
+    def __init__(self, puller: Puller, node: Node):
+        self.puller, self.node = puller, node
+
+    def __call__(self, k: int, index: tuple) -> Expr:
+        return self.puller.at(self.node.args[k], index)
+
+    def integer(self, k: int, index: tuple) -> Index:
+        """An element of an integer argument, as an index."""
+        expr = self(k, index)
+        return Index.of(expr.value) if isinstance(expr, Value) else Index.of(self._atom(expr))
+
+    def _atom(self, expr: Expr) -> Loaded:
+        return self.puller._once(expr, (), lambda: Loaded(expr))
+
+    def choose_region(self, index, start, step, size, inside, outside) -> Expr:
+        """`inside(j)` if index = start + step * j for a j within `size`, else `outside()`."""
+        conditions, within = [], []
+        for i, begin, stride, extent, whole in zip(
+            index, start, step, size, self.node.shape, strict=True
+        ):
+            if extent == whole and stride == 1:
+                within.append(i)
+                continue
+            offset = (i - begin) * (1 if stride > 0 else -1)
+            stride = abs(stride)
+            conditions.append(Inside(offset, stride * (extent - 1) + 1, stride))
+            within.append(offset if stride == 1 else Index.of(Quotient(offset, stride)))
+        chosen = inside(tuple(within))
+        if not conditions:
+            return chosen
+        return Choose(tuple(conditions), chosen, outside(), self.node.dtype)
+
+    def reshaped(self, k: int, index: tuple) -> Expr:
+        """An element of argument k, which has the elements of this node in the same order."""
+        arg = self.node.args[k]
+        if self.node.size == 0:
+            return Value(np.zeros((), arg.dtype)[()], arg.dtype)
+        if self.puller.strides(arg) == contiguous(arg.shape):
+            flat = Index()
+            for i, stride in zip(index, contiguous(self.node.shape), strict=True):
+                flat = flat + i * stride
+            return self.puller.load(arg, flat)
+        regrouped = []
+        for ours, theirs in groups(self.node.shape, arg.shape):
+            flat = Index()
+            for i, stride in zip(
+                (index[d] for d in ours), contiguous([self.node.shape[d] for d in ours])
+            ):
+                flat = flat + i * stride
+            regrouped += self._unflatten(flat, [arg.shape[d] for d in theirs], arg)
+        return self(k, tuple(regrouped))
+
+    def _unflatten(self, flat: Index, extents: list[int], arg: Node) -> list[Index]:
+        wide = [d for d, extent in enumerate(extents) if extent != 1]
+        out = [Index()] * len(extents)
+        if len(wide) == 1:
+            out[wide[0]] = flat
+        elif wide:
+            self.puller.demands.add(arg)
+            for d, stride in zip(wide, contiguous([extents[d] for d in wide]), strict=True):
+                quotient = Index.of(Quotient(flat, stride))
+                out[d] = Index.of(Quotient(quotient, extents[d], remainder=True))
+        return out
+
+
+def _aligned(index: tuple, shape: tuple[int, ...]) -> tuple:
+    """The index of an argument of `shape` that broadcasts to the result at `index`."""
+    tail = index[len(index) - len(shape) :]
+    return tuple(Index() if extent == 1 else i for i, extent in zip(tail, shape, strict=True))
+
+
+def contiguous(shape) -> tuple[int, ...]:
+    """C-order strides in elements."""
+    strides, step = [], 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= extent
+    return tuple(reversed(strides))
+
+
+def groups(ours: tuple[int, ...], theirs: tuple[int, ...]):
+    """Pairs of axis groups, in order, that hold the same elements under a reshape."""
+    i = j = 0
+    while i < len(ours) or j < len(theirs):
+        left, right = [], []
+        product_left = product_right = 1
+        while not (left or right) or product_left != product_right:
+            if product_left <= product_right and i < len(ours) or j == len(theirs):
+                left.append(i)
+                product_left *= ours[i]
+                i += 1
+            else:
+                right.append(j)
+                product_right *= theirs[j]
+                j += 1
+        yield left, right
+
+
+def parts(exprs) -> list[Expr]:
+    """Every expression within some, once, those that indices depend on included."""
+    found = dict.fromkeys(exprs)
+    stack = list(found)
+    while stack:
+        part = stack.pop()
+        for inner in [*part.operands, *loaded(part.indices)]:
+            if inner not in found:
+                found[inner] = None
+                stack.append(inner)
+    return list(found)
+
+
+def weight(*exprs: Expr) -> float:
+    """The cost of expressions, in additions, each shared part once."""
+    return sum(part.cost for part in parts(exprs))
+
+
+def loaded(indices) -> list[Expr]:
+    """The expressions that indices depend on."""
+    found = []
+    for index in indices:
+        for atom in index.terms:
+            if isinstance(atom, Loaded):
+                found.append(atom.expr)
+            elif isinstance(atom, Quotient):
+                found += loaded([atom.index])
+    return found

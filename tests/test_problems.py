@@ -1,0 +1,112 @@
+"""The shared problems against oracles: complex step, mpmath, and the products derived by hand.
+
+``f'(x) = Im f(x + i h) / h`` with h = 1e-30 loses nothing to cancellation, so closed forms must
+agree with it to rounding. What accepts no complex numbers is differentiated by mpmath instead.
+"""
+
+from functools import partial
+
+import mpmath
+import numpy as np
+import pytest
+
+from benchmarks import hand, problems
+
+STEP = 1e-30
+PROBLEMS = problems.small()
+
+
+def named(selected):
+    """Parametrise by problem, with its name as the test's id."""
+    return pytest.mark.parametrize("problem", selected, ids=lambda problem: problem.name)
+
+
+def assert_close(given, needed, tolerance):
+    """Relative error in the Euclidean norm."""
+    assert given.shape == needed.shape
+    assert np.linalg.norm(given - needed) <= tolerance * np.linalg.norm(needed)
+
+
+@named([problem for problem in PROBLEMS if problem.complex_step])
+def test_gradient_is_the_complex_step(problem):
+    x = problem.x0
+    steps = x + 1j * STEP * np.eye(x.size)
+    oracle = np.array([problem.fun(row, *problem.args).imag / STEP for row in steps])
+    assert_close(problem.gradient(x, *problem.args), oracle, 1e-12)
+
+
+@named(PROBLEMS)
+def test_product_is_the_complex_step_of_the_gradient(problem):
+    x, v = problem.x0, problem.v
+    oracle = problem.gradient(x + 1j * STEP * v, *problem.args).imag / STEP
+    assert_close(problem.hvp(x, v, *problem.args), oracle, 1e-12)
+
+
+def logistic_in_mpmath(w, problem):
+    X, y, l2 = (problem.data[key] for key in ("X", "y", "l2"))
+    margins = [label * mpmath.fdot(row.tolist(), w) for row, label in zip(X, y, strict=True)]
+    losses = [mpmath.log1p(mpmath.exp(-margin)) for margin in margins]
+    return mpmath.fsum(losses) / len(losses) + l2 / 2 * mpmath.fdot(w, w)
+
+
+def transcendental_in_mpmath(x, problem):
+    a, b, c, d, e = x
+    return (
+        mpmath.exp(a * b) * mpmath.sin(c)
+        + mpmath.tanh(e) * mpmath.log(1 + d**2)
+        + mpmath.cos(d * e) * mpmath.sqrt(1 + a**2)
+    )
+
+
+@pytest.mark.parametrize(
+    "problem, reference",
+    [
+        (problems.make_logistic((8, 3), seed=1), logistic_in_mpmath),
+        (problems.make_transcendental(5, seed=1), transcendental_in_mpmath),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_closed_forms_are_those_of_mpmath(problem, reference):
+    x, v = problem.x0, problem.v
+    with mpmath.workdps(50):
+        at, along = [[mpmath.mpf(float(value)) for value in vector] for vector in (x, v)]
+
+        def moved(s, t, axis):
+            point = [a + t * b for a, b in zip(at, along, strict=True)]
+            point[axis] += s
+            return reference(point, problem)
+
+        value = float(reference(at, problem))
+        gradient, product = (
+            [float(mpmath.diff(partial(moved, axis=i), (0, 0), order)) for i in range(x.size)]
+            for order in ((1, 0), (1, 1))
+        )
+    assert problem.fun(x) == pytest.approx(value, rel=1e-14)
+    assert_close(problem.gradient(x), np.array(gradient), 1e-13)
+    assert_close(problem.hvp(x, v), np.array(product), 1e-13)
+
+
+@named(PROBLEMS)
+def test_product_is_symmetric(problem):
+    u = problem.v[::-1]
+    left = u @ problem.hvp(problem.x0, problem.v, *problem.args)
+    right = problem.v @ problem.hvp(problem.x0, u, *problem.args)
+    assert left == pytest.approx(right, rel=1e-11)
+
+
+@named(PROBLEMS)
+def test_hand_derived_product_is_the_closed_form(problem):
+    check_hand(problem, threads=1)
+
+
+@named([problem for problem in PROBLEMS if problem.name in hand.PARALLEL])
+def test_parallel_hand_derived_product_is_the_closed_form(problem):
+    check_hand(problem, threads=2)
+
+
+def check_hand(problem, threads):
+    product = hand.prepare(problem, problem.x0, threads)
+    out = np.full(problem.x0.size, np.nan)
+    for v in (problem.v, problem.v[::-1].copy()):
+        product(v, out)
+        assert_close(out, problem.hvp(problem.x0, v, *problem.args), 1e-12)
