@@ -223,17 +223,16 @@ class _Body:
     def _choose(self, expr: Choose) -> str:
         if self.assumed.issuperset(expr.conditions):
             return self.name(expr.inside)
-        outside = self.name(expr.outside)
-        open_conditions = [c for c in expr.conditions if c not in self.assumed]
-        tests = [test for c in open_conditions for test in self.tests(c)]
+        conditions = [c for c in expr.conditions if c not in self.assumed]
+        tests = [test for c in conditions for test in self.tests(c)]
         name = self._fresh()
-        self.line(f"{name} = {outside}")
-        self.line(f"if {' & '.join(tests)}:")
-        self.depth += 1
-        self.scopes.append({})
-        self.line(f"{name} = {self.name(expr.inside)}")
-        self.scopes.pop()
-        self.depth -= 1
+        if isinstance(expr.outside, Value):
+            self.line(f"{name} = {self.name(expr.outside)}")
+            branches = [(f"if {' & '.join(tests)}:", expr.inside)]
+        else:
+            branches = [(f"if {' & '.join(tests)}:", expr.inside), ("else:", expr.outside)]
+        for header, branch in branches:
+            _scoped(self, header, lambda branch=branch: self.line(f"{name} = {self.name(branch)}"))
         return name
 
     def tests(self, condition) -> list[str]:

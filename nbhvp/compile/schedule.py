@@ -75,32 +75,31 @@ Step = Map | Reduction | MatrixProduct | Library
 class Schedule:
     graph: Graph
     steps: tuple[Step, ...]
-    copies: tuple[tuple[int, int], ...]
-    """Outputs (k, j) where output k is the same node as an earlier output j."""
 
 
 def schedule(graph: Graph) -> Schedule:
     """The steps that compute the outputs of a graph from its inputs."""
     graph = lower(graph)
-    outputs = _distinct_outputs(graph)
-    memory = _Memory(graph, outputs)
+    graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
+    memory = _Memory(graph)
     memory.decide()
     memory.store_shared()
-    first = {node: k for k, node in reversed(list(enumerate(graph.outputs)))}
-    copies = tuple((k, first[n]) for k, n in enumerate(graph.outputs) if first[n] != k)
-    return Schedule(graph, tuple(_steps(memory)), copies)
+    return Schedule(graph, tuple(_steps(memory)))
 
 
-def _distinct_outputs(graph: Graph) -> list[Node]:
-    return list(dict.fromkeys(graph.outputs))
+def _owned(node: Node) -> Node:
+    """An output that has memory of its own: a copy of an input or a constant."""
+    if node.args:
+        return node
+    return node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
 
 
 class _Memory:
     """Which nodes are stored, and with which strides."""
 
-    def __init__(self, graph: Graph, outputs: list[Node]):
+    def __init__(self, graph: Graph):
         self.nodes = graph.nodes
-        self.outputs = outputs
+        self.outputs = set(graph.outputs)
         self.strides: dict[Node, tuple[int, ...]] = {}
         self.stored: set[Node] = set()
         self.weights: dict[Node, float] = {}
@@ -126,8 +125,6 @@ class _Memory:
                 self._weigh(node)
                 if node in self.outputs:
                     self.store(node)
-        # An output that is an input or a constant gets a buffer of its own from a copying map.
-        self.stored.update(self.outputs)
 
     def _source(self, node: Node) -> None:
         if node.value is None:
@@ -253,29 +250,25 @@ def _steps(memory: _Memory) -> list[Step]:
     for node in memory.nodes:
         if node not in memory.stored:
             continue
-        if node.args and not (node.primitive.is_elementwise or node.primitive.pull):
+        if not (node.primitive.is_elementwise or node.primitive.pull):
             steps.append(_whole(memory, node))
             position[node] = len(steps) - 1
             continue
         joined = _join(memory, node, steps, position)
         if joined is None:
             step = Map(node.shape, variables(node.shape), memory.puller())
-            step.results.append((node, _root(step.puller, node, step.variables)))
+            step.results.append((node, step.puller.expand(node, step.variables)))
             steps.append(step)
             joined = len(steps) - 1
         position[node] = joined
     return steps
 
 
-def _root(puller: Puller, node: Node, index: tuple) -> Expr:
-    return puller.expand(node, index) if node.args else puller.at(node, index)
-
-
 def _join(memory, node, steps, position) -> int | None:
     """The position of a map that can compute `node` too, None if there is none."""
     for at in range(len(steps) - 1, max(-1, len(steps) - 9), -1):
         step = steps[at]
-        if not isinstance(step, Map) or step.shape != node.shape or not node.args:
+        if not isinstance(step, Map) or step.shape != node.shape:
             continue
         members = [member for member, _ in step.results]
         puller = Puller(lambda n, m=members: None if n in m else memory.strides.get(n))

@@ -65,7 +65,7 @@ def _push(node: Node, dots: list[Node | None]) -> Node | None:
     """The tangent of one node from those of its arguments."""
     entry, args, params = node.primitive, node.args, node.params
     if entry.kind == "elementwise":
-        partials = entry.rule(node, *args, **params)
+        partials = _partials(node)
         terms = [_times(q, dot) for q, dot in zip(partials, dots, strict=True)]
     elif entry.kind == "linear":
         positions = range(len(args)) if entry.linear is None else entry.linear[0]
@@ -94,7 +94,7 @@ def _pull_back(node: Node, z_bar: Node) -> list[Node | None]:
     """The adjoints of the arguments of one node from its own."""
     entry = node.primitive
     if entry.kind == "elementwise":
-        partials = entry.rule(node, *node.args, **node.params)
+        partials = _partials(node)
         bars = [_times(_conjugate(q), z_bar) for q in partials]
     elif entry.kind in ("linear", "bilinear"):
         bars = list(entry.rule(z_bar, node, *node.args, **node.params))
@@ -106,6 +106,13 @@ def _pull_back(node: Node, z_bar: Node) -> list[Node | None]:
             for bar, arg in zip(bars, node.args, strict=True)
         ]
     return bars
+
+
+def _partials(node: Node) -> tuple:
+    """The partials of an elementwise node; no rule means that all are zero almost everywhere."""
+    if node.primitive.rule is None:
+        return (None,) * len(node.args)
+    return node.primitive.rule(node, *node.args, **node.params)
 
 
 def _times(partial, dot: Node | None) -> Node | None:

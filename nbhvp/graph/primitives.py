@@ -327,7 +327,7 @@ def _power_rule(z, x, y):
     return p_x, where(x_is_0, 0, z * log(where(x_is_0, 1, x)))
 
 
-def _cast_transpose(z_bar, z, x):
+def _cast_transpose(z_bar, z, x, dtype):
     return (cast(real(z_bar) if z.is_complex and not x.is_complex else z_bar, dtype=x.dtype),)
 
 
