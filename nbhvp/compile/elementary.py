@@ -10,9 +10,15 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
+# B_2k / (2k)!, k = 1, 2, ...: the coefficients of the Euler-Maclaurin formula.
+_BERNOULLI = (
+    1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000,
+    1 / 74724249600, -3617 / 10670622842880000,
+)  # fmt: skip
+
 __all__ = [
-    "entr", "expit", "floor_divide", "fmax", "fmin", "invert", "log_expit", "logaddexp",
-    "logaddexp2", "logit", "maximum", "minimum", "ndtr", "remainder", "spacing", "xlog1py", "xlogy",
+    "entr", "expit", "fmax", "fmin", "invert", "log_expit", "logaddexp", "logaddexp2", "logit",
+    "maximum", "minimum", "ndtr", "spacing", "xlog1py", "xlogy", "zeta",
 ]  # fmt: skip
 
 
@@ -36,18 +42,6 @@ def fmax(x, y):
 @register_jitable
 def fmin(x, y):
     return x if (x <= y) | (y != y) else y
-
-
-@register_jitable
-def remainder(x, y):
-    """x - floor(x / y) y, of the sign of y."""
-    r = math.fmod(x, y)
-    return r + y if (r != 0) & ((r < 0) != (y < 0)) else r
-
-
-@register_jitable
-def floor_divide(x, y):
-    return np.floor((x - remainder(x, y)) / y + 0.5) if y != 0 else x / y
 
 
 @register_jitable
@@ -113,3 +107,24 @@ def spacing(x):
 @register_jitable
 def invert(x):
     return ~x
+
+
+@register_jitable
+def zeta(s, x):
+    """The Hurwitz zeta function, sum over k >= 0 of (x + k)^-s, for an integer s > 1.
+
+    The first terms as they stand, the tail by Euler and Maclaurin (DLMF 25.11.5) from x + k >= 12.
+    """
+    if (x <= 0) & (x == np.floor(x)):
+        return math.inf
+    total = 0.0 * x
+    while x < 12:
+        total += x**-s
+        x += 1
+    power = x**-s
+    total += power * (x / (s - 1) + 0.5)
+    factor = s * power / x
+    for k in range(8):
+        total += _BERNOULLI[k] * factor
+        factor *= (s + 2 * k + 1) * (s + 2 * k + 2) / (x * x)
+    return total
