@@ -166,12 +166,10 @@ class Puller:
     """Pulls nodes at indices, each distinct pair once.
 
     `strides(node)` gives the strides, in elements, of a node that lies in memory, None for others.
-    `demands` collects nodes that can only be pulled well from memory.
     """
 
     def __init__(self, strides: Callable[[Node], tuple[int, ...] | None]):
         self.strides = strides
-        self.demands: set[Node] = set()
         self.pulled: dict[tuple, Expr] = {}
 
     def at(self, node: Node, index: tuple) -> Expr:
@@ -262,20 +260,39 @@ class _View:
                 (index[d] for d in ours), contiguous([self.node.shape[d] for d in ours])
             ):
                 flat = flat + i * stride
-            regrouped += self._unflatten(flat, [arg.shape[d] for d in theirs], arg)
+            regrouped += _unflatten(flat, [arg.shape[d] for d in theirs])
         return self(k, tuple(regrouped))
 
-    def _unflatten(self, flat: Index, extents: list[int], arg: Node) -> list[Index]:
-        wide = [d for d, extent in enumerate(extents) if extent != 1]
-        out = [Index()] * len(extents)
-        if len(wide) == 1:
-            out[wide[0]] = flat
-        elif wide:
-            self.puller.demands.add(arg)
-            for d, stride in zip(wide, contiguous([extents[d] for d in wide]), strict=True):
-                quotient = Index.of(Quotient(flat, stride))
-                out[d] = Index.of(Quotient(quotient, extents[d], remainder=True))
+
+def _unflatten(flat: Index, extents: list[int]) -> list[Index]:
+    """The index of several axes from a flat one: a division per axis, if more than one is wide."""
+    wide = [d for d, extent in enumerate(extents) if extent != 1]
+    out = [Index()] * len(extents)
+    if len(wide) == 1:
+        out[wide[0]] = flat
         return out
+    for d, stride in zip(wide, contiguous([extents[d] for d in wide]), strict=True):
+        quotient = Index.of(Quotient(flat, stride))
+        out[d] = Index.of(Quotient(quotient, extents[d], remainder=True))
+    return out
+
+
+def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> list[Node]:
+    """Arguments that had better lie in C order in memory: pulling them would divide indices."""
+    found: list[Node] = []
+
+    class Shallow(Puller):
+        def at(self, arg, index):
+            indices = map(Index.of, index)
+            if any(
+                isinstance(atom, Quotient) and atom.remainder for i in indices for atom in i.terms
+            ):
+                found.append(arg)
+            return Value(np.zeros((), arg.dtype)[()], arg.dtype)
+
+    if node.primitive.pull is not None and node.size:
+        Shallow(strides).expand(node, tuple(Var(f"i{k}") for k in range(node.ndim)))
+    return found
 
 
 def _aligned(index: tuple, shape: tuple[int, ...]) -> tuple:

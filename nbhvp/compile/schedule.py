@@ -7,7 +7,7 @@ For the rest the rule is the balance of two costs, in additions per element:
 - pulled at k different indices, a value of weight w is computed k - 1 times too often: it is stored
   where (k - 1) w > RECOMPUTE, so that pulling through T stencils cannot cost 3^T;
 - needed by several kernels, it is stored where w > SHARED;
-- broadcast along a new axis, it is stored where w > SHARED: it would be computed per copy;
+- broadcast along a new axis, it is stored where w > WIDENED: it would be computed per copy;
 - a kernel's weight ends at LIMIT, which bounds compile time.
 
 Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. Steps of
@@ -17,17 +17,21 @@ one shape that read the same things at the same places are one kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 from nbhvp.compile.lower import lower
-from nbhvp.compile.pull import Expr, Index, Load, Puller, Var, contiguous, parts, weight
+from nbhvp.compile.pull import Expr, Index, Load, Puller, Var, contiguous, misfits, parts, weight
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 
 __all__ = ["Library", "Map", "MatrixProduct", "Reduction", "Schedule", "schedule"]
 
 RECOMPUTE = 32.0
-SHARED = 12.0
+SHARED = 24.0
+WIDENED = 12.0
 LIMIT = 150.0
+WINDOW = 8
+"""Steps back to which a map may be joined."""
 
 
 @dataclass(eq=False)
@@ -38,6 +42,22 @@ class Map:
     variables: tuple[Var, ...]
     puller: Puller
     results: list[tuple[Node, Expr]] = field(default_factory=list)
+
+    def add(self, node: Node) -> None:
+        self.results.append((node, self.puller.expand(node, self.variables)))
+
+    @property
+    def loads(self) -> list[Load]:
+        return [e for e in parts([e for _, e in self.results]) if isinstance(e, Load)]
+
+    @property
+    def places(self) -> set[tuple[Node, Index]]:
+        """Elements that are read, and those that are written, as positions in arrays."""
+        flat = Index()
+        for variable, stride in zip(self.variables, contiguous(self.shape), strict=True):
+            flat = flat + Index.of(variable) * stride
+        read = {(load.array, load.index) for load in self.loads if load.array.shape}
+        return read | {(node, flat) for node, _ in self.results}
 
 
 @dataclass(eq=False)
@@ -103,7 +123,10 @@ class _Memory:
         self.strides: dict[Node, tuple[int, ...]] = {}
         self.stored: set[Node] = set()
         self.weights: dict[Node, float] = {}
-        self.expressions: dict[Node, Puller] = {}
+        self.users: dict[Node, list[Node]] = {}
+        for node in self.nodes:
+            for arg in node.args:
+                self.users.setdefault(arg, []).append(node)
 
     def puller(self) -> Puller:
         return Puller(self.strides.get)
@@ -112,6 +135,30 @@ class _Memory:
         if node not in self.strides:
             self.strides[node] = contiguous(node.shape)
             self.stored.add(node)
+            self._lighten(node)
+
+    def _lighten(self, node: Node) -> None:
+        """Weigh again what is computed from a node that now comes from memory."""
+        pending = list(self.users.get(node, ()))
+        while pending:
+            user = pending.pop()
+            if user in self.weights:
+                bound = self._tree_weight(user)
+                if bound < self.weights[user]:
+                    self.weights[user] = bound
+                    pending += self.users.get(user, ())
+
+    def _tree_weight(self, node: Node) -> float:
+        own = 0.0 if _is_view(node) else node.primitive.cost
+        return own + sum(0.5 if a in self.strides else self.weights[a] for a in node.args)
+
+    def store_viewed(self, node: Node) -> None:
+        """Store what a node is a view of, unless that is much larger."""
+        while _is_view(node) and node.args[0] not in self.strides:
+            if node.args[0].size > 4 * node.size:
+                break
+            node = node.args[0]
+        self.store(node)
 
     def decide(self) -> None:
         """Decide on every node, each after its arguments."""
@@ -157,31 +204,32 @@ class _Memory:
 
     def _weigh(self, node: Node) -> None:
         """The weight of a node when it is inlined, storing what should not be pulled."""
-        self._store_amplified(node)
-        while True:
+        self._store_widened(node)
+        for arg in misfits(node, self.strides.get):
+            self.store(arg)
+        # No part can be wasted beyond RECOMPUTE where the whole, as a tree, weighs less.
+        bound = self._tree_weight(node)
+        while bound > RECOMPUTE:
             puller = self.puller()
             expr = puller.expand(node, variables(node.shape))
-            costly = self._costly(node, puller, expr)
+            bound = weight(expr)
+            costly = self._costly(node, puller, bound)
             if costly is None:
                 break
-            self.store(costly)
-        self.weights[node] = weight(expr)
+            self.store_viewed(costly)
+        self.weights[node] = bound
 
-    def _store_amplified(self, node: Node) -> None:
-        for arg in node.args:
-            widened = any(extent > 1 for extent in node.shape[: node.ndim - arg.ndim]) or any(
-                wide > 1 and narrow == 1
-                for wide, narrow in zip(node.shape[::-1], arg.shape[::-1], strict=False)
-            )
-            grown = node.size > 2 * arg.size and (widened or not node.primitive.is_elementwise)
-            if grown and self.weights.get(arg, 0.0) > SHARED and arg not in self.strides:
-                self.store(arg)
+    def _store_widened(self, node: Node) -> None:
+        """Store dear arguments whose elements are each used for many elements of the result."""
+        entry = node.primitive
+        if entry.is_elementwise or entry.repeats:
+            for arg in node.args:
+                dear = arg not in self.strides and self.weights[arg] > WIDENED
+                if dear and node.size > 2 * arg.size:
+                    self.store_viewed(arg)
 
-    def _costly(self, node: Node, puller: Puller, expr: Expr) -> Node | None:
+    def _costly(self, node: Node, puller: Puller, total: float) -> Node | None:
         """One inlined node that had better be stored, None if there is none."""
-        demanded = [n for n in puller.demands if n not in self.strides]
-        if demanded:
-            return demanded[0]
         instances: dict[Node, int] = {}
         for pulled, index in puller.pulled:
             inlined = isinstance(pulled, Node) and pulled.args and pulled not in self.strides
@@ -189,43 +237,40 @@ class _Memory:
                 instances[pulled] = instances.get(pulled, 0) + 1
         instances.pop(node, None)
         waste = {n: (k - 1) * self.weights[n] for n, k in instances.items() if n in self.weights}
-        repeated = [n for n, w in waste.items() if w > RECOMPUTE]
-        if repeated:
-            return max(repeated, key=lambda n: n.index)
-        if weight(expr) > LIMIT and instances:
+        if waste and max(waste.values()) > RECOMPUTE:
+            return max(waste, key=lambda n: (waste[n], n.index))
+        if total > LIMIT and instances:
             return max(instances, key=lambda n: (self.weights.get(n, 0.0), n.index))
         return None
 
     def store_shared(self) -> None:
-        """Store dear values that kernels of different steps would each compute."""
-        roots: dict[Node, frozenset] = {}
+        """Store dear values that kernels of different shapes or kinds would each compute."""
+        kernels: dict[Node, frozenset] = {node: frozenset() for node in self.nodes}
         for node in reversed(self.nodes):
-            if node in self.stored or not (node.primitive.is_elementwise or node.primitive.pull):
-                roots[node] = frozenset(
-                    [
-                        (node.shape, node.primitive.is_elementwise)
-                        if node.primitive.is_elementwise
-                        else node
-                    ]
-                )
-        consumers: dict[Node, list[Node]] = {}
-        for node in self.nodes:
-            for arg in node.args:
-                consumers.setdefault(arg, []).append(node)
-        for node in reversed(self.nodes):
-            if node in roots:
-                continue
-            parts = [roots.get(c, frozenset()) for c in consumers.get(node, ())]
-            union = frozenset().union(*parts)
-            branching = all(part != union for part in parts)
-            if branching and self.weights.get(node, 0.0) > SHARED and node not in self.strides:
-                self.store(node)
-                union = frozenset([(node.shape, True)])
-            roots[node] = union
+            users = [kernels[user] for user in self.users.get(node, ())]
+            union = frozenset().union(*users)
+            branching = all(part != union for part in users)
+            if branching and node in self.weights and self.weights[node] > SHARED:
+                self.store_viewed(node)
+            if not (node.primitive.is_elementwise or node.primitive.pull):
+                kernels[node] = frozenset([node])
+            else:
+                kernels[node] = frozenset([node.shape]) if node in self.stored else union
+
+
+def _is_view(node: Node) -> bool:
+    """Whether each element of a node is an element of its only argument."""
+    return node.primitive.pull is not None and len(node.args) == 1
 
 
 def variables(shape) -> tuple[Var, ...]:
-    return tuple(Var(f"i{k}") for k in range(len(shape)))
+    """The loop variables of all kernels: the same for equal ranks, so that loads can be compared."""
+    return tuple(map(_variable, range(len(shape))))
+
+
+@cache
+def _variable(axis: int) -> Var:
+    return Var(f"i{axis}")
 
 
 def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
@@ -233,7 +278,7 @@ def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, .
     loops = variables(node.shape)
     puller = memory.puller()
     expr = puller.at(node, loops)
-    if puller.demands or not isinstance(expr, Load) or not set(expr.index.terms) <= set(loops):
+    if not isinstance(expr, Load) or not set(expr.index.terms) <= set(loops):
         return None
     strides = tuple(expr.index.terms.get(v, 0) for v in loops)
     _, rows, columns = node.shape
@@ -254,55 +299,40 @@ def _steps(memory: _Memory) -> list[Step]:
             steps.append(_whole(memory, node))
             position[node] = len(steps) - 1
             continue
-        joined = _join(memory, node, steps, position)
-        if joined is None:
-            step = Map(node.shape, variables(node.shape), memory.puller())
-            step.results.append((node, step.puller.expand(node, step.variables)))
-            steps.append(step)
-            joined = len(steps) - 1
-        position[node] = joined
+        alone = Map(node.shape, variables(node.shape), memory.puller())
+        alone.add(node)
+        position[node] = _join(memory, alone, steps, position)
     return steps
 
 
-def _join(memory, node, steps, position) -> int | None:
-    """The position of a map that can compute `node` too, None if there is none."""
-    for at in range(len(steps) - 1, max(-1, len(steps) - 9), -1):
+def _join(memory: _Memory, alone: Map, steps: list[Step], position: dict[Node, int]) -> int:
+    """Add a map of one node to a recent one that reads the same things, else as a new step."""
+    ((node, expr),) = alone.results
+    for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
         step = steps[at]
-        if not isinstance(step, Map) or step.shape != node.shape:
-            continue
-        members = [member for member, _ in step.results]
-        puller = Puller(lambda n, m=members: None if n in m else memory.strides.get(n))
-        puller.pulled = dict(step.puller.pulled)
-        before = len(puller.pulled)
-        expr = puller.expand(node, step.variables)
-        new = [key for key in list(puller.pulled)[before:]]
-        shares = len(new) == 0 or _shares(step, expr)
-        late = any(
-            position.get(load.array, -1) >= at
-            for load in _loads(expr)
-            if load.array in memory.stored and load.array not in members
-        )
-        recomputed = any(
-            n in members and index != tuple(map(Index.of, step.variables))
-            for n, index in new
-            if isinstance(n, Node)
-        )
-        total = weight(expr, *(e for _, e in step.results))
-        if shares and not late and not recomputed and total <= LIMIT:
-            step.puller.pulled = puller.pulled
-            step.results.append((node, expr))
-            return at
-    return None
+        if isinstance(step, Map) and step.shape == node.shape:
+            inner = {member for member, _ in step.results}
+            needed = {load.array for load in alone.loads if load.array in memory.stored}
+            ready = all(position[n] < at for n in needed - inner)
+            if ready and not alone.places.isdisjoint(step.places) and _merge(memory, step, node):
+                return at
+    steps.append(alone)
+    return len(steps) - 1
 
 
-def _loads(*exprs: Expr) -> list[Load]:
-    return [part for part in parts(exprs) if isinstance(part, Load)]
-
-
-def _shares(step: Map, expr: Expr) -> bool:
-    """Whether an expression loads an element that the step loads too."""
-    have = {(load.array, load.index) for load in _loads(*(e for _, e in step.results))}
-    return any(load.array.shape and (load.array, load.index) in have for load in _loads(expr))
+def _merge(memory: _Memory, step: Map, node: Node) -> bool:
+    """Compute `node` in a map too, unless it needs other elements of what the map computes."""
+    members = {member for member, _ in step.results}
+    puller = Puller(lambda n: None if n in members else memory.strides.get(n))
+    puller.pulled = dict(step.puller.pulled)
+    here = tuple(map(Index.of, step.variables))
+    expr = puller.expand(node, step.variables)
+    elsewhere = any(n in members and index != here for n, index in puller.pulled if index is not n)
+    if elsewhere or weight(expr, *(e for _, e in step.results)) > LIMIT:
+        return False
+    step.puller = puller
+    step.results.append((node, expr))
+    return True
 
 
 def _whole(memory: _Memory, node: Node) -> Step:

@@ -19,7 +19,6 @@ Adjoints belong to the real inner product Re<a, b>: a holomorphic partial is con
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -63,6 +62,8 @@ class Primitive:
     special: tuple = ()
     commutes: bool = False
     """Whether its two arguments may change places, so that both orders are one node."""
+    repeats: bool = False
+    """Whether one element of the first argument may be many elements of the result."""
     lazy: bool = False
     """Not evaluated on constants, since the result takes more memory than they do."""
     cost: float = 1.0
@@ -304,12 +305,20 @@ def _power_of_two(value) -> bool:
 
 
 def _simplify_power(x, y):
+    """Small constant exponents as products; 1/2 and -1 as NumPy itself takes them."""
     exponent = scalar_value(y)
-    if exponent == 1:
-        return _fit(x, y)
-    if exponent == 2 and _fit(x, y) is not None and x.dtype.kind in "fc":
-        return x * x
-    return None
+    if exponent is None or x.dtype.kind not in "fc":
+        return None
+    x = broadcast(x, shape=np.broadcast_shapes(x.shape, y.shape))
+    products = {
+        -1.0: lambda: 1 / x,
+        0.5: lambda: sqrt(x),
+        1.0: lambda: x,
+        2.0: lambda: x * x,
+        3.0: lambda: x * x * x,
+        4.0: lambda: (x * x) * (x * x),
+    }
+    return products[exponent]() if exponent in products else None
 
 
 def _simplify_where(c, x, y):
@@ -435,8 +444,10 @@ xlogy       = elementwise("xlogy", special.xlogy, "xlogy({x}, {y})", lambda z, x
 xlog1py     = elementwise("xlog1py", special.xlog1py, "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL)
 entr        = elementwise("entr", special.entr, "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=CALL)
 
-real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),))
-imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.imag(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),))
+real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
+                          simplify=lambda x: None if x.is_complex else x)
+imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.imag(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
+                          simplify=lambda x: None if x.is_complex else zeros(x.pool, x.shape, x.dtype))
 conjugate   = elementwise("conjugate", np.conjugate, "{x}.conjugate()", transposes=lambda z_bar, z, x: (conjugate(z_bar),), linear=((0,),), simplify=lambda x: None if x.is_complex else x)
 complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=lambda x, y: x + 1j * np.asarray(y), dtypes=_same,
                           result=lambda x, y: np.result_type(x, np.complex64), linear=((0, 1),))
@@ -667,14 +678,14 @@ update      = _linear("update", _replaced, lambda base, value, start, step: (bas
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
                       linear=((0, 1),), pull=_pull_update)
 broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
-                      simplify=_simplify_broadcast, pull=_pull_broadcast, lazy=True)
+                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True)
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
                       _concatenate_rule, linear=None, pull=_pull_concatenate)
 sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, axes), x.dtype),
                       lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum")
 gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
-                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather)
+                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True)
 scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
                       lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None))
 segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
