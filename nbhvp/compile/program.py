@@ -17,7 +17,7 @@ import numpy as np
 from numba.extending import get_cython_function_address
 
 from nbhvp.compile import blas, cache, cpu
-from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, emit
+from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit
 from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.graph.node import Graph, Node
 
@@ -60,6 +60,8 @@ class Program:
         self._stretches, self.work, self.kernels = _compile(plan)
         self._buffers = _buffers(plan, self._stretches)
         self.parallel = self.work >= PARALLEL_FROM
+        products = any(isinstance(step, MatrixProduct) for step in plan.steps)
+        self.runner = _runner(self.parallel, products)
         self._free: list[_Workspace] = []
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -132,7 +134,7 @@ class _Workspace:
             for k, node in enumerate(program._inputs)
             if k != program.hot
         ]
-        self._call = cpu.run_parallel if program.parallel else cpu.run
+        self._call = program.runner
         self._single = self._words[0] if len(self._words) == 1 else None
 
     def bind(self, cold: Sequence[np.ndarray]) -> None:
@@ -178,6 +180,20 @@ class _Workspace:
         return found
 
 
+def _runner(parallel: bool, products: bool) -> Callable:
+    """How words are run: on one thread, or on several, each with a BLAS of one thread."""
+    if not parallel:
+        return cpu.run
+    if not products:
+        return cpu.run_parallel
+
+    def run(words, x, out):
+        with blas.single_threaded:
+            cpu.run_parallel(words, x, out)
+
+    return run
+
+
 class _Addresses(dict):
     """Addresses of buffers and constants; inputs that are bound later stand as zero."""
 
@@ -213,7 +229,7 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
         elif isinstance(step, MatrixProduct):
-            steps.append(_matrix_product(step))
+            steps += _matrix_product(step)
             work += step.node.size * step.node.args[0].shape[2] / 4
         else:
             for call in emit(step):
@@ -244,17 +260,45 @@ def _symbol_address(name: str) -> int:
     return get_cython_function_address("scipy.special.cython_special", name)
 
 
-def _matrix_product(step: MatrixProduct) -> cpu.Step:
-    operands = [
-        (cpu.Ref(array, offset * array.dtype.itemsize), strides)
+def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
+    """BLAS steps for one product of stacked matrices."""
+    dtype = step.node.dtype
+    batch, m, n = step.node.shape
+    k = step.node.args[0].shape[2]
+    (x, x_strides), (y, y_strides) = (
+        (cpu.Ref(array, offset * dtype.itemsize), strides)
         for array, offset, strides in step.operands
-    ]
-    return blas.matrix_product(
-        step.node.dtype,
-        (*step.node.shape, step.node.args[0].shape[2]),
-        *operands,
-        cpu.Ref(step.node),
     )
+    z, letters = cpu.Ref(step.node), code(dtype)
+    x_op, ldx = _orientation(m, k, *x_strides[1:])
+    y_op, ldy = _orientation(k, n, *y_strides[1:])
+    layout = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy)
+    if batch > 1:
+        steps = (x_strides[0], y_strides[0], m * n)
+        return blas.gemm_batch(letters, x, y, z, m, n, k, batch, steps, **layout)
+    if n == 1:
+        return _vector_product(letters, x, (m, k), x_op, ldx, y, max(1, y_strides[1]), z)
+    if m == 1:
+        flipped = "T" if y_op == "N" else "N"
+        return _vector_product(letters, y, (n, k), flipped, ldy, x, max(1, x_strides[2]), z)
+    count = blas.gemm_scratch(m, n, k)
+    scratch = cpu.Ref(Scratch((count,), dtype)) if count else None
+    return blas.gemm(letters, x, y, z, m, n, k, **layout, scratch=scratch)
+
+
+def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, int]:
+    """Whether BLAS reads a matrix as it is or transposed, and the distance of its array's rows."""
+    if (column == 1 or columns == 1) and (row >= columns or rows == 1):
+        return "N", max(row, columns)
+    return "T", max(column, rows)
+
+
+def _vector_product(letters, x, shape, op, ldx, y, incy, z) -> list[cpu.Step]:
+    """op(X) y, of shape (m, k) times (k,)."""
+    rows, columns = shape if op == "N" else shape[::-1]
+    count = blas.gemv_scratch(rows, columns, op)
+    scratch = cpu.Ref(Scratch((count,), np.dtype(letters))) if count else None
+    return blas.gemv(letters, x, y, z, rows, columns, op=op, ldx=ldx, incy=incy, scratch=scratch)
 
 
 def _buffers(plan: Schedule, stretches: list[_Stretch]) -> list[Node | Scratch]:

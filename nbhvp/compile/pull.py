@@ -49,11 +49,13 @@ class Quotient:
 class Index:
     """An affine integer expression. Immutable; equal contents compare equal."""
 
-    __slots__ = ("const", "terms")
+    __slots__ = ("_hash", "const", "key", "terms")
 
     def __init__(self, terms: dict | None = None, const: int = 0):
         self.terms = terms or {}
         self.const = const
+        self.key = (frozenset(self.terms.items()), const)
+        self._hash = hash(self.key)
 
     @classmethod
     def of(cls, value) -> Index:
@@ -64,6 +66,12 @@ class Index:
         return cls(None, int(value))
 
     def __add__(self, other) -> Index:
+        if not isinstance(other, Index) or not other.terms:
+            shift = other.const if isinstance(other, Index) else None
+            if shift is None and not isinstance(other, Var | Loaded | Quotient):
+                shift = int(other)
+            if shift is not None:
+                return Index(self.terms, self.const + shift) if shift else self
         other = Index.of(other)
         terms = dict(self.terms)
         for atom, coefficient in other.terms.items():
@@ -83,15 +91,11 @@ class Index:
 
     __rmul__ = __mul__
 
-    @property
-    def key(self) -> tuple:
-        return frozenset(self.terms.items()), self.const
-
     def __eq__(self, other) -> bool:
         return isinstance(other, Index) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return self._hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +302,8 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
 def _aligned(index: tuple, shape: tuple[int, ...]) -> tuple:
     """The index of an argument of `shape` that broadcasts to the result at `index`."""
     tail = index[len(index) - len(shape) :]
+    if 1 not in shape:
+        return tail
     return tuple(Index() if extent == 1 else i for i, extent in zip(tail, shape, strict=True))
 
 

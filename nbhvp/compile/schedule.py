@@ -26,7 +26,7 @@ from nbhvp.graph.node import Graph, Node
 
 __all__ = ["Library", "Map", "MatrixProduct", "Reduction", "Schedule", "schedule"]
 
-RECOMPUTE = 32.0
+RECOMPUTE = 16.0
 SHARED = 24.0
 WIDENED = 12.0
 LIMIT = 150.0

@@ -1,0 +1,815 @@
+"""The traced array: a concrete value and a node of the graph, moving together through NumPy.
+
+NumPy does broadcasting, promotion, layout and error messages on the concrete values; the table of
+primitives makes the nodes. A traced array is a storage cell, or a view of one: a chain of slices,
+reshapes, transposes, real and imaginary parts. With b the content of the storage and V the chain,
+
+    read:   V(b)                    write y:   b <- V^-1(b, y), the content with V(b) replaced by y,
+
+so that every alias sees a write. Invariants: concrete values are never modified in place (a write
+makes a new one), so they may be shared with the user's arrays; `value` and `node` of a traced array
+have one shape and dtype; whether a result is a view or a copy, a scalar or an array, is what NumPy
+itself does to the concrete value. A Python branch on a live value records a guard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import math
+import operator
+import os
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import scipy
+
+from nbhvp.errors import TraceError
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node, Pool
+
+__all__ = [
+    "HANDLERS",
+    "Recording",
+    "Traced",
+    "adopt",
+    "apply",
+    "broadcast_view",
+    "call",
+    "current",
+    "guard",
+    "imag_view",
+    "implements",
+    "is_constant",
+    "lift",
+    "real_view",
+    "reshape_view",
+    "slice_view",
+    "trace_error",
+    "transpose_view",
+    "weaken",
+    "write",
+]
+
+HANDLERS: dict[Callable, Callable] = {}
+"""What answers to a NumPy, SciPy or math function when an argument is traced."""
+
+_WEAK = (bool, int, float, complex)
+_NUMERIC = "biufc"
+
+
+def implements(*functions: Callable) -> Callable[[Callable], Callable]:
+    """Register the decorated function as the answer to `functions`; it takes their arguments."""
+
+    def register(handler):
+        for function in functions:
+            HANDLERS[function] = handler
+        return handler
+
+    return register
+
+
+# Storage and views.
+
+
+@dataclass(eq=False)
+class Storage:
+    """A cell that aliases share. `value` is replaced, never modified."""
+
+    node: Node
+    value: Any
+    version: int = 0
+    refusal: str | None = None
+    """Why it must not be written, if so."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One step of a view: a primitive with its parameters (and the operands after the first)."""
+
+    primitive: p.Primitive
+    params: dict[str, Any]
+    operands: tuple[Traced, ...] = ()
+
+    def of_node(self, node: Node) -> Node:
+        return self.primitive(node, *(o.node for o in self.operands), **self.params)
+
+    def of_value(self, value: np.ndarray) -> np.ndarray:
+        evaluate = _VIEWS_OF_VALUES.get(self.primitive, self.primitive.evaluate)
+        return evaluate(value, *(o.value for o in self.operands), **self.params)
+
+    def written(self, base: Node, new: Node) -> Node:
+        """The base, after `new` has taken the place of its view."""
+        operands = (o.node for o in self.operands)
+        return _WRITTEN[self.primitive](base, new, *operands, **self.params)
+
+
+def _pick(value, index, axis):
+    return value[(slice(None),) * axis + (int(index), ...)]
+
+
+def _written_pick(base, new, index, axis):
+    positions = np.arange(base.shape[axis]).reshape((-1,) + (1,) * (base.ndim - axis - 1))
+    row = (*base.shape[:axis], 1, *base.shape[axis + 1 :])
+    return p.where(p.equal(positions, index), p.reshape(new, shape=row), base)
+
+
+_VIEWS_OF_VALUES = {p.real: np.real, p.imag: np.imag, p.gather: _pick}
+_WRITTEN = {
+    p.slice_: lambda base, new, start, step, size: p.update(base, new, start=start, step=step),
+    p.reshape: lambda base, new, shape: p.reshape(new, shape=base.shape),
+    p.transpose: lambda base, new, axes: p.transpose(new, axes=_inverse(axes)),
+    p.real: lambda base, new: p.complex_(new, p.imag(base)),
+    p.imag: lambda base, new: p.complex_(p.real(base), new),
+    p.gather: _written_pick,
+}
+
+
+def _inverse(axes) -> tuple[int, ...]:
+    return tuple(np.argsort(axes).tolist())
+
+
+def is_array(value) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+class Traced:
+    """An array, NumPy scalar or Python number of the user's function while it is being traced."""
+
+    __slots__ = ("_cache", "storage", "views")
+    __array_priority__ = 1000.0
+
+    def __init__(self, storage: Storage, views: tuple[View, ...] = ()):
+        self.storage = storage
+        self.views = views
+        self._cache: tuple[int, Node, Any] = (-1, None, None)
+
+    def _read(self) -> tuple[int, Node, Any]:
+        storage = self.storage
+        if self._cache[0] != storage.version:
+            node, value = storage.node, storage.value
+            for view in self.views:
+                node, value = view.of_node(node), view.of_value(value)
+            self._cache = (storage.version, node, value)
+        return self._cache
+
+    @property
+    def node(self) -> Node:
+        """What the array holds now, in the graph."""
+        return self._read()[1]
+
+    @property
+    def value(self):
+        """What the array holds now at the traced point; not to be modified."""
+        return self._read()[2]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.shape(self.value)
+
+    @property
+    def ndim(self) -> int:
+        return np.ndim(self.value)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.node.dtype
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def T(self) -> Traced:
+        return transpose_view(self, range(self.ndim)[::-1])
+
+    @property
+    def mT(self) -> Traced:
+        if self.ndim < 2:
+            raise ValueError("matrix transpose with ndim < 2 is undefined")
+        return transpose_view(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+
+    @property
+    def real(self) -> Traced:
+        return real_view(self)
+
+    @real.setter
+    def real(self, value) -> None:
+        write(real_view(self), value)
+
+    @property
+    def imag(self) -> Traced:
+        return imag_view(self)
+
+    @imag.setter
+    def imag(self, value) -> None:
+        write(imag_view(self), value)
+
+    @property
+    def flat(self) -> Flat:
+        return Flat(self)
+
+    @flat.setter
+    def flat(self, value) -> None:
+        Flat(self)[:] = value
+
+    def __repr__(self) -> str:
+        return f"Traced({self.value!r})"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def __reduce__(self):
+        raise trace_error("a traced value cannot be pickled", "keep it inside the function")
+
+    def __getattr__(self, name: str):
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"'numpy.ndarray' object has no attribute {name!r}")
+        raise trace_error(
+            f"the array attribute .{name} is not supported on a traced value",
+            "write it with NumPy functions",
+        )
+
+    # Protocols.
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return _METHODS_OF_UFUNCS[method](ufunc, *inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return call(function, args, kwargs)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if not is_constant(self):
+            raise trace_error(
+                "code that nbhvp cannot follow asks for the plain numbers of a traced array "
+                "(np.asarray, plain[...] = traced, compiled code), which would lose its derivative",
+                "use NumPy functions, and make arrays to be written with np.zeros, np.empty or "
+                "np.array inside the function",
+            )
+        array = np.array(self.value, dtype)
+        array.flags.writeable = False
+        return array
+
+    # Conversions: a constant gives its value; a live value gives a guard, or an error.
+
+    def __bool__(self) -> bool:
+        truth = bool(self.value)
+        if self.dtype == bool:
+            guard(self)
+        else:
+            guard(apply(p.not_equal, self, 0))
+        return truth
+
+    def __index__(self) -> int:
+        index = operator.index(self.value)
+        guard(self)
+        return index
+
+    def __int__(self) -> int:
+        integer = int(self.value)
+        guard(apply(p.cast, self, dtype=p.INT))
+        return integer
+
+    def __round__(self, digits: int | None = None):
+        return int(apply(p.rint, self)) if digits is None else self.round(digits)
+
+    def __trunc__(self) -> int:
+        return int(self)
+
+    def __floor__(self) -> int:
+        return int(apply(p.floor, self))
+
+    def __ceil__(self) -> int:
+        return int(apply(p.ceil, self))
+
+    def __float__(self) -> float:
+        return float(
+            self._plain(
+                "float(x)",
+                "leave float() out, since NumPy scalars do the same; an array that is written with "
+                "traced values must be made inside the function (np.zeros, np.empty)",
+            )
+        )
+
+    def __complex__(self) -> complex:
+        return complex(self._plain("complex(x)", "multiply by 1j and add instead"))
+
+    def item(self, *index):
+        return self._plain(".item()", "index the array instead: x[i]").item(*index)
+
+    def tolist(self):
+        return self._plain(".tolist()", "iterate over the array itself").tolist()
+
+    def tobytes(self, order="C") -> bytes:
+        return self._plain(".tobytes()", "leave it out").tobytes(order)
+
+    def _plain(self, what: str, instead: str):
+        if not is_constant(self):
+            raise trace_error(f"{what} on a traced value would lose its derivative", instead)
+        return self.value
+
+    def __hash__(self) -> int:
+        if is_array(self.value) or not is_constant(self):
+            raise TypeError("unhashable type: a traced array")
+        return hash(self.value)
+
+    # Containers.
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, item) -> bool:
+        return bool(dispatch(np.any, (self == item,), {}))
+
+    def __getitem__(self, index):
+        return _get(self, index)
+
+    def __setitem__(self, index, value) -> None:
+        _set(self, index, value)
+
+    # Methods of ndarray that are not functions of NumPy with the same arguments.
+
+    def reshape(self, *shape, order="C", copy=None) -> Traced:
+        shape = shape[0] if len(shape) == 1 else shape
+        x = self.copy() if copy else self
+        if order == "F" or (order == "A" and np.isfortran(self.value)):
+            shape = np.reshape(self.value, shape).shape
+            return reshape_view(x.T, shape[::-1]).T
+        return reshape_view(x, shape)
+
+    def ravel(self, order="C") -> Traced:
+        if order == "K":
+            order = "C" if self.ndim < 2 or self.value.flags.c_contiguous else "A"
+        return self.reshape(-1, order=order)
+
+    def flatten(self, order="C") -> Traced:
+        return self.ravel(order).copy()
+
+    def transpose(self, *axes) -> Traced:
+        if len(axes) == 1 and not isinstance(axes[0], int | np.integer):
+            axes = axes[0]
+        return self.T if axes is None or len(axes) == 0 else transpose_view(self, axes)
+
+    def copy(self, order="C") -> Traced:
+        value = self.value.copy(order) if is_array(self.value) else self.value
+        return traced(self.node, value)
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo) -> Traced:
+        return self.copy()
+
+    def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True) -> Traced:
+        dtype = np.dtype(dtype)
+        if dtype == self.dtype and not copy:
+            return self
+        if not np.can_cast(self.dtype, dtype, casting):
+            raise TypeError(
+                f"Cannot cast array data from {self.dtype!r} to {dtype!r} "
+                f"according to the rule {casting!r}"
+            )
+        node = cast_node(self.node, dtype)
+        value = self.value if is_array(self.value) else np.asarray(self.value)[()]
+        return traced(node, value.astype(dtype))
+
+    def view(self, dtype=None) -> Traced:
+        if dtype is not None and np.dtype(dtype) != self.dtype:
+            raise trace_error("a view with another dtype has no derivative", "use .astype")
+        return Traced(self.storage, self.views)
+
+    def fill(self, value) -> None:
+        write(self, value)
+
+    def put(self, indices, values, mode="raise") -> None:
+        Flat(self)[indices] = values
+
+    def sort(self, axis=-1, kind=None, order=None, *, stable=None) -> None:
+        write(self, dispatch(np.sort, (self,), {"axis": axis}))
+
+    def conj(self) -> Traced:
+        return np.conjugate(self)
+
+    conjugate = conj
+
+
+class Flat:
+    """`x.flat`: reads and writes in C order, whatever the layout."""
+
+    def __init__(self, array: Traced):
+        self._array = array
+
+    def __len__(self) -> int:
+        return self._array.size
+
+    def __iter__(self) -> Iterator:
+        return iter(self._array.flatten())
+
+    def __getitem__(self, index):
+        return self._array.flatten()[index]
+
+    def __setitem__(self, index, value) -> None:
+        flat = self._array.flatten()
+        flat[index] = value
+        write(self._array, flat.reshape(self._array.shape))
+
+
+# Making traced arrays.
+
+
+def traced(node: Node, value) -> Traced:
+    """A new array of the trace, sharing storage with nothing."""
+    assert np.shape(value) == node.shape, f"{node} holds a value of shape {np.shape(value)}"
+    assert np.asarray(value).dtype == node.dtype, f"{node} holds {np.asarray(value).dtype}"
+    return Traced(Storage(node, value))
+
+
+def adopt(array: np.ndarray, refusal: str | None = None) -> Traced:
+    """A plain array that nobody else will write, as a constant of the trace."""
+    pool = current().pool
+    if refusal is None and array.size > 1 and _is_uniform(array):
+        scalar = p.constant(pool, array.flat[0], array.dtype)
+        node = p.broadcast(scalar, shape=array.shape)
+    else:
+        node = p.constant(pool, array)
+    return Traced(Storage(node, array, refusal=refusal))
+
+
+def _is_uniform(array: np.ndarray) -> bool:
+    first, last = array.flat[0].tobytes(), array.flat[-1].tobytes()
+    return first == last and array.tobytes() == first * array.size
+
+
+def lift(value, like: Traced | None = None) -> Traced:
+    """Anything that NumPy would take for an array, as a traced array of the current trace.
+
+    A Python number gets the dtype that NumPy would give it next to `like`.
+    """
+    recording = current()
+    if isinstance(value, Traced):
+        if value.storage.node.pool is not recording.pool:
+            raise trace_error(
+                "a traced value of another call is used here", "do not keep it in outer variables"
+            )
+        return value
+    if isinstance(value, list | tuple) and any(True for _ in traced_in(value)):
+        return _stack(value)
+    if like is not None and type(value) in _WEAK:
+        value = np.asarray(value, np.result_type(like.value, value))[()]
+    if is_array(value) and value.dtype.kind in _NUMERIC:
+        recording.plain_arrays[id(value)] = value
+        return constant_of(value, refusal=NOT_OURS)
+    array = np.asarray(value)
+    if array.dtype.kind not in _NUMERIC:
+        raise trace_error(
+            f"an object of type {type(value).__name__} meets a traced value",
+            "arrays and numbers are what nbhvp can follow",
+        )
+    return Traced(Storage(p.constant(recording.pool, array), array if array.ndim else array[()]))
+
+
+def constant_of(array: np.ndarray, refusal: str | None = None) -> Traced:
+    """The present content of an array, as a constant."""
+    copy = current().snapshot(array)
+    return Traced(Storage(p.constant(current().pool, copy), copy, refusal=refusal))
+
+
+NOT_OURS = (
+    "an array made outside the function is written with a traced value, and other names may hold it"
+)
+
+
+def traced_in(*values) -> Iterator[Traced]:
+    """The traced arrays in nested lists, tuples and dicts."""
+    for value in values:
+        if isinstance(value, Traced):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from traced_in(*value)
+        elif isinstance(value, dict):
+            yield from traced_in(*value.values())
+
+
+def map_traced(function: Callable, value):
+    """`value` with each traced array in its lists, tuples and dicts replaced."""
+    if isinstance(value, Traced):
+        return function(value)
+    if isinstance(value, list | tuple):
+        items = [map_traced(function, item) for item in value]
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: map_traced(function, item) for key, item in value.items()}
+    return value
+
+
+def _stack(nested) -> Traced:
+    """np.array of nested lists that hold traced values."""
+    value = np.array(map_traced(lambda x: x.value, nested))
+
+    def node_of(item, shape) -> Node:
+        if isinstance(item, list | tuple) and any(True for _ in traced_in(item)):
+            rows = [p.reshape(node_of(i, shape[1:]), shape=(1, *shape[1:])) for i in item]
+            return p.concatenate(*rows, axis=0) if len(rows) > 1 else rows[0]
+        return cast_node(lift(item).node, value.dtype)
+
+    return traced(node_of(nested, value.shape), value)
+
+
+def is_constant(x: Traced) -> bool:
+    """Whether x depends on no input of the trace."""
+    return not current().is_live(x.node)
+
+
+def is_weak(x) -> bool:
+    """Whether NumPy sees a Python number, whose type gives way to the other arguments'."""
+    return type(x.value if isinstance(x, Traced) else x) in _WEAK
+
+
+def weaken(x: Traced) -> Traced:
+    """A scalar as the Python number that `math` or Python arithmetic would have given."""
+    return Traced(Storage(x.node, np.asarray(x.value).item()))
+
+
+def guard(x: Traced):
+    """The value of x at the traced point; the trace holds only where it is the same."""
+    value = x.value
+    if not is_constant(x):
+        current().guards.setdefault(x.node, value)
+    return value[()] if is_array(value) else value
+
+
+# Applying primitives.
+
+
+def apply(primitive: p.Primitive, *args, **params) -> Traced:
+    """A primitive of traced arrays, plain arrays and numbers: by NumPy, and in the graph."""
+    args = [arg if type(arg) in _WEAK else lift(arg) for arg in args]
+    if not any(isinstance(arg, Traced) for arg in args):
+        args[0] = lift(args[0])
+    values = [arg.value if isinstance(arg, Traced) else arg for arg in args]
+    value = primitive.evaluate(*values, **params)
+    node = primitive(*_strong_nodes(primitive, args, values), **params)
+    return traced(node, value)
+
+
+def _strong_nodes(primitive, args, values) -> list:
+    """Nodes and numbers; the node of a weak argument in the dtype that NumPy gives it here."""
+    weak = [isinstance(a, Traced) and is_weak(v) for a, v in zip(args, values, strict=True)]
+    nodes = [arg.node if isinstance(arg, Traced) else arg for arg in args]
+    if primitive.is_elementwise and any(weak) and not all(is_weak(v) for v in values):
+        dtypes = tuple(type(v) if is_weak(v) else np.asarray(v).dtype for v in values)
+        wanted = primitive.dtypes(dtypes)
+        for k in range(len(args)):
+            if weak[k]:
+                nodes[k] = p.cast(nodes[k], dtype=wanted[k])
+    return nodes
+
+
+def cast_node(node: Node, dtype) -> Node:
+    if node.is_complex and np.dtype(dtype).kind != "c":
+        raise trace_error("a complex value becomes real", "say which part you mean: .real, .imag")
+    return p.cast(node, dtype=np.dtype(dtype))
+
+
+# View makers.
+
+
+def view_of(x: Traced, primitive: p.Primitive, *operands: Traced, **params) -> Traced:
+    """A view if NumPy makes one of the concrete value, else a new array."""
+    view = View(primitive, params, operands)
+    if not is_array(x.value):
+        return traced(view.of_node(x.node), view.of_value(np.asarray(x.value)))
+    value = view.of_value(x.value)
+    if np.may_share_memory(value, x.value) or value.size == 0:
+        return Traced(x.storage, (*x.views, view))
+    return traced(view.of_node(x.node), value)
+
+
+def reshape_view(x: Traced, shape) -> Traced:
+    """np.reshape in C order."""
+    shape = np.reshape(x.value, _shape(shape)).shape
+    if shape == x.shape and is_array(x.value):
+        return Traced(x.storage, x.views)
+    return view_of(x, p.reshape, shape=shape)
+
+
+def _shape(shape):
+    """A shape in which traced integers have become plain ones."""
+    return map_traced(operator.index, tuple(shape) if np.iterable(shape) else shape)
+
+
+def transpose_view(x: Traced, axes) -> Traced:
+    """np.transpose."""
+    axes = tuple(operator.index(a) for a in axes)
+    np.transpose(x.value, axes)  # NumPy's own error for bad axes
+    axes = tuple(a % x.ndim for a in axes)
+    if axes == tuple(range(x.ndim)):
+        return reshape_view(x, x.shape)
+    return view_of(x, p.transpose, axes=axes)
+
+
+def broadcast_view(x: Traced, shape) -> Traced:
+    """np.broadcast_to: a view that cannot be written."""
+    return view_of(x, p.broadcast, shape=np.broadcast_to(x.value, _shape(shape)).shape)
+
+
+def real_view(x: Traced) -> Traced:
+    """x.real; of a real array, the array itself."""
+    return view_of(x, p.real) if x.dtype.kind == "c" else Traced(x.storage, x.views)
+
+
+def imag_view(x: Traced) -> Traced:
+    """x.imag; of a real array, zeros."""
+    if x.dtype.kind == "c":
+        return view_of(x, p.imag)
+    return traced(p.zeros(x.node.pool, x.shape, x.dtype), np.imag(x.value))
+
+
+def slice_view(x: Traced, index) -> Traced:
+    """x[index] of integers, slices, newaxis and Ellipsis, always an array."""
+    items = expand(index if isinstance(index, tuple) else (index,), x.ndim)
+    start, step, size, shape, axes = [], [], [], [], iter(x.shape)
+    for item in items:
+        if item is None:
+            shape.append(1)
+            continue
+        extent = next(axes)
+        if isinstance(item, slice):
+            positions = range(extent)[item]
+            shape.append(len(positions))
+        else:
+            first = range(extent)[operator.index(item)]
+            positions = range(first, first + 1)
+        start.append(positions.start if positions else 0)
+        step.append(positions.step if positions else 1)
+        size.append(len(positions))
+    size, shape = tuple(size), tuple(shape)
+    if size != x.shape or any(k != 1 for k in step):
+        x = view_of(x, p.slice_, start=tuple(start), step=tuple(step), size=size)
+    return reshape_view(x, shape)
+
+
+def _consumed(item) -> int:
+    """The number of axes that an item of an index stands for."""
+    if item is None or isinstance(item, bool | np.bool_):
+        return 0
+    return item.ndim if is_array(item) and item.dtype == bool else 1
+
+
+def expand(items, ndim: int) -> list:
+    """The items with slices for Ellipsis and for the axes that are not mentioned."""
+    items = list(items)
+    rest = ndim - sum(_consumed(item) for item in items if item is not Ellipsis)
+    for k, item in enumerate(items):
+        if item is Ellipsis:
+            return items[:k] + [slice(None)] * rest + items[k + 1 :]
+    return items + [slice(None)] * rest
+
+
+# Writing.
+
+
+def write(target: Traced, value) -> None:
+    """Put `value` in the place of all of `target`, in its dtype, seen through every alias."""
+    if not is_array(target.value):
+        raise TypeError("return arrays must be of ArrayType")
+    value = lift(value)
+    node = cast_node(value.node, target.dtype)
+    extra = value.ndim - target.ndim
+    if extra > 0 and value.shape[:extra] == (1,) * extra:
+        node = p.reshape(node, shape=value.shape[extra:])
+
+    def assign(base):
+        through(base, target.views)[...] = value.value
+
+    overwrite(target, lambda: p.broadcast(node, shape=target.shape), assign)
+
+
+def through(value: np.ndarray, views: tuple[View, ...]) -> np.ndarray:
+    for view in views:
+        value = view.of_value(value)
+    return value
+
+
+def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None:
+    """Replace what `target` shows by the node `new()`; `assign` does it on a copy of the base."""
+    storage = target.storage
+    if storage.refusal is not None:
+        raise trace_error(
+            storage.refusal, "make the array inside the function (np.zeros, .copy()) and return it"
+        )
+    if any(view.primitive is p.broadcast for view in target.views):
+        raise ValueError("assignment destination is read-only")
+    base = np.array(storage.value)
+    assign(base)
+    bases = [storage.node]
+    for view in target.views[:-1]:
+        bases.append(view.of_node(bases[-1]))
+    node = new()
+    for view, below in zip(reversed(target.views), reversed(bases), strict=False):
+        node = view.written(below, node)
+    storage.node, storage.value = node, base
+    storage.version += 1
+
+
+# Dispatch.
+
+
+def name_of(function: Callable) -> str:
+    module = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
+    if isinstance(function, np.ufunc) and not module:
+        module = "numpy"
+    return f"{module}.{name}" if module and module != "builtins" else name
+
+
+def unsupported(function: Callable) -> TraceError:
+    return trace_error(
+        f"{name_of(function)} has no derivative rule here",
+        "write it with supported NumPy functions, or compute it outside the function and pass "
+        "the result as an argument if it does not depend on x",
+    )
+
+
+def dispatch(function: Callable, args: tuple, kwargs: dict):
+    """The answer of the table or of a handler to a function with traced arguments."""
+    handler = HANDLERS.get(function)
+    if handler is not None:
+        return handler(*args, **kwargs)
+    if all(is_constant(x) for x in traced_in(args, kwargs)):
+        return _on_constants(function, args, kwargs)
+    raise unsupported(function)
+
+
+def call(function: Callable, args: tuple, kwargs: dict):
+    """A call of a NumPy, SciPy or math function, with traced arguments anywhere or nowhere."""
+    # The numbers in an empty array are arbitrary: zeros serve, and are the same every time.
+    function = _DEFINED.get(function, function)
+    if not any(True for _ in traced_in(args, kwargs)):
+        return _adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
+    if isinstance(function, np.ufunc):
+        lifted = tuple(lift(a) if isinstance(a, list | tuple) else a for a in args)
+        return function(*lifted, **kwargs)
+    return dispatch(function, args, kwargs)
+
+
+_DEFINED = {np.empty: np.zeros, np.empty_like: np.zeros_like}
+
+
+def _on_constants(function, args, kwargs):
+    args, kwargs = map_traced(frozen, args), map_traced(frozen, kwargs)
+    return _adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
+
+
+def frozen(x: Traced):
+    value = x.value
+    if is_array(value):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
+def _arrays_in(*values) -> list[np.ndarray]:
+    found = []
+    for value in values:
+        if is_array(value):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _arrays_in(*value)
+        elif isinstance(value, dict):
+            found += _arrays_in(*value.values())
+    return found
+
+
+def _adopted(result, sources: list[np.ndarray]):
+    """New arrays become constants of the trace; what shares memory with an argument stays plain."""
+    if isinstance(result, list | tuple):
+        items = [_adopted(item, sources) for item in result]
+        return result._make(items) if hasattr(result, "_make") else type(result)(items)
+    if type(result) is not np.ndarray or result.dtype.kind not in _NUMERIC:
+        return result
+    if any(np.may_share_memory(result, source) for source in sources):
+        return result
+    return adopt(result)
+
+

@@ -1,0 +1,102 @@
+"""All functions that a traced array answers to without being primitives, by subject.
+
+Importing this module fills `HANDLERS`: elementwise functions, shapes, reductions, products, special
+functions; and here the questions about an array that need no graph (its shape, its dtype), or whose
+answer is a truth value that the function acts on (a guard).
+"""
+
+import numpy as np
+
+from nbhvp.trace import (
+    creation,
+    elementwise,
+    products,
+    reductions,
+    selections,
+    sequences,
+    shapes,
+    special,
+)
+from nbhvp.trace.arrays import Traced, guard, imag_view, lift, map_traced, real_view
+from nbhvp.trace.elementwise import composition, isclose
+
+__all__ = [
+    "creation",
+    "elementwise",
+    "products",
+    "reductions",
+    "selections",
+    "sequences",
+    "shapes",
+    "special",
+]
+
+
+@composition(np.real)
+def real(val):
+    return real_view(lift(val))
+
+
+@composition(np.imag)
+def imag(val):
+    return imag_view(lift(val))
+
+
+def _of_values(function):
+    """A question that the concrete values answer, since shapes and dtypes belong to the trace."""
+
+    def handler(*args, **kwargs):
+        values = map_traced(lambda x: x.value, list(args))
+        return function(*values, **map_traced(lambda x: x.value, kwargs))
+
+    return handler
+
+
+for _function in (
+    np.min_scalar_type,
+    np.diag_indices_from,
+    np.tril_indices_from,
+    np.triu_indices_from,
+):
+    composition(_function)(_of_values(_function))
+
+
+@composition(np.allclose)
+def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    return bool(reductions.all_(isclose(a, b, rtol, atol, equal_nan)))
+
+
+@composition(np.array_equal)
+def array_equal(a1, a2, equal_nan=False):
+    a, b = lift(a1), lift(a2)
+    if a.shape != b.shape:
+        return False
+    same = (a == b) | (np.isnan(a) & np.isnan(b)) if equal_nan else a == b
+    return bool(reductions.all_(same))
+
+
+@composition(np.array_equiv)
+def array_equiv(a1, a2):
+    a, b = lift(a1), lift(a2)
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return False
+    return bool(reductions.all_(a == b))
+
+
+@composition(np.piecewise)
+def piecewise(x, condlist, funclist, *args, **kw):
+    """As NumPy does it, each function sees its own elements only; the conditions are guards."""
+    x = lift(x)
+    if isinstance(condlist, Traced) and condlist.ndim == x.ndim or np.ndim(condlist[0]) < x.ndim:
+        condlist = [condlist]
+    masks = [guard(lift(c)) for c in condlist]
+    if len(funclist) == len(masks) + 1:
+        masks.append(~np.any(masks, axis=0))
+    result = creation.zeros_like(x)
+    for mask, function in zip(masks, funclist, strict=True):
+        chosen = x[mask]
+        if chosen.size:
+            result[mask] = function(chosen, *args, **kw) if callable(function) else function
+    return result

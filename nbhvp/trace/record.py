@@ -1,0 +1,141 @@
+"""Running a function once, at a concrete point, to record its graph.
+
+The result holds wherever x and the arguments have the same shapes, dtypes and static key, the guards
+have the same values, and what the function closes over has not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nbhvp.errors import TraceError
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node, Pool
+from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
+from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
+from nbhvp.trace.arrays import Recording, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.standins import Closure, Standins
+
+__all__ = ["Trace", "record"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The graph of a function near one point, and what must hold for it to be valid."""
+
+    pool: Pool
+    inputs: tuple[Node, ...]
+    """x, then the traced arguments."""
+    outputs: tuple[Node, ...]
+    form: str
+    """"scalar" (any result of size 1; the output has shape ()), "array", or "sequence"."""
+    guards: tuple[tuple[Node, np.ndarray], ...]
+    """Nodes that must have these values, in the order in which they were met."""
+    closure: Closure
+    hidden_state: str | None
+    """What else the function depends on (random numbers), which no guard can see."""
+
+
+def record(fun: Callable, x: np.ndarray, args: tuple = (), kwargs: dict | None = None) -> Trace:
+    """Trace `fun(x, *args, **kwargs)`.
+
+    Parameters
+    ----------
+    fun : callable
+        A function of NumPy; it is run once, as a copy.
+    x : ndarray of floats
+        The point. It is not modified.
+    args, kwargs
+        Further arguments, see `nbhvp.trace.arguments`.
+
+    Raises
+    ------
+    TraceError
+        If the function does what cannot be followed; the message names its line.
+    TypeError
+        If x, an argument or the result is of the wrong kind.
+    """
+    _check_point(x)
+    leaves, key = flatten(args, kwargs or {})
+    recording = Recording()
+    standins = Standins(recording, fun)
+    with recording, np.errstate(all="ignore"):
+        inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), x)]
+        for k, (leaf, value) in enumerate(zip(leaves_of(key), leaves, strict=True)):
+            inputs.append(_input(recording, f"arg{k}", leaf, value))
+        nodes = tuple(traced_input.node for traced_input in inputs)
+        args, kwargs = unflatten(key, inputs[1:], static=standins.of)
+        result = standins.of(fun)(inputs[0], *args, **kwargs)
+        output, form = _output(result, fun, x.dtype)
+    guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
+    state = recording.hidden_state
+    return Trace(recording.pool, nodes, (output.node,), form, guards, standins.closure, state)
+
+
+def _check_point(x: np.ndarray) -> None:
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        raise TypeError(
+            f"x must be an array of real floats, got {getattr(x, 'dtype', type(x).__name__)}; "
+            "write a function of complex variables with their real and imaginary parts"
+        )
+
+
+def _input(recording: Recording, name: str, leaf: Leaf, value: np.ndarray) -> Traced:
+    """An input node with the user's own array, which is never written."""
+    node = p.input_node(recording.pool, name, leaf.shape, leaf.dtype)
+    if leaf.kind == "float":
+        return traced(node, value.item())
+    return traced(node, value[()] if leaf.kind == "scalar" else value)
+
+
+def _output(result: Any, fun: Callable, dtype: np.dtype) -> tuple[Traced, str]:
+    if isinstance(result, list | tuple):
+        result, form = _stacked(result, fun), "sequence"
+    else:
+        result, form = _lifted(result, fun), "array"
+    if result.size == 1:
+        result, form = reshape_view(result, ()), "scalar"
+    if result.dtype.kind != "f":
+        result = apply(p.cast, result, dtype=dtype)
+    return result, form
+
+
+def _stacked(results: Sequence, fun: Callable) -> Traced:
+    results = [_lifted(result, fun) for result in results]
+    if any(result.size != 1 for result in results):
+        shapes = ", ".join(str(result.shape) for result in results)
+        raise TypeError(
+            f"{_where(fun)} returned a list or tuple of arrays of shapes {shapes}; "
+            "return one array (np.concatenate), or a list or tuple of scalars"
+        )
+    return lift([reshape_view(result, ()) for result in results])
+
+
+def _lifted(result, fun: Callable) -> Traced:
+    if result is None:
+        raise TypeError(f"{_where(fun)} returned None; end it with `return value`")
+    try:
+        result = lift(result)
+    except TraceError:
+        kind = type(result).__name__
+        raise TypeError(
+            f"{_where(fun)} returned an object of type {kind}; return a number, an array, or a "
+            "list or tuple of numbers"
+        ) from None
+    if result.dtype.kind == "c":
+        raise TypeError(
+            f"{_where(fun)} returned a complex result; return its .real, or real and imaginary "
+            "parts as two results"
+        )
+    return result
+
+
+def _where(fun: Callable) -> str:
+    """The name of a function, with its file and line."""
+    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
+    name = getattr(fun, "__qualname__", repr(fun))
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

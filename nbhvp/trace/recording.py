@@ -1,0 +1,114 @@
+"""The trace that is being recorded: its nodes, its guards, and the errors that end it.
+
+One recording per run of a function and per thread. It owns the pool of nodes, knows which of them
+depend on an input, and keeps one copy of each plain array that enters as a constant. When it ends
+with a `TraceError`, the message gets the user's own file and line, in this one place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import os
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import scipy
+
+from nbhvp.errors import TraceError
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node, Pool
+
+__all__ = ["Recording", "current", "trace_error"]
+
+_CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
+
+
+class Recording:
+    """What one run of a function records: its nodes, and guards for the branches that it took."""
+
+    def __init__(self) -> None:
+        self.pool = Pool()
+        self.guards: dict[Node, Any] = {}
+        self.hidden_state: str | None = None
+        """Where the function drew on state outside its arguments, such as a random generator."""
+        self.plain_arrays: dict[int, np.ndarray] = {}
+        """The arrays from outside the trace that became constants on the way."""
+        self._live: dict[Node, bool] = {}
+        self._contents: dict[tuple, np.ndarray] = {}
+
+    def is_live(self, node: Node) -> bool:
+        """Whether a node depends on an input."""
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            pending = [arg for arg in top.args if arg not in self._live]
+            if pending and top not in self._live:
+                stack.extend(pending)
+                continue
+            stack.pop()
+            self._live[top] = top.primitive is p.INPUT or any(self._live[a] for a in top.args)
+        return self._live[node]
+
+    def snapshot(self, array: np.ndarray) -> np.ndarray:
+        """The present content of a plain array, which may change; one copy for equal contents."""
+        content = hashlib.blake2b(np.ascontiguousarray(array)).digest()
+        key = (array.shape, array.dtype, content)
+        if key not in self._contents:
+            copy = np.array(array)
+            copy.flags.writeable = False
+            self._contents[key] = copy
+        return self._contents[key]
+
+    def __enter__(self) -> Self:
+        self._token = _CURRENT.set(self)
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        _CURRENT.reset(self._token)
+        # NumPy raises a ValueError of its own from the TraceError of a float(x) in plain[0] = x.
+        ours = getattr(error, "__cause__", None)
+        ours = ours if isinstance(ours, TraceError) else error
+        if isinstance(ours, TraceError):
+            ours.args = (f"{user_line(traceback)}: {ours.args[0]}",)
+            if ours is not error:
+                raise ours
+
+
+def current() -> Recording:
+    """The trace that is being recorded in this thread."""
+    recording = _CURRENT.get()
+    if recording is None:
+        raise trace_error(
+            "a traced value is used after its function has returned",
+            "return what you need from the function, and do not keep it in outer variables",
+        )
+    return recording
+
+
+# Errors that name the user's line.
+
+_OURS = tuple(
+    str(Path(file).parent) + os.sep
+    for file in (Path(__file__).parents[1] / "__init__.py", np.__file__, scipy.__file__)
+)
+
+
+def user_line(traceback: TracebackType) -> str:
+    """File, line and text of the innermost frame outside nbhvp, NumPy and SciPy."""
+    found = traceback
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+            found = traceback
+        traceback = traceback.tb_next
+    file, line = found.tb_frame.f_code.co_filename, found.tb_lineno
+    text = linecache.getline(file, line).strip()
+    return f"{file}:{line}" + (f" in `{text}`" if text else "")
+
+
+def trace_error(what: str, instead: str) -> TraceError:
+    """The error for code that cannot be traced; the recording adds the user's file and line."""
+    return TraceError(f"{what}; {instead}")

@@ -1,0 +1,270 @@
+"""Functions that pick elements: takes, masks, insertions, padding, diagonals and triangles.
+
+Where the shape of a result depends on values (nonzero, compress, repeat by an array), those values
+are guarded. An index whose shape is known is an operand of a gather and needs no guard: it may come
+from an argument or from argsort.
+"""
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from nbhvp.graph import primitives as p
+from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error, write
+from nbhvp.trace.elementwise import cast, common, composition, into, where
+from nbhvp.trace.shapes import (
+    along,
+    broadcast_to,
+    concatenate,
+    copy_,
+    expand_dims,
+    moveaxis,
+    part,
+    ravel,
+    reshape,
+    row,
+)
+
+__all__ = ["diagonal", "gather", "take", "take_along_axis"]
+
+
+def gather(a, index, axis=0):
+    """Elements along one axis at positions that are known to be within it."""
+    return apply(p.gather, a, index, axis=axis)
+
+
+@composition(np.take)
+def take(a, indices, axis=None, out=None, mode="raise"):
+    a, axis = row(a, axis)
+    if mode == "raise":
+        indices = indices if isinstance(indices, Traced) else np.asarray(indices)
+        return into(out, lift(a[(slice(None),) * axis + (indices,)]))
+    return into(out, gather(a, _moved_within(indices, a.shape[axis], mode), axis))
+
+
+def _moved_within(index, n: int, mode: str):
+    return lift(index) % n if mode == "wrap" else np.clip(lift(index), 0, n - 1)
+
+
+@composition(np.take_along_axis)
+def take_along_axis(arr, indices, axis=-1):
+    arr = ravel(arr) if axis is None else lift(arr)
+    return arr[_along_axis(arr.shape, lift(indices), axis or 0)]
+
+
+def _along_axis(shape, indices, axis) -> tuple:
+    """The index that takes `indices` along one axis, and their own positions along the others."""
+    axis = normalize_axis_index(axis, len(shape))
+    if indices.ndim != len(shape):
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+    return tuple(
+        indices if k == axis else along(k, len(shape), np.arange(n)) for k, n in enumerate(shape)
+    )
+
+
+@composition(np.compress)
+def compress(condition, a, axis=None, out=None):
+    condition = guard(condition) if isinstance(condition, Traced) else condition
+    return take(a, np.flatnonzero(condition), axis, out)
+
+
+@composition(np.extract)
+def extract(condition, arr):
+    condition = guard(condition) if isinstance(condition, Traced) else condition
+    return take(ravel(arr), np.flatnonzero(condition), 0)
+
+
+@composition(np.nonzero)
+def nonzero(a):
+    return np.nonzero(guard(lift(a) != 0))
+
+
+@composition(np.flatnonzero)
+def flatnonzero(a):
+    return np.flatnonzero(guard(lift(a) != 0))
+
+
+@composition(np.argwhere)
+def argwhere(a):
+    return np.argwhere(guard(lift(a) != 0))
+
+
+@composition(np.where)
+def where_or_nonzero(condition, x=None, y=None, /):
+    if x is None and y is None:
+        return nonzero(condition)
+    return where(condition, x, y)
+
+
+@composition(np.delete)
+def delete(arr, obj, axis=None):
+    arr, axis = row(arr, axis)
+    obj = guard(obj) if isinstance(obj, Traced) else obj
+    return gather(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
+
+
+@composition(np.insert)
+def insert(arr, obj, values, axis=None):
+    arr, axis = row(arr, axis)
+    obj = guard(obj) if isinstance(obj, Traced) else obj
+    n, values = arr.shape[axis], cast(lift(values), arr.dtype)
+    if np.ndim(obj) == 0 and not isinstance(obj, slice):
+        values = moveaxis(reshape(values, (1,) * (arr.ndim - values.ndim) + values.shape), 0, axis)
+        count = values.shape[axis]
+    else:
+        count = len(np.insert(np.arange(n), obj, 0)) - n
+    shape = (*arr.shape[:axis], count, *arr.shape[axis + 1 :])
+    index = np.insert(np.arange(n), obj, np.arange(n, n + count))
+    return gather(concatenate([arr, broadcast_to(values, shape)], axis), index, axis)
+
+
+@composition(np.trim_zeros)
+def trim_zeros(filt, trim="fb"):
+    filt = lift(filt)
+    if filt.ndim != 1:
+        raise trace_error("np.trim_zeros of other than a 1-D array", "use slices")
+    kept = np.flatnonzero(guard(filt != 0))
+    if not kept.size:
+        return part(filt, 0, 0, 0)
+    first = kept[0] if "f" in trim.lower() else 0
+    return part(filt, 0, int(first), int(kept[-1]) + 1 if "b" in trim.lower() else None)
+
+
+# Diagonals and triangles.
+
+
+@composition(np.diagonal, np.linalg.diagonal)
+def diagonal(a, offset=0, axis1=0, axis2=1):
+    a = moveaxis(a, (axis1, axis2), (-2, -1))
+    rows, columns = a.shape[-2:]
+    size = max(min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns), 0)
+    start = offset if offset >= 0 else -offset * columns
+    flat = reshape(a, (*a.shape[:-2], rows * columns))
+    stop = start + size * (columns + 1)
+    return part(flat, a.ndim - 2, start, stop if size else start, columns + 1)
+
+
+@composition(np.diag)
+def diag(v, k=0):
+    v = lift(v)
+    if v.ndim == 2:
+        return diagonal(v, k)
+    if v.ndim != 1:
+        raise ValueError("Input must be 1- or 2-d.")
+    n = v.shape[0] + abs(k)
+    start = k if k >= 0 else -k * n
+    flat = broadcast_to(lift(np.zeros((), v.dtype)), (n * n,))
+    return reshape(apply(p.update, flat, v, start=(start,), step=(n + 1,)), (n, n))
+
+
+@composition(np.diagflat)
+def diagflat(v, k=0):
+    return diag(ravel(v), k)
+
+
+@composition(np.fill_diagonal)
+def fill_diagonal(a, val, wrap=False):
+    if wrap or a.ndim != 2:
+        raise trace_error("np.fill_diagonal of other than a matrix, or with wrap", "index instead")
+    target = diagonal(a)
+    target[...] = lift(val) if lift(val).ndim == 0 else ravel(val)[: target.size]
+
+
+@composition(np.tril)
+def tril(m, k=0):
+    m = lift(m)
+    m = m if m.ndim > 1 else broadcast_to(m, (m.size, m.size))
+    return where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0)
+
+
+@composition(np.triu)
+def triu(m, k=0):
+    m = lift(m)
+    m = m if m.ndim > 1 else broadcast_to(m, (m.size, m.size))
+    return where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0, m)
+
+
+@composition(np.choose)
+def choose(a, choices, out=None, mode="raise"):
+    index, n = lift(a), len(choices)
+    if mode != "raise":
+        index = _moved_within(index, n, mode)
+    elif not guard(apply(p.all_, (index >= 0) & (index < n))):
+        raise ValueError("invalid entry in choice array")
+    *choices, result = common(*choices)
+    for k in reversed(range(len(choices))):
+        result = where(index == k, choices[k], result)
+    return into(out, result)
+
+
+@composition(np.ix_)
+def ix_(*args):
+    """An open mesh; masks become positions, under a guard."""
+    positions = [nonzero(x)[0] if lift(x).dtype == bool else lift(x) for x in args]
+    return tuple(along(k, len(args), x) for k, x in enumerate(positions))
+
+
+# Writing.
+
+
+@composition(np.putmask)
+def putmask(a, mask, values):
+    values = ravel(values)
+    if values.size != 1:
+        values = reshape(gather(values, np.arange(a.size) % values.size), a.shape)
+    write(a, where(mask, values, a))
+
+
+@composition(np.put_along_axis)
+def put_along_axis(arr, indices, values, axis):
+    flat = arr.flatten() if axis is None else arr
+    flat[_along_axis(flat.shape, lift(indices), axis or 0)] = values
+    if axis is None:
+        write(arr, flat.reshape(arr.shape))
+
+
+# Repeating and padding.
+
+
+@composition(np.repeat)
+def repeat(a, repeats, axis=None):
+    a, axis = row(a, axis)
+    repeats = np.asarray(guard(repeats) if isinstance(repeats, Traced) else repeats)
+    if repeats.size == 1:
+        a = expand_dims(a, axis + 1)
+        shape = (*a.shape[: axis + 1], int(repeats.item()), *a.shape[axis + 2 :])
+        merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+        return reshape(broadcast_to(a, shape), merged)
+    return gather(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
+
+
+@composition(np.pad)
+def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
+    array = lift(array)
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap") or reflect_type != "even":
+        raise trace_error(f"np.pad with {mode=}, {reflect_type=}", "pad by np.concatenate")
+    if isinstance(pad_width, dict):
+        pad_width = [pad_width.get(k, pad_width.get(k - array.ndim, 0)) for k in range(array.ndim)]
+    widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
+    if mode != "constant":
+        for axis, width in enumerate(widths):
+            if any(width):
+                index = np.pad(np.arange(array.shape[axis]), width, mode=mode)
+                array = gather(array, index, axis)
+        return copy_(array)
+    return _pad_constant(array, widths, constant_values)
+
+
+def _pad_constant(array, widths, values):
+    if not isinstance(values, Traced) and np.ndim(values) == 0:
+        shape = tuple(n + sum(width) for n, width in zip(array.shape, widths, strict=True))
+        frame = broadcast_to(cast(lift(values), array.dtype), shape)
+        starts = tuple(before for before, _ in widths)
+        return apply(p.update, frame, array, start=starts, step=(1,) * array.ndim)
+    values = broadcast_to(cast(lift(values), array.dtype), (array.ndim, 2))
+    for axis, width in enumerate(widths):
+        sides = []
+        for side in range(2):
+            shape = (*array.shape[:axis], width[side], *array.shape[axis + 1 :])
+            sides.append(broadcast_to(values[axis, side], shape))
+        array = concatenate([sides[0], array, sides[1]], axis)
+    return array

@@ -1,0 +1,632 @@
+"""Stand-ins: the user's function, run with our names in the place of NumPy's.
+
+NumPy's protocols miss `np.zeros(n)` that is written later, `np.array([f1, f2])`, `math.exp(x[0])`,
+`A @ x` of a sparse `A`. So the trace runs a copy of the function whose globals, closure cells and
+defaults give stand-ins: for the modules and functions of NumPy, SciPy and math; for arrays and
+sparse matrices, as constants of the trace; and, recursively, for the user's own functions, methods,
+partials, modules, containers and objects. Code of other packages and of the standard library runs
+as it is. No module is patched, and nothing outside the trace sees a stand-in.
+
+Invariant: within a trace one object has one stand-in, whichever way it is reached, so identity and
+sharing are as in plain Python. What was looked at is remembered; `Closure` tells when it changed.
+"""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import collections
+import copyreg
+import functools
+import random
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from nbhvp.graph import primitives as p
+from nbhvp.trace import arrays
+from nbhvp.trace.arrays import HANDLERS, Traced, apply, lift, weaken
+
+__all__ = ["Closure", "SparseConstant", "Standins"]
+
+_SAMPLES = 1024
+_LIBRARIES = ("numpy", "scipy", "math")
+_MODULES = (*_LIBRARIES, "random")
+_IMMUTABLE = (bool, int, float, complex, str, bytes, np.generic)
+_DICTS = (dict, collections.OrderedDict, collections.defaultdict)
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+
+
+# What a trace saw of its surroundings.
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One thing that was read, and how to read it again."""
+
+    read: Callable[[], Any]
+    seen: Any
+
+    def changed(self) -> bool:
+        return not _same(self.read(), self.seen)
+
+
+def _same(a, b) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return isinstance(a, _IMMUTABLE) and bool(a == b)
+
+
+def _sample(array: np.ndarray) -> bytes:
+    """At most about a thousand elements, evenly spaced: all of a small array."""
+    return array.flat[:: max(1, array.size // _SAMPLES)].tobytes()
+
+
+@dataclass(frozen=True)
+class Closure:
+    """The globals, cells, attributes and arrays outside its arguments that a trace depends on."""
+
+    watches: tuple[Watch, ...]
+
+    def changed(self) -> bool:
+        """Whether a name means another object now, or the sample of an array has changed."""
+        return any(watch.changed() for watch in self.watches)
+
+
+def watch_array(array: np.ndarray) -> Watch:
+    return Watch(functools.partial(_sample, array), _sample(array))
+
+
+# Whose code it is.
+
+
+@functools.cache
+def _is_foreign(name: str) -> bool:
+    """Whether a module belongs to the standard library or is installed, by its top-level package."""
+    package = name.partition(".")[0]
+    if package in ("nbhvp", "numpy", "scipy", "numba") or package in sys.stdlib_module_names:
+        return package != "__main__"
+    file = Path(getattr(sys.modules.get(package), "__file__", None) or "")
+    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+
+
+def _module_of(value) -> str:
+    return getattr(value, "__module__", None) or ""
+
+
+def _library_of(value) -> str:
+    """The library that a function belongs to; ufuncs and bound C functions do not say."""
+    if isinstance(value, np.ufunc):
+        return "numpy"
+    owner = getattr(value, "__self__", None)
+    if isinstance(owner, types.ModuleType):
+        return owner.__name__.partition(".")[0]
+    return _module_of(value).partition(".")[0]
+
+
+# The stand-ins.
+
+
+class Standins:
+    """The stand-ins of one trace."""
+
+    def __init__(self, recording: arrays.Recording, function=None):
+        self._recording = recording
+        self._home = _module_of(function).partition(".")[0]
+        self._made: dict[int, tuple[Any, Any]] = {}
+        self._scopes: dict[int, tuple[set[str], dict]] = {}
+        self._watches: list[Watch] = []
+
+    @property
+    def closure(self) -> Closure:
+        """What the trace has seen so far."""
+        plain = (watch_array(array) for array in self._recording.plain_arrays.values())
+        return Closure((*self._watches, *plain))
+
+    def of(self, value):
+        """The stand-in of an object; the object itself where none is needed."""
+        if id(value) in self._made:
+            return self._made[id(value)][1]
+        for applies, make in _KINDS:
+            if applies(self, value):
+                return make(self, value)
+        return value
+
+    def _remember(self, value, standin):
+        # The value is kept too: its id must not be given to another object.
+        self._made[id(value)] = (value, standin)
+        return standin
+
+    def _watch(self, read: Callable, *args) -> Any:
+        read = functools.partial(read, *args)
+        seen = read()
+        self._watches.append(Watch(read, seen))
+        return seen
+
+    def _is_own(self, module: str) -> bool:
+        """Whether code of this module is the user's, to be traced into."""
+        return module.partition(".")[0] == self._home != "" or not _is_foreign(module)
+
+    # Data.
+
+    def _array(self, value: np.ndarray) -> Traced:
+        self._watches.append(watch_array(value))
+        return self._remember(value, arrays.adopt(value, refusal=arrays.NOT_OURS))
+
+    def _sparse(self, value) -> SparseConstant:
+        for name in ("data", "indices", "indptr", "row", "col", "offsets"):
+            part = getattr(value, name, None)
+            if isinstance(part, np.ndarray) and part.dtype != object:
+                self._watches.append(watch_array(part))
+        return self._remember(value, SparseConstant(value))
+
+    def _list(self, value: list) -> list:
+        standin = self._remember(value, [])
+        standin.extend(map(self.of, self._watch(tuple, value)))
+        return standin
+
+    def _dict(self, value: dict) -> dict:
+        standin = self._remember(value, value.copy())
+        standin.update((key, self.of(item)) for key, item in self._watch(_items, value))
+        return standin
+
+    def _namespace(self, value: types.SimpleNamespace) -> types.SimpleNamespace:
+        standin = self._remember(value, types.SimpleNamespace())
+        vars(standin).update(
+            (name, self.of(item)) for name, item in self._watch(_items, vars(value))
+        )
+        return standin
+
+    def _tuple(self, value: tuple) -> tuple:
+        items = [self.of(item) for item in value]
+        same = all(a is b for a, b in zip(items, value, strict=True))
+        make = getattr(type(value), "_make", type(value))
+        return self._remember(value, value if same else make(items))
+
+    def _generator(self, value):
+        self._recording.hidden_state = f"the random generator {value!r}"
+        return value
+
+    # Functions.
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
+        code, cells = function.__code__, function.__closure__ or ()
+        known = {id(cell) for cell in cells} & self._made.keys()
+        copies = tuple(map(self._cell, cells))
+        names, scope = self._scope_of(function)
+        copy = types.FunctionType(code, scope, function.__name__, None, copies)
+        self._remember(function, copy)
+        copy.__dict__.update(function.__dict__)
+        copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
+        copy.__defaults__ = self.of(self._watch(getattr, function, "__defaults__"))
+        copy.__kwdefaults__ = self.of(function.__kwdefaults__)
+        for cell, original in zip(copies, cells, strict=True):
+            if id(original) not in known and _contents(original) is not _EMPTY:
+                cell.cell_contents = self.of(self._watch(_contents, original))
+        for name in {*_names(code)} & function.__globals__.keys() - names:
+            names.add(name)
+            scope[name] = self.of(self._watch(function.__globals__.get, name))
+        return copy
+
+    def _cell(self, cell: types.CellType) -> types.CellType:
+        if id(cell) not in self._made:
+            self._remember(cell, types.CellType())
+        return self._made[id(cell)][1]
+
+    def _scope_of(self, function) -> tuple[set[str], dict]:
+        """The one copy of a module's globals, and the names that have their stand-ins in it."""
+        original = function.__globals__
+        if id(original) not in self._scopes:
+            ours = {"isinstance": _isinstance, "__import__": self._import}
+            scope = {**original, "__builtins__": {**vars(builtins), **ours}}
+            self._scopes[id(original)] = (set(), scope)
+        return self._scopes[id(original)]
+
+    def _import(self, *args, **kwargs):
+        return self.of(builtins.__import__(*args, **kwargs))
+
+    def _method(self, method: types.MethodType) -> types.MethodType:
+        return types.MethodType(self.of(method.__func__), self.of(method.__self__))
+
+    def _partial(self, value: functools.partial) -> functools.partial:
+        args, keywords = map(self.of, value.args), self.of(value.keywords)
+        return functools.partial(self.of(value.func), *args, **keywords)
+
+    def _unwrapped(self, value):
+        return self.of(_wrapped(value))
+
+    def _library_function(self, value) -> LibraryFunction:
+        return self._remember(value, LibraryFunction(value, self))
+
+    def _module(self, module: types.ModuleType) -> ModuleStandin:
+        return self._remember(module, ModuleStandin(module, self))
+
+    def attribute(self, module: types.ModuleType, name: str):
+        """The stand-in of an attribute of a module."""
+        if module.__name__.partition(".")[0] in _MODULES:
+            return self.of(getattr(module, name))
+        getattr(module, name)  # its own error for a name that it has not
+        return self.of(self._watch(getattr, module, name, None))
+
+    # Classes and their objects.
+
+    def _class(self, kind: type) -> type:
+        """A copy of a class, with copies of its bases, so that super() finds them."""
+        fields = {
+            name: value
+            for name, value in vars(kind).items()
+            if not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
+        }
+        copy = type(kind)(kind.__name__, tuple(map(self.of, kind.__bases__)), fields)
+        self._remember(kind, copy)
+        copy.__nbhvp_original__ = kind
+        for name, value in fields.items():
+            standin = self._class_attribute(value)
+            if standin is not value:
+                setattr(copy, name, standin)
+        return copy
+
+    def _class_attribute(self, value):
+        if isinstance(value, staticmethod | classmethod):
+            return type(value)(self.of(value.__func__))
+        if isinstance(value, property):
+            return property(*(self.of(f) for f in (value.fget, value.fset, value.fdel)))
+        if isinstance(value, functools.cached_property):
+            copy = functools.cached_property(self.of(value.func))
+            copy.__set_name__(None, value.attrname)
+            return copy
+        return self.of(value) if isinstance(value, types.FunctionType | np.ndarray) else value
+
+    def _instance(self, value):
+        """A shallow copy with stand-ins for its attributes."""
+        copy = object.__new__(self.of(type(value)))
+        self._remember(value, copy)
+        for name in self._watch(_attribute_names, value):
+            attribute = self._watch(getattr, value, name, None)
+            object.__setattr__(copy, name, self.of(attribute))
+        return copy
+
+    def _is_shadowable(self, kind: type) -> bool:
+        """Whether a class is plain enough for it and its objects to be copied."""
+        bases = [base for base in kind.__mro__ if base not in _PLAIN_BASES]
+        return (
+            type(kind) in (type, abc.ABCMeta)
+            and bool(bases)
+            and all(self._is_own(base.__module__) for base in bases)
+            and not any(vars(base).keys() & _NOT_PLAIN for base in bases)
+        )
+
+
+_NOT_PLAIN = {"__new__", "__init_subclass__", "__del__", "__nbhvp_original__"}
+_PLAIN_BASES = (object, typing.Generic, typing.Protocol, abc.ABC)
+
+
+def _items(mapping: dict) -> tuple:
+    return tuple(mapping.items())
+
+
+_EMPTY = object()
+
+
+def _contents(cell: types.CellType):
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _EMPTY
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The names that a function and the functions inside it may look up in their globals."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _attribute_names(value) -> tuple[str, ...]:
+    filled = (name for name in copyreg._slotnames(type(value)) if hasattr(value, name))
+    return (*getattr(value, "__dict__", ()), *filled)
+
+
+def _wrapped(value):
+    """The Python function inside a cache, a numba dispatcher or a function of ours, else None."""
+    if isinstance(value, functools._lru_cache_wrapper):
+        return value.__wrapped__
+    package = type(value).__module__.partition(".")[0]
+    if package == "numba":
+        return getattr(value, "py_func", None)
+    return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
+
+
+def _isinstance(value, kinds) -> bool:
+    """isinstance, with the values and classes that stand-ins stand for."""
+    value = value.value if isinstance(value, Traced) else _original(value)
+    kinds = tuple(_each(kinds))
+    originals = tuple(map(_original_class, kinds))
+    return isinstance(value, kinds + originals) or issubclass(
+        _original_class(type(value)), originals
+    )
+
+
+def _each(kinds) -> Iterator:
+    for kind in kinds if isinstance(kinds, tuple) else (kinds,):
+        if isinstance(kind, tuple):
+            yield from _each(kind)
+        else:
+            yield _original(kind)
+
+
+def _original_class(kind):
+    return vars(kind).get("__nbhvp_original__", kind) if isinstance(kind, type) else kind
+
+
+def _original(value):
+    if isinstance(value, SparseConstant):
+        return value.matrix
+    return value.function if isinstance(value, LibraryFunction) else value
+
+
+def _is_sparse_class(value) -> bool:
+    return isinstance(value, type) and issubclass(
+        value, scipy.sparse.sparray | scipy.sparse.spmatrix
+    )
+
+
+def _is_library_function(value) -> bool:
+    if isinstance(value, type):
+        return _is_sparse_class(value)
+    if isinstance(getattr(value, "__self__", None), _GENERATORS):
+        return True
+    return callable(value) and hasattr(value, "__name__") and _library_of(value) in _LIBRARIES
+
+
+_KINDS = (
+    (lambda s, v: isinstance(v, _IMMUTABLE) or v is None, lambda s, v: v),
+    (lambda s, v: isinstance(v, Traced | SparseConstant | LibraryFunction), lambda s, v: v),
+    (lambda s, v: type(v) is np.ndarray and v.dtype.kind in "biufc", Standins._array),
+    (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
+    (lambda s, v: type(v) is list, Standins._list),
+    (lambda s, v: type(v) in _DICTS, Standins._dict),
+    (lambda s, v: type(v) is types.SimpleNamespace, Standins._namespace),
+    (lambda s, v: isinstance(v, tuple), Standins._tuple),
+    (lambda s, v: isinstance(v, _GENERATORS), Standins._generator),
+    (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
+    (lambda s, v: _is_library_function(v), Standins._library_function),
+    (
+        lambda s, v: isinstance(v, types.FunctionType) and s._is_own(_module_of(v)),
+        Standins._function,
+    ),
+    (lambda s, v: isinstance(v, types.MethodType), Standins._method),
+    (lambda s, v: isinstance(v, functools.partial), Standins._partial),
+    (
+        lambda s, v: (
+            isinstance(v, types.ModuleType)
+            and (v.__name__.partition(".")[0] in _MODULES or s._is_own(v.__name__))
+        ),
+        Standins._module,
+    ),
+    (lambda s, v: v is np.r_ or v is np.c_, lambda s, v: Joining(v)),
+    (lambda s, v: isinstance(v, type) and s._is_shadowable(v), Standins._class),
+    (lambda s, v: not isinstance(v, type) and s._is_shadowable(type(v)), Standins._instance),
+)
+
+
+# Modules and functions of the libraries.
+
+
+class ModuleStandin:
+    """A module whose attributes are stand-ins."""
+
+    def __init__(self, module: types.ModuleType, standins: Standins):
+        self.__dict__.update(_module=module, _standins=standins)
+
+    def __getattr__(self, name: str):
+        value = self._standins.attribute(self._module, name)
+        self.__dict__[name] = value
+        return value
+
+    def __repr__(self) -> str:
+        return repr(self._module)
+
+
+class LibraryFunction:
+    """A function of NumPy, SciPy or math that sees traced arguments however deep they are."""
+
+    def __init__(self, function: Callable, standins: Standins):
+        self.function = function
+        self._standins = standins
+
+    def __call__(self, *args, **kwargs):
+        function = self.function
+        args = tuple(_original(arg) for arg in args)
+        kwargs = {key: _original(arg) for key, arg in kwargs.items()}
+        if _draws(function, args):
+            self._standins._recording.hidden_state = f"the random function {function.__name__}"
+        if _library_of(function) == "math":
+            return _call_math(function, args, kwargs)
+        result = arrays.call(function, args, kwargs)
+        return self._standins.of(result) if scipy.sparse.issparse(result) else result
+
+    def __getattr__(self, name: str):
+        return getattr(self.function, name)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def _draws(function, args) -> bool:
+    """Whether a call depends on hidden random state."""
+    owner = getattr(function, "__self__", None)
+    return isinstance(owner, _GENERATORS) or (function is np.random.default_rng and not args)
+
+
+class Joining:
+    """np.r_ and np.c_ of arrays and numbers."""
+
+    def __init__(self, plain):
+        self._plain = plain
+
+    def __getitem__(self, items):
+        items = items if isinstance(items, tuple) else (items,)
+        if not any(isinstance(item, Traced) for item in items):
+            return arrays.call(self._plain.__getitem__, (items,), {})
+        if any(isinstance(item, str) for item in items):
+            raise arrays.trace_error(
+                "np.r_ and np.c_ with a directive in a string are not supported",
+                "use np.concatenate or np.stack",
+            )
+        items = [self._plain[item] if isinstance(item, slice) else lift(item) for item in items]
+        if self._plain is np.c_:
+            return HANDLERS[np.column_stack](items)
+        return HANDLERS[np.concatenate]([HANDLERS[np.atleast_1d](item) for item in items])
+
+
+# math: Python numbers in, Python numbers out.
+
+
+def _call_math(function, args, kwargs):
+    handler = HANDLERS.get(function)
+    if handler is None or not any(True for _ in arrays.traced_in(args, kwargs)):
+        return function(*args, **kwargs)
+    # Python's own error outside the domain, where NumPy would give NaN.
+    function(*arrays.map_traced(_value, args), **arrays.map_traced(_value, kwargs))
+    args, kwargs = arrays.map_traced(_as_double, args), arrays.map_traced(_as_double, kwargs)
+    return arrays.map_traced(_as_number, handler(*args, **kwargs))
+
+
+def _value(x: Traced):
+    return x.value
+
+
+def _as_double(x: Traced) -> Traced:
+    return weaken(x.astype(float)) if x.ndim == 0 and x.dtype.kind == "f" else x
+
+
+def _as_number(x: Traced) -> Traced:
+    return weaken(x) if x.ndim == 0 else x
+
+
+# Sparse matrices.
+
+
+class SparseConstant:
+    """A scipy.sparse matrix that may meet a traced array in a product.
+
+    With CSR data a, columns j and rows i, (A x)_i = sum over the entries of row i of a x_j.
+    """
+
+    __array_ufunc__ = None
+    __array_priority__ = 2000.0
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    @functools.cached_property
+    def T(self) -> SparseConstant:
+        return SparseConstant(self.matrix.T)
+
+    def transpose(self, axes=None, copy=False) -> SparseConstant:
+        return self.T
+
+    @functools.cached_property
+    def _entries(self) -> tuple[Traced, Traced, Traced]:
+        """Data, columns and rows, sorted by row."""
+        csr = self.matrix.tocsr()
+        rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
+        columns = csr.indices.astype(np.int64)
+        return tuple(map(arrays.adopt, (csr.data.copy(), columns, rows)))
+
+    def __matmul__(self, other):
+        if isinstance(other, list | tuple):
+            other = lift(other)
+        if not isinstance(other, Traced) or arrays.is_constant(other):
+            return _wrap(self.matrix @ _plain(other))
+        rows, columns = self.matrix.shape
+        if other.ndim not in (1, 2) or other.shape[0] != columns:
+            raise ValueError(
+                f"matmul: the sparse matrix has {columns} columns, "
+                f"the array has shape {other.shape}"
+            )
+        data, column, row = self._entries
+        entries = apply(p.gather, other, column, axis=0)
+        weights = data if other.ndim == 1 else data[:, None]
+        return apply(p.scatter_add, weights * entries, row, axis=0, size=rows)
+
+    def __rmatmul__(self, other):
+        if not isinstance(other, Traced) or arrays.is_constant(other):
+            return _wrap(_plain(other) @ self.matrix)
+        return (self.T @ other.T).T if other.ndim > 1 else self.T @ other
+
+    dot = __matmul__
+
+    def __mul__(self, other):
+        if isinstance(self.matrix, scipy.sparse.spmatrix) and np.ndim(_plain_shape(other)):
+            return self @ other
+        return _wrap(self.matrix * _plain(other))
+
+    def __rmul__(self, other):
+        if isinstance(self.matrix, scipy.sparse.spmatrix) and np.ndim(_plain_shape(other)):
+            return other @ self
+        return _wrap(_plain(other) * self.matrix)
+
+    def __getitem__(self, index):
+        return _wrap(self.matrix[_plain(index)])
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") or name == "matrix":
+            raise AttributeError(name)
+        value = getattr(self.matrix, name)
+        if not callable(value):
+            return value
+        return lambda *args, **kwargs: _wrap(value(*map(_plain, args), **kwargs))
+
+    def __repr__(self) -> str:
+        return repr(self.matrix)
+
+
+def _operator(name: str) -> Callable:
+    return lambda self, *others: _wrap(getattr(self.matrix, name)(*map(_plain, others)))
+
+
+for _name in ("add", "radd", "sub", "rsub", "truediv", "pow", "neg", "abs", "len"):
+    setattr(SparseConstant, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+def _plain_shape(other):
+    """The array among the factors of a product; a number for a number."""
+    if isinstance(other, SparseConstant):
+        return np.zeros((1, 1))
+    return np.zeros((1,) * np.ndim(other.value if isinstance(other, Traced) else other))
+
+
+def _plain(other):
+    """The plain array or matrix for SciPy; a live value is refused, with its line."""
+    if isinstance(other, SparseConstant):
+        return other.matrix
+    if isinstance(other, tuple):
+        return tuple(map(_plain, other))
+    if not isinstance(other, Traced):
+        return other
+    if not arrays.is_constant(other):
+        raise arrays.trace_error(
+            "a sparse matrix meets a traced value outside a product A @ x",
+            "write scaled or shifted products instead: c * (A @ x), A @ x + d * x",
+        )
+    return other.value
+
+
+def _wrap(result):
+    if scipy.sparse.issparse(result):
+        return SparseConstant(result)
+    return arrays.adopt(result) if type(result) is np.ndarray else result
