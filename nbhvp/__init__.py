@@ -1,1 +1,22 @@
-"""Exact Hessian-vector products of plain NumPy functions."""
+"""Exact Hessian-vector products of plain NumPy functions, compiled with Numba.
+
+`differentiable` gives a function its value, gradient, Hessian-vector product and Hessian operator;
+`minimize` is SciPy's with all of them plugged in. Importing this does not import Numba: that
+happens when the first program is compiled.
+"""
+
+from nbhvp.errors import TraceError
+from nbhvp.function import Function, differentiable
+from nbhvp.operators import HessianOperator, JacobianOperator
+from nbhvp.optimize import minimize
+
+__all__ = [
+    "Function",
+    "HessianOperator",
+    "JacobianOperator",
+    "TraceError",
+    "differentiable",
+    "minimize",
+]
+
+__version__ = "0.1.0"

@@ -10,28 +10,24 @@ so that every alias sees a write. Invariants: concrete values are never modified
 makes a new one), so they may be shared with the user's arrays; `value` and `node` of a traced array
 have one shape and dtype; whether a result is a view or a copy, a scalar or an array, is what NumPy
 itself does to the concrete value. A Python branch on a live value records a guard.
+
+Subscripts come from `indexing`, operators and ufuncs from `operators`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import linecache
 import math
 import operator
-import os
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import scipy
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.node import Node
+from nbhvp.trace.recording import Recording, current, trace_error
 
 __all__ = [
     "HANDLERS",
@@ -58,6 +54,8 @@ __all__ = [
 
 HANDLERS: dict[Callable, Callable] = {}
 """What answers to a NumPy, SciPy or math function when an argument is traced."""
+UFUNC_METHODS: dict[str, Callable] = {}
+"""What answers to a call, reduce, at, ... of a ufunc; takes the ufunc and its arguments."""
 
 _WEAK = (bool, int, float, complex)
 _NUMERIC = "biufc"
@@ -123,14 +121,14 @@ _VIEWS_OF_VALUES = {p.real: np.real, p.imag: np.imag, p.gather: _pick}
 _WRITTEN = {
     p.slice_: lambda base, new, start, step, size: p.update(base, new, start=start, step=step),
     p.reshape: lambda base, new, shape: p.reshape(new, shape=base.shape),
-    p.transpose: lambda base, new, axes: p.transpose(new, axes=_inverse(axes)),
+    p.transpose: lambda base, new, axes: p.transpose(new, axes=inverse(axes)),
     p.real: lambda base, new: p.complex_(new, p.imag(base)),
     p.imag: lambda base, new: p.complex_(p.real(base), new),
     p.gather: _written_pick,
 }
 
 
-def _inverse(axes) -> tuple[int, ...]:
+def inverse(axes) -> tuple[int, ...]:
     return tuple(np.argsort(axes).tolist())
 
 
@@ -249,7 +247,7 @@ class Traced:
     # Protocols.
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        return _METHODS_OF_UFUNCS[method](ufunc, *inputs, **kwargs)
+        return UFUNC_METHODS[method](ufunc, *inputs, **kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
         return call(function, args, kwargs)
@@ -341,12 +339,6 @@ class Traced:
 
     def __contains__(self, item) -> bool:
         return bool(dispatch(np.any, (self == item,), {}))
-
-    def __getitem__(self, index):
-        return _get(self, index)
-
-    def __setitem__(self, index, value) -> None:
-        _set(self, index, value)
 
     # Methods of ndarray that are not functions of NumPy with the same arguments.
 
@@ -811,5 +803,3 @@ def _adopted(result, sources: list[np.ndarray]):
     if any(np.may_share_memory(result, source) for source in sources):
         return result
     return adopt(result)
-
-

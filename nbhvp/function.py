@@ -1,0 +1,507 @@
+"""Function: a NumPy function with values, gradients and products, compiled as they are needed.
+
+    user function --record--> trace --derive, split--> programs --run--> values, gradients, products
+
+A trace holds for one shape and dtype of x, one set of static arguments, and wherever its guards do:
+they are read before any result or error is believed, and where none of the known traces holds, the
+function is traced anew. A trace just made at x runs there without checking: the tracer's outcome rules.
+
+Until the first product, a gradient runs value-and-gradient. After it, a gradient at a new x runs the
+point program, which gives value and gradient too, so that products at that x find it ready. The
+remembered point is keyed by x and the arguments, bit by bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from nbhvp.errors import TraceError
+from nbhvp.graph import derive
+from nbhvp.graph.node import Node
+from nbhvp.memory import Call, Memory, Owner, Point, Recorded, Report, apply_columns
+from nbhvp.operators import HessianOperator, JacobianOperator
+from nbhvp.trace.arguments import flatten
+from nbhvp.trace.record import record
+
+__all__ = ["Function", "differentiable"]
+
+DEFAULT_TARGET = "cpu"
+
+DEFAULT_MODE = "forward-over-reverse"
+DIFFERENCES = ("finite-difference", "finite-difference-forward")
+
+
+def differentiable(fun=None, *, trace: str = "once", target: str = DEFAULT_TARGET):
+    """Give a NumPy function compiled values, gradients and exact Hessian-vector products.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args, **kwargs)``, plain NumPy, with a scalar result (or one of size 1) for
+        Hessians, an array, a list or a tuple of scalars for Jacobians. Functions, bound methods,
+        partials and callable objects. Decorating a method binds as a function does.
+    trace : {"once", "always"}
+        "once" traces ``fun`` again only where its control flow, its static arguments, or what it
+        closes over differ. "always" traces at every call: for functions with hidden state or
+        randomness.
+    target : {"cpu", "interpret"}
+        Compiled by Numba, or interpreted node by node with NumPy: slow, and the reference.
+
+    Returns
+    -------
+    Function
+        Or a decorator, if `fun` is left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> @nbhvp.differentiable
+    ... def f(x):
+    ...     return np.sum(x**4) / 12
+    >>> f.hvp(np.array([1.0, 2.0, 3.0]), np.ones(3))
+    array([1., 4., 9.])
+    """
+    if trace not in ("once", "always"):
+        raise ValueError(f"trace must be 'once' or 'always', got {trace!r}")
+    if fun is None:
+        return functools.partial(differentiable, trace=trace, target=target)
+    if isinstance(fun, Function):
+        raise TypeError(f"{fun!r} is differentiable already")
+    if not callable(fun):
+        raise TypeError(f"needed a function of x, got {type(fun).__name__}")
+    return Function(fun, trace=trace, target=target)
+
+
+class Function:
+    """A function with compiled values, derivatives and products. Made by `differentiable`.
+
+    All methods take x of any shape S, float32 or float64 (integers, booleans and lists become
+    float64), and the further arguments of the function. Results are fresh arrays. Safe to call from
+    several threads.
+
+    Raises
+    ------
+    TypeError
+        If x is complex, of another precision, or no array of numbers; if a gradient or Hessian is
+        wanted of a function whose result is no scalar.
+    TraceError
+        If the function cannot be differentiated as it is written; names the line.
+    ValueError
+        If a direction has the wrong shape.
+    """
+
+    def __init__(self, fun: Callable, *, trace: str = "once", target: str = DEFAULT_TARGET):
+        self._fun = fun
+        self._options = {"trace": trace, "target": target}
+        self._memory = Memory(target)
+        self._owner: Owner | None = None
+        functools.update_wrapper(self, fun)
+
+    # Values and derivatives of scalar functions.
+
+    def __call__(self, x, *args, **kwargs):
+        """The value of the function: a scalar, or an array like that of the function itself."""
+        call = self._call(x, args, kwargs)
+        point = self._remembered(call)
+        if point is not None and point.recorded.array in point.known:
+            return point.known[point.recorded.array].copy()[()]
+        self._memory.report.value_runs += 1
+        _, (value,) = self._run(call, lambda recorded: recorded.value_program()(*call.inputs))
+        return value[()]
+
+    def grad(self, x, *args, **kwargs) -> np.ndarray:
+        """The gradient, of the shape and dtype of x."""
+        return self.value_and_grad(x, *args, **kwargs)[1]
+
+    def value_and_grad(self, x, *args, **kwargs) -> tuple[np.floating, np.ndarray]:
+        """The value and the gradient, computed together.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: x @ x)
+        >>> f.value_and_grad([1.0, 2.0])
+        (np.float64(5.0), array([2., 4.]))
+        """
+        call = self._call(x, args, kwargs)
+        mode = self._memory.mode
+        if mode is None or not self._is_rememberable(call):
+            return self._gradient_at(call)
+        point = self._at(call, mode, complete=True)
+        recorded = point.recorded
+        return point.known[recorded.value][()], point.known[recorded.gradient].copy()
+
+    def _gradient_at(self, call: Call) -> tuple[np.floating, np.ndarray]:
+        self._memory.report.gradient_runs += 1
+        _, (value, gradient) = self._run(
+            call, lambda recorded: recorded.gradient_program()(*call.inputs)
+        )
+        return value[()], gradient
+
+    def hvp(self, x, v, *args, mode: str = DEFAULT_MODE, **kwargs) -> np.ndarray:
+        """The product H(x) v of the Hessian with a direction, in SciPy's order of arguments.
+
+        Parameters
+        ----------
+        x : array_like, shape S
+        v : array_like, shape S or S + (k,)
+            A direction, or k of them.
+        *args, **kwargs
+            Further arguments of the function. One above 1 MB counts as unchanged between calls only
+            if it is the same read-only array.
+        mode : str
+            "forward-over-reverse", the tangent of the gradient [1]_, is the default;
+            "reverse-over-forward" and "reverse-over-reverse" have the same value.
+            "finite-difference" is (g(x + h v) - g(x - h v)) / 2h with h = eps^(1/3) (1 + |x|) / |v|,
+            which balances the truncation error h^2 against the rounding error eps / h;
+            "finite-difference-forward" is (g(x + h v) - g(x)) / h with h = eps^(1/2) (1 + |x|) / |v|
+            by the same balance, h against eps / h.
+
+        Returns
+        -------
+        ndarray, shape of v
+
+        References
+        ----------
+        .. [1] B. A. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6
+           (1994).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.prod(x))
+        >>> f.hvp([1.0, 2.0, 3.0], [1.0, 0.0, 0.0])
+        array([0., 3., 2.])
+        """
+        memory = self._memory
+        point = memory.point
+        if point is not None and point.owner == self._owner and point.is_at(x, args, kwargs):
+            product = point.products.get(mode)
+            if product is not None and _fits(v, point.recorded.x):
+                memory.report.product_runs += 1
+                return product(v)
+        if mode in DIFFERENCES:
+            return self._difference(x, v, args, kwargs, central=mode == DIFFERENCES[0])
+        if mode not in derive.EXACT_MODES:
+            known = ", ".join((*derive.EXACT_MODES, *DIFFERENCES))
+            raise ValueError(f"mode must be one of {known}, got {mode!r}")
+        memory.mode = mode
+        return self._product(mode, x, v, args, kwargs)
+
+    def hessian(self, x, *args, **kwargs) -> HessianOperator:
+        """The Hessian at x as a LinearOperator of shape (x.size, x.size).
+
+        The arguments are bound for its lifetime: up to 1 MB they are copied, larger ones must not
+        change while it is used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.prod(x))
+        >>> H = f.hessian(np.array([1.0, 2.0, 3.0]))
+        >>> H @ np.array([1.0, 0.0, 0.0])
+        array([0., 3., 2.])
+        """
+        self._memory.mode = DEFAULT_MODE
+        point = self._at(self._call(x, args, kwargs), DEFAULT_MODE)
+        return HessianOperator(self, "hessian", point, DEFAULT_MODE, (args, kwargs))
+
+    # Derivatives of functions with array results.
+
+    def jvp(self, x, v, *args, **kwargs) -> np.ndarray:
+        """The product J(x) v: shape of the result, or that + (k,) for v of shape S + (k,)."""
+        return self._product("jvp", x, v, args, kwargs)
+
+    def vjp(self, x, w, *args, **kwargs) -> np.ndarray:
+        """The product J(x)^T w: shape S of x, or S + (k,) for k weights."""
+        return self._product("vjp", x, w, args, kwargs)
+
+    def jacobian(self, x, *args, **kwargs) -> JacobianOperator:
+        """The Jacobian at x as a LinearOperator of shape (result size, x.size).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> r = nbhvp.differentiable(lambda x: [x[0] * x[1], x[1] ** 2])
+        >>> r.jacobian([3.0, 5.0]).toarray()
+        array([[ 5.,  3.],
+               [ 0., 10.]])
+        """
+        point = self._at(self._call(x, args, kwargs), "jvp")
+        return JacobianOperator(self, "jacobian", point, (args, kwargs))
+
+    def weighted_hessian(self, x, w, *args, **kwargs) -> HessianOperator:
+        """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th result.
+
+        It is what ``scipy.optimize.NonlinearConstraint`` takes as ``hess``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> r = nbhvp.differentiable(lambda x: [x[0] * x[1], x[1] ** 2])
+        >>> r.weighted_hessian([3.0, 5.0], [1.0, 10.0]).toarray()
+        array([[ 0.,  1.],
+               [ 1., 20.]])
+        """
+        call = self._call(x, args, kwargs).kept()
+
+        def run(recorded):
+            return recorded.run_point("weighted", (*call.inputs, _weights(w, recorded.array)))
+
+        recorded, outputs = self._run(call, run)
+        weighted = replace(call, leaves=(*call.leaves, _weights(w, recorded.array)))
+        point = Point(recorded, weighted, self._owner).with_outputs("weighted", outputs)
+        return HessianOperator(self, "weighted_hessian", point, "weighted", ((w, *args), kwargs))
+
+    def report(self) -> Report:
+        """How often the function was traced and its programs ran."""
+        return replace(self._memory.report)
+
+    # Methods, and pickling.
+
+    def __get__(self, instance, owner=None) -> Function:
+        if instance is None or not hasattr(self._fun, "__get__"):
+            return self
+        bound = Function.__new__(Function)
+        bound.__dict__.update(self.__dict__)
+        bound._fun = self._fun.__get__(instance, owner)
+        bound._owner = Owner(instance)
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<nbhvp.Function {_source(self._fun)}>"
+
+    def __reduce__(self):
+        if self._owner is not None:
+            return getattr, (self._fun.__self__, self.__name__)
+        name = self.__dict__.get("__qualname__", "")
+        if _find(self.__module__, name) is self:
+            return name
+        return _unpickled, (_pickled(self._fun), self._options)
+
+    # One call.
+
+    def _call(self, x, args: tuple, kwargs: dict) -> Call:
+        x = _primal(x)
+        leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())
+        return Call(x, tuple(leaves), (self._owner, x.shape, x.dtype, key), args, kwargs)
+
+    def _is_rememberable(self, call: Call) -> bool:
+        return call.can_be_remembered and not self._is_always_traced
+
+    @property
+    def _is_always_traced(self) -> bool:
+        return self._options["trace"] == "always"
+
+    def _remembered(self, call: Call) -> Point | None:
+        point = self._memory.point
+        if point is None or not call.equals(point.call):
+            return None
+        return None if point.recorded.trace.closure.changed() else point
+
+    def _at(self, call: Call, kind: str, complete: bool = False) -> Point:
+        """The point with the product of a kind ready: the remembered one, or a new one."""
+        point = self._remembered(call)
+        if point is None:
+            point = self._new_point(call.kept(), kind, complete)
+        else:
+            point = point.extended(kind, complete)
+        if self._is_rememberable(call):
+            self._memory.point = point
+        return point
+
+    def _new_point(self, call: Call, kind: str, complete: bool) -> Point:
+        def run(recorded):
+            # Where the product needs no state and nothing can fail, there is nothing to run.
+            if complete or recorded.guards or recorded.linearized(kind).state:
+                return recorded.run_point(kind, call.inputs)
+            return []
+
+        recorded, outputs = self._run(call, run)
+        return Point(recorded, call, self._owner).with_outputs(kind, outputs)
+
+    def _product(self, kind: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
+        call = self._call(x, args, kwargs)
+        if self._is_rememberable(call):
+            point = self._at(call, kind)
+            product, like = point.products[kind], point.recorded.linearized(kind).direction
+        else:
+            recorded, _ = self._run(call, lambda recorded: recorded.run_guards(call))
+            program, like = recorded.whole(kind)
+            product = program.bind(*call.inputs)
+        v = _direction(v, like, "w" if kind == "vjp" else "v")
+        self._memory.report.product_runs += v.size // like.size if like.size else 1
+        return apply_columns(product, v, like.ndim)
+
+    def _difference(self, x, v, args: tuple, kwargs: dict, central: bool) -> np.ndarray:
+        x = _primal(x)
+        v = _direction(v, x)
+        call = self._call(x, args, kwargs)
+        scale = np.finfo(x.dtype).eps ** (1 / 3 if central else 1 / 2)
+
+        def gradient(step):
+            return self._gradient_at(replace(call, x=x + step))[1]
+
+        def product(v):
+            length = np.linalg.norm(v)
+            if length == 0:
+                return np.zeros_like(x)
+            h = x.dtype.type(scale * (1 + np.linalg.norm(x)) / length)
+            if central:
+                return (gradient(h * v) - gradient(-h * v)) / (2 * h)
+            return (gradient(h * v) - gradient(0 * v)) / h
+
+        return apply_columns(product, v, x.ndim)
+
+    # Traces.
+
+    def _run(self, call: Call, run: Callable[[Recorded], list]) -> tuple[Recorded, list]:
+        """The first trace whose guards hold at the call, and what `run` gives there.
+
+        `run` maps a trace to the outputs of one of its programs, guards first; these are left out.
+        """
+        tried: set[Recorded] = set()
+        found = self._search(call, run, tried)
+        if found is None:
+            with self._memory.lock:
+                # Another thread may have made the trace meanwhile.
+                found = self._search(call, run, tried)
+                recorded = found[0] if found else self._record(call)
+            # A trace just made at x holds there: its guards are not looked at.
+            outputs = found[1] if found else run(recorded)
+            found = recorded, outputs
+        return found[0], found[1][len(found[0].guards) :]
+
+    def _search(self, call: Call, run, tried: set[Recorded]) -> tuple[Recorded, list] | None:
+        for recorded in () if self._is_always_traced else self._memory.traces:
+            if recorded in tried or recorded.key != call.key or recorded.trace.closure.changed():
+                continue
+            tried.add(recorded)
+            try:
+                outputs = run(recorded)
+            except Exception:
+                # An error counts only where the trace holds.
+                if not recorded.holds(recorded.run_guards(call)):
+                    continue
+                raise
+            if recorded.holds(outputs):
+                self._memory.use(recorded)
+                return recorded, outputs
+        return None
+
+    def _record(self, call: Call) -> Recorded:
+        trace = record(self._fun, call.x, call.args, call.kwargs)
+        source = _source(self._fun)
+        if trace.hidden_state and not self._is_always_traced:
+            raise TraceError(
+                f"{source} depends on {trace.hidden_state}, so its derivatives would be those of one "
+                "draw: pass the random numbers as an argument, or trace it at every call with "
+                "differentiable(trace='always')"
+            )
+        recorded = Recorded(trace, call.key, self._memory, source)
+        self._memory.add(recorded, keep=not self._is_always_traced)
+        return recorded
+
+
+# What goes in.
+
+
+def _fits(v, like: Node) -> bool:
+    """Whether v can be passed to a bound product as it is."""
+    return (
+        type(v) is np.ndarray
+        and v.dtype is like.dtype
+        and v.shape == like.shape
+        and v.flags.c_contiguous
+    )
+
+
+def _primal(x) -> np.ndarray:
+    """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
+    if isinstance(x, np.ma.MaskedArray | np.matrix):
+        raise TypeError(f"x must be a plain array, got {type(x).__name__}: pass np.asarray(x)")
+    array = np.asarray(x)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64, order="C")
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        advice = (
+            "pass real and imaginary parts, as np.concatenate([z.real, z.imag])"
+            if array.dtype.kind == "c"
+            else "pass x.astype(float)"
+        )
+        raise TypeError(
+            "x must be float32 or float64 (integers and booleans are promoted), "
+            f"got {array.dtype}: {advice}"
+        )
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
+def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
+    """v as a contiguous array of the dtype of a node, and of its shape S or of S + (k,)."""
+    array = np.asarray(v)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} must be real, got {array.dtype}: the product is linear, "
+            "so apply it to the real and to the imaginary part"
+        )
+    shape = like.shape
+    if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
+        batch = f"({', '.join([*map(str, shape), 'k'])})"
+        raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
+    return np.asarray(array, like.dtype, order="C")
+
+
+def _weights(w, like: Node) -> np.ndarray:
+    """w as an array of the shape and dtype of the result; a result of size 1 is a scalar."""
+    if like.shape == () and np.size(w) == 1:
+        w = np.reshape(w, ())
+    w = _direction(w, like, "w")
+    if w.shape != like.shape:
+        raise ValueError(f"w must have shape {like.shape}, got {w.shape}")
+    return w
+
+
+# Names and pickles of functions.
+
+
+def _source(fun: Callable) -> str:
+    """The name of a function, with its file and line."""
+    while isinstance(fun, functools.partial):
+        fun = fun.func
+    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
+    code = code or getattr(vars(type(fun)).get("__call__"), "__code__", None)
+    name = getattr(fun, "__qualname__", type(fun).__qualname__)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def _find(module: str, qualname: str):
+    """What a module calls by a qualified name, or None."""
+    found = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _pickled(fun: Callable) -> bytes:
+    try:
+        return pickle.dumps(fun)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        from numba import cloudpickle  # for lambdas and local functions, by value
+
+        return cloudpickle.dumps(fun)
+
+
+def _unpickled(fun: bytes, options: dict[str, str]) -> Function:
+    return Function(pickle.loads(fun), **options)

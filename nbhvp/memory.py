@@ -1,0 +1,409 @@
+"""What a Function remembers: its traces with their programs, and one point.
+
+A `Recorded` trace makes programs when they are first needed. Its guards are the first outputs of every
+program. All products come from one mechanism: a graph that is linear in a direction is split into a
+point program (once per x) and a product program (once per direction); H v in each of its modes, J v,
+J^T w and the weighted Hessian are instances.
+
+A `Point` is immutable: x and arguments, what is known there, and products ready to run. Replacing the
+remembered point is one assignment, so threads need no lock to use it. Locks are held only to
+trace, to compile and to change the list of traces.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from nbhvp.compile.split import split
+from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node
+from nbhvp.trace.record import Trace
+
+__all__ = [
+    "LARGE",
+    "MOST_TRACES",
+    "Call",
+    "Memory",
+    "Owner",
+    "Point",
+    "Recorded",
+    "Report",
+    "apply_columns",
+]
+
+MOST_TRACES = 32
+LARGE = 1 << 20
+"""Bytes above which an argument is neither copied nor compared."""
+SMALL = 1 << 12
+"""Bytes up to which arrays are compared as strings of bytes."""
+
+# One set of arguments.
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """x, the arrays among the other arguments, and a key of everything else that a trace fixes."""
+
+    x: np.ndarray
+    leaves: tuple[np.ndarray, ...]
+    key: tuple
+    args: tuple
+    kwargs: dict[str, Any]
+
+    @property
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        """What programs take: C-contiguous arrays."""
+        return (self.x, *(np.asarray(leaf, order="C") for leaf in self.leaves))
+
+    @property
+    def can_be_remembered(self) -> bool:
+        """Whether a later call can tell if these arguments are the same."""
+        return all(a.nbytes <= LARGE or not a.flags.writeable for a in self.leaves)
+
+    def kept(self) -> Call:
+        """The same values, safe from later writes; large arguments are kept as they are."""
+        leaves = tuple(a if a.nbytes > LARGE else np.array(a, order="C") for a in self.leaves)
+        return replace(self, x=np.array(self.x, order="C"), leaves=leaves)
+
+    def equals(self, other: Call) -> bool:
+        """Whether another call has the same arguments, bit by bit."""
+        return (
+            self.key == other.key
+            and _same_bits(self.x, other.x)
+            and all(map(_same_argument, self.leaves, other.leaves))
+        )
+
+
+def _same_argument(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.nbytes > LARGE:
+        return a is b and not a.flags.writeable
+    return _same_bits(a, b)
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays of one shape and dtype hold the same bits."""
+    if a.nbytes <= SMALL or not (a.flags.c_contiguous and b.flags.c_contiguous):
+        return a.tobytes() == b.tobytes()
+    a, b = a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)
+    if a.size % 8 == 0:
+        a, b = a.view(np.uint64), b.view(np.uint64)
+    block = 1 << 15
+    return all(np.array_equal(a[k : k + block], b[k : k + block]) for k in range(0, a.size, block))
+
+
+# One trace.
+
+
+@dataclass(frozen=True, eq=False)
+class Linearized:
+    """A linear map at a point: what runs once per point, and what runs once per direction.
+
+    `point`: inputs -> guards, results, state. `product`: state, inputs, direction -> result.
+    """
+
+    point: Any
+    product: Any
+    results: tuple[Node, ...]
+    state: int
+    direction: Node
+
+
+class Recorded:
+    """One trace of the function, and the programs made from it when they are first needed."""
+
+    def __init__(self, trace: Trace, key: tuple, memory: Memory, source: str):
+        self.trace = trace
+        self.key = key
+        self.x = trace.inputs[0]
+        (self.array,) = trace.outputs
+        self.guards = tuple(node for node, _ in trace.guards)
+        self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
+        self._memory = memory
+        self._source = source
+        self._programs: dict[tuple, Any] = {}
+        self._linearized: dict[str, Linearized] = {}
+
+    @property
+    def value(self) -> Node:
+        """The result as a scalar."""
+        if self.array.shape != ():
+            raise TypeError(
+                f"{self._source} has a result of shape {self.array.shape}, and a gradient or "
+                "Hessian needs a scalar: use .jacobian, .jvp, .vjp or .weighted_hessian, "
+                "or return a sum"
+            )
+        return self.array
+
+    @functools.cached_property
+    def gradient(self) -> Node:
+        return derive.gradient(self.value, self.x)
+
+    def holds(self, outputs: Sequence[np.ndarray]) -> bool:
+        """Whether the guards, the first outputs of a program, are as they were when tracing."""
+        return all(a.tobytes() == b for a, b in zip(outputs, self._expected, strict=False))
+
+    def value_program(self):
+        return self._program(self.trace.inputs, (*self.guards, self.array))
+
+    def gradient_program(self):
+        return self._program(self.trace.inputs, (*self.guards, self.value, self.gradient))
+
+    def run_guards(self, call: Call) -> list[np.ndarray]:
+        if not self.guards:
+            return []
+        return self._program(self.trace.inputs, self.guards)(*call.inputs)
+
+    def whole(self, kind: str):
+        """A product as one program of the inputs and the direction, and its direction."""
+        _, direction, _, product = self._linear_map(kind)
+        return self._program((*self.trace.inputs, direction), (product,)), direction
+
+    def run_point(self, kind: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Guards, results and state of a linear map at a point."""
+        self._memory.report.point_runs += 1
+        return self.linearized(kind).point(*inputs)
+
+    def linearized(self, kind: str) -> Linearized:
+        """The point and product programs of a linear map: a mode of the Hessian, jvp, vjp, ..."""
+        found = self._linearized.get(kind)
+        if found is None:
+            with self._memory.lock:
+                found = self._linearized.get(kind) or self._linearize(kind)
+                self._linearized[kind] = found
+        return found
+
+    def _linearize(self, kind: str) -> Linearized:
+        extra, direction, results, product = self._linear_map(kind)
+        inputs = (*self.trace.inputs, *extra)
+        graph = derive.check(Graph((*inputs, direction), (product,)), linear_in=direction)
+        state, product_graph = split(graph, direction)
+        return Linearized(
+            self._program(inputs, (*self.guards, *results, *state)),
+            self._program(product_graph.inputs, product_graph.outputs),
+            results,
+            len(state),
+            direction,
+        )
+
+    def _linear_map(self, kind: str) -> tuple[tuple[Node, ...], Node, tuple[Node, ...], Node]:
+        """Inputs beside the trace's, the direction, what the point gives besides, the product."""
+        x, array = self.x, self.array
+        if kind == "jvp":
+            v = self._input("v", x)
+            return (), v, (array,), derive.jvp([array], [x], [v])[0]
+        if kind == "vjp":
+            w = self._input("w", array)
+            return (), w, (array,), derive.vjp([array], [x], [w])[0]
+        v = self._input("v", x)
+        if kind == "weighted":
+            w = self._input("w", array)
+            value = derive.inner(w, array)
+            return (w,), v, (value, derive.gradient(value, x)), derive.hvp(value, x, v)
+        return (), v, (self.value, self.gradient), derive.hvp(self.value, x, v, kind)
+
+    def _input(self, name: str, like: Node) -> Node:
+        taken = {node.params["name"] for node in self.trace.inputs}
+        while name in taken:
+            name += "_"
+        return p.input_node(like.pool, name, like.shape, like.dtype)
+
+    def _program(self, inputs, outputs):
+        key = (tuple(inputs), tuple(outputs))
+        program = self._programs.get(key)
+        if program is None:
+            with self._memory.lock:
+                program = self._programs.get(key)
+                if program is None:
+                    graph = derive.check(Graph(*key))
+                    program = self._programs[key] = self._memory.target(graph)
+        return program
+
+
+# The remembered point.
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One x with its arguments, what is known there, and products ready to run."""
+
+    recorded: Recorded
+    call: Call
+    owner: Owner | None
+    known: Mapping[Node, np.ndarray] = field(default_factory=dict)
+    products: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        x = self.call.x
+        bits = x.tobytes() if x.nbytes <= SMALL else None
+        object.__setattr__(self, "_x", (x, x.dtype, x.shape, bits))
+
+    def is_at(self, x, args: tuple, kwargs: dict) -> bool:
+        """Whether x and args are surely those of this point: the quick check of the hot path."""
+        mine, dtype, shape, bits = self._x
+        if type(x) is not np.ndarray or x.dtype is not dtype or x.shape != shape:
+            return False
+        if (x.tobytes() != bits) if bits is not None else not _same_bits(x, mine):
+            return False
+        given = self.call.args
+        if kwargs or self.call.kwargs:
+            return False
+        return len(args) == len(given) and all(map(_is_frozen, args, given))
+
+    def extended(self, kind: str, complete: bool = False) -> Point:
+        """The point with the product of one more kind ready, and with its results if `complete`."""
+        linearized = self.recorded.linearized(kind)
+        missing = complete and any(node not in self.known for node in linearized.results)
+        if kind in self.products and not missing:
+            return self
+        is_needed = missing or linearized.state > 0
+        outputs = self.recorded.run_point(kind, self.call.inputs) if is_needed else []
+        return self.with_outputs(kind, outputs[len(self.recorded.guards) :])
+
+    def with_outputs(self, kind: str, outputs: Sequence[np.ndarray]) -> Point:
+        """The point with what the point program of a kind gave (nothing, if nothing was needed)."""
+        linearized = self.recorded.linearized(kind)
+        known = dict(zip(linearized.results, outputs, strict=False))
+        product = linearized.product.bind(*outputs[len(known) :], *self.call.inputs)
+        return replace(
+            self, known={**self.known, **known}, products={**self.products, kind: product}
+        )
+
+
+_IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float32, np.int64})
+
+
+def _is_frozen(a, b) -> bool:
+    """Whether two arguments are one object that cannot have changed."""
+    return a is b and (type(a) in _IMMUTABLE or (type(a) is np.ndarray and not a.flags.writeable))
+
+
+# Products of several directions.
+
+
+def apply_columns(product: Callable, v: np.ndarray, ndim: int) -> np.ndarray:
+    """A product of one direction of `ndim` axes, or of each along a last axis that v has besides."""
+    if v.ndim == ndim:
+        return product(v)
+    directions = [np.ascontiguousarray(v[..., k]) for k in range(v.shape[-1])]
+    # Without any direction the product with zero tells the shape.
+    directions = directions or [np.zeros(v.shape[:-1], v.dtype)]
+    return np.stack([product(d) for d in directions], axis=-1)[..., : v.shape[-1]]
+
+
+# What a Function remembers.
+
+
+@dataclass
+class Report:
+    """How often a Function was traced and its programs ran.
+
+    Attributes
+    ----------
+    traces, retraces : int
+        Traces made; those of them for arguments that had a trace, whose guards failed or whose
+        closure had changed.
+    value_runs, gradient_runs, point_runs, product_runs : int
+        Runs of the programs. Counts are approximate while several threads run at once.
+    """
+
+    traces: int = 0
+    retraces: int = 0
+    value_runs: int = 0
+    gradient_runs: int = 0
+    point_runs: int = 0
+    product_runs: int = 0
+
+
+class Memory:
+    """The traces of a Function, last used first, its remembered point and its counts.
+
+    Methods share that of the function in their class, each trace keyed by its instance.
+    """
+
+    def __init__(self, target: str):
+        self.target = _target(target)
+        self.lock = threading.RLock()
+        self.traces: tuple[Recorded, ...] = ()
+        self.point: Point | None = None
+        self.mode: str | None = None
+        """The mode of the latest Hessian-vector product; None before the first."""
+        self.report = Report()
+        _MEMORIES.add(self)
+
+    def add(self, recorded: Recorded, keep: bool) -> None:
+        """Count a new trace, and put it first. The lock is held."""
+        self.report.traces += 1
+        if not keep:
+            return
+        self.report.retraces += any(other.key == recorded.key for other in self.traces)
+        self.traces = (recorded, *filter(_is_current, self.traces))[:MOST_TRACES]
+
+    def use(self, recorded: Recorded) -> None:
+        """Put a trace first."""
+        if self.traces and self.traces[0] is recorded:
+            return
+        with self.lock:
+            others = [other for other in self.traces if other is not recorded]
+            self.traces = (recorded, *others)[:MOST_TRACES]
+
+
+_MEMORIES: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """A lock that another thread held at a fork would stay locked in the child."""
+    for memory in _MEMORIES:
+        memory.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _is_current(recorded: Recorded) -> bool:
+    owner = recorded.key[0]
+    return (owner is None or owner.is_alive()) and not recorded.trace.closure.changed()
+
+
+class Owner:
+    """The instance that a method is bound to, held weakly: equal if it is the same object."""
+
+    __slots__ = ("_identity", "_instance")
+
+    def __init__(self, instance):
+        self._identity = id(instance)
+        try:
+            self._instance = weakref.ref(instance)
+        except TypeError:  # no weak references: it lives as long as its traces
+            self._instance = lambda: instance
+
+    def is_alive(self) -> bool:
+        return self._instance() is not None
+
+    def __eq__(self, other):
+        if not isinstance(other, Owner) or self._identity != other._identity:
+            return False
+        instance = self._instance()
+        return instance is not None and instance is other._instance()
+
+    def __hash__(self):
+        return self._identity
+
+
+def _target(name: str) -> Callable[[Graph], Any]:
+    if name == "interpret":
+        from nbhvp.compile.interpreted import Program
+    elif name == "cpu":
+        from nbhvp.compile.program import Program  # imports numba
+    else:
+        raise ValueError(f"target must be 'cpu' or 'interpret', got {name!r}")
+    return Program

@@ -1,0 +1,271 @@
+"""Hessians and Jacobians as SciPy LinearOperators, linearised at one point.
+
+They are flat: x of shape S counts as a vector of n = x.size entries. SciPy's own `matvec` and `@` spend
+microseconds on generality; here a vector of the right dtype and shape goes straight to the compiled
+product. Both are linear over the complex numbers, as SciPy's algebra wants (`expm_multiply` of
+-1j * H, say). `np.dot(H, v)` is answered, because trust-ncg and trust-krylov call it; nothing but
+`toarray` makes an array of an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from nbhvp.memory import Point, apply_columns
+
+if TYPE_CHECKING:
+    from nbhvp.function import Function
+
+__all__ = ["HessianOperator", "JacobianOperator"]
+
+
+class HessianOperator(LinearOperator):
+    """The Hessian of a function at one point, a symmetric operator of shape (n, n).
+
+    Made by ``Function.hessian`` and ``Function.weighted_hessian``. It works wherever SciPy takes a
+    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, in ``H + 0.1 * I``, and as ``hess`` of
+    ``minimize`` with Newton-CG, trust-ncg, trust-krylov and trust-constr. Several threads may use
+    it at once. It pickles as its function, point and arguments.
+
+    Attributes
+    ----------
+    shape : tuple
+        (n, n) with n = x.size.
+    dtype : dtype
+        That of x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse.linalg import eigsh
+    >>> import nbhvp
+    >>> f = nbhvp.differentiable(lambda x: np.sum(np.arange(1.0, 11.0) * x**2))
+    >>> H = f.hessian(np.zeros(10))
+    >>> eigsh(H, k=2, return_eigenvectors=False).round(6)
+    array([18., 20.])
+    """
+
+    def __init__(self, function: Function, name: str, point: Point, kind: str, arguments: tuple):
+        x = point.call.x
+        super().__init__(x.dtype, (x.size, x.size))
+        self._origin = (function, name, x, *arguments)
+        self._point = point
+        self._kind = kind
+        self._vector = (x.size,)
+        product = point.products[kind]
+        self._product = product if x.ndim == 1 else _flat(product, x.shape)
+        self._count = [0]
+
+    @property
+    def products(self) -> int:
+        """The products with single vectors so far; approximate while several threads run."""
+        return self._count[0]
+
+    @property
+    def value(self) -> np.floating:
+        """The value of the function at the point."""
+        return self._result(0)[()]
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The gradient of the function at the point, of the shape of x."""
+        return self._result(1).copy()
+
+    def _result(self, which: int) -> np.ndarray:
+        self._point = self._point.extended(self._kind, complete=True)
+        return self._point.known[self._point.recorded.linearized(self._kind).results[which]]
+
+    def matvec(self, x) -> np.ndarray:
+        """The product H v with a vector of shape (n,) or (n, 1)."""
+        # Written out in each entry: one call less on the way of a small product.
+        if (
+            type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.shape == self._vector
+            and x.flags.c_contiguous
+        ):
+            self._count[0] += 1
+            return self._product(x)
+        return self._times(x)
+
+    def __matmul__(self, x):
+        if (
+            type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.shape == self._vector
+            and x.flags.c_contiguous
+        ):
+            self._count[0] += 1
+            return self._product(x)
+        return super().__matmul__(x)
+
+    def dot(self, x):
+        """The product with a vector, the k columns of a matrix, a number or another operator."""
+        if type(x) is np.ndarray and x.shape == self._vector:
+            return self.matvec(x)
+        return super().dot(x)
+
+    def _times(self, v) -> np.ndarray:
+        v = _checked(v, self.shape[1])
+        self._count[0] += v.size // max(1, self.shape[1])
+        return _times(self._product, v, self.dtype)
+
+    # The names by which SciPy's algebra calls; the operator is its own transpose.
+    matmat = rmatmat = rmatvec = _matvec = _rmatvec = _matmat = _rmatmat = _times
+
+    def _adjoint(self) -> HessianOperator:
+        return self
+
+    _transpose = _adjoint
+
+    def toarray(self) -> np.ndarray:
+        """The Hessian as an array of shape (n, n), by n products."""
+        return _columns(self.matvec, self.shape, self.dtype)
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, of shape (n,), by n products."""
+        return _diagonal(self.matvec, self.shape[0], self.dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("needed an array, got a HessianOperator: pass .toarray()")
+
+    def __array_function__(self, function, types, args, kwargs):
+        return _answer(self, function, args, kwargs)
+
+    def __reduce__(self):
+        return _remade, self._origin
+
+
+class JacobianOperator(LinearOperator):
+    """The Jacobian of a function at one point, an operator of shape (m, n).
+
+    Made by ``Function.jacobian``. ``J @ v`` is a JVP, ``J.rmatvec(w)`` and ``J.T @ w`` a VJP. As ``jac``
+    of ``scipy.optimize.least_squares`` it serves the methods trf and dogbox.
+
+    Attributes
+    ----------
+    shape : tuple
+        (m, n) with m the size of the result and n = x.size.
+    dtype : dtype
+        The wider one of x and the result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> r = nbhvp.differentiable(lambda x: x[1:] - x[:-1] ** 2)
+    >>> J = r.jacobian(np.array([1.0, 2.0, 3.0]))
+    >>> J @ np.array([1.0, 0.0, 0.0])
+    array([-2.,  0.])
+    >>> J.T @ np.array([0.0, 1.0])
+    array([ 0., -4.,  1.])
+    """
+
+    def __init__(self, function: Function, name: str, point: Point, arguments: tuple):
+        x, result = point.call.x, point.recorded.array
+        super().__init__(np.result_type(x.dtype, result.dtype), (result.size, x.size))
+        self._origin = (function, name, x, *arguments)
+        self._point = point
+
+    @property
+    def value(self) -> np.ndarray:
+        """The result of the function at the point, with its own shape."""
+        self._point = self._point.extended("jvp", complete=True)
+        return self._point.known[self._point.recorded.array].copy()
+
+    def matvec(self, x) -> np.ndarray:
+        """The JVP with a vector of shape (n,) or (n, 1)."""
+        return self._forward(x)
+
+    def rmatvec(self, x) -> np.ndarray:
+        """The VJP with a vector of shape (m,) or (m, 1)."""
+        return self._backward(x)
+
+    def _forward(self, v) -> np.ndarray:
+        x = self._point.recorded.x
+        return _times(self._prepared("jvp", x.shape), _checked(v, self.shape[1]), x.dtype)
+
+    def _backward(self, w) -> np.ndarray:
+        result = self._point.recorded.array
+        return _times(self._prepared("vjp", result.shape), _checked(w, self.shape[0]), result.dtype)
+
+    matmat = _matvec = _matmat = _forward
+    rmatmat = _rmatvec = _rmatmat = _backward
+
+    def _prepared(self, kind: str, shape: tuple[int, ...]) -> Callable:
+        if kind not in self._point.products:
+            self._point = self._point.extended(kind)
+        return _flat(self._point.products[kind], shape)
+
+    def toarray(self) -> np.ndarray:
+        """The Jacobian as an array of shape (m, n), by n JVPs or m VJPs, whichever are fewer."""
+        m, n = self.shape
+        if m < n:
+            return _columns(self.rmatvec, (n, m), self.dtype).T.copy()
+        return _columns(self.matvec, (m, n), self.dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("needed an array, got a JacobianOperator: pass .toarray()")
+
+    def __array_function__(self, function, types, args, kwargs):
+        return _answer(self, function, args, kwargs)
+
+    def __reduce__(self):
+        return _remade, self._origin
+
+
+def _remade(function: Function, name: str, x: np.ndarray, args: tuple, kwargs: dict):
+    return getattr(function, name)(x, *args, **kwargs)
+
+
+def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
+    """A product between vectors, from one whose direction has a shape of its own."""
+    return lambda v: product(v.reshape(shape)).reshape(-1)
+
+
+def _checked(v, size: int) -> np.ndarray:
+    v = np.asarray(v)
+    if v.ndim not in (1, 2) or v.shape[0] != size:
+        raise ValueError(f"needed an array of shape ({size},) or ({size}, k), got {v.shape}")
+    if v.dtype.kind not in "biufc":
+        raise TypeError(f"needed an array of numbers, got {v.dtype}")
+    return v
+
+
+def _times(product: Callable, v: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A real product with a real or complex vector or matrix."""
+    if v.dtype.kind == "c":
+        return _times(product, v.real, dtype) + 1j * _times(product, v.imag, dtype)
+    return apply_columns(product, np.asarray(v, dtype, order="C"), 1)
+
+
+def _units(size: int, dtype: np.dtype):
+    """The unit vectors, in one array that is written again and again."""
+    unit = np.zeros(size, dtype)
+    for k in range(size):
+        unit[k] = 1
+        yield k, unit
+        unit[k] = 0
+
+
+def _columns(matvec: Callable, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    out = np.empty(shape, dtype)
+    for k, unit in _units(shape[1], dtype):
+        out[:, k] = matvec(unit)
+    return out
+
+
+def _diagonal(matvec: Callable, size: int, dtype: np.dtype) -> np.ndarray:
+    return np.array([matvec(unit)[k] for k, unit in _units(size, dtype)], dtype)
+
+
+def _answer(operator: LinearOperator, function: Callable, args: tuple, kwargs: dict[str, Any]):
+    """np.dot by the operator; other functions of NumPy see it as any object."""
+    if function is np.dot and len(args) == 2 and not kwargs:
+        left, right = args
+        return left.dot(right) if left is operator else operator.__rmatmul__(left)
+    return function._implementation(*args, **kwargs)

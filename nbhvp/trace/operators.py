@@ -1,0 +1,236 @@
+"""Ufuncs, operators and methods of traced arrays, by loops over their names.
+
+Each goes to the handler of its NumPy function, or to the primitive that answers to it. An operator
+between Python numbers gives a Python number, whose dtype gives way to that of arrays (NEP 50).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.trace.arrays import (
+    HANDLERS,
+    NOT_OURS,
+    UFUNC_METHODS,
+    Flat,
+    Traced,
+    apply,
+    call,
+    dispatch,
+    frozen,
+    implements,
+    is_array,
+    is_constant,
+    is_weak,
+    lift,
+    map_traced,
+    name_of,
+    reshape_view,
+    weaken,
+    write,
+)
+from nbhvp.trace.recording import trace_error
+
+__all__: list[str] = []
+
+
+# Functions of shapes and dtypes alone; arrays whose shape is computed; writing functions.
+
+
+def _of_values(function: Callable) -> Callable:
+    return lambda *args, **kwargs: function(*map_traced(frozen, args), **map_traced(frozen, kwargs))
+
+
+def _of_counts(function: Callable) -> Callable:
+    return lambda *args, **kwargs: call(
+        function, map_traced(_count, args), map_traced(_count, kwargs)
+    )
+
+
+def _count(x: Traced):
+    if is_constant(x):
+        return x.value
+    if x.dtype.kind not in "iu":
+        raise trace_error(
+            "the shape of an array depends on a traced float", "make the number an int argument"
+        )
+    return operator.index(x)
+
+
+for _function in (
+    np.shape, np.ndim, np.size, np.isscalar, np.iterable, np.result_type, np.can_cast,
+    np.common_type, np.iscomplexobj, np.isrealobj, np.isfortran, np.shares_memory,
+    np.may_share_memory, np.array_repr, np.array_str, np.array2string,
+):  # fmt: skip
+    implements(_function)(_of_values(_function))
+for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
+    implements(_function)(_of_counts(_function))
+
+
+@implements(np.copyto)
+def _copyto(dst, src, casting="same_kind", where=True):
+    _store(np.copyto, dst, lift(src) if where is True else apply(p.where, where, src, dst), casting)
+
+
+@implements(np.put)
+def _put(a, ind, v, mode="raise"):
+    if not isinstance(a, Traced):
+        raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
+    Flat(a)[ind] = v
+
+
+# Ufuncs.
+
+
+def _call_ufunc(ufunc, *inputs, out=None, where=True, dtype=None, casting="same_kind", **kwargs):
+    kwargs.pop("order", None), kwargs.pop("subok", None)
+    if dtype is not None:
+        inputs = tuple(lift(x).astype(dtype) for x in inputs)
+    if where is not True:
+        result = _call_masked(ufunc, inputs, out, where)
+    elif ufunc in HANDLERS or p.primitive_of(ufunc) is None:
+        result = dispatch(ufunc, inputs, kwargs)
+    else:
+        result = apply(p.primitive_of(ufunc), *inputs)
+    if out is None:
+        return result
+    results = result if isinstance(result, tuple) else (result,)
+    stored = tuple(
+        r if o is None else _store(ufunc, o, r, casting) for o, r in zip(out, results, strict=True)
+    )
+    return stored if isinstance(result, tuple) else stored[0]
+
+
+def _call_masked(ufunc, inputs, out, where):
+    """The ufunc where the mask is true, `out` elsewhere; masked arguments move to a safe point."""
+    if out is None:
+        raise trace_error(
+            f"{name_of(ufunc)}(..., where=...) without out= leaves arbitrary numbers in the result",
+            "give out= as well, or use np.where",
+        )
+    primitive = p.primitive_of(ufunc)
+    if primitive is not None:
+        domain = primitive.domain
+        safe = (sum(domain[min(k, len(domain) - 1)]) / 2 for k in range(len(inputs)))
+        inputs = tuple(apply(p.where, where, x, s) for x, s in zip(inputs, safe, strict=True))
+    return apply(p.where, where, ufunc(*inputs), out[0])
+
+
+def _store(ufunc, out, result, casting):
+    """`out` after it has taken the result, as NumPy's casting rule allows."""
+    if not isinstance(out, Traced):
+        raise trace_error(NOT_OURS, "write plain = plain + traced, or make it inside the function")
+    if not np.can_cast(result.dtype, out.dtype, casting):
+        raise TypeError(
+            f"Cannot cast ufunc {ufunc.__name__!r} output from {result.dtype!r} to {out.dtype!r} "
+            f"with casting rule {casting!r}"
+        )
+    if np.broadcast_shapes(out.shape, result.shape) != out.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {out.shape} "
+            f"doesn't match the broadcast shape {result.shape}"
+        )
+    write(out, result)
+    return out
+
+
+_REDUCTIONS = {
+    np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min,
+    np.logical_and: np.all, np.logical_or: np.any,
+}  # fmt: skip
+_ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
+
+
+def _reduce_ufunc(ufunc, x, axis=0, dtype=None, out=None, **kwargs):
+    if ufunc not in _REDUCTIONS:
+        raise trace_error(f"{name_of(ufunc)}.reduce is not supported", "use np.sum and its kin")
+    if dtype is not None:
+        kwargs["dtype"] = dtype
+    result = dispatch(_REDUCTIONS[ufunc], (lift(x),), {"axis": axis, **kwargs})
+    return result if out is None else _store(ufunc, out[0], result, "same_kind")
+
+
+def _accumulate_ufunc(ufunc, x, axis=0, dtype=None, out=None):
+    if ufunc not in _ACCUMULATIONS or dtype is not None or out is not None:
+        raise trace_error(f"{name_of(ufunc)}.accumulate is not supported", "use np.cumsum")
+    return dispatch(_ACCUMULATIONS[ufunc], (lift(x),), {"axis": axis})
+
+
+def _outer_ufunc(ufunc, x, y, **kwargs):
+    x, y = lift(x), lift(y)
+    return ufunc(reshape_view(x, x.shape + (1,) * y.ndim), y, **kwargs)
+
+
+def _reduceat_ufunc(ufunc, *inputs, **kwargs):
+    raise trace_error(f"{name_of(ufunc)}.reduceat is not supported", "use np.add.at")
+
+
+UFUNC_METHODS.update(
+    {
+        "__call__": _call_ufunc,
+        "reduce": _reduce_ufunc,
+        "accumulate": _accumulate_ufunc,
+        "outer": _outer_ufunc,
+        "reduceat": _reduceat_ufunc,
+    }
+)
+
+
+# Operators and methods, by loops over names.
+
+
+def _operate(ufunc, *operands):
+    """An operator; between Python numbers it gives a Python number."""
+    if not all(_is_operand(x) for x in operands):
+        return NotImplemented
+    result = _call_ufunc(ufunc, *(lift(x) if isinstance(x, list | tuple) else x for x in operands))
+    weak = all(is_weak(x) for x in operands)
+    return map_traced(weaken, result) if weak and result.dtype != bool else result
+
+
+def _is_operand(x) -> bool:
+    return is_weak(x) or isinstance(x, Traced | np.ndarray | np.generic | list | tuple)
+
+
+def _operate_in_place(ufunc, x, other):
+    if not is_array(x.value):
+        return _operate(ufunc, x, other)
+    return _call_ufunc(ufunc, x, other, out=(x,)) if _is_operand(other) else NotImplemented
+
+
+_BINARY = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
+    "floordiv": np.floor_divide, "mod": np.remainder, "matmul": np.matmul, "and": np.bitwise_and,
+    "or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift,
+    "divmod": np.divmod,
+}  # fmt: skip
+_COMPARISONS = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal,
+}  # fmt: skip
+_UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
+_METHODS = (
+    "all", "any", "argmax", "argmin", "argpartition", "argsort", "choose", "clip", "compress",
+    "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "repeat",
+    "round", "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var",
+)  # fmt: skip
+
+
+def _method(function: Callable) -> Callable:
+    return lambda self, *args, **kwargs: dispatch(function, (self, *args), kwargs)
+
+
+for _key, _ufunc in (_BINARY | _COMPARISONS).items():
+    setattr(Traced, f"__{_key}__", lambda x, y, u=_ufunc: _operate(u, x, y))
+for _key, _ufunc in _BINARY.items():
+    setattr(Traced, f"__r{_key}__", lambda y, x, u=_ufunc: _operate(u, x, y))
+    if _key != "divmod":
+        setattr(Traced, f"__i{_key}__", lambda x, y, u=_ufunc: _operate_in_place(u, x, y))
+for _key, _ufunc in _UNARY.items():
+    setattr(Traced, f"__{_key}__", lambda x, u=_ufunc: _operate(u, x))
+for _key in _METHODS:
+    setattr(Traced, _key, _method(getattr(np, _key)))
