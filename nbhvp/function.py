@@ -445,7 +445,8 @@ def _primal(x) -> np.ndarray:
             "x must be float32 or float64 (integers and booleans are promoted), "
             f"got {array.dtype}: {advice}"
         )
-    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+    # np.dtype of a letter is one object, so that dtypes may be compared by identity.
+    return np.asarray(array, np.dtype(array.dtype.char), order="C")
 
 
 def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:

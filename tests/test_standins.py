@@ -369,7 +369,7 @@ def test_a_plain_array_is_a_constant_as_it_was_and_is_watched():
 @pytest.mark.parametrize(
     "fun",
     [
-        lambda x: x + np.random.normal(size=N),  # noqa: NPY002
+        lambda x: x + np.random.normal(size=N),
         lambda x: x * random.random(),
         lambda x: x * GENERATOR.normal(),
         lambda x: x * np.random.default_rng().normal(),

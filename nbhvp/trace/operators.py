@@ -113,10 +113,9 @@ def _call_masked(ufunc, inputs, out, where):
             "give out= as well, or use np.where",
         )
     primitive = p.primitive_of(ufunc)
-    if primitive is not None:
-        domain = primitive.domain
-        safe = (sum(domain[min(k, len(domain) - 1)]) / 2 for k in range(len(inputs)))
-        inputs = tuple(apply(p.where, where, x, s) for x, s in zip(inputs, safe, strict=True))
+    domain = primitive.domain if primitive is not None else ((1.0, 1.0),)
+    safe = (sum(domain[min(k, len(domain) - 1)]) / 2 for k in range(len(inputs)))
+    inputs = tuple(apply(p.where, where, x, s) for x, s in zip(inputs, safe, strict=True))
     return apply(p.where, where, ufunc(*inputs), out[0])
 
 
