@@ -2,13 +2,13 @@
 
     user function --record--> trace --derive, split--> programs --run--> values, gradients, products
 
-A trace holds for one shape and dtype of x, one set of static arguments, and wherever its guards do:
-they are read before any result or error is believed, and where none of the known traces holds, the
-function is traced anew. A trace just made at x runs there without checking: the tracer's outcome rules.
+A trace holds for one shape and dtype of x, one set of static arguments, and wherever its guards
+do: they are read before any result or error is believed, and where no known trace holds, the
+function is traced anew. A trace just made at x runs there unchecked: the tracer's outcome rules.
 
-Until the first product, a gradient runs value-and-gradient. After it, a gradient at a new x runs the
-point program, which gives value and gradient too, so that products at that x find it ready. The
-remembered point is keyed by x and the arguments, bit by bit.
+Until the first product, a gradient runs value-and-gradient. After it, a gradient at a new x runs
+the point program, which gives value and gradient too, so that products at that x find it ready.
+The remembered point is keyed by x and the arguments, bit by bit.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ class Function:
         mode : str
             "forward-over-reverse", the tangent of the gradient [1]_, is the default;
             "reverse-over-forward" and "reverse-over-reverse" have the same value.
-            "finite-difference" is (g(x + h v) - g(x - h v)) / 2h with h = eps^(1/3) (1 + |x|) / |v|,
-            which balances the truncation error h^2 against the rounding error eps / h;
-            "finite-difference-forward" is (g(x + h v) - g(x)) / h with h = eps^(1/2) (1 + |x|) / |v|
-            by the same balance, h against eps / h.
+            "finite-difference" is (g(x + h v) - g(x - h v)) / 2h of the gradient g, with
+            h = eps^(1/3) (1 + |x|) / |v|: the truncation error h^2 balances the rounding error
+            eps / h. "finite-difference-forward" is (g(x + h v) - g(x)) / h with
+            h = eps^(1/2) (1 + |x|) / |v|, where h balances eps / h.
 
         Returns
         -------
@@ -406,9 +406,9 @@ class Function:
         source = _source(self._fun)
         if trace.hidden_state and not self._is_always_traced:
             raise TraceError(
-                f"{source} depends on {trace.hidden_state}, so its derivatives would be those of one "
-                "draw: pass the random numbers as an argument, or trace it at every call with "
-                "differentiable(trace='always')"
+                f"{source} depends on {trace.hidden_state}, so its derivatives would be those of "
+                "one draw: pass the random numbers as an argument, or trace it at every call, "
+                "with differentiable(trace='always')"
             )
         recorded = Recorded(trace, call.key, self._memory, source)
         self._memory.add(recorded, keep=not self._is_always_traced)

@@ -1,12 +1,12 @@
 """What a Function remembers: its traces with their programs, and one point.
 
-A `Recorded` trace makes programs when they are first needed. Its guards are the first outputs of every
-program. All products come from one mechanism: a graph that is linear in a direction is split into a
-point program (once per x) and a product program (once per direction); H v in each of its modes, J v,
-J^T w and the weighted Hessian are instances.
+A `Recorded` trace makes programs when they are first needed. Its guards are the first outputs of
+every program. All products come from one mechanism: a graph that is linear in a direction is split
+into a point program (once per x) and a product program (once per direction). H v in each of its
+modes, J v, J^T w and the weighted Hessian are instances.
 
-A `Point` is immutable: x and arguments, what is known there, and products ready to run. Replacing the
-remembered point is one assignment, so threads need no lock to use it. Locks are held only to
+A `Point` is immutable: x and arguments, what is known there, and products ready to run. Replacing
+the remembered point is one assignment, so threads need no lock to use it. Locks are held only to
 trace, to compile and to change the list of traces.
 """
 
@@ -290,7 +290,7 @@ def _is_frozen(a, b) -> bool:
 
 
 def apply_columns(product: Callable, v: np.ndarray, ndim: int) -> np.ndarray:
-    """A product of one direction of `ndim` axes, or of each along a last axis that v has besides."""
+    """A product of one direction of `ndim` axes, or of each along one more, last axis of v."""
     if v.ndim == ndim:
         return product(v)
     directions = [np.ascontiguousarray(v[..., k]) for k in range(v.shape[-1])]

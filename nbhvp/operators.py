@@ -1,8 +1,8 @@
 """Hessians and Jacobians as SciPy LinearOperators, linearised at one point.
 
-They are flat: x of shape S counts as a vector of n = x.size entries. SciPy's own `matvec` and `@` spend
-microseconds on generality; here a vector of the right dtype and shape goes straight to the compiled
-product. Both are linear over the complex numbers, as SciPy's algebra wants (`expm_multiply` of
+They are flat: x of shape S counts as a vector of n = x.size entries. SciPy's own `matvec` and `@`
+spend microseconds on generality; here a vector of the right dtype and shape goes straight to the
+compiled product. Complex vectors are taken too, as SciPy's algebra wants (`expm_multiply` of
 -1j * H, say). `np.dot(H, v)` is answered, because trust-ncg and trust-krylov call it; nothing but
 `toarray` makes an array of an operator.
 """
@@ -27,9 +27,9 @@ class HessianOperator(LinearOperator):
     """The Hessian of a function at one point, a symmetric operator of shape (n, n).
 
     Made by ``Function.hessian`` and ``Function.weighted_hessian``. It works wherever SciPy takes a
-    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, in ``H + 0.1 * I``, and as ``hess`` of
-    ``minimize`` with Newton-CG, trust-ncg, trust-krylov and trust-constr. Several threads may use
-    it at once. It pickles as its function, point and arguments.
+    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, in ``H + 0.1 * I``, and as
+    ``hess`` of ``minimize`` with Newton-CG, trust-ncg, trust-krylov and trust-constr. Several
+    threads may use it at once. It pickles as its function, point and arguments.
 
     Attributes
     ----------
@@ -143,8 +143,8 @@ class HessianOperator(LinearOperator):
 class JacobianOperator(LinearOperator):
     """The Jacobian of a function at one point, an operator of shape (m, n).
 
-    Made by ``Function.jacobian``. ``J @ v`` is a JVP, ``J.rmatvec(w)`` and ``J.T @ w`` a VJP. As ``jac``
-    of ``scipy.optimize.least_squares`` it serves the methods trf and dogbox.
+    Made by ``Function.jacobian``. ``J @ v`` is a JVP, ``J.rmatvec(w)`` and ``J.T @ w`` a VJP. As
+    ``jac`` of ``scipy.optimize.least_squares`` it serves the methods trf and dogbox.
 
     Attributes
     ----------

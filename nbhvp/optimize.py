@@ -1,7 +1,7 @@
 """SciPy's `minimize`, with the derivatives that each of its methods can use plugged in.
 
-What a method takes stands in one table. Where SciPy evaluates value and gradient together, one program
-gives both. Operators go in as `hess`, not `hessp`: so nothing compares x at each product.
+What a method takes stands in one table. Where SciPy evaluates value and gradient together, one
+program gives both. Operators go in as `hess`, not `hessp`: so nothing compares x at each product.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def minimize(f, x0, args: tuple = (), method: str = "trust-krylov", **kw) -> Opt
     uses = _uses(method)
     given = {"jac", "hess", "hessp"} & kw.keys()
     if given:
-        raise TypeError(f"{', '.join(sorted(given))} is given by nbhvp.minimize itself: leave it out")
+        names = ", ".join(sorted(given))
+        raise TypeError(f"nbhvp.minimize gives {names} itself: leave it out")
     if uses.curvature is None:
         _warn_unused(method, uses)
     f = f if isinstance(f, Function) else differentiable(f)

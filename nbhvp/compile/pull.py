@@ -299,6 +299,11 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
     return found
 
 
+def is_view(node: Node) -> bool:
+    """Whether each element of a node is an element of its only argument."""
+    return node.primitive.pull is not None and len(node.args) == 1
+
+
 def _aligned(index: tuple, shape: tuple[int, ...]) -> tuple:
     """The index of an argument of `shape` that broadcasts to the result at `index`."""
     tail = index[len(index) - len(shape) :]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from nbhvp.compile.lower import lower
-from nbhvp.compile.pull import Expr, Index, Load, Puller, Var, contiguous, misfits, parts, weight
+from nbhvp.compile.pull import Expr, Index, Load, Puller, Var, contiguous, is_view, misfits, parts, weight
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 
@@ -149,12 +149,12 @@ class _Memory:
                     pending += self.users.get(user, ())
 
     def _tree_weight(self, node: Node) -> float:
-        own = 0.0 if _is_view(node) else node.primitive.cost
+        own = 0.0 if is_view(node) else node.primitive.cost
         return own + sum(0.5 if a in self.strides else self.weights[a] for a in node.args)
 
     def store_viewed(self, node: Node) -> None:
         """Store what a node is a view of, unless that is much larger."""
-        while _is_view(node) and node.args[0] not in self.strides:
+        while is_view(node) and node.args[0] not in self.strides:
             if node.args[0].size > 4 * node.size:
                 break
             node = node.args[0]
@@ -256,11 +256,6 @@ class _Memory:
                 kernels[node] = frozenset([node])
             else:
                 kernels[node] = frozenset([node.shape]) if node in self.stored else union
-
-
-def _is_view(node: Node) -> bool:
-    """Whether each element of a node is an element of its only argument."""
-    return node.primitive.pull is not None and len(node.args) == 1
 
 
 def variables(shape) -> tuple[Var, ...]:

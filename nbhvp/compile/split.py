@@ -8,6 +8,8 @@ again if that costs at most `CHEAP` additions per element and reads at most one 
 
 from __future__ import annotations
 
+from nbhvp.compile.lower import lower
+from nbhvp.compile.pull import is_view
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
@@ -24,6 +26,8 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
     of `graph`, in this order.
     """
+    # Lowered first, so that what a scatter needs of its indices is found once per point.
+    graph = lower(graph)
     nodes = graph.nodes
     active = dependent(nodes, [direction])
     crossing = {arg for node in nodes if node in active for arg in node.args} - active
@@ -36,7 +40,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
         if node in seen or not node.args:
             continue
         seen.add(node)
-        if _recompute(node):
+        if is_view(node) or _recompute(node):
             pending.extend(node.args)
         else:
             name = f"state{len(state)}"
