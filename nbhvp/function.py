@@ -18,13 +18,14 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Node
-from nbhvp.memory import Call, Memory, Owner, Point, Recorded, Report, apply_columns
+from nbhvp.memory import Call, Memory, Owner, Point, Recorded, Report, apply_columns, same_bits
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import record
@@ -120,7 +121,7 @@ class Function:
         """The gradient, of the shape and dtype of x."""
         return self.value_and_grad(x, *args, **kwargs)[1]
 
-    def value_and_grad(self, x, *args, **kwargs) -> tuple[np.floating, np.ndarray]:
+    def value_and_grad(self, x, *args, **kwargs) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
 
         Examples
@@ -139,7 +140,7 @@ class Function:
         recorded = point.recorded
         return point.known[recorded.value][()], point.known[recorded.gradient].copy()
 
-    def _gradient_at(self, call: Call) -> tuple[np.floating, np.ndarray]:
+    def _gradient_at(self, call: Call) -> tuple[Any, np.ndarray]:
         self._memory.report.gradient_runs += 1
         _, (value, gradient) = self._run(
             call, lambda recorded: recorded.gradient_program()(*call.inputs)
@@ -184,11 +185,19 @@ class Function:
         """
         memory = self._memory
         point = memory.point
-        if point is not None and point.owner == self._owner and point.is_at(x, args, kwargs):
-            product = point.products.get(mode)
-            if product is not None and _fits(v, point.recorded.x):
-                memory.report.product_runs += 1
-                return product(v)
+        if (
+            point is not None
+            and mode in point.products
+            and type(x) is type(v) is np.ndarray
+            and x.dtype is v.dtype is point.dtype
+            and x.shape == v.shape == point.shape
+            and (x.tobytes() == point.bits if point.bits else same_bits(x, point.call.x))
+            and point.has_arguments(args, kwargs)
+            and point.owner == self._owner
+            and v.flags.c_contiguous
+        ):
+            memory.report.product_runs += 1
+            return point.products[mode](v)
         if mode in DIFFERENCES:
             return self._difference(x, v, args, kwargs, central=mode == DIFFERENCES[0])
         if mode not in derive.EXACT_MODES:
@@ -417,19 +426,13 @@ class Function:
 
 # What goes in.
 
-
-def _fits(v, like: Node) -> bool:
-    """Whether v can be passed to a bound product as it is."""
-    return (
-        type(v) is np.ndarray
-        and v.dtype is like.dtype
-        and v.shape == like.shape
-        and v.flags.c_contiguous
-    )
+_PRECISIONS = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 def _primal(x) -> np.ndarray:
     """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
+    if type(x) is np.ndarray and x.dtype in _PRECISIONS and x.flags.c_contiguous:
+        return x
     if isinstance(x, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"x must be a plain array, got {type(x).__name__}: pass np.asarray(x)")
     array = np.asarray(x)

@@ -13,11 +13,12 @@ trace, to compile and to change the list of traces.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
     "Recorded",
     "Report",
     "apply_columns",
+    "same_bits",
 ]
 
 MOST_TRACES = 32
@@ -72,13 +74,13 @@ class Call:
     def kept(self) -> Call:
         """The same values, safe from later writes; large arguments are kept as they are."""
         leaves = tuple(a if a.nbytes > LARGE else np.array(a, order="C") for a in self.leaves)
-        return replace(self, x=np.array(self.x, order="C"), leaves=leaves)
+        return Call(np.array(self.x, order="C"), leaves, self.key, self.args, self.kwargs)
 
     def equals(self, other: Call) -> bool:
         """Whether another call has the same arguments, bit by bit."""
         return (
             self.key == other.key
-            and _same_bits(self.x, other.x)
+            and same_bits(self.x, other.x)
             and all(map(_same_argument, self.leaves, other.leaves))
         )
 
@@ -86,10 +88,10 @@ class Call:
 def _same_argument(a: np.ndarray, b: np.ndarray) -> bool:
     if a.nbytes > LARGE:
         return a is b and not a.flags.writeable
-    return _same_bits(a, b)
+    return same_bits(a, b)
 
 
-def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays of one shape and dtype hold the same bits."""
     if a.nbytes <= SMALL or not (a.flags.c_contiguous and b.flags.c_contiguous):
         return a.tobytes() == b.tobytes()
@@ -241,22 +243,23 @@ class Point:
     known: Mapping[Node, np.ndarray] = field(default_factory=dict)
     products: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
 
+    dtype: np.dtype = field(init=False)
+    shape: tuple[int, ...] = field(init=False)
+    bits: bytes | None = field(init=False)
+    """The bytes of a small x."""
+
     def __post_init__(self):
         x = self.call.x
-        bits = x.tobytes() if x.nbytes <= SMALL else None
-        object.__setattr__(self, "_x", (x, x.dtype, x.shape, bits))
+        object.__setattr__(self, "dtype", x.dtype)
+        object.__setattr__(self, "shape", x.shape)
+        object.__setattr__(self, "bits", x.tobytes() if x.nbytes <= SMALL else None)
 
-    def is_at(self, x, args: tuple, kwargs: dict) -> bool:
-        """Whether x and args are surely those of this point: the quick check of the hot path."""
-        mine, dtype, shape, bits = self._x
-        if type(x) is not np.ndarray or x.dtype is not dtype or x.shape != shape:
+    def has_arguments(self, args: tuple, kwargs: dict) -> bool:
+        """Whether these are surely the arguments of this point, at a glance."""
+        mine = self.call.args
+        if kwargs or self.call.kwargs or len(args) != len(mine):
             return False
-        if (x.tobytes() != bits) if bits is not None else not _same_bits(x, mine):
-            return False
-        given = self.call.args
-        if kwargs or self.call.kwargs:
-            return False
-        return len(args) == len(given) and all(map(_is_frozen, args, given))
+        return not args or all(map(_is_frozen, args, mine))
 
     def extended(self, kind: str, complete: bool = False) -> Point:
         """The point with the product of one more kind ready, and with its results if `complete`."""
@@ -273,9 +276,8 @@ class Point:
         linearized = self.recorded.linearized(kind)
         known = dict(zip(linearized.results, outputs, strict=False))
         product = linearized.product.bind(*outputs[len(known) :], *self.call.inputs)
-        return replace(
-            self, known={**self.known, **known}, products={**self.products, kind: product}
-        )
+        known, products = {**self.known, **known}, {**self.products, kind: product}
+        return Point(self.recorded, self.call, self.owner, known, products)
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float32, np.int64})
@@ -293,7 +295,7 @@ def apply_columns(product: Callable, v: np.ndarray, ndim: int) -> np.ndarray:
     """A product of one direction of `ndim` axes, or of each along one more, last axis of v."""
     if v.ndim == ndim:
         return product(v)
-    directions = [np.ascontiguousarray(v[..., k]) for k in range(v.shape[-1])]
+    directions = [np.array(v[..., k], order="C") for k in range(v.shape[-1])]
     # Without any direction the product with zero tells the shape.
     directions = directions or [np.zeros(v.shape[:-1], v.dtype)]
     return np.stack([product(d) for d in directions], axis=-1)[..., : v.shape[-1]]
@@ -400,10 +402,8 @@ class Owner:
 
 
 def _target(name: str) -> Callable[[Graph], Any]:
-    if name == "interpret":
-        from nbhvp.compile.interpreted import Program
-    elif name == "cpu":
-        from nbhvp.compile.program import Program  # imports numba
-    else:
+    if name not in ("cpu", "interpret"):
         raise ValueError(f"target must be 'cpu' or 'interpret', got {name!r}")
-    return Program
+    # Imported when wanted: the compiled programs import numba.
+    module = "interpreted" if name == "interpret" else "program"
+    return importlib.import_module(f"nbhvp.compile.{module}").Program

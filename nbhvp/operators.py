@@ -66,7 +66,7 @@ class HessianOperator(LinearOperator):
         return self._count[0]
 
     @property
-    def value(self) -> np.floating:
+    def value(self) -> Any:
         """The value of the function at the point."""
         return self._result(0)[()]
 
@@ -263,7 +263,7 @@ def _diagonal(matvec: Callable, size: int, dtype: np.dtype) -> np.ndarray:
     return np.array([matvec(unit)[k] for k, unit in _units(size, dtype)], dtype)
 
 
-def _answer(operator: LinearOperator, function: Callable, args: tuple, kwargs: dict[str, Any]):
+def _answer(operator: LinearOperator, function: Any, args: tuple, kwargs: dict[str, Any]):
     """np.dot by the operator; other functions of NumPy see it as any object."""
     if function is np.dot and len(args) == 2 and not kwargs:
         left, right = args

@@ -57,6 +57,8 @@ BLOCK = 32768
 """Elements of a map that one thread takes at a time."""
 SUM_BLOCK = 4096
 SUM_BLOCKS = 64
+WIDE = ("f8", "c16", "i8", "u8")
+"""Dtypes in which an operation of numba's gives what it takes."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,10 @@ class _Slots:
         key = ("constant", kind, value.tobytes())
         if dtype.kind == "c":
             parts = [float(value.real), float(value.imag)]
-            return self._new(key, "c", f"cplx(table, {{k}}, {kind!r})", parts)
+            return self._new(key, "q", f"cplx(table, {{k}}, {kind!r})", parts)
         if dtype.kind == "f":
-            return self._new(key, "c", f"real(table, {{k}}, {kind!r})", [float(value)])
-        return self._new(key, "c", f"{kind}(integer(table, {{k}}))", [int(value)])
+            return self._new(key, "q", f"real(table, {{k}}, {kind!r})", [float(value)])
+        return self._new(key, "q", f"{kind}(integer(table, {{k}}))", [int(value)])
 
     def special(self, value, dtype) -> str:
         """One of the few numbers that may stand in the text."""
@@ -151,7 +153,7 @@ class _Slots:
         return self._new(("special", code(dtype), literal), "k", f"{code(dtype)}({literal})", [])
 
     def symbol(self, name: str) -> str:
-        return self._new(("symbol", name), "f", "function(table, {k})", [Symbol(name)])
+        return self._new(("symbol", name), "g", "function(table, {k})", [Symbol(name)])
 
 
 class _Body:
@@ -218,7 +220,9 @@ class _Body:
             names["f"] = self.slots.symbol(entry.symbol)
         if any(arg.dtype.kind == "c" for arg in expr.operands):
             source = source.replace("math.", "cmath.")
-        return source.format(**names)
+        text = source.format(**names)
+        # numba's scalar operators widen these; NumPy's wrap and round.
+        return text if code(expr.dtype) in WIDE else f"cast({text}, {code(expr.dtype)!r})"
 
     def _choose(self, expr: Choose) -> str:
         if self.assumed.issuperset(expr.conditions):
@@ -345,7 +349,7 @@ def _map(step: Map) -> list[KernelCall]:
     flat = _flat(step.variables, step.shape)
     loops = list(zip(step.variables, step.shape, strict=True))
     loops, dropped = _collapse(loops, [*_indices(exprs), flat])
-    loops = loops or [(Var("i0"), 1)]
+    loops = loops or [(Var("j0"), 1)]
     slots = _Slots()
     body = _Body(slots, dropped, loops[-1][0])
     written = [(slots.write(node), body.index(flat, node)) for node, _ in step.results]
@@ -477,7 +481,7 @@ def _sum(step: Reduction) -> list[KernelCall]:
         merged, gone = _collapse(run, indices)
         loops += [(variable, extent, summed) for variable, extent in merged]
         dropped |= gone
-    loops = loops or [(Var("i0"), 1, False)]
+    loops = loops or [(Var("j0"), 1, False)]
     return _sum_kernels(step, loops, dropped, flat)
 
 
@@ -505,8 +509,8 @@ def _sum_kernels(step, loops, dropped, flat) -> list[KernelCall]:
     position = body.index(flat, node)
     if by_blocks:
         size, rows = slots.integer("size", node.size), slots.integer("block", block)
-        body.line(f"first = lo // {rows} * {size}")
-        position = f"first + {position}"
+        body.line(f"row = lo // {rows} * {size}")
+        position = f"row + {position}"
     _sum_nest(step, body, slots, loops, f"{target}[{position}]")
     work = extent * inner * (weight(step.expr) + 1)
     source = _finish("sum", slots, body.lines)
@@ -537,7 +541,8 @@ def _sum_nest(step, body, slots, loops, element: str) -> None:
     else:
         _open_loops(body, slots, [l[:2] for l in leading])
     if not trailing:
-        body.line(f"{element} = {add.format(element, body.name(step.expr))}")
+        value = body.name(step.expr)
+        body.line(f"{element} = {add.format(element, value) if in_memory else value}")
         return
     body.line(f"total = {identity}")
     depth = body.depth

@@ -4,7 +4,7 @@
   compile time, one that depends on x in the point program), then every result pulls its own terms.
 - A contraction becomes a product and a sum where that is all it is, and else one matrix product of
   stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
-- A sum of nothing becomes zeros, so that no kernel has an empty reduction.
+- A sum of nothing becomes zeros, so that no kernel has an empty reduction, and no product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
 
-__all__ = ["MATRIX_PRODUCT", "lower"]
+__all__ = ["MATRIX_PRODUCT", "lower", "readable"]
 
 MATRIX_PRODUCT = "bmk,bkn->bmn"
 
@@ -33,8 +33,9 @@ def lower(graph: Graph) -> Graph:
 
 def _lowered(node: Node, args: tuple[Node, ...]) -> Node:
     entry = node.primitive
-    if entry.reduction and node.dtype.kind != "i" and args[0].size == 0 and entry is not p.all_:
-        return p.zeros(node.pool, node.shape, node.dtype)
+    if (entry.reduction or entry is p.contract) and any(arg.size == 0 for arg in args):
+        nothing = p.constant(node.pool, np.asarray(entry is p.all_, node.dtype))
+        return p.broadcast(nothing, shape=node.shape)
     if entry is p.scatter_add:
         return _scatter(*args, **node.params)
     if entry is p.contract:
@@ -70,7 +71,8 @@ def _contraction(x: Node, y: Node, subscripts: str) -> Node:
         terms = _spread(x, left, letters) * _spread(y, right, letters)
         summed = p.sum_(terms, axes=tuple(range(len(letters) - len(inner), len(letters))))
         return _arranged(summed, letters[: len(letters) - len(inner)], out)
-    if out == batch + columns + rows and rows and columns:
+    # A product with a vector has the vector on the right; a transposed result is that of the other.
+    if not rows or (columns and out == batch + columns + rows):
         x, y, left, right, rows, columns = y, x, right, left, columns, rows
     size = {key: math.prod(extent[c] for c in key) for key in (batch, rows, columns, inner)}
     first = _matrix(x, left, (batch, rows, inner), size)
@@ -95,4 +97,18 @@ def _spread(x: Node, letters: str, wanted: str) -> Node:
 def _matrix(x: Node, letters: str, groups: tuple[str, str, str], size: dict[str, int]) -> Node:
     """x as a stack of matrices, one axis for each group of letters."""
     x = _arranged(x, letters, "".join(groups))
-    return p.reshape(x, shape=tuple(size[group] for group in groups))
+    x = p.reshape(x, shape=tuple(size[group] for group in groups))
+    if x.value is not None and not readable(
+        x.shape, [s // x.dtype.itemsize for s in x.value.strides]
+    ):
+        return p.constant(x.pool, np.array(x.value, order="C"))
+    return x
+
+
+def readable(shape, strides) -> bool:
+    """Whether BLAS can read each matrix of a stack where it lies, as it is or transposed."""
+    _, rows, columns = shape
+    _, row, column = strides
+    as_it_is = (column == 1 or columns == 1) and (row >= columns or rows == 1)
+    transposed = (row == 1 or rows == 1) and (column >= rows or columns == 1)
+    return as_it_is or transposed

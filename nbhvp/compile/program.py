@@ -10,7 +10,7 @@ share one. Workspaces hold their buffers, addresses in their words point nowhere
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from numba.extending import get_cython_function_address
 
 from nbhvp.compile import blas, cache, cpu
 from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit
+from nbhvp.compile.passes import Pass, in_sequence, with_passes
 from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.graph.node import Graph, Node
 
@@ -70,7 +71,7 @@ class Program:
         cold = [a for k, a in enumerate(inputs) if k != self.hot]
         workspace.bind(cold)
         main = np.empty(self.graph.outputs[self.main].shape, self.graph.outputs[self.main].dtype)
-        workspace.run(inputs[self.hot], main)
+        workspace.run(_contiguous(inputs[self.hot]), main)
         results = workspace.results(main)
         self._free.append(workspace)
         return results
@@ -91,7 +92,7 @@ class Bound:
 
     def __init__(self, program: Program, cold: Sequence[np.ndarray]):
         self.program = program
-        self._cold = tuple(np.ascontiguousarray(a) for a in cold)
+        self._cold = tuple(map(_contiguous, cold))
         self._free: list[_Workspace] = []
         node = program.graph.outputs[program.main]
         self._shape, self._dtype = node.shape, node.dtype
@@ -141,7 +142,7 @@ class _Workspace:
         """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
         if all(a is b for a, b in zip(cold, self.cold, strict=False)) and self.cold:
             return
-        self.cold = tuple(np.ascontiguousarray(a) for a in cold)
+        self.cold = tuple(map(_contiguous, cold))
         nodes = [n for k, n in enumerate(self.program._inputs) if k != self.program.hot]
         for node, array, patches in zip(nodes, self.cold, self._patches, strict=True):
             self.arrays[node] = array
@@ -174,10 +175,12 @@ class _Workspace:
         ]
         position = self.program.main
         found[position] = main
-        seen = self.program._outputs.index(self._main)
-        if seen != position:
-            found[seen] = main.copy()
-        return found
+        return [main.copy() if a is main and k != position else a for k, a in enumerate(found)]
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """The array itself if it is in C order: NumPy's function of this name makes () into (1,)."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def _runner(parallel: bool, products: bool) -> Callable:
@@ -224,26 +227,41 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
     steps: list[cpu.Step] = []
     kernels: list[cache.Kernel] = []
     work = 0.0
-    for step in plan.steps:
+    for step in with_passes(plan.steps):
         if isinstance(step, Library):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
         elif isinstance(step, MatrixProduct):
             steps += _matrix_product(step)
             work += step.node.size * step.node.args[0].shape[2] / 4
+        elif isinstance(step, Pass):
+            calls = [call for one in step.maps for call in emit(one)]
+            kernels += [cache.load(call.source) for call in calls]
+            steps += _pass(step, [_step(call) for call in calls])
+            work += 2 * step.first.node.args[0].size
         else:
-            for call in emit(step):
-                kernel = cache.load(call.source)
-                kernels.append(kernel)
-                steps.append(_step(call, kernel))
-                work += call.weight
+            calls = emit(step)
+            kernels += [cache.load(call.source) for call in calls]
+            steps += map(_step, calls)
+            work += sum(call.weight for call in calls)
     if steps or not stretches:
         stretches.append(_Stretch(tuple(steps)))
     return stretches, work, kernels
 
 
-def _step(call: KernelCall, kernel: cache.Kernel) -> cpu.Step:
-    return cpu.Step(kernel.address, tuple(map(_entry, call.slots)), call.extent, call.block)
+def _step(call: KernelCall) -> cpu.Step:
+    address = cache.load(call.source).address
+    return cpu.Step(address, tuple(map(_entry, call.slots)), call.extent, call.block)
+
+
+def _pass(step: Pass, maps: list[cpu.Step]) -> list[cpu.Step]:
+    """One step over blocks of rows, and one that adds what each block gives."""
+    (first,) = _matrix_product(step.first)
+    share, total = _matrix_product(step.last, chunk=step.block)
+    rows = step.first.node.shape[1]
+    assert all(one.extent == rows for one in maps), "the maps of a pass go over its rows"
+    units = [1] * (1 + len(maps)) + [step.block]
+    return [in_sequence([first, *maps, share], units, rows, step.block), total]
 
 
 def _entry(slot):
@@ -260,8 +278,8 @@ def _symbol_address(name: str) -> int:
     return get_cython_function_address("scipy.special.cython_special", name)
 
 
-def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
-    """BLAS steps for one product of stacked matrices."""
+def _matrix_product(step: MatrixProduct, chunk: int | None = None) -> list[cpu.Step]:
+    """BLAS steps for one product of stacked matrices; `chunk` rows of a transposed one at a time."""
     dtype = step.node.dtype
     batch, m, n = step.node.shape
     k = step.node.args[0].shape[2]
@@ -277,10 +295,11 @@ def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
         steps = (x_strides[0], y_strides[0], m * n)
         return blas.gemm_batch(letters, x, y, z, m, n, k, batch, steps, **layout)
     if n == 1:
-        return _vector_product(letters, x, (m, k), x_op, ldx, y, max(1, y_strides[1]), z)
-    if m == 1:
-        flipped = "T" if y_op == "N" else "N"
-        return _vector_product(letters, y, (n, k), flipped, ldy, x, max(1, x_strides[2]), z)
+        rows, columns = (m, k) if x_op == "N" else (k, m)
+        count = blas.gemv_scratch(rows, columns, x_op) if chunk is None else -(-rows // chunk) * m
+        scratch = cpu.Ref(Scratch((count,), dtype)) if count else None
+        vector = dict(op=x_op, ldx=ldx, incy=max(1, y_strides[1]), scratch=scratch, chunk=chunk)
+        return blas.gemv(letters, x, y, z, rows, columns, **vector)
     count = blas.gemm_scratch(m, n, k)
     scratch = cpu.Ref(Scratch((count,), dtype)) if count else None
     return blas.gemm(letters, x, y, z, m, n, k, **layout, scratch=scratch)
@@ -291,14 +310,6 @@ def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, i
     if (column == 1 or columns == 1) and (row >= columns or rows == 1):
         return "N", max(row, columns)
     return "T", max(column, rows)
-
-
-def _vector_product(letters, x, shape, op, ldx, y, incy, z) -> list[cpu.Step]:
-    """op(X) y, of shape (m, k) times (k,)."""
-    rows, columns = shape if op == "N" else shape[::-1]
-    count = blas.gemv_scratch(rows, columns, op)
-    scratch = cpu.Ref(Scratch((count,), np.dtype(letters))) if count else None
-    return blas.gemv(letters, x, y, z, rows, columns, op=op, ldx=ldx, incy=incy, scratch=scratch)
 
 
 def _buffers(plan: Schedule, stretches: list[_Stretch]) -> list[Node | Scratch]:

@@ -295,7 +295,7 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
             return Value(np.zeros((), arg.dtype)[()], arg.dtype)
 
     if node.primitive.pull is not None and node.size:
-        Shallow(strides).expand(node, tuple(Var(f"i{k}") for k in range(node.ndim)))
+        Shallow(strides).expand(node, tuple(Var(f"j{k}") for k in range(node.ndim)))
     return found
 
 

@@ -19,8 +19,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-from nbhvp.compile.lower import lower
-from nbhvp.compile.pull import Expr, Index, Load, Puller, Var, contiguous, is_view, misfits, parts, weight
+from nbhvp.compile.lower import lower, readable
+from nbhvp.compile.pull import (
+    Expr,
+    Index,
+    Load,
+    Puller,
+    Var,
+    contiguous,
+    is_view,
+    misfits,
+    parts,
+    weight,
+)
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 
@@ -122,6 +133,8 @@ class _Memory:
         self.outputs = set(graph.outputs)
         self.strides: dict[Node, tuple[int, ...]] = {}
         self.stored: set[Node] = set()
+        # Of matrix products. What an operand is a view of may be stored later, in another order.
+        self.operands: dict[Node, tuple] = {}
         self.weights: dict[Node, float] = {}
         self.users: dict[Node, list[Node]] = {}
         for node in self.nodes:
@@ -193,6 +206,7 @@ class _Memory:
             for arg in node.args:
                 if matrix_operand(self, arg) is None:
                     self.store(arg)
+            self.operands[node] = tuple(matrix_operand(self, arg) for arg in node.args)
         else:
             for arg in node.args:
                 if self.strides.get(arg) != contiguous(arg.shape):
@@ -265,7 +279,7 @@ def variables(shape) -> tuple[Var, ...]:
 
 @cache
 def _variable(axis: int) -> Var:
-    return Var(f"i{axis}")
+    return Var(f"j{axis}")
 
 
 def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
@@ -276,11 +290,7 @@ def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, .
     if not isinstance(expr, Load) or not set(expr.index.terms) <= set(loops):
         return None
     strides = tuple(expr.index.terms.get(v, 0) for v in loops)
-    _, rows, columns = node.shape
-    _, row, column = strides
-    readable = (column == 1 or columns == 1) and (row >= columns or rows == 1)
-    transposed = (row == 1 or rows == 1) and (column >= rows or columns == 1)
-    return (expr.array, expr.index.const, strides) if readable or transposed else None
+    return (expr.array, expr.index.const, strides) if readable(node.shape, strides) else None
 
 
 def _steps(memory: _Memory) -> list[Step]:
@@ -332,9 +342,8 @@ def _merge(memory: _Memory, step: Map, node: Node) -> bool:
 
 def _whole(memory: _Memory, node: Node) -> Step:
     if node.primitive is p.contract:
-        operands = tuple(matrix_operand(memory, arg) for arg in node.args)
-        assert all(operands), "operands of a matrix product were stored"
-        return MatrixProduct(node, operands)
+        assert all(memory.operands[node]), "operands of a matrix product were stored"
+        return MatrixProduct(node, memory.operands[node])
     if node.primitive.reduction is None:
         return Library(node)
     arg = node.args[0]

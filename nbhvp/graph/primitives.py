@@ -151,10 +151,14 @@ def input_node(pool: Pool, name: str, shape, dtype) -> Node:
 
 
 def constant(pool: Pool, value, dtype=None) -> Node:
-    """A constant: scalars intern by their bits, arrays by identity (and are never copied)."""
+    """A constant: scalars intern by their bits, arrays by the memory they show (never copied)."""
     value = np.asarray(value, dtype)
-    key = ("bits", value.tobytes()) if value.ndim == 0 else ("array", id(value))
+    key = ("bits", value.tobytes()) if value.ndim == 0 else _memory(value)
     return pool.intern(CONSTANT, (), {"value": value}, value.shape, value.dtype, key)
+
+
+def _memory(value: np.ndarray) -> tuple:
+    return ("memory", value.ctypes.data, value.strides, value.shape)
 
 
 def zeros(pool: Pool, shape, dtype) -> Node:

@@ -1,0 +1,176 @@
+"""Checks that the tests of the compiler share: every target against the interpreter.
+
+`plain` runs a schedule with each kernel's text as plain Python, where every read and write is
+checked for bounds; `assert_same` compares a target with the interpreter; `together` makes one graph
+of many, since compiling costs by the kernel, and not by the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.special
+
+from nbhvp.compile import cache
+from nbhvp.compile.emit import Pointer, Symbol, emit
+from nbhvp.compile.program import Program
+from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
+from nbhvp.graph import primitives as p
+from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Graph, Node, Pool
+
+__all__ = [
+    "assert_close", "assert_same", "compiled", "derivatives", "kernels", "plain", "run_plain",
+    "together", "total",
+]  # fmt: skip
+
+
+def plain(graph: Graph, *inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a graph by its schedule, with kernels as plain Python."""
+    return run_plain(schedule(graph), *inputs)
+
+
+def run_plain(plan: Schedule, *inputs: np.ndarray) -> list[np.ndarray]:
+    memory = dict(zip(plan.graph.inputs, map(np.ascontiguousarray, inputs), strict=True))
+    with np.errstate(all="ignore"):
+        for step in plan.steps:
+            if isinstance(step, Library):
+                args = [_whole(memory, arg) for arg in step.node.args]
+                value = step.node.primitive.evaluate(*args, **step.node.params)
+                memory[step.node] = np.array(value, step.node.dtype, order="C")
+            elif isinstance(step, MatrixProduct):
+                operands = zip(step.operands, step.node.args, strict=True)
+                memory[step.node] = np.matmul(*(_strided(memory, *o) for o in operands))
+            else:
+                for call in emit(step):
+                    _run_kernel(call, memory)
+    return [memory[node].reshape(node.shape) for node in plan.graph.outputs]
+
+
+def _whole(memory, node: Node) -> np.ndarray:
+    return memory[node].reshape(node.shape) if node in memory else node.value
+
+
+def _strided(memory, operand, arg: Node) -> np.ndarray:
+    """A stack of matrices in the memory of an array, read where its strides say."""
+    array, offset, strides = operand
+    flat, origin = _elements(memory, array)
+    index = offset + origin
+    for axis, (extent, stride) in enumerate(zip(arg.shape, strides, strict=True)):
+        along = [1] * len(arg.shape)
+        along[axis] = extent
+        index = index + (np.arange(extent) * stride).reshape(along)
+    return flat[index]
+
+
+def _elements(memory, array) -> tuple[np.ndarray, int]:
+    """The elements of an array as they lie in memory, and where its first one is.
+
+    A constant may have any strides; what lies between its elements is NaN (or a large number).
+    """
+    if array in memory:
+        return memory[array].reshape(-1), 0
+    value = array.value
+    steps = [s // value.itemsize for s in value.strides]
+    ends = [s * (n - 1) for s, n in zip(steps, value.shape, strict=True)] if value.size else []
+    lowest, highest = sum(e for e in ends if e < 0), sum(e for e in ends if e > 0)
+    flat = _unset((highest - lowest + 1,), value.dtype)
+    for index in np.ndindex(value.shape):
+        flat[sum(i * s for i, s in zip(index, steps, strict=True)) - lowest] = value[index]
+    return flat, -lowest
+
+
+def _unset(shape, dtype) -> np.ndarray:
+    """Memory that nobody has written: NaN, or a number that shows."""
+    return np.full(shape, np.nan if dtype.kind in "fc" else 77 if dtype.kind != "b" else True, dtype)
+
+
+def _run_kernel(call, memory) -> None:
+    for written in call.writes:
+        memory.setdefault(written, _unset(written.shape, written.dtype))
+    table = [_entry(slot, memory) for slot in call.slots]
+    kernel = cache.plain(call.source)
+    for lo in range(0, call.extent, call.block):
+        kernel(table, lo, min(call.extent, lo + call.block))
+
+
+def _entry(slot, memory):
+    if isinstance(slot, Pointer):
+        flat, origin = _elements(memory, slot.array)
+        return cache.Window(flat, slot.offset + origin)
+    return getattr(scipy.special, slot.name) if isinstance(slot, Symbol) else slot
+
+
+def compiled(graph: Graph, *inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a graph by a program."""
+    return Program(graph)(*inputs)
+
+
+def assert_close(given, needed, tolerance: float, name: str = "") -> None:
+    """Equal shapes and dtypes, and values within a tolerance of the larger of 1 and the value."""
+    assert given.shape == needed.shape, f"{name}: shape {given.shape}, needed {needed.shape}"
+    assert given.dtype == needed.dtype, f"{name}: dtype {given.dtype}, needed {needed.dtype}"
+    with np.errstate(invalid="ignore"):
+        error = np.abs(given.astype(complex) - needed.astype(complex))
+        close = error <= tolerance * np.maximum(1, np.abs(needed.astype(complex)))
+    close |= (given == needed) | (np.isnan(given) & np.isnan(needed))
+    assert close.all(), f"{name}: {given[~close][:5]}, needed {needed[~close][:5]}"
+
+
+def assert_same(graph: Graph, inputs: Sequence, tolerance=1e-13, target=plain, names=()) -> None:
+    """A target gives what the interpreter gives, in arrays of its own, and leaves inputs alone."""
+    before = [np.array(x) for x in inputs]
+    needed = interpret(graph, *inputs)
+    given = target(graph, *inputs)
+    names = names or [f"output {k}" for k in range(len(needed))]
+    for name, a, b in zip(names, given, needed, strict=True):
+        assert_close(a, b, tolerance, name)
+        assert not any(np.shares_memory(a, x) for x in inputs), f"{name} is an input's memory"
+    for x, old in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(x, old)
+
+
+def together(cases: dict[str, tuple[Graph, Sequence]]) -> tuple[Graph, list, list[str]]:
+    """One graph of many, its inputs, and the names of its outputs.
+
+    Its last input and output are vectors, so that all such graphs are called in the same way.
+    """
+    inputs: dict[Node, np.ndarray] = {}
+    outputs, names = [], []
+    for name, (graph, values) in cases.items():
+        inputs.update(zip(graph.inputs, values, strict=True))
+        outputs += graph.outputs
+        names += [f"{name} {k}" for k in range(len(graph.outputs))]
+    last = p.input_node(Pool(), "last", (3,), np.float64)
+    inputs[last] = np.arange(3.0)
+    graph = Graph(tuple(inputs), (*outputs, last * 2))
+    return graph, list(inputs.values()), [*names, "last"]
+
+
+def kernels(*graphs: Graph) -> set[str]:
+    """The texts of the kernels of graphs."""
+    steps = [step for graph in graphs for step in schedule(graph).steps]
+    return {
+        call.source
+        for step in steps
+        if not isinstance(step, Library | MatrixProduct)
+        for call in emit(step)
+    }
+
+
+def total(node: Node) -> Node:
+    return p.sum_(node, axes=tuple(range(node.ndim)))
+
+
+def derivatives(node: Node, active: Sequence[Node], modes=EXACT_MODES[:1]) -> list[Node]:
+    """The gradient of a scalar function of a node, and its products with fixed directions."""
+    size = node if node.dtype.kind == "f" else p.real(node) + p.imag(node)
+    value = total(size * size + size)
+    rng = np.random.default_rng(7)
+    found = []
+    for x in active:
+        v = p.constant(x.pool, np.asarray(rng.normal(size=x.shape), x.dtype))
+        found += [gradient(value, x), *(hvp(value, x, v, mode) for mode in modes)]
+    return found
