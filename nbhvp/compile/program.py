@@ -27,6 +27,8 @@ __all__ = ["Bound", "Program"]
 PARALLEL_FROM = 400_000.0
 """Additions from which a call is shared among threads: it then takes about 50 microseconds."""
 
+MOST_FREE = 16
+"""Workspaces that a program keeps for later calls."""
 _ALIGNMENT = 64
 
 
@@ -63,28 +65,42 @@ class Program:
         self.parallel = self.work >= PARALLEL_FROM
         products = any(isinstance(step, MatrixProduct) for step in plan.steps)
         self.runner = _runner(self.parallel, products)
+        self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
+        self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
         self._free: list[_Workspace] = []
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
-        workspace = self._take()
-        cold = [a for k, a in enumerate(inputs) if k != self.hot]
-        workspace.bind(cold)
+        workspace = self.take([a for k, a in enumerate(inputs) if k != self.hot])
         main = np.empty(self.graph.outputs[self.main].shape, self.graph.outputs[self.main].dtype)
         workspace.run(_contiguous(inputs[self.hot]), main)
         results = workspace.results(main)
-        self._free.append(workspace)
+        self.give([workspace])
         return results
+
+    @property
+    def source(self) -> str:
+        """The text of every kernel, in the order of the steps."""
+        return "\n\n".join(kernel.source for kernel in self.kernels)
 
     def bind(self, *cold: np.ndarray) -> Bound:
         """The program with all inputs but the hot one fixed."""
         return Bound(self, cold)
 
-    def _take(self) -> _Workspace:
+    def take(self, cold: Sequence[np.ndarray]) -> _Workspace:
+        """A workspace that nobody else uses, bound to the values of all inputs but the hot one."""
         try:
-            return self._free.pop()
+            workspace = self._free.pop()
         except IndexError:
-            return _Workspace(self)
+            workspace = _Workspace(self)
+        workspace.bind(cold)
+        return workspace
+
+    def give(self, workspaces: list[_Workspace]) -> None:
+        """Take workspaces back, for later calls and points."""
+        for workspace in workspaces[: MOST_FREE - len(self._free)]:
+            workspace.release()
+            self._free.append(workspace)
 
 
 class Bound:
@@ -92,7 +108,7 @@ class Bound:
 
     def __init__(self, program: Program, cold: Sequence[np.ndarray]):
         self.program = program
-        self._cold = tuple(map(_contiguous, cold))
+        self._cold = cold
         self._free: list[_Workspace] = []
         node = program.graph.outputs[program.main]
         self._shape, self._dtype = node.shape, node.dtype
@@ -102,13 +118,15 @@ class Bound:
         try:
             workspace = self._free.pop()
         except IndexError:
-            workspace = _Workspace(self.program)
-            workspace.bind(self._cold)
+            workspace = self.program.take(self._cold)
         if out is None:
             out = np.empty(self._shape, self._dtype)
         workspace.run(x, out)
         self._free.append(workspace)
         return out
+
+    def __del__(self):
+        self.program.give(self._free)
 
 
 class _Workspace:
@@ -127,29 +145,25 @@ class _Workspace:
             else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
             for stretch in program._stretches
         ]
-        self._patches = [
-            [
-                _references(program._stretches, words_at, node)
-                for words_at in range(len(self._words))
-            ]
-            for k, node in enumerate(program._inputs)
-            if k != program.hot
-        ]
         self._call = program.runner
         self._single = self._words[0] if len(self._words) == 1 else None
 
     def bind(self, cold: Sequence[np.ndarray]) -> None:
         """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
-        if all(a is b for a, b in zip(cold, self.cold, strict=False)) and self.cold:
-            return
         self.cold = tuple(map(_contiguous, cold))
-        nodes = [n for k, n in enumerate(self.program._inputs) if k != self.program.hot]
-        for node, array, patches in zip(nodes, self.cold, self._patches, strict=True):
+        program = self.program
+        for node, array, patches in zip(program._cold, self.cold, program._patches, strict=True):
             self.arrays[node] = array
             address = array.ctypes.data
             for words, (positions, offsets) in zip(self._words, patches, strict=True):
                 if len(positions):
                     words[positions] = offsets + address
+
+    def release(self) -> None:
+        """Let go of the values of inputs."""
+        self.cold = ()
+        for node in self.program._inputs:
+            self.arrays.pop(node, None)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         if self._single is not None and type(self._single) is np.ndarray:
@@ -207,10 +221,9 @@ class _Addresses(dict):
         return key.value.ctypes.data if key.value is not None else 0
 
 
-def _references(stretches, at: int, node: Node) -> tuple[np.ndarray, np.ndarray]:
+def _references(stretch: _Stretch, node: Node) -> tuple[np.ndarray, np.ndarray]:
     """Where the words of a stretch hold addresses within a node, and their offsets."""
     positions, offsets = [], []
-    stretch = stretches[at]
     word = cpu.HEADER + cpu.STEP * len(stretch.steps)
     for step in stretch.steps:
         for entry in step.table:
