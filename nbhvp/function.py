@@ -264,14 +264,16 @@ class Function:
         array([[ 0.,  1.],
                [ 1., 20.]])
         """
-        call = self._call(x, args, kwargs).kept()
+        call, w = self._call(x, args, kwargs).kept(), np.array(w)
+
+        def weighted(recorded):
+            return replace(call, leaves=(*call.leaves, _weights(w, recorded.array)))
 
         def run(recorded):
-            return recorded.run_point("weighted", (*call.inputs, _weights(w, recorded.array)))
+            return recorded.run_point("weighted", weighted(recorded).inputs)
 
         recorded, outputs = self._run(call, run)
-        weighted = replace(call, leaves=(*call.leaves, _weights(w, recorded.array)))
-        point = Point(recorded, weighted, self._owner).with_outputs("weighted", outputs)
+        point = Point(recorded, weighted(recorded), self._owner).with_outputs("weighted", outputs)
         return HessianOperator(self, "weighted_hessian", point, "weighted", ((w, *args), kwargs))
 
     def report(self) -> Report:

@@ -285,7 +285,12 @@ _IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float3
 
 def _is_frozen(a, b) -> bool:
     """Whether two arguments are one object that cannot have changed."""
-    return a is b and (type(a) in _IMMUTABLE or (type(a) is np.ndarray and not a.flags.writeable))
+    if a is not b:
+        return False
+    if type(a) is not np.ndarray:
+        return type(a) in _IMMUTABLE
+    # A small read-only view may show an array that changes: its bits are compared instead.
+    return not a.flags.writeable and (a.base is None or a.nbytes > LARGE)
 
 
 # Products of several directions.

@@ -133,6 +133,9 @@ class HessianOperator(LinearOperator):
     def __array__(self, dtype=None, copy=None):
         raise TypeError("needed an array, got a HessianOperator: pass .toarray()")
 
+    def __getattr__(self, name: str):
+        raise _missing(self, name)
+
     def __array_function__(self, function, types, args, kwargs):
         return _answer(self, function, args, kwargs)
 
@@ -211,6 +214,9 @@ class JacobianOperator(LinearOperator):
     def __array__(self, dtype=None, copy=None):
         raise TypeError("needed an array, got a JacobianOperator: pass .toarray()")
 
+    def __getattr__(self, name: str):
+        raise _missing(self, name)
+
     def __array_function__(self, function, types, args, kwargs):
         return _answer(self, function, args, kwargs)
 
@@ -261,6 +267,12 @@ def _columns(matvec: Callable, shape: tuple[int, int], dtype: np.dtype) -> np.nd
 
 def _diagonal(matvec: Callable, size: int, dtype: np.dtype) -> np.ndarray:
     return np.array([matvec(unit)[k] for k, unit in _units(size, dtype)], dtype)
+
+
+def _missing(operator: LinearOperator, name: str) -> AttributeError:
+    """The error for an attribute that an operator lacks: code for arrays asks for theirs."""
+    advice = ", so where an array is needed, pass .toarray()" if hasattr(np.ndarray, name) else ""
+    return AttributeError(f"a {type(operator).__name__} has no attribute {name!r}{advice}")
 
 
 def _answer(operator: LinearOperator, function: Any, args: tuple, kwargs: dict[str, Any]):

@@ -12,7 +12,7 @@ from nbhvp.compile import cache
 pytestmark = pytest.mark.filterwarnings("error")
 
 SOURCE = '''"""A test."""
-from nbhvp.compile.cpu import kernel, writes
+from nbhvp.compile.language import kernel, writes
 
 @kernel
 def kernel_test(table, lo, hi):
@@ -73,12 +73,12 @@ def test_processes_that_write_at_once(folder):
 
 def test_the_name_covers_all_that_is_inlined(monkeypatch):
     inlined = cache.inlined(SOURCE)
-    assert set(inlined) == {"nbhvp.compile.cpu"}
-    assert "def add_reassoc" in inlined["nbhvp.compile.cpu"]
+    assert set(inlined) == {"nbhvp.compile.language"}
+    assert "def add_reassoc" in inlined["nbhvp.compile.language"]
     names = {
         cache.digest(SOURCE, inlined),
         cache.digest(SOURCE + "\n", inlined),
-        cache.digest(SOURCE, {"nbhvp.compile.cpu": inlined["nbhvp.compile.cpu"] + "#"}),
+        cache.digest(SOURCE, {"nbhvp.compile.language": inlined["nbhvp.compile.language"] + "#"}),
     }
     monkeypatch.setattr(cache.nbhvp, "__version__", "another", raising=False)
     names.add(cache.digest(SOURCE, inlined))

@@ -12,14 +12,14 @@ import pytest
 from numba.extending import get_cython_function_address
 from scipy.special import erf
 
-from nbhvp.compile import cpu
+from nbhvp.compile import cpu, language
 from nbhvp.compile.cache import Window, load, plain
 from nbhvp.compile.cpu import Ref, Step, assemble
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 HEADER = """
-from nbhvp.compile.cpu import (
+from nbhvp.compile.language import (
     add_reassoc, call, cast, cplx, function, integer, kernel, reads, real, writes,
 )
 import math
@@ -145,9 +145,9 @@ def test_kernels_are_vector_code_that_cannot_raise(tmp_path, monkeypatch):
     for source in (STREAMS, STENCIL + "\n"):
         llvm = load(source).function.inspect_llvm()
         assert " x double>" in llvm and "memcheck" not in llvm
-        assert cpu.raise_paths(llvm) == []
+        assert language.raise_paths(llvm) == []
     raising = STENCIL.replace("t = 0.0", "t = 0.0\n        if n < 0: raise ValueError")
-    assert cpu.raise_paths(load(raising).function.inspect_llvm())
+    assert language.raise_paths(load(raising).function.inspect_llvm())
 
 
 @pytest.mark.parametrize("n, block", [(1, 1), (10, 3), (10, 10), (10, 99)])

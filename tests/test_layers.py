@@ -61,7 +61,9 @@ def _is_import(node) -> bool:
 
 
 def test_importing_the_package_imports_neither_numba_nor_the_optimisers():
-    code = "import nbhvp, sys; print({'numba', 'llvmlite', 'sklearn', 'matplotlib'} & {*sys.modules})"
+    code = (
+        "import nbhvp, sys; print({'numba', 'llvmlite', 'sklearn', 'matplotlib'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

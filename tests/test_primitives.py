@@ -398,7 +398,8 @@ def test_all_discrete_primitives_have_an_example():
 def test_promotion_is_that_of_numpy(entry, dtype):
     """With an array of any dtype and, in a second argument, a Python number or an array.
 
-    SciPy's polygamma gives float64 whatever it is given; ours keeps float32.
+    SciPy's polygamma gives float64 whatever it is given; ours keeps float32. Functions that kernels
+    have for real numbers only refuse complex ones.
     """
     x = np.ones(2, dtype)
     for others in (
@@ -411,5 +412,9 @@ def test_promotion_is_that_of_numpy(entry, dtype):
             continue
         pool = Pool()
         nodes = [p.constant(pool, o) if isinstance(o, np.ndarray) else o for o in others]
-        node = entry(node_of(pool, 0, x), *nodes, **entry.params)
+        try:
+            node = entry(node_of(pool, 0, x), *nodes, **entry.params)
+        except TypeError as refused:
+            assert dtype == "c8" and "of complex numbers" in str(refused)
+            continue
         assert node.dtype == needed.dtype, others

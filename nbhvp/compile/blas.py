@@ -30,8 +30,8 @@ MOST_BLOCKS = 32
 # --- the kernels ----------------------------------------------------------------------------------
 
 _HEADER = '''"""{name} of row-major arrays, {code}."""
-from nbhvp.compile.cpu import add_reassoc, cast, cplx, fortran, integer, kernel, reads, real, shift
-from nbhvp.compile.cpu import writes
+from nbhvp.compile.language import add_reassoc, cast, cplx, fortran, integer, kernel, reads, real, shift
+from nbhvp.compile.language import writes
 
 
 @kernel

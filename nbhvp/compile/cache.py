@@ -30,7 +30,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 import nbhvp
-from nbhvp.compile import cpu
+from nbhvp.compile import language
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _write(path, source):
 
 def _define(path, source):
     # Loading, numba imports the module that a function says it is from.
-    namespace = {"__name__": cpu.__name__, "__file__": str(path)}
+    namespace = {"__name__": language.__name__, "__file__": str(path)}
     exec(compile(source, str(path), "exec"), namespace)
     return namespace[_name(source)]
 
@@ -229,7 +229,7 @@ def plain(source: str) -> Callable:
     """
 
     def replaced(name, *rest):
-        return _PLAIN if name == "nbhvp.compile.cpu" else builtins.__import__(name, *rest)
+        return _PLAIN if name == "nbhvp.compile.language" else builtins.__import__(name, *rest)
 
     namespace = {"__builtins__": {**vars(builtins), "__import__": replaced}}
     exec(compile(source, "<plain>", "exec"), namespace)

@@ -24,7 +24,7 @@ FROM = 1 << 20
 MOST_BLOCKS = 512
 
 _SEQUENCE = '''"""Kernels on the same rows, a block at a time, while these are in cache."""
-from nbhvp.compile.cpu import enter, integer, kernel
+from nbhvp.compile.language import enter, integer, kernel
 
 
 @kernel

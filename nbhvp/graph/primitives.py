@@ -181,6 +181,17 @@ def _loop_dtypes(ufunc, dtypes) -> tuple[np.dtype, ...]:
     return ufunc.resolve_dtypes((*dtypes, *(None,) * ufunc.nout))
 
 
+def _real_loops(ufunc):
+    """`dtypes` of a function that kernels have for real numbers only, though NumPy has more."""
+
+    def dtypes(given):
+        if any(np.dtype(d).kind == "c" for d in given):
+            raise TypeError(f"{ufunc.__name__} of complex numbers has no derivative here")
+        return _loop_dtypes(ufunc, given)
+
+    return dtypes
+
+
 def _promote(entry: Primitive, pool: Pool, args) -> tuple[Node, ...]:
     """Arguments as nodes, cast to the dtypes of the loop that NumPy would choose."""
     # Python numbers are weak (NEP 50): resolve_dtypes takes their type for that.
@@ -375,8 +386,8 @@ def _as_given(dtypes):
 
 
 def _floating(dtypes):
-    """Like np.sin: integers become floats."""
-    return tuple(_loop_dtypes(np.sin, (d,))[0] for d in dtypes)
+    """Like np.cbrt: integers become floats, complex numbers are refused."""
+    return tuple(_loop_dtypes(np.cbrt, (d,))[0] for d in dtypes)
 
 
 POSITIVE, UNIT, ANY = ((0.3, 3.0),), ((-0.9, 0.9),), ((-2.0, 2.0),)
@@ -401,11 +412,11 @@ sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 /
 cbrt        = elementwise("cbrt", np.cbrt, "np.cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
 exp         = elementwise("exp", np.exp, "math.exp({x})", lambda z, x: (z,), cost=CALL)
 exp2        = elementwise("exp2", np.exp2, "np.exp2({x})", lambda z, x: (math.log(2) * z,), cost=CALL)
-expm1       = elementwise("expm1", np.expm1, "math.expm1({x})", lambda z, x: (z + 1,), special=((0.0,),), cost=CALL)
+expm1       = elementwise("expm1", np.expm1, "math.expm1({x})", lambda z, x: (z + 1,), special=((0.0,),), cost=CALL, dtypes=_real_loops(np.expm1))
 log         = elementwise("log", np.log, "math.log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=CALL)
 log2        = elementwise("log2", np.log2, "np.log2({x})", lambda z, x: (1 / (math.log(2) * x),), domain=POSITIVE, cost=CALL)
 log10       = elementwise("log10", np.log10, "math.log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=CALL)
-log1p       = elementwise("log1p", np.log1p, "math.log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=CALL)
+log1p       = elementwise("log1p", np.log1p, "math.log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=CALL, dtypes=_real_loops(np.log1p))
 sin         = elementwise("sin", np.sin, "math.sin({x})", lambda z, x: (cos(x),), cost=CALL)
 cos         = elementwise("cos", np.cos, "math.cos({x})", lambda z, x: (-sin(x),), cost=CALL)
 tan         = elementwise("tan", np.tan, "math.tan({x})", lambda z, x: (1 + z * z,), domain=UNIT, cost=CALL)
@@ -420,10 +431,10 @@ arccosh     = elementwise("arccosh", np.arccosh, "math.acosh({x})", lambda z, x:
 arctanh     = elementwise("arctanh", np.arctanh, "math.atanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=2 * CALL)
 arctan2     = elementwise("arctan2", np.arctan2, "math.atan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=CALL)
 hypot       = elementwise("hypot", np.hypot, "math.hypot({x}, {y})", lambda z, x, y: (x / z, y / z), domain=POSITIVE, cost=CALL)
-maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2)
-minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2)
-fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2)
-fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2)
+maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=_real_loops(np.maximum))
+minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=_real_loops(np.minimum))
+fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
+fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmin))
 remainder   = elementwise("remainder", np.remainder, "np.remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL)
 fmod        = elementwise("fmod", np.fmod, "np.fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL)
 copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO)
@@ -436,16 +447,16 @@ where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lam
 expit       = elementwise("expit", special.expit, "expit({x})", lambda z, x: (z * (1 - z),), cost=CALL)
 logit       = elementwise("logit", special.logit, "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=CALL)
 log_expit   = elementwise("log_expit", special.log_expit, "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * CALL)
-erf         = elementwise("erf", special.erf, "math.erf({x})", lambda z, x: (2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL)
-erfc        = elementwise("erfc", special.erfc, "math.erfc({x})", lambda z, x: (-2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL)
-ndtr        = elementwise("ndtr", special.ndtr, "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / math.sqrt(2 * math.pi),), cost=CALL)
-log_ndtr    = elementwise("log_ndtr", special.log_ndtr, "call({f}, {x})", lambda z, x: (exp(-0.5 * x * x - z) / math.sqrt(2 * math.pi),), symbol="log_ndtr", special=((-30.0,),), cost=2 * CALL)
+erf         = elementwise("erf", special.erf, "math.erf({x})", lambda z, x: (2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL, dtypes=_real_loops(special.erf))
+erfc        = elementwise("erfc", special.erfc, "math.erfc({x})", lambda z, x: (-2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL, dtypes=_real_loops(special.erfc))
+ndtr        = elementwise("ndtr", special.ndtr, "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / math.sqrt(2 * math.pi),), cost=CALL, dtypes=_real_loops(special.ndtr))
+log_ndtr    = elementwise("log_ndtr", special.log_ndtr, "call({f}, {x})", lambda z, x: (exp(-0.5 * x * x - z) / math.sqrt(2 * math.pi),), symbol="log_ndtr", special=((-30.0,),), cost=2 * CALL, dtypes=_real_loops(special.log_ndtr))
 gammaln     = elementwise("gammaln", special.gammaln, "call({f}, {x})", lambda z, x: (digamma(x),), symbol="gammaln", domain=POSITIVE, cost=2 * CALL)
-digamma     = elementwise("digamma", special.digamma, "call({f}, {x})", lambda z, x: (polygamma(x, n=1),), symbol="psi", domain=POSITIVE, cost=2 * CALL)
+digamma     = elementwise("digamma", special.digamma, "call({f}, {x})", lambda z, x: (polygamma(x, n=1),), symbol="psi", domain=POSITIVE, cost=2 * CALL, dtypes=_real_loops(special.digamma))
 polygamma   = elementwise("polygamma", None, lambda n: f"{(-1) ** (n + 1) * math.factorial(n)}.0 * zeta({n + 1}.0, {{x}})", lambda z, x, n: (polygamma(x, n=n + 1),),
                           evaluate=lambda x, n: special.polygamma(n, x).astype(np.asarray(x).dtype), dtypes=_floating, result=lambda x, n: x, domain=POSITIVE, cost=4 * CALL, params={"n": 2})
-xlogy       = elementwise("xlogy", special.xlogy, "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL)
-xlog1py     = elementwise("xlog1py", special.xlog1py, "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL)
+xlogy       = elementwise("xlogy", special.xlogy, "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL, dtypes=_real_loops(special.xlogy))
+xlog1py     = elementwise("xlog1py", special.xlog1py, "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=CALL, dtypes=_real_loops(special.xlog1py))
 entr        = elementwise("entr", special.entr, "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=CALL)
 
 real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
@@ -458,10 +469,10 @@ complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambd
 
 equal         = elementwise("equal", np.equal, "{x} == {y}")
 not_equal     = elementwise("not_equal", np.not_equal, "{x} != {y}")
-less          = elementwise("less", np.less, "{x} < {y}")
-less_equal    = elementwise("less_equal", np.less_equal, "{x} <= {y}")
-greater       = elementwise("greater", np.greater, "{x} > {y}")
-greater_equal = elementwise("greater_equal", np.greater_equal, "{x} >= {y}")
+less          = elementwise("less", np.less, "{x} < {y}", dtypes=_real_loops(np.less))
+less_equal    = elementwise("less_equal", np.less_equal, "{x} <= {y}", dtypes=_real_loops(np.less_equal))
+greater       = elementwise("greater", np.greater, "{x} > {y}", dtypes=_real_loops(np.greater))
+greater_equal = elementwise("greater_equal", np.greater_equal, "{x} >= {y}", dtypes=_real_loops(np.greater_equal))
 logical_and   = elementwise("logical_and", np.logical_and, "({x} != 0) & ({y} != 0)")
 logical_or    = elementwise("logical_or", np.logical_or, "({x} != 0) | ({y} != 0)")
 logical_xor   = elementwise("logical_xor", np.logical_xor, "({x} != 0) ^ ({y} != 0)")

@@ -1,0 +1,400 @@
+"""The demo: three problems on real data, by Newton methods with exact products.
+
+Logistic regression on the breast-cancer data, a tanh network on the images of digits with the extreme
+eigenvalues of its Hessian, and a minimal surface. Each is solved by a method with Hessian-vector
+products, by the same method with finite differences of the plain NumPy function, and by L-BFGS-B with
+our gradient. Needs the extra `demo`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.special import logsumexp
+
+from nbhvp.function import Function, differentiable
+from nbhvp.optimize import minimize
+
+__all__ = ["run"]
+
+PIXELS, HIDDEN, CLASSES = 64, 32, 10
+EXACT, DIFFERENCES, GRADIENT = "exact products", "finite differences", "gradient only"
+
+
+# The functions, as one writes them.
+
+
+def logistic(w, X, y, ridge):
+    """Mean logistic loss with labels y of -1 and 1, and a ridge."""
+    return np.mean(np.logaddexp(0.0, -y * (X @ w))) + ridge / 2 * (w @ w)
+
+
+def network(weights, images, labels, decay):
+    """Softmax cross-entropy of a network with one tanh layer, and weight decay."""
+    W, b, V, c = layers(weights)
+    scores = np.tanh(images @ W + b) @ V + c
+    right = scores[np.arange(len(labels)), labels]
+    return np.mean(logsumexp(scores, axis=1) - right) + decay / 2 * (weights @ weights)
+
+
+def layers(weights):
+    first = PIXELS * HIDDEN
+    second = first + HIDDEN
+    third = second + HIDDEN * CLASSES
+    return (
+        weights[:first].reshape(PIXELS, HIDDEN),
+        weights[first:second],
+        weights[second:third].reshape(HIDDEN, CLASSES),
+        weights[third:],
+    )
+
+
+def area(heights, frame):
+    """The area of the surface over the unit square, its edge given by a frame."""
+    m, n = frame.shape
+    z = np.array(frame)
+    z[1:-1, 1:-1] = heights.reshape(m - 2, n - 2)
+    p, q = z[1:, 1:] - z[:-1, :-1], z[1:, :-1] - z[:-1, 1:]
+    cell = 1.0 / ((m - 1) * (n - 1))
+    return cell * np.sum(np.sqrt(1.0 + (p**2 + q**2) / (2.0 * cell)))
+
+
+# The problems.
+
+
+@dataclass(frozen=True)
+class Job:
+    """A function, its data and start, and the method that solves it."""
+
+    name: str
+    fun: Callable
+    args: tuple
+    x0: np.ndarray
+    method: str
+    options: dict
+    gradient_options: dict
+
+
+def logistic_job() -> Job:
+    from sklearn.datasets import load_breast_cancer
+
+    X, y = load_breast_cancer(return_X_y=True)
+    X = np.column_stack([(X - X.mean(0)) / X.std(0), np.ones(len(X))])
+    args = X, 2.0 * y - 1.0, 1e-3
+    x0 = np.zeros(X.shape[1])
+    return Job("logistic", logistic, args, x0, "trust-ncg", {"gtol": 1e-8}, {"gtol": 1e-8})
+
+
+def network_job(quick: bool) -> Job:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    count = 300 if quick else len(images)
+    images = images[:count] / 16.0
+    size = PIXELS * HIDDEN + HIDDEN + HIDDEN * CLASSES + CLASSES
+    x0 = np.random.default_rng(0).normal(scale=0.1, size=size)
+    args = images, labels[:count], 1e-3
+    return Job("network", network, args, x0, "trust-krylov", {"gtol": 1e-5}, {"gtol": 1e-6})
+
+
+def surface_job(quick: bool) -> Job:
+    n = 60 if quick else 200
+    t = np.linspace(0.0, 1.0, n)
+    frame = np.zeros((n, n))
+    frame[0] = np.sin(2 * np.pi * t)
+    frame[-1] = -frame[0]
+    frame[:, 0] = frame[:, -1] = 0.5 * np.sin(np.pi * t)
+    x0 = np.zeros((n - 2) ** 2)
+    return Job("surface", area, (frame,), x0, "newton-cg", {"xtol": 1e-8}, {"gtol": 1e-8})
+
+
+# Solving, with a line of progress.
+
+
+@dataclass
+class Run:
+    """One row of the table, and its curve of (seconds, value)."""
+
+    job: Job
+    method: str
+    derivatives: str
+    started: float = field(default_factory=time.perf_counter)
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    products: int = 0
+    seconds: float = 0.0
+    gradient: float = np.nan
+    note: str = ""
+
+    def callback(self, intermediate_result) -> None:
+        """What SciPy calls after each iteration."""
+        self.curve.append((self.elapsed, float(intermediate_result.fun)))
+        self.show()
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def value(self) -> float:
+        return self.curve[-1][1] if self.curve else np.nan
+
+    def show(self) -> None:
+        say(
+            f"{self.job.name}: {self.method}, {self.derivatives}: iteration {len(self.curve)}, "
+            f"value {self.value:.8g}, {self.elapsed:.1f} s"
+        )
+
+    def row(self) -> list[str]:
+        return [
+            self.job.name,
+            str(self.job.x0.size),
+            self.method,
+            self.derivatives,
+            str(len(self.curve)),
+            str(self.products),
+            f"{self.seconds:.2f}",
+            f"{self.gradient:.1e}",
+            f"{self.value:.8g}",
+            self.note,
+        ]
+
+
+_last_line = 0.0
+
+
+def say(text: str = "", every: float = 0.1) -> None:
+    """Rewrite the line of progress; a few lines in all where output is no terminal."""
+    global _last_line
+    every = every if sys.stdout.isatty() else max(every, 10.0)
+    if time.perf_counter() - _last_line >= every:
+        _last_line = time.perf_counter()
+        print(f"\r{text:<100.100}" if sys.stdout.isatty() else text, end="", flush=True)
+        print(end="" if sys.stdout.isatty() else "\n", flush=True)
+
+
+def solve_exactly(job: Job, f: Function) -> tuple[Run, np.ndarray]:
+    run = Run(job, job.method, EXACT)
+    result = minimize(f, job.x0, job.args, job.method, callback=run.callback, options=job.options)
+    run.seconds, run.products = run.elapsed, result.nhvp
+    run.gradient = float(np.linalg.norm(f.grad(result.x, *job.args)))
+    return run, result.x
+
+
+def solve_by_gradients(job: Job, f: Function) -> Run:
+    from scipy.optimize import minimize as scipy_minimize
+
+    run = Run(job, "l-bfgs-b", GRADIENT)
+    options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 0.0, **job.gradient_options}
+    result = scipy_minimize(
+        f.value_and_grad,
+        job.x0,
+        job.args,
+        "L-BFGS-B",
+        jac=True,
+        callback=run.callback,
+        options=options,
+    )
+    run.seconds = run.elapsed
+    run.gradient = float(np.linalg.norm(f.grad(result.x, *job.args)))
+    return run
+
+
+class OutOfTime(Exception):
+    """The time for finite differences is up."""
+
+
+class Differences:
+    """Gradients by forward differences of values, products by forward differences of those.
+
+    Steps balance truncation against rounding: eps^(1/2) for gradients, whose error of that size makes
+    it eps^(1/4) for products.
+    """
+
+    def __init__(self, run: Run, limit: float):
+        self._run, self._limit = run, limit
+        self._known: tuple[bytes, np.ndarray | None] = (b"", None)
+
+    def value(self, x: np.ndarray) -> float:
+        if self._run.elapsed > self._limit:
+            raise OutOfTime
+        self._run.show()
+        return float(self._run.job.fun(x, *self._run.job.args))
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        if self._known[0] != x.tobytes():
+            self._known = x.tobytes(), self._differences(x)
+        return self._known[1].copy()
+
+    def _differences(self, x: np.ndarray) -> np.ndarray:
+        value, moved = self.value(x), x.copy()
+        steps = np.finfo(float).eps ** (1 / 2) * (1 + np.abs(x))
+        found = np.empty_like(x)
+        for k, step in enumerate(steps):
+            moved[k] = x[k] + step
+            found[k] = (self.value(moved) - value) / (moved[k] - x[k])
+            moved[k] = x[k]
+        return found
+
+    def product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        self._run.products += 1
+        h = np.finfo(float).eps ** (1 / 4) * (1 + np.linalg.norm(x)) / np.linalg.norm(v)
+        here = self.gradient(x)
+        return (self._differences(x + h * v) - here) / h
+
+
+def solve_by_differences(job: Job, f: Function, limit: float) -> Run:
+    from scipy.optimize import minimize as scipy_minimize
+
+    run = Run(job, job.method, DIFFERENCES)
+    differences = Differences(run, limit)
+    try:
+        result = scipy_minimize(
+            differences.value,
+            job.x0,
+            method=job.method,
+            jac=differences.gradient,
+            hessp=differences.product,
+            callback=run.callback,
+            options=job.options,
+        )
+        run.gradient = float(np.linalg.norm(f.grad(result.x, *job.args)))
+    except OutOfTime:
+        run.note = f"not within {limit:.0f} s"
+    run.seconds = run.elapsed
+    return run
+
+
+# Eigenvalues.
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Extreme eigenvalues of a Hessian, and all of them where that was affordable."""
+
+    largest: np.ndarray
+    smallest: float
+    products: int
+    seconds: float
+    everything: np.ndarray | None
+
+
+def spectrum(f: Function, x: np.ndarray, args: tuple, quick: bool) -> Spectrum:
+    from scipy.sparse.linalg import eigsh
+
+    started = time.perf_counter()
+    H = f.hessian(x, *args)
+    say("network: eigenvalues of the Hessian", every=0.0)
+    largest = eigsh(H, k=5, which="LA", return_eigenvectors=False)
+    smallest = eigsh(H, k=1, which="SA", return_eigenvectors=False, ncv=60, tol=1e-4)
+    products, seconds = H.products, time.perf_counter() - started
+    everything = None if quick else np.linalg.eigvalsh(H.toarray())
+    return Spectrum(np.sort(largest)[::-1], float(smallest[0]), products, seconds, everything)
+
+
+# What comes out.
+
+HEADINGS = (
+    "problem", "n", "method", "derivatives", "iterations", "products", "seconds", "|gradient|",
+    "value", "",
+)  # fmt: skip
+
+
+def table(runs: list[Run]) -> str:
+    rows = [list(HEADINGS), *(run.row() for run in runs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.ljust(width) if k in (0, 2, 3, 9) else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def plot(runs: list[Run], found: Spectrum, file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(run.job.name for run in runs))
+    figure = Figure(figsize=(4.2 * (len(names) + 1), 3.8), layout="constrained")
+    *panels, last = figure.subplots(1, len(names) + 1)
+    for panel, name in zip(panels, names, strict=True):
+        _plot_curves(panel, [run for run in runs if run.job.name == name and run.curve])
+        panel.set_title(name)
+    _plot_spectrum(last, found)
+    figure.savefig(file, dpi=120)
+
+
+def _plot_curves(panel, runs: list[Run]) -> None:
+    best = min(value for run in runs for _, value in run.curve)
+    floor = 1e-15 * max(1.0, abs(best))
+    for run in runs:
+        seconds, values = np.transpose(run.curve)
+        label = f"{run.method}, {run.derivatives}"
+        panel.loglog(seconds, np.maximum(values - best, floor), ".-", label=label)
+    panel.set(xlabel="seconds", ylabel="value above the best")
+    panel.legend(fontsize="small")
+
+
+def _plot_spectrum(panel, found: Spectrum) -> None:
+    if found.everything is not None:
+        panel.hist(found.everything, bins=200, color="lightgray", log=True, label="all")
+    marks = np.append(found.largest, found.smallest)
+    panel.plot(marks, np.full(len(marks), 0.5), "|", markersize=16, label="eigsh")
+    panel.set(xlabel="eigenvalue", title="network: spectrum of the Hessian")
+    panel.legend(fontsize="small")
+
+
+def run(quick: bool = False, folder: Path = Path()) -> None:
+    """Run the demo: print its table, and write ``nbhvp-demo.png`` to a folder.
+
+    Parameters
+    ----------
+    quick : bool
+        Smaller problems, and 2 s instead of a minute for finite differences.
+    folder : Path
+        Made if it does not exist.
+
+    Raises
+    ------
+    SystemExit
+        If scikit-learn or matplotlib is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise SystemExit(
+            f"{error.name} is missing, the demo needs it: pip install nbhvp[demo]"
+        ) from None
+    runs: list[Run] = []
+    found = None
+    for job in (logistic_job(), network_job(quick), surface_job(quick)):
+        started = time.perf_counter()
+        f = differentiable(job.fun)
+        f.value_and_grad(job.x0, *job.args)
+        f.hvp(job.x0, job.x0, *job.args)
+        print(f"\r{job.name}: traced and compiled in {time.perf_counter() - started:.2f} s")
+        exact, x = solve_exactly(job, f)
+        if job.name == "network":
+            found = spectrum(f, x, job.args, quick)
+        runs += [
+            exact,
+            solve_by_differences(job, f, limit=2.0 if quick else 60.0),
+            solve_by_gradients(job, f),
+        ]
+    say(every=0.0)
+    print(f"\n{table(runs)}\n")
+    print(
+        f"network: largest eigenvalues {np.array2string(found.largest, precision=5)}, "
+        f"smallest {found.smallest:.5g}; {found.products} products in {found.seconds:.2f} s"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "nbhvp-demo.png"
+    plot(runs, found, file)
+    print(f"curves and spectrum: {file}")

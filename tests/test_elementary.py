@@ -1,0 +1,144 @@
+"""Scalar functions of kernels: every elementwise entry of the table, in every dtype that it takes.
+
+Points are samples of all domains and, compiled, of the places where floats end: NaN, infinities,
+zeros of both signs. The text runs as plain Python one entry at a time; compiled, all entries of a
+dtype are one kernel.
+"""
+
+import numpy as np
+import pytest
+from checks import assert_same, plain
+from test_primitives import ELEMENTWISE, INTEGER_ONLY, arity, domain_of, entries
+
+from nbhvp.compile import elementary, schedule
+from nbhvp.compile.program import Program
+from nbhvp.graph import primitives as p
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Graph, Pool
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+TOLERANCE = {"f8": 1e-13, "f4": 2e-6, "c16": 1e-13, "c8": 2e-6}
+DTYPES = [*TOLERANCE, "i8", "i4", "u1", "?"]
+EDGES = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0, 1e-3, 40.0, -40.0]
+
+# NumPy's and SciPy's functions where they are discontinuous, or differ among themselves.
+UNDEFINED = {
+    "maximum": "the sign of a zero", "minimum": "the sign of a zero",
+    "fmax": "the sign of a zero", "fmin": "the sign of a zero",
+}  # fmt: skip
+
+
+def params_of(entry):
+    return {**entry.params, "dtype": np.dtype("i4")} if entry is p.cast else entry.params
+
+
+def takes(entry, dtype) -> bool:
+    """Whether NumPy has a loop of exactly this dtype."""
+    kind = np.dtype(dtype).kind
+    if entry in (p.complex_, p.polygamma):
+        return kind == "f"
+    if entry in (p.cast, p.where, p.real, p.imag, p.conjugate):
+        return kind != "c" or entry is not p.cast
+    if entry is p.sign and kind == "c":
+        return False  # the tracer composes it: it is no step function
+    if entry.name in ("left_shift", "right_shift") or (entry is p.power and kind not in "fc"):
+        return kind in "iu"
+    with np.errstate(all="ignore"):
+        try:
+            wanted = entry.dtypes((np.dtype(dtype),) * count_of(entry))
+        except TypeError:
+            return False
+    return set(wanted[: count_of(entry)]) == {np.dtype(dtype)}
+
+
+def samples(entry, k, dtype, rng, count=6):
+    kind = np.dtype(dtype).kind
+    if entry is p.where and k == 0:
+        return rng.random(count) < 0.5
+    if kind in "iub":
+        return rng.integers(1 if k else 0, 2 if kind == "b" else 7, count).astype(dtype)
+    x = rng.uniform(*domain_of(entry, k), count)
+    return (x + 1j * rng.uniform(0.1, 0.4, count) if kind == "c" else x).astype(dtype)
+
+
+def applied(entry, nodes):
+    return entry(*nodes, **params_of(entry))
+
+
+def test_every_entry_is_taken_in_some_dtype():
+    assert all(any(takes(entry, dtype) for dtype in DTYPES) for entry in ELEMENTWISE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@entries(ELEMENTWISE)
+def test_plain(entry, dtype):
+    if not takes(entry, dtype):
+        pytest.skip("no loop of this dtype")
+    rng, pool = np.random.default_rng(1), Pool()
+    xs = [samples(entry, k, dtype, rng) for k in range(count_of(entry))]
+    nodes = [p.input_node(pool, f"x{k}", x.shape, x.dtype) for k, x in enumerate(xs)]
+    graph = Graph(tuple(nodes), (applied(entry, nodes),))
+    assert_same(graph, xs, TOLERANCE.get(dtype, 0), plain)
+
+
+def count_of(entry):
+    return 2 if entry.name in INTEGER_ONLY and entry.name != "invert" else arity(entry)
+
+
+def grid(dtype):
+    """Pairs of numbers: of all domains, and each edge with each."""
+    rng = np.random.default_rng(2)
+    kind = np.dtype(dtype).kind
+    if kind in "iu":
+        few = np.array([0, 1, 2, 3, 7], dtype)
+        few = np.append(few, [-1, -2, -7]).astype(dtype) if kind == "i" else few
+        return [m.ravel() for m in np.meshgrid(few, few)]
+    if kind == "b":
+        return np.array([0, 0, 1, 1], bool), np.array([0, 1, 0, 1], bool)
+    domains = [(-2, 2), (0.3, 3), (1.5, 4), (0.1, 0.9), (-0.9, 0.9), (-8, 8)]
+    x, y = (np.concatenate([rng.uniform(*d, 6) for d in domains]) for _ in range(2))
+    if kind == "c":
+        u, w = (np.concatenate([rng.uniform(*d, 6) for d in domains[:3] * 2]) for _ in range(2))
+        return (x + 1j * u).astype(dtype), (y + 1j * w).astype(dtype)
+    edges = [m.ravel() for m in np.meshgrid(EDGES, EDGES)]
+    return [np.concatenate([a, b]).astype(dtype) for a, b in zip((x, y), edges, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiled(dtype, monkeypatch):
+    monkeypatch.setattr(schedule, "LIMIT", 1e9)
+    pool, (x, y) = Pool(), grid(dtype)
+    nodes = [p.input_node(pool, name, x.shape, x.dtype) for name in "xy"]
+    named = {}
+    for entry in ELEMENTWISE:
+        if takes(entry, dtype):
+            args = (p.not_equal(nodes[0], 0), *nodes) if entry is p.where else nodes[: count_of(entry)]
+            named[entry.name] = applied(entry, args)
+    last = p.input_node(pool, "last", (3,), np.float64)
+    graph = Graph((*nodes, last), (*named.values(), last * 2))
+    program = Program(graph)
+    assert len(program.kernels) <= 4
+    inputs = x, y, np.arange(3.0)
+    given, needed = program(*inputs), interpret(graph, *inputs)
+    for (name, node), a, b in zip(named.items(), given, needed, strict=False):
+        assert_equal(name, a, b, x, y, TOLERANCE.get(dtype, 0))
+
+
+def assert_equal(name, given, needed, x, y, tolerance):
+    """To rounding, relative; NaN, infinities and the sign of zeros as NumPy has them."""
+    assert given.dtype == needed.dtype, name
+    with np.errstate(all="ignore"):
+        close = np.abs(given - needed.astype(given.dtype)) <= tolerance * np.abs(needed) if given.dtype.kind in "fc" else given == needed
+        close |= (given == needed) | (np.isnan(given) & np.isnan(needed))
+        if given.dtype.kind == "f" and name not in UNDEFINED:
+            close &= (np.signbit(given) == np.signbit(needed)) | (needed != 0)
+    if not close.all():
+        rows = [f"({a}, {b}): {c}, needed {d}" for a, b, c, d in zip(x[~close], y[~close], given[~close], needed[~close])]
+        pytest.fail(f"{name} at {len(rows)} points: " + "; ".join(rows[:6]))
+
+
+@pytest.mark.parametrize("name", elementary.__all__)
+def test_every_function_is_used(name):
+    sources = [e.source if isinstance(e.source, str) else "" for e in ELEMENTWISE]
+    assert any(f"{name}(" in s for s in sources) or name in p.polygamma.source(2)

@@ -1,0 +1,311 @@
+"""HessianOperator and JacobianOperator at every door of SciPy's linear algebra."""
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse.linalg as sparse_linalg
+from scipy.optimize import NonlinearConstraint, rosen_hess
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+import nbhvp
+
+N = 20
+both_targets = pytest.mark.parametrize("target", ["interpret", "cpu"])
+
+
+@nbhvp.differentiable
+def rosenbrock(x):
+    return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+
+@nbhvp.differentiable
+def shaped(x, scale=1.0):
+    """Of x of shape (2, 3), with state."""
+    return scale * np.sum(np.exp(x[0] * x[1])) + np.sum(x**4)
+
+
+@nbhvp.differentiable
+def residuals(x):
+    """Of shape (2, 2), for x of shape (3,)."""
+    return np.stack([np.stack([x[0] * x[1], np.exp(x[2])]), np.stack([x[0] ** 2, x[1] * x[2]])])
+
+
+def residual_jacobian(x):
+    a, b, c = x
+    return np.array([[b, a, 0], [0, 0, np.exp(c)], [2 * a, 0, 0], [0, c, b]])
+
+
+@pytest.fixture
+def point():
+    return np.random.default_rng(1).normal(size=N)
+
+
+@pytest.fixture
+def H(point):
+    return rosenbrock.hessian(point)
+
+
+@pytest.fixture
+def dense(point):
+    return rosen_hess(point)
+
+
+@pytest.fixture
+def positive():
+    """An operator that is positive definite, with its array."""
+    x = np.ones(N)
+    return rosenbrock.hessian(x), rosen_hess(x)
+
+
+def close(given, needed, tolerance=1e-12):
+    np.testing.assert_allclose(given, needed, atol=tolerance * np.abs(needed).max(), rtol=0)
+
+
+# The contract of a LinearOperator.
+
+
+def test_shape_dtype_and_kind(H):
+    assert isinstance(H, LinearOperator) and aslinearoperator(H) is H
+    assert H.shape == (N, N) and H.dtype == np.float64 and H.ndim == 2
+    assert H.products == 0, "SciPy must not probe for the dtype"
+
+
+@pytest.mark.parametrize("shape", [(N,), (N, 1), (N, 3), (N, 0)])
+@pytest.mark.parametrize("dtype", [float, np.float32, int, complex])
+def test_every_way_to_multiply(H, dense, shape, dtype):
+    v = (10 * np.random.default_rng(2).normal(size=shape)).astype(dtype)
+    if dtype is complex:
+        v = v + 1j * v[::-1]
+    products = [H @ v, H.dot(v), H * v, H.T @ v, H.H @ v, np.dot(H, v), (v.T @ H).T]
+    if len(shape) == 2:
+        products += [H.matmat(v), H.rmatmat(v)]
+    if v.size == N:
+        products += [H.matvec(v), H.rmatvec(v)]
+    for product in products:
+        assert product.shape == shape
+        np.testing.assert_allclose(product, dense @ v, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(), (N - 1,), (N + 1, 2), (1, N), (N, 1, 1)])
+def test_wrong_vectors(H, shape):
+    with pytest.raises(ValueError, match=rf"\({N},\)|expected 1-d or 2-d|Scalar"):
+        H @ np.ones(shape)
+    with pytest.raises(ValueError, match=rf"\({N},\)"):
+        H.matvec(np.ones(shape))
+
+
+def test_strided_and_read_only_vectors(H, dense):
+    v = np.random.default_rng(3).normal(size=(N, 2))
+    close(H @ v[:, 0], dense @ v[:, 0])
+    close(H @ v[::-1, 1], dense @ v[::-1, 1])
+    v.flags.writeable = False
+    close(H @ v, dense @ v)
+
+
+@both_targets
+def test_operators_are_flat(target):
+    f = nbhvp.differentiable(shaped.__wrapped__, target=target)
+    x = np.linspace(-1, 1, 6).reshape(2, 3)
+    H = f.hessian(x, 2.0)
+    assert H.shape == (6, 6)
+    v = np.cos(x)
+    product = H @ v.ravel()
+    assert product.shape == (6,)
+    close(product, f.hvp(x, v, 2.0).ravel())
+    assert H.gradient.shape == (2, 3)
+    close(H.gradient, f.grad(x, 2.0))
+    assert H.value == pytest.approx(f(x, 2.0), rel=1e-15)
+    close(H.toarray(), H.toarray().T)
+    close(H.diagonal(), np.diag(H.toarray()))
+
+
+def test_arrays_on_request_only(H, dense):
+    close(H.toarray(), dense)
+    close(H.diagonal(), np.diag(dense))
+    for make in (np.asarray, np.linalg.norm, np.linalg.cholesky):
+        with pytest.raises(TypeError, match="toarray"):
+            make(H)
+    assert np.shape(H) == (N, N) and not np.iscomplexobj(H)
+
+
+def test_scipy_algebra(H, dense):
+    v = np.random.default_rng(4).normal(size=N)
+    identity = aslinearoperator(np.eye(N))
+    pairs = [
+        (H + 0.1 * identity, dense + 0.1 * np.eye(N)),
+        (-H, -dense),
+        (2 * H, 2 * dense),
+        (H / 4, dense / 4),
+        (H - identity, dense - np.eye(N)),
+        (H @ H, dense @ dense),
+        (H**2, dense @ dense),
+        ((H + 1j * identity).H, dense - 1j * np.eye(N)),
+    ]
+    for operator, array in pairs:
+        assert operator.dtype is not None
+        close(operator @ v, array @ v)
+
+
+def test_operators_keep_their_point(point):
+    x = point.copy()
+    H = rosenbrock.hessian(x)
+    before = H.toarray()
+    x[:] = 0.0
+    rosenbrock.hvp(x, np.ones(N))
+    np.testing.assert_array_equal(H.toarray(), before)
+
+
+def test_pickles(point):
+    for operator in (
+        rosenbrock.hessian(point),
+        shaped.hessian(np.ones((2, 3)), scale=3.0),
+        residuals.jacobian(np.arange(3.0)),
+        residuals.weighted_hessian(np.arange(3.0), np.ones((2, 2))),
+    ):
+        again = pickle.loads(pickle.dumps(operator))
+        assert type(again) is type(operator)
+        np.testing.assert_array_equal(again.toarray(), operator.toarray())
+
+
+# Eigenvalues, linear systems, exponentials.
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
+def test_eigsh(H, dense, which):
+    found = sparse_linalg.eigsh(H, k=4, which=which, return_eigenvectors=False, tol=1e-12)
+    known = sparse_linalg.eigsh(dense, k=4, which=which, return_eigenvectors=False, tol=1e-12)
+    close(np.sort(found), np.sort(known), 1e-10)
+
+
+def test_lobpcg(positive):
+    H, dense = positive
+    start = np.random.default_rng(5).normal(size=(N, 3))
+    found, _ = sparse_linalg.lobpcg(H, start, largest=True, maxiter=200, tol=1e-8)
+    close(np.sort(found), np.linalg.eigvalsh(dense)[-3:], 1e-8)
+
+
+@pytest.mark.parametrize("solve", [sparse_linalg.cg, sparse_linalg.minres, sparse_linalg.gmres])
+def test_linear_systems(positive, solve):
+    H, dense = positive
+    b = np.random.default_rng(6).normal(size=N)
+    x, info = solve(H, b, rtol=1e-10, maxiter=1000)
+    assert info == 0
+    assert np.linalg.norm(dense @ x - b) < 1e-6 * np.linalg.norm(b)
+
+
+def test_expm_multiply(positive):
+    H, dense = positive
+    v = np.random.default_rng(7).normal(size=N)
+    scaled = (-1e-3) * H
+    found = sparse_linalg.expm_multiply(scaled, v, traceA=-1e-3 * H.diagonal().sum())
+    close(found, sparse_linalg.expm_multiply(-1e-3 * dense, v), 1e-10)
+
+
+def test_lsqr_and_svds_on_a_jacobian():
+    r = nbhvp.differentiable(lambda x: np.concatenate([np.exp(x), x[1:] * x[:-1]]))
+    x = np.linspace(0.5, 1.5, 6)
+    J = r.jacobian(x)
+    dense = J.toarray()
+    b = np.ones(11)
+    close(sparse_linalg.lsqr(J, b, atol=1e-13, btol=1e-13)[0], np.linalg.lstsq(dense, b)[0], 1e-9)
+    close(sparse_linalg.svds(J, k=1, return_singular_vectors=False), np.linalg.norm(dense, 2), 1e-9)
+
+
+# Jacobians and weighted Hessians.
+
+
+@both_targets
+def test_jacobian(target):
+    r = nbhvp.differentiable(residuals.__wrapped__, target=target)
+    x = np.array([1.0, 2.0, 0.5])
+    J, dense = r.jacobian(x), residual_jacobian(x)
+    rng = np.random.default_rng(8)
+    assert J.shape == (4, 3) and J.value.shape == (2, 2)
+    close(J.value, residuals.__wrapped__(x))
+    close(J.toarray(), dense)
+    for shape in [(3,), (3, 1), (3, 2)]:
+        v = rng.normal(size=shape)
+        close(J @ v, dense @ v)
+    for shape in [(4,), (4, 1), (4, 2)]:
+        w = rng.normal(size=shape)
+        for product in (J.T @ w, J.H @ w, (w.T @ J).T):
+            close(product, dense.T @ w)
+    close(J.rmatvec(np.ones(4)), dense.sum(0))
+    close(J.rmatmat(np.eye(4)), dense.T)
+    close((J.T @ J) @ np.ones(3), dense.T @ dense @ np.ones(3))
+    close(J @ (1j * np.ones(3)), 1j * dense.sum(1))
+    v, w = rng.normal(size=3), rng.normal(size=4)
+    assert (J @ v) @ w == pytest.approx(v @ (J.T @ w), rel=1e-13)
+
+
+def test_a_wide_jacobian_is_made_of_rows():
+    r = nbhvp.differentiable(lambda x: [np.sum(x**2), np.prod(x)], target="interpret")
+    x = np.arange(1.0, 7.0)
+    close(r.jacobian(x).toarray(), np.stack([2 * x, np.prod(x) / x]))
+
+
+def test_least_squares():
+    def fun(x):
+        return np.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
+
+    r = nbhvp.differentiable(fun)
+    for method in ("trf", "dogbox"):
+        result = scipy.optimize.least_squares(
+            r, np.full(N, 0.5), jac=r.jacobian, method=method, tr_solver="lsmr"
+        )
+        assert result.success
+        close(result.x, np.ones(N), 1e-5)
+
+
+def test_least_squares_with_arguments():
+    def decay(p, t, y):
+        return p[0] * np.exp(-p[1] * t) - y
+
+    r = nbhvp.differentiable(decay)
+    t = np.linspace(0, 4, 30)
+    y = 2.5 * np.exp(-1.3 * t)
+    result = scipy.optimize.least_squares(r, [1.0, 1.0], jac=r.jacobian, args=(t, y))
+    close(result.x, np.array([2.5, 1.3]), 1e-7)
+    assert r.report().traces == 1
+
+
+def test_weighted_hessian_is_the_sum():
+    x, w = np.array([1.0, 2.0, 0.5]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    H = residuals.weighted_hessian(x, w)
+    expected = np.array([[2 * w[1, 0], w[0, 0], 0], [w[0, 0], 0, w[1, 1]], [0, w[1, 1], 0]])
+    expected[2, 2] = w[0, 1] * np.exp(0.5)
+    close(H.toarray(), expected)
+    assert H.value == pytest.approx(np.sum(w * residuals(x)), rel=1e-14)
+    close(H.gradient, residual_jacobian(x).T @ w.ravel())
+    w[:] = 0.0
+    close(H.toarray(), expected)
+
+
+def test_nonlinear_constraint():
+    """The nearest point to (2, 2, 2) on the unit sphere and above the plane x0 = x1 + 0.2."""
+
+    def constraints(x):
+        return np.stack([np.sum(x**2), x[0] - x[1]])
+
+    f = nbhvp.differentiable(lambda x: np.sum((x - 2) ** 2))
+    r = nbhvp.differentiable(constraints)
+    constraint = NonlinearConstraint(
+        r, [1.0, 0.2], [1.0, np.inf], jac=lambda x: r.jacobian(x).toarray(), hess=r.weighted_hessian
+    )
+    for minimize in (
+        lambda **kw: scipy.optimize.minimize(f, jac=f.grad, hess=f.hessian, **kw),
+        lambda **kw: scipy.optimize.minimize(f, jac=f.grad, hessp=f.hvp, **kw),
+        lambda **kw: nbhvp.minimize(f, **kw),
+    ):
+        result = minimize(
+            x0=[0.5, 0.1, 0.2],
+            method="trust-constr",
+            constraints=constraint,
+            options={"gtol": 1e-10, "xtol": 1e-12},
+        )
+        assert result.success
+        close(result.x @ result.x, np.array(1.0), 1e-8)
+        assert result.x[0] - result.x[1] == pytest.approx(0.2, abs=1e-5)
+        assert result.x[2] > result.x[1]

@@ -1,0 +1,214 @@
+"""SciPy's minimize by both doors, and ours, on SciPy's own test functions."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.optimize
+from scipy.optimize import OptimizeResult, rosen, rosen_der, rosen_hess, rosen_hess_prod
+
+import nbhvp
+from nbhvp.optimize import METHODS
+
+PRODUCTS = [name for name, uses in METHODS.items() if uses.curvature == "operator"]
+ARRAYS = [name for name, uses in METHODS.items() if uses.curvature == "array"]
+UNUSED = [name for name, uses in METHODS.items() if uses.curvature is None]
+SIZES = [2, 20, 1000]
+
+
+def rosenbrock(x):
+    """As SciPy documents it."""
+    return np.sum(100.0 * (x[1:] - x[:-1] ** 2.0) ** 2.0 + (1 - x[:-1]) ** 2.0)
+
+
+def himmelblau(x):
+    return (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
+
+
+def booth(x):
+    return (x[0] + 2 * x[1] - 7) ** 2 + (2 * x[0] + x[1] - 5) ** 2
+
+
+def styblinski_tang(x):
+    return np.sum(x**4 - 16 * x**2 + 5 * x) / 2
+
+
+FUNCTIONS = {
+    "rosenbrock": (rosenbrock, [-1.2, 1.0], [1.0, 1.0]),
+    "himmelblau": (himmelblau, [3.5, 2.5], [3.0, 2.0]),
+    "booth": (booth, [0.0, 0.0], [1.0, 3.0]),
+    "styblinski-tang": (styblinski_tang, [-2.0, -3.5], [-2.903534, -2.903534]),
+}
+
+
+@pytest.fixture(scope="module")
+def f():
+    return nbhvp.differentiable(rosenbrock)
+
+
+def start(n):
+    return np.linspace(0.7, 1.2, n)
+
+
+# SciPy's minimize, unmodified.
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("method", PRODUCTS)
+@pytest.mark.parametrize("door", ["hessp", "hess"])
+def test_scipy_takes_products_and_operators(f, n, method, door):
+    options = {"maxiter": 3000} if method == "trust-constr" else {}
+    doors = {"hessp": (f.hvp, rosen_hess_prod), "hess": (f.hessian, rosen_hess)}[door]
+    results = [
+        scipy.optimize.minimize(
+            fun, start(n), jac=jac, method=method, tol=1e-6, options=options, **{door: curvature}
+        )
+        for fun, jac, curvature in [(f, f.grad, doors[0]), (rosen, rosen_der, doors[1])]
+    ]
+    ours, known = results
+    assert ours.success
+    assert ours.fun < 1.1 * known.fun + 1e-8
+    assert abs(ours.nit - known.nit) <= 2 + known.nit // 10
+
+
+@pytest.mark.parametrize("n", [2, 20])
+@pytest.mark.parametrize("method", ARRAYS)
+def test_scipy_takes_arrays(f, n, method):
+    result = scipy.optimize.minimize(
+        f, np.full(n, 1.1), jac=f.grad, hess=lambda x: f.hessian(x).toarray(), method=method
+    )
+    assert result.success
+    np.testing.assert_allclose(result.x, np.ones(n), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ARRAYS)
+def test_an_operator_where_an_array_is_needed_says_so(f, method):
+    with pytest.raises((TypeError, AttributeError), match="toarray"):
+        scipy.optimize.minimize(f, start(3) + 0.3, jac=f.grad, hess=f.hessian, method=method)
+
+
+# Ours.
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("method", PRODUCTS + ARRAYS)
+def test_every_method_with_curvature(name, method):
+    fun, x0, solution = FUNCTIONS[name]
+    if method == "dogleg":
+        x0 = np.array(solution) + 0.02
+    result = nbhvp.minimize(fun, x0, method=method)
+    assert isinstance(result, OptimizeResult) and result.success
+    np.testing.assert_allclose(result.x, solution, atol=1e-3)
+    assert result.nhvp > 0
+    assert {"x", "fun", "jac", "nit", "nfev", "message", "status"} <= result.keys()
+
+
+@pytest.mark.parametrize("method", UNUSED)
+def test_methods_without_use_for_curvature_say_so(method):
+    needs = "values and gradients" if METHODS[method].gradient else "values"
+    with pytest.warns(UserWarning, match=f"{method!r} uses {needs} only.*newton-cg, trust-ncg"):
+        result = nbhvp.minimize(booth, [0.0, 0.0], method=method)
+    np.testing.assert_allclose(result.x, [1.0, 3.0], atol=1e-3)
+    assert result.nhvp == 0
+
+
+def test_the_warning_points_to_the_caller():
+    with pytest.warns(UserWarning) as caught:
+        nbhvp.minimize(booth, [0.0, 0.0], method="BFGS")
+    assert caught[0].filename == __file__
+
+
+def test_methods_are_those_of_scipy():
+    assert {name for name in METHODS} == {
+        name.lower() for name in scipy.optimize._minimize.MINIMIZE_METHODS if name != "_custom"
+    }
+
+
+def test_the_default_is_trust_krylov(f):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        default = nbhvp.minimize(f, start(20))
+        named = nbhvp.minimize(f, start(20), method="Trust-Krylov")
+    np.testing.assert_array_equal(default.x, named.x)
+    assert default.nhvp == named.nhvp
+
+
+@pytest.mark.parametrize("method", PRODUCTS)
+def test_products_are_counted(method):
+    f = nbhvp.differentiable(styblinski_tang)
+    operators = []
+
+    def hessian(x):
+        operators.append(f.hessian(x))
+        return operators[-1]
+
+    x0 = np.full(5, -3.5)
+    plain = scipy.optimize.minimize(f, x0, jac=f.grad, hess=hessian, method=method)
+    result = nbhvp.minimize(f, x0, method=method)
+    assert result.nhvp == sum(H.products for H in operators) > 0
+    np.testing.assert_allclose(result.x, plain.x, atol=1e-6)
+
+
+def test_arrays_cost_n_products(f):
+    result = nbhvp.minimize(f, start(20), method="trust-exact")
+    assert result.nhvp == 20 * result.nhev
+
+
+def test_arguments_are_bound():
+    f = nbhvp.differentiable(lambda x, A, power, b: np.sum((A @ x - b["b"]) ** power))
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(40_000, 5)), rng.normal(size=40_000)
+    result = nbhvp.minimize(f, np.zeros(5), (A, 2, {"b": b}))
+    assert result.success
+    np.testing.assert_allclose(result.x, np.linalg.lstsq(A, b)[0], atol=1e-8)
+    report = f.report()
+    assert report.traces == 1
+    assert report.point_runs + report.gradient_runs <= result.njev + 1, "one run per point"
+    assert A.flags.writeable and b.flags.writeable
+
+
+def test_one_argument_needs_no_tuple():
+    result = nbhvp.minimize(lambda x, a: np.sum((x - a) ** 2), [0.0], args=3.0)
+    np.testing.assert_allclose(result.x, [3.0])
+
+
+def test_bounds_callback_tol_and_options_are_passed_on(f):
+    seen = []
+    result = nbhvp.minimize(
+        f,
+        [0.2, 0.3],
+        method="trust-constr",
+        bounds=[(0.0, 0.5), (0.0, 2.0)],
+        callback=lambda x, state: seen.append(x),
+        tol=1e-10,
+        options={"maxiter": 500},
+    )
+    np.testing.assert_allclose(result.x, [0.5, 0.25], atol=1e-4)
+    assert len(seen) == result.nit
+    short = nbhvp.minimize(f, [-1.2, 1.0], options={"maxiter": 2})
+    assert short.nit == 2 and not short.success
+
+
+def test_linear_constraint(f):
+    constraint = scipy.optimize.LinearConstraint(np.ones((1, 2)), 1.0, 1.0)
+    result = nbhvp.minimize(f, [0.5, 0.5], method="trust-constr", constraints=constraint)
+    assert result.x.sum() == pytest.approx(1.0)
+    assert result.nhvp > 0
+
+
+@pytest.mark.parametrize("method", ["steepest", None, 3])
+def test_unknown_methods(f, method):
+    with pytest.raises(ValueError, match="method must be one of newton-cg, .*cobyqa, got"):
+        nbhvp.minimize(f, [1.0, 2.0], method=method)
+
+
+@pytest.mark.parametrize("name", ["jac", "hess", "hessp"])
+def test_derivatives_are_ours(f, name):
+    with pytest.raises(TypeError, match=f"gives {name} itself"):
+        nbhvp.minimize(f, [1.0, 2.0], **{name: None})
+
+
+def test_float32_start(f):
+    result = nbhvp.minimize(f, np.full(4, 0.9, np.float32), method="trust-ncg", tol=1e-3)
+    assert result.success
+    np.testing.assert_allclose(result.x, np.ones(4), atol=1e-2)

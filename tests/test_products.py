@@ -1,0 +1,61 @@
+"""The shared problems end to end: trace, derive, compile, run, against hand-derived closed forms.
+
+The closed forms themselves are checked against the complex step and mpmath in test_problems.
+"""
+
+import numpy as np
+import pytest
+from benchmarks import problems
+
+import nbhvp
+from nbhvp.graph.derive import EXACT_MODES
+
+PROBLEMS = {problem.name: problem for problem in problems.small(0)}
+
+
+def error(got, expected):
+    return np.abs(got - expected).max() / np.abs(expected).max()
+
+
+@pytest.fixture(scope="module", params=PROBLEMS)
+def case(request):
+    problem = PROBLEMS[request.param]
+    return problem, nbhvp.differentiable(problem.fun)
+
+
+def test_value_gradient_and_product_are_those_derived_by_hand(case):
+    problem, f = case
+    x, v, args = problem.x0, problem.v, problem.args
+    assert abs(f(x, *args) - problem.fun(x, *args)) <= 1e-12 * abs(problem.fun(x, *args))
+    assert error(f.grad(x, *args), problem.gradient(x, *args)) <= 1e-12
+    assert error(f.hvp(x, v, *args), problem.hvp(x, v, *args)) <= 1e-12
+    assert error(f.hessian(x, *args) @ v, problem.hvp(x, v, *args)) <= 1e-12
+
+
+def test_the_exact_modes_agree(case):
+    problem, _ = case
+    # Interpreted: the modes are three graphs, and their programs would triple the compile time.
+    f = nbhvp.differentiable(problem.fun, target="interpret")
+    products = [f.hvp(problem.x0, problem.v, *problem.args, mode=mode) for mode in EXACT_MODES]
+    for product in products[1:]:
+        assert error(product, products[0]) <= 1e-11
+
+
+def test_at_another_point_nothing_is_traced_anew(case):
+    problem, f = case
+    x = 1.01 * problem.x0 + 0.01
+    assert (
+        error(f.hvp(x, problem.v, *problem.args), problem.hvp(x, problem.v, *problem.args)) < 1e-12
+    )
+    assert f.report().retraces == 0
+
+
+@pytest.mark.parametrize(
+    "mode, bound", [("finite-difference", 1e-7), ("finite-difference-forward", 1e-5)]
+)
+def test_differences_of_the_gradient_are_near(mode, bound):
+    problem = PROBLEMS["rosenbrock"]
+    f = nbhvp.differentiable(problem.fun, target="interpret")
+    assert (
+        error(f.hvp(problem.x0, problem.v, mode=mode), problem.hvp(problem.x0, problem.v)) < bound
+    )

@@ -1,0 +1,131 @@
+"""Functions and operators in several threads, and in forked children."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import nbhvp
+
+THREADS = 8
+both_targets = pytest.mark.parametrize("target", ["interpret", "cpu"])
+
+
+def chain(x):
+    """With state (exp), and without guards."""
+    return np.sum(np.exp(-(x[1:] ** 2)) * x[:-1] ** 2)
+
+
+def branched(x):
+    return np.sum(np.exp(x)) if x[0] > 0 else np.sum(x**3)
+
+
+def at_once(work, count=THREADS):
+    """The results of work(0), work(1), ..., all started at one moment."""
+    barrier = threading.Barrier(count)
+
+    def run(k):
+        barrier.wait()
+        return work(k)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+# Above and below the size from which a call is shared among threads.
+@both_targets
+@pytest.mark.parametrize("n", [10, 200_000])
+def test_one_operator(target, n):
+    f = nbhvp.differentiable(chain, target=target)
+    x = np.linspace(-1, 1, n)
+    H = f.hessian(x)
+    directions = np.random.default_rng(0).normal(size=(THREADS, n))
+    expected = [H @ v for v in directions]
+    repeats = 200 if n < 100 and target == "cpu" else 5
+    found = at_once(lambda k: [H @ directions[k] for _ in range(repeats)])
+    for products, product in zip(found, expected, strict=True):
+        for again in products:
+            np.testing.assert_array_equal(again, product)
+
+
+@both_targets
+def test_the_first_call_of_many_threads_traces_once(target):
+    f = nbhvp.differentiable(chain, target=target)
+    x = np.linspace(-1, 1, 50)
+    products = at_once(lambda k: f.hvp(x, x))
+    assert all(np.array_equal(product, products[0]) for product in products)
+    assert f.report().traces == 1
+
+
+@both_targets
+def test_each_thread_at_its_own_points(target):
+    """The remembered point changes under every thread's feet."""
+    f = nbhvp.differentiable(branched, target=target)
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(THREADS, 20, 6))
+    v = rng.normal(size=6)
+
+    def work(k):
+        return [(f(x), f.grad(x), f.hvp(x, v), f.hessian(x) @ v) for x in points[k]]
+
+    for x_row, row in zip(points, at_once(work), strict=True):
+        for x, (value, gradient, *products) in zip(x_row, row, strict=True):
+            exp = np.exp(x)
+            positive = x[0] > 0
+            assert value == pytest.approx(exp.sum() if positive else np.sum(x**3), rel=1e-12)
+            np.testing.assert_allclose(gradient, exp if positive else 3 * x**2, rtol=1e-12)
+            for product in products:
+                np.testing.assert_allclose(product, v * (exp if positive else 6 * x), rtol=1e-12)
+    assert f.report().traces == 2
+
+
+def test_minimisers_side_by_side():
+    f = nbhvp.differentiable(lambda x, a: np.sum(np.cosh(x - a)))
+    alone = [nbhvp.minimize(f, np.zeros(5), (k + 1.0,)) for k in range(THREADS)]
+    together = at_once(lambda k: nbhvp.minimize(f, np.zeros(5), (k + 1.0,)))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a.x, b.x)
+        assert a.nhvp == b.nhvp > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@both_targets
+def test_a_forked_child_works(target):
+    f = nbhvp.differentiable(chain, target=target)
+    x = np.linspace(-1, 1, 200_000)
+    H = f.hessian(x)
+    product = H @ x
+    stop = threading.Event()
+
+    def hold():
+        with f._memory.lock:
+            stop.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(H @ x, product)
+        new = nbhvp.differentiable(lambda x: np.sum(np.sin(x)), target=target)
+        fresh = np.array_equal(new.grad(x[:10]), np.cos(x[:10])) or target == "cpu"
+        traced = f.hvp(x[:7], x[:7]).shape == (7,)
+        os._exit(0 if same and fresh and traced else 1)
+    stop.set()
+    holder.join()
+    assert _exit_code(child, seconds=60) == 0
+    np.testing.assert_array_equal(H @ x, product)
+
+
+def _exit_code(child: int, seconds: float) -> int | None:
+    waiter = threading.Event()
+    for _ in range(int(seconds * 20)):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        waiter.wait(0.05)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return None
