@@ -32,10 +32,10 @@ from nbhvp.compile.pull import (
     Var,
     contiguous,
     parts,
-    weight,
 )
 from nbhvp.compile.schedule import Map, Reduction
 from nbhvp.graph.node import Node
+from nbhvp.graph.primitives import CALL
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "emit"]
 
@@ -53,8 +53,8 @@ from nbhvp.compile.elementary import *
 
 '''
 
-BLOCK = 32768
-"""Elements of a map that one thread takes at a time."""
+BLOCK = 20e-6
+"""Seconds of a map that one thread takes at a time."""
 SUM_BLOCK = 4096
 SUM_BLOCKS = 64
 WIDE = ("f8", "c16", "i8", "u8")
@@ -93,8 +93,8 @@ class KernelCall:
     extent: int
     block: int
     writes: tuple = ()
-    weight: float = 0.0
-    """Elements times additions per element: an estimate of the work of one call."""
+    seconds: float = 0.0
+    """An estimate of the time that it takes on one thread."""
 
 
 def emit(step: Map | Reduction) -> list[KernelCall]:
@@ -362,11 +362,22 @@ def _map(step: Map) -> list[KernelCall]:
     _open_loops(body, slots, loops[:-1])
     _innermost(body, slots, loops[-1], exprs, assign, outermost=len(loops) == 1)
     inner = math.prod(extent for _, extent in loops[1:])
-    work = inner * loops[0][1] * (weight(*exprs) + len(exprs))
+    one = seconds(*exprs)
     source = _finish("map", slots, body.lines)
-    block = max(1, BLOCK // max(1, inner))
     writes = tuple(node for node, _ in step.results)
-    return [KernelCall(source, slots.contents, loops[0][1], block, writes, work)]
+    extent, block, time = loops[0][1], _block(inner * one), inner * loops[0][1] * one
+    return [KernelCall(source, slots.contents, extent, block, writes, time)]
+
+
+def seconds(*exprs: Expr) -> float:
+    """About how long one element takes: arithmetic is vectorised, calls are not (measured)."""
+    costs = [part.cost for part in parts(exprs)]
+    return 1e-10 + sum(cost * (2e-10 if cost >= CALL else 2.5e-11) for cost in costs)
+
+
+def _block(row: float) -> int:
+    """Rows that make up a block, from the seconds of one: long enough to be worth a thread."""
+    return max(1, int(BLOCK / row))
 
 
 def _open_loops(body: _Body, slots: _Slots, loops, outermost: bool = True) -> None:
@@ -503,7 +514,7 @@ def _sum_kernels(step, loops, dropped, flat) -> list[KernelCall]:
         block = max(-(-SUM_BLOCK // inner), -(-extent // SUM_BLOCKS))
         partial = Scratch((-(-extent // block), node.size), node.dtype) if extent > block else node
     else:
-        block, partial = max(1, BLOCK // max(1, inner)), node
+        block, partial = _block(inner * seconds(step.expr)), node
     body = _Body(slots, dropped, loops[-1][0])
     target = slots.write(partial)
     position = body.index(flat, node)
@@ -512,9 +523,9 @@ def _sum_kernels(step, loops, dropped, flat) -> list[KernelCall]:
         body.line(f"row = lo // {rows} * {size}")
         position = f"row + {position}"
     _sum_nest(step, body, slots, loops, f"{target}[{position}]")
-    work = extent * inner * (weight(step.expr) + 1)
+    time = extent * inner * seconds(step.expr)
     source = _finish("sum", slots, body.lines)
-    calls = [KernelCall(source, slots.contents, extent, block, (partial,), work)]
+    calls = [KernelCall(source, slots.contents, extent, block, (partial,), time)]
     return [*calls, _combine_blocks(step, partial)] if partial is not node else calls
 
 
@@ -572,8 +583,9 @@ def _combine_blocks(step: Reduction, partial: Scratch) -> KernelCall:
         f"        {target}[i] = {add.format(f'{target}[i]', f'{source}[b * {size} + i]')}",
     ]
     text = _finish("combine", slots, body)
-    work = float(math.prod(partial.shape))
-    return KernelCall(text, slots.contents, partial.shape[1], BLOCK, (step.node,), work)
+    row = partial.shape[0] * 1e-10
+    extent = partial.shape[1]
+    return KernelCall(text, slots.contents, extent, _block(row), (step.node,), extent * row)
 
 
 def _segment_sum(step: Reduction) -> list[KernelCall]:
@@ -607,11 +619,11 @@ def _segment_sum(step: Reduction) -> list[KernelCall]:
     if not inner:
         body.depth = depth
         body.line(f"{element} = total")
-    work = node.args[0].size * (weight(step.expr) + 2) + node.size
-    width = max(1, int(work / max(1, leading[0][1])))
+    extent = leading[0][1]
+    time = node.args[0].size * (seconds(step.expr) + 5e-10) + node.size * 1e-9
     source = _finish("segments", slots, body.lines)
-    block = max(1, BLOCK // width)
-    return [KernelCall(source, slots.contents, leading[0][1], block, (node,), work)]
+    block = _block(time / max(1, extent))
+    return [KernelCall(source, slots.contents, extent, block, (node,), time)]
 
 
 def _along_axis(step: Reduction, flat: Index, axis: int):
@@ -648,12 +660,11 @@ def _combine_of(name: str, dtype: np.dtype) -> tuple[str, str]:
 
 
 def _along_call(kind, step, slots, body, kept, extent) -> KernelCall:
-    work = step.node.args[0].size * (weight(step.expr) + 2)
+    time = step.node.args[0].size * (seconds(step.expr) + 5e-10)
     outer = kept[0][1] if kept else extent
-    inner = max(1, step.node.args[0].size // max(1, outer))
-    block = max(1, BLOCK // inner) if kept else max(1, extent)
+    block = _block(time / max(1, outer)) if kept else max(1, extent)
     source = _finish(kind, slots, body.lines)
-    return KernelCall(source, slots.contents, outer, block, (step.node,), work)
+    return KernelCall(source, slots.contents, outer, block, (step.node,), time)
 
 
 def _arg(step: Reduction) -> list[KernelCall]:

@@ -24,9 +24,8 @@ from nbhvp.graph.node import Graph, Node
 
 __all__ = ["Bound", "Program"]
 
-PARALLEL_FROM = 400_000.0
-"""Additions from which a call is shared among threads: it then takes about 50 microseconds."""
-
+PARALLEL_FROM = 60e-6
+"""Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
 _ALIGNMENT = 64
@@ -60,9 +59,9 @@ class Program:
         plan = schedule(graph)
         self._inputs = plan.graph.inputs
         self._outputs = plan.graph.outputs
-        self._stretches, self.work, self.kernels = _compile(plan)
+        self._stretches, self.seconds, self.kernels = _compile(plan)
         self._buffers = _buffers(plan, self._stretches)
-        self.parallel = self.work >= PARALLEL_FROM
+        self.parallel = self.seconds >= PARALLEL_FROM
         products = any(isinstance(step, MatrixProduct) for step in plan.steps)
         self.runner = _runner(self.parallel, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
@@ -239,27 +238,29 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
     stretches: list[_Stretch] = []
     steps: list[cpu.Step] = []
     kernels: list[cache.Kernel] = []
-    work = 0.0
+    time = 0.0
     for step in with_passes(plan.steps):
         if isinstance(step, Library):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
         elif isinstance(step, MatrixProduct):
             steps += _matrix_product(step)
-            work += step.node.size * step.node.args[0].shape[2] / 4
+            time += (
+                step.node.size * step.node.args[0].shape[2] * 3e-11 + step.node.args[0].size * 2e-10
+            )
         elif isinstance(step, Pass):
             calls = [call for one in step.maps for call in emit(one)]
             kernels += [cache.load(call.source) for call in calls]
             steps += _pass(step, [_step(call) for call in calls])
-            work += 2 * step.first.node.args[0].size
+            time += step.first.node.args[0].size * 4e-10
         else:
             calls = emit(step)
             kernels += [cache.load(call.source) for call in calls]
             steps += map(_step, calls)
-            work += sum(call.weight for call in calls)
+            time += sum(call.seconds for call in calls)
     if steps or not stretches:
         stretches.append(_Stretch(tuple(steps)))
-    return stretches, work, kernels
+    return stretches, time, kernels
 
 
 def _step(call: KernelCall) -> cpu.Step:

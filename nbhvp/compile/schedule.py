@@ -202,7 +202,7 @@ class _Memory:
             arg = node.args[0]
             # A scan or argmax pulls each element once, like a sum.
             self._demand(arg)
-        elif node.primitive is p.contract:
+        elif node.primitive.kind == "bilinear":
             for arg in node.args:
                 if matrix_operand(self, arg) is None:
                     self.store(arg)
@@ -341,7 +341,7 @@ def _merge(memory: _Memory, step: Map, node: Node) -> bool:
 
 
 def _whole(memory: _Memory, node: Node) -> Step:
-    if node.primitive is p.contract:
+    if node.primitive.kind == "bilinear":
         assert all(memory.operands[node]), "operands of a matrix product were stored"
         return MatrixProduct(node, memory.operands[node])
     if node.primitive.reduction is None:
