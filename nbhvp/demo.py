@@ -1,9 +1,9 @@
 """The demo: three problems on real data, by Newton methods with exact products.
 
-Logistic regression on the breast-cancer data, a tanh network on the images of digits with the extreme
-eigenvalues of its Hessian, and a minimal surface. Each is solved by a method with Hessian-vector
-products, by the same method with finite differences of the plain NumPy function, and by L-BFGS-B with
-our gradient. Needs the extra `demo`.
+Logistic regression on the breast-cancer data, a minimal surface, and a tanh network on the images
+of digits with the extreme eigenvalues of its Hessian. Each is solved by a method with
+Hessian-vector products, by the same method with finite differences of the NumPy function, and by
+L-BFGS-B with our gradient. Needs the extra `demo`.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ class Run:
     job: Job
     method: str
     derivatives: str
+    progress: Progress
     started: float = field(default_factory=time.perf_counter)
     curve: list[tuple[float, float]] = field(default_factory=list)
     products: int = 0
@@ -144,7 +145,7 @@ class Run:
         return self.curve[-1][1] if self.curve else np.nan
 
     def show(self) -> None:
-        say(
+        self.progress(
             f"{self.job.name}: {self.method}, {self.derivatives}: iteration {len(self.curve)}, "
             f"value {self.value:.8g}, {self.elapsed:.1f} s"
         )
@@ -158,47 +159,59 @@ class Run:
             str(len(self.curve)),
             str(self.products),
             f"{self.seconds:.2f}",
-            f"{self.gradient:.1e}",
-            f"{self.value:.8g}",
+            f"{self.gradient:.1e}" if np.isfinite(self.gradient) else "-",
+            f"{self.value:.8g}" if self.curve else "-",
             self.note,
         ]
 
 
-_last_line = 0.0
+class Progress:
+    """One line that is rewritten; where output is no terminal, a line now and then."""
+
+    def __init__(self) -> None:
+        self._rewrites = sys.stdout.isatty()
+        self._pause = 0.1 if self._rewrites else 10.0
+        self._last = time.perf_counter()
+
+    def __call__(self, text: str) -> None:
+        if time.perf_counter() - self._last >= self._pause:
+            self._last = time.perf_counter()
+            print(f"\r{text:<100.100}" if self._rewrites else text, end=self._end, flush=True)
+
+    @property
+    def _end(self) -> str:
+        return "" if self._rewrites else "\n"
+
+    def clear(self) -> None:
+        if self._rewrites:
+            print(f"\r{'':<100}\r", end="", flush=True)
 
 
-def say(text: str = "", every: float = 0.1) -> None:
-    """Rewrite the line of progress; a few lines in all where output is no terminal."""
-    global _last_line
-    every = every if sys.stdout.isatty() else max(every, 10.0)
-    if time.perf_counter() - _last_line >= every:
-        _last_line = time.perf_counter()
-        print(f"\r{text:<100.100}" if sys.stdout.isatty() else text, end="", flush=True)
-        print(end="" if sys.stdout.isatty() else "\n", flush=True)
-
-
-def solve_exactly(job: Job, f: Function) -> tuple[Run, np.ndarray]:
-    run = Run(job, job.method, EXACT)
+def solve_exactly(job: Job, f: Function, progress: Progress) -> tuple[Run, np.ndarray]:
+    run = Run(job, job.method, EXACT, progress)
     result = minimize(f, job.x0, job.args, job.method, callback=run.callback, options=job.options)
     run.seconds, run.products = run.elapsed, result.nhvp
     run.gradient = float(np.linalg.norm(f.grad(result.x, *job.args)))
     return run, result.x
 
 
-def solve_by_gradients(job: Job, f: Function) -> Run:
+def solve_by_gradients(job: Job, f: Function, progress: Progress) -> Run:
     from scipy.optimize import minimize as scipy_minimize
+    from threadpoolctl import threadpool_limits
 
-    run = Run(job, "l-bfgs-b", GRADIENT)
+    run = Run(job, "l-bfgs-b", GRADIENT, progress)
     options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 0.0, **job.gradient_options}
-    result = scipy_minimize(
-        f.value_and_grad,
-        job.x0,
-        job.args,
-        "L-BFGS-B",
-        jac=True,
-        callback=run.callback,
-        options=options,
-    )
+    # Its own tiny matrices cost milliseconds per iteration on several threads of OpenBLAS.
+    with threadpool_limits(1, user_api="blas"):
+        result = scipy_minimize(
+            f.value_and_grad,
+            job.x0,
+            job.args,
+            "L-BFGS-B",
+            jac=True,
+            callback=run.callback,
+            options=options,
+        )
     run.seconds = run.elapsed
     run.gradient = float(np.linalg.norm(f.grad(result.x, *job.args)))
     return run
@@ -211,13 +224,13 @@ class OutOfTime(Exception):
 class Differences:
     """Gradients by forward differences of values, products by forward differences of those.
 
-    Steps balance truncation against rounding: eps^(1/2) for gradients, whose error of that size makes
-    it eps^(1/4) for products.
+    Steps balance truncation against rounding: eps^(1/2) for gradients, whose error of that size
+    makes it eps^(1/4) for products.
     """
 
     def __init__(self, run: Run, limit: float):
         self._run, self._limit = run, limit
-        self._known: tuple[bytes, np.ndarray | None] = (b"", None)
+        self._known: tuple[bytes, np.ndarray] | None = None
 
     def value(self, x: np.ndarray) -> float:
         if self._run.elapsed > self._limit:
@@ -226,7 +239,7 @@ class Differences:
         return float(self._run.job.fun(x, *self._run.job.args))
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
-        if self._known[0] != x.tobytes():
+        if self._known is None or self._known[0] != x.tobytes():
             self._known = x.tobytes(), self._differences(x)
         return self._known[1].copy()
 
@@ -247,10 +260,10 @@ class Differences:
         return (self._differences(x + h * v) - here) / h
 
 
-def solve_by_differences(job: Job, f: Function, limit: float) -> Run:
+def solve_by_differences(job: Job, f: Function, progress: Progress, limit: float) -> Run:
     from scipy.optimize import minimize as scipy_minimize
 
-    run = Run(job, job.method, DIFFERENCES)
+    run = Run(job, job.method, DIFFERENCES, progress)
     differences = Differences(run, limit)
     try:
         result = scipy_minimize(
@@ -282,13 +295,19 @@ class Spectrum:
     seconds: float
     everything: np.ndarray | None
 
+    def __str__(self) -> str:
+        largest = np.array2string(self.largest, precision=5)
+        return (
+            f"network: largest eigenvalues of the Hessian {largest}, smallest {self.smallest:.5g}; "
+            f"{self.products} products in {self.seconds:.2f} s"
+        )
+
 
 def spectrum(f: Function, x: np.ndarray, args: tuple, quick: bool) -> Spectrum:
     from scipy.sparse.linalg import eigsh
 
     started = time.perf_counter()
     H = f.hessian(x, *args)
-    say("network: eigenvalues of the Hessian", every=0.0)
     largest = eigsh(H, k=5, which="LA", return_eigenvectors=False)
     smallest = eigsh(H, k=1, which="SA", return_eigenvectors=False, ncv=60, tol=1e-4)
     products, seconds = H.products, time.perf_counter() - started
@@ -369,32 +388,29 @@ def run(quick: bool = False, folder: Path = Path()) -> None:
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise SystemExit(
-            f"{error.name} is missing, the demo needs it: pip install nbhvp[demo]"
-        ) from None
+        what = f"the demo needs {error.name}, which is not installed"
+        raise SystemExit(f"{what}: pip install nbhvp[demo]") from None
+    progress = Progress()
     runs: list[Run] = []
-    found = None
-    for job in (logistic_job(), network_job(quick), surface_job(quick)):
-        started = time.perf_counter()
-        f = differentiable(job.fun)
-        f.value_and_grad(job.x0, *job.args)
-        f.hvp(job.x0, job.x0, *job.args)
-        print(f"\r{job.name}: traced and compiled in {time.perf_counter() - started:.2f} s")
-        exact, x = solve_exactly(job, f)
-        if job.name == "network":
-            found = spectrum(f, x, job.args, quick)
-        runs += [
-            exact,
-            solve_by_differences(job, f, limit=2.0 if quick else 60.0),
-            solve_by_gradients(job, f),
-        ]
-    say(every=0.0)
-    print(f"\n{table(runs)}\n")
-    print(
-        f"network: largest eigenvalues {np.array2string(found.largest, precision=5)}, "
-        f"smallest {found.smallest:.5g}; {found.products} products in {found.seconds:.2f} s"
-    )
+    for job in (logistic_job(), surface_job(quick), network_job(quick)):
+        f = _compiled(job)
+        exact, x = solve_exactly(job, f, progress)
+        differences = solve_by_differences(job, f, progress, limit=2.0 if quick else 60.0)
+        runs += [exact, differences, solve_by_gradients(job, f, progress)]
+        progress.clear()
+    found = spectrum(f, x, job.args, quick)  # of the network, the last
+    print(f"\n{table(runs)}\n\n{found}")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "nbhvp-demo.png"
     plot(runs, found, file)
     print(f"curves and spectrum: {file}")
+
+
+def _compiled(job: Job) -> Function:
+    started = time.perf_counter()
+    f = differentiable(job.fun)
+    f.value_and_grad(job.x0, *job.args)
+    f.hvp(job.x0, job.x0, *job.args)
+    seconds = time.perf_counter() - started
+    print(f"{job.name}: traced, and compiled or loaded, in {seconds:.2f} s", flush=True)
+    return f

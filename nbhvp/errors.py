@@ -6,7 +6,3 @@ class TraceError(TypeError):
 
     The message names the line of the user's code, what happened there, and what to write instead.
     """
-
-
-class UnsupportedDtype(TypeError):
-    """An array has a dtype that no compiled kernel computes in (float16, longdouble, object)."""

@@ -1,4 +1,4 @@
-"""Function: values and derivatives at every kind of x, what may change between calls, and counts."""
+"""Function: values and derivatives at every kind of x, what may change between calls, counts."""
 
 import copy
 import functools

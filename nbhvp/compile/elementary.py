@@ -8,7 +8,8 @@ define it (NaN, infinities, signed zeros), and raises nothing when compiled. Acc
 import math
 
 import numpy as np
-from numba.extending import register_jitable
+from numba import types
+from numba.extending import overload, register_jitable
 
 # B_2k / (2k)!, k = 1, 2, ...: the coefficients of the Euler-Maclaurin formula.
 _BERNOULLI = (
@@ -17,8 +18,8 @@ _BERNOULLI = (
 )  # fmt: skip
 
 __all__ = [
-    "entr", "expit", "fmax", "fmin", "invert", "log_expit", "logaddexp", "logaddexp2", "logit",
-    "maximum", "minimum", "ndtr", "spacing", "xlog1py", "xlogy", "zeta",
+    "entr", "expit", "floor_divide", "fmax", "fmin", "fmod", "invert", "log_expit", "logaddexp",
+    "logaddexp2", "logit", "maximum", "minimum", "ndtr", "xlog1py", "xlogy", "zeta",
 ]  # fmt: skip
 
 
@@ -42,6 +43,39 @@ def fmax(x, y):
 @register_jitable
 def fmin(x, y):
     return x if (x <= y) | (y != y) else y
+
+
+@register_jitable
+def fmod(x, y):
+    """The remainder with the sign of x; numba's own is wrong for negative integers."""
+    size = np.remainder(abs(x), abs(y))
+    return -size if x < 0 else size
+
+
+def floor_divide(x, y):
+    """The largest integer below the exact quotient, as NumPy rounds it."""
+    return np.floor_divide(x, y)
+
+
+@overload(floor_divide)
+def _floor_divide(x, y):
+    if isinstance(x, types.Integer | types.Boolean):
+        return lambda x, y: np.floor_divide(x, y)
+
+    def divide(x, y):
+        # numba's own is floor(x / y), where the quotient is rounded up to an integer at times.
+        if y == 0:
+            return x / y
+        rest = np.fmod(x, y)
+        quotient = (x - rest) / y
+        if (rest != 0) & ((y < 0) != (rest < 0)):
+            quotient -= 1
+        floor = np.floor(quotient)
+        if quotient - floor > 0.5:
+            floor += 1
+        return floor if quotient != 0 else math.copysign(0.0, x / y)
+
+    return divide
 
 
 @register_jitable
@@ -100,11 +134,6 @@ def entr(x):
 
 
 @register_jitable
-def spacing(x):
-    return np.nextafter(x, math.copysign(math.inf, x)) - x
-
-
-@register_jitable
 def invert(x):
     return ~x
 
@@ -117,6 +146,8 @@ def zeta(s, x):
     """
     if (x <= 0) & (x == np.floor(x)):
         return math.inf
+    if x == math.inf:
+        return 0.0
     total = 0.0 * x
     while x < 12:
         total += x**-s

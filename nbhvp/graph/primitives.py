@@ -359,6 +359,14 @@ def _remainder_rule(quotient):
     return lambda z, x, y: (1, -quotient(x, y))
 
 
+def _complex(x, y):
+    """x + i y: the sum would make NaN of i times infinity."""
+    x, y = np.broadcast_arrays(x, y)
+    z = np.empty(x.shape, np.result_type(x, np.complex64))
+    z.real, z.imag = x, y
+    return z
+
+
 def _first_dtype(x, *rest, **params):
     return x
 
@@ -407,7 +415,7 @@ divide      = elementwise("divide", np.divide, "{x} / {y}", lambda z, x, y: (1 /
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
 power       = elementwise("power", np.power, "{x} ** {y:integer}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0)), cost=2 * CALL, simplify=_simplify_power)
 absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO)
-sign        = elementwise("sign", np.sign, "np.sign({x})", cost=2)
+sign        = elementwise("sign", np.sign, "np.sign({x}) + 0", cost=2)
 sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6)
 cbrt        = elementwise("cbrt", np.cbrt, "np.cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
 exp         = elementwise("exp", np.exp, "math.exp({x})", lambda z, x: (z,), cost=CALL)
@@ -436,7 +444,7 @@ minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, 
 fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
 fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmin))
 remainder   = elementwise("remainder", np.remainder, "np.remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL)
-fmod        = elementwise("fmod", np.fmod, "np.fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL)
+fmod        = elementwise("fmod", np.fmod, "fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL)
 copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO)
 logaddexp   = elementwise("logaddexp", np.logaddexp, "logaddexp({x}, {y})", lambda z, x, y: (expit(x - y), expit(y - x)), cost=2 * CALL)
 logaddexp2  = elementwise("logaddexp2", np.logaddexp2, "logaddexp2({x}, {y})", lambda z, x, y: (exp2(x - z), exp2(y - z)), cost=2 * CALL)
@@ -464,7 +472,7 @@ real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, 
 imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.imag(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else zeros(x.pool, x.shape, x.dtype))
 conjugate   = elementwise("conjugate", np.conjugate, "{x}.conjugate()", transposes=lambda z_bar, z, x: (conjugate(z_bar),), linear=((0,),), simplify=lambda x: None if x.is_complex else x)
-complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=lambda x, y: x + 1j * np.asarray(y), dtypes=_same,
+complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=_complex, dtypes=_same,
                           result=lambda x, y: np.result_type(x, np.complex64), linear=((0, 1),))
 
 equal         = elementwise("equal", np.equal, "{x} == {y}")
@@ -485,8 +493,8 @@ floor         = elementwise("floor", np.floor, "np.floor({x})")
 ceil          = elementwise("ceil", np.ceil, "np.ceil({x})")
 trunc         = elementwise("trunc", np.trunc, "np.trunc({x})")
 rint          = elementwise("rint", np.rint, "np.rint({x})")
-floor_divide  = elementwise("floor_divide", np.floor_divide, "np.floor_divide({x}, {y})", domain=NONZERO, cost=8)
-spacing       = elementwise("spacing", np.spacing, "spacing({x})", cost=CALL)
+floor_divide  = elementwise("floor_divide", np.floor_divide, "floor_divide({x}, {y})", domain=NONZERO, cost=8)
+spacing       = elementwise("spacing", np.spacing, "np.spacing({x})", cost=CALL)
 bitwise_and   = elementwise("bitwise_and", np.bitwise_and, "{x} & {y}")
 bitwise_or    = elementwise("bitwise_or", np.bitwise_or, "{x} | {y}")
 bitwise_xor   = elementwise("bitwise_xor", np.bitwise_xor, "{x} ^ {y}")

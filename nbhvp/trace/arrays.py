@@ -431,9 +431,21 @@ class Flat:
 
 def traced(node: Node, value) -> Traced:
     """A new array of the trace, sharing storage with nothing."""
+    _check_dtype(node.dtype)
     assert np.shape(value) == node.shape, f"{node} holds a value of shape {np.shape(value)}"
     assert np.asarray(value).dtype == node.dtype, f"{node} holds {np.asarray(value).dtype}"
     return Traced(Storage(node, value))
+
+
+def _check_dtype(dtype: np.dtype) -> None:
+    if dtype.kind not in _NUMERIC or dtype.itemsize not in _SIZES[dtype.kind]:
+        raise trace_error(
+            f"a value of dtype {dtype} arises",
+            "compute in float32 or float64, complex64 or complex128, integers or booleans",
+        )
+
+
+_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8), "c": (8, 16)}
 
 
 def adopt(array: np.ndarray, refusal: str | None = None) -> Traced:
@@ -578,6 +590,7 @@ def _strong_nodes(primitive, args, values) -> list:
 
 
 def cast_node(node: Node, dtype) -> Node:
+    _check_dtype(np.dtype(dtype))
     if node.is_complex and np.dtype(dtype).kind != "c":
         raise trace_error("a complex value becomes real", "say which part you mean: .real, .imag")
     return p.cast(node, dtype=np.dtype(dtype))

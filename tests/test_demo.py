@@ -1,0 +1,43 @@
+"""The demo, as a user runs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def demo(*arguments, code="from nbhvp.__main__ import main; main()"):
+    return subprocess.run(
+        [sys.executable, "-c", code, "demo", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_quick(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    done = demo("--quick", "--out", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "nbhvp-demo.png").stat().st_size > 10_000
+    rows = [line.split() for line in done.stdout.splitlines() if "exact products" in line]
+    assert [row[0] for row in rows] == ["logistic", "surface", "network"]
+    for row in rows:
+        iterations, products, _, gradient, _ = map(float, row[-5:])
+        assert products > iterations > 0
+        assert gradient < 1e-4
+    assert done.stdout.count("l-bfgs-b") >= 3
+    assert "largest eigenvalues" in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["sklearn", "matplotlib"])
+def test_a_missing_extra(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from nbhvp.__main__ import main; main()"
+    done = demo("--quick", code=code)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert missing in line and "pip install nbhvp[demo]" in line
+
+
+def test_no_command():
+    done = subprocess.run([sys.executable, "-m", "nbhvp"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "demo" in done.stderr
