@@ -15,7 +15,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Node, Pool
 
-__all__ = ["STRUCTURE", "Inputs", "build"]
+__all__ = ["STRUCTURE", "TINY", "Inputs", "build", "random_graph"]
 
 
 class Inputs:
@@ -291,3 +291,208 @@ TINY = [(f"{name} {shape}", make(*shape)) for name, make, shapes in [
     ("surface", surface, [(a, b) for a in (0, 1, 2, 3) for b in (0, 1, 2, 3)]),
 ] for shape in shapes]  # fmt: skip
 STRUCTURE.update(TINY)
+
+
+# Random graphs.
+
+SMOOTH = [p.exp, p.sin, p.cos, p.tanh, p.arctan, p.expit, p.negative, p.erf, p.arcsinh, p.log_expit]
+PAIRS = [p.add, p.subtract, p.multiply, p.maximum, p.minimum, p.arctan2, p.logaddexp, p.fmax]
+
+
+class _Growing:
+    """A graph that grows by random nodes: floats of at most `LARGEST` elements, and indices."""
+
+    LARGEST = 200
+
+    def __init__(self, seed: int):
+        self.inputs = Inputs(seed)
+        self.rng = np.random.default_rng(seed)
+        shapes = [self._shape() for _ in range(3)]
+        self.nodes = [self.inputs(*s, name=f"x{k}") for k, s in enumerate(shapes)]
+
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(self.rng.integers(1, 6, self.rng.integers(0, 4)).tolist())
+
+    def chance(self, one_in: int) -> bool:
+        return self.rng.integers(one_in) == 0
+
+    def any(self, least_ndim: int = 0) -> Node:
+        """A node, late ones more often; the last one given too few axes gets them."""
+        recent = self.nodes[-6:] if self.rng.random() < 0.7 else self.nodes
+        x = recent[self.rng.integers(len(recent))]
+        missing = max(0, least_ndim - x.ndim)
+        return p.reshape(x, shape=(1,) * missing + x.shape) if missing else x
+
+    def axis(self, x: Node) -> int:
+        return int(self.rng.integers(x.ndim))
+
+    def axes(self, x: Node) -> tuple[int, ...]:
+        return tuple(k for k in range(x.ndim) if self.rng.random() < 0.5)
+
+    def region(self, shape):
+        """start, step and size of a random part."""
+        start, step, size = [], [], []
+        for n in shape:
+            count = int(self.rng.integers(1, n + 1)) if n else 0
+            most = (n - 1) // (count - 1) if count > 1 else 1
+            stride = int(self.rng.integers(1, most + 1)) if n else 1
+            first = int(self.rng.integers(0, n - stride * (count - 1))) if n else 0
+            if self.chance(4) and count:
+                first, stride = first + stride * (count - 1), -stride
+            start.append(first)
+            step.append(stride)
+            size.append(count)
+        return {"start": tuple(start), "step": tuple(step)}, tuple(size)
+
+    def number(self):
+        return self.rng.choice([0.5, 1.0, 2.0, -1.0, 0.3, -1.7, 3.0])
+
+    def fitted(self, x: Node, shape) -> Node:
+        """Some node of a shape, made of x."""
+        flat = p.reshape(x, shape=(x.size,))
+        size = int(np.prod(shape))
+        if x.size < size:
+            index = self.inputs.constant(np.arange(size) % x.size)
+            flat = p.gather(flat, index, axis=0)
+        return p.reshape(part(flat, (0,), (size,)), shape=tuple(shape))
+
+    # Each of these gives a new node.
+
+    def elementwise(self):
+        return self.rng.choice(SMOOTH)(self.any())
+
+    def pair(self):
+        x, y = self.any(), self.any()
+        if self.chance(3):
+            return self.rng.choice(PAIRS)(x, float(self.number()))
+        try:
+            np.broadcast_shapes(x.shape, y.shape)
+        except ValueError:
+            y = self.fitted(y, x.shape)
+        return self.rng.choice(PAIRS)(x, y)
+
+    def where(self):
+        x = self.any()
+        y = self.fitted(self.any(), x.shape)
+        return p.where(p.greater(x, float(self.number())), y, x if self.chance(2) else 0.0)
+
+    def power(self):
+        return p.power(self.any() * 0.5, float(self.rng.choice([2.0, 3.0, 5.0])))
+
+    def reshape(self):
+        x = self.any()
+        wide = [n for n in x.shape if n != 1]
+        options = [(x.size,), (1, *x.shape), (*x.shape, 1), tuple(wide)]
+        if x.ndim > 1:
+            options.append((x.shape[0] * x.shape[1], *x.shape[2:]))
+        options += [(k, x.size // k) for k in (2, 3, 4) if x.size % k == 0]
+        return p.reshape(x, shape=options[self.rng.integers(len(options))])
+
+    def transpose(self):
+        x = self.any(2)
+        return p.transpose(x, axes=tuple(self.rng.permutation(x.ndim).tolist()))
+
+    def slice(self):
+        x = self.any(1)
+        where, size = self.region(x.shape)
+        return p.slice_(x, size=size, **where)
+
+    def update(self):
+        x = self.any(1)
+        where, size = self.region(x.shape)
+        base = x if self.chance(2) else p.zeros(x.pool, x.shape, x.dtype)
+        return p.update(base, self.fitted(self.any(), size), **where)
+
+    def broadcast(self):
+        x = self.any()
+        shape = tuple(int(self.rng.integers(1, 5)) if n == 1 else n for n in x.shape)
+        return p.broadcast(x, shape=(int(self.rng.integers(1, 4)), *shape))
+
+    def concatenate(self):
+        x, axis = self.any(1), 0
+        axis = self.axis(x)
+        y = self.fitted(self.any(), (*x.shape[:axis], int(self.rng.integers(1, 4)), *x.shape[axis + 1 :]))
+        pieces = [x, y, x][: self.rng.integers(2, 4)]
+        return p.concatenate(*pieces, axis=axis)
+
+    def sum(self):
+        x = self.any()
+        return p.sum_(x, axes=self.axes(x))
+
+    def cumsum(self):
+        x = self.any(1)
+        return p.cumsum(x, axis=self.axis(x), reverse=self.chance(2))
+
+    def index(self, below: int) -> Node:
+        shape = [(), (3,), (4,), (2, 2), (6,)][self.rng.integers(5)]
+        if self.chance(3):
+            return self.inputs.constant(self.rng.integers(0, below, shape))
+        node = self.inputs.indices(*shape, below=below)
+        return node
+
+    def gather(self):
+        x = self.any(1)
+        axis = self.axis(x)
+        if self.chance(4):
+            index = p.argmax(x, axis=axis) if x.ndim == 1 else p.argsort(p.sum_(x, axes=tuple(k for k in range(x.ndim) if k != axis)), axis=0)
+        else:
+            index = self.index(x.shape[axis])
+        return p.gather(x, index, axis=axis)
+
+    def scatter(self):
+        size = int(self.rng.integers(1, 6))
+        index = self.index(size)
+        if index.ndim == 0:
+            index = p.reshape(index, shape=(1,))
+        before, after = self._shape()[:1], self._shape()[:1]
+        x = self.fitted(self.any(), (*before, *index.shape, *after))
+        return p.scatter_add(x, index, axis=len(before), size=size)
+
+    def contract(self):
+        letters = "abcd"[: self.rng.integers(1, 5)]
+        extents = {c: int(self.rng.integers(1, 5)) for c in letters}
+        left = "".join(c for c in letters if self.rng.random() < 0.7)
+        right = "".join(c for c in letters if self.rng.random() < 0.7 or c not in left)
+        left, right = ("".join(self.rng.permutation(list(s))) if s else s for s in (left, right))
+        both = [c for c in letters if c in left or c in right]
+        kept = [c for c in both if self.rng.random() < 0.5 or not (c in left and c in right)]
+        out = "".join(self.rng.permutation(kept)) if kept else ""
+        if not left or not right:
+            return self.pair()
+        x, y = (self.fitted(self.any(), [extents[c] for c in s]) for s in (left, right))
+        return p.contract(x, y, subscripts=f"{left},{right}->{out}")
+
+    def complex(self):
+        x = self.any()
+        z = p.complex_(x, self.fitted(self.any(), x.shape))
+        w = [lambda: p.exp(z * 0.3), lambda: z * z, lambda: p.conjugate(z) * p.sin(z * 0.2)]
+        z = w[self.rng.integers(3)]()
+        return p.real(z) if self.chance(2) else p.imag(z)
+
+    def constant(self):
+        x = self.any()
+        value = self.rng.normal(size=x.shape[::-1]).T
+        return self.inputs.constant(value) * x
+
+    def step(self) -> None:
+        kinds = [
+            self.elementwise, self.pair, self.pair, self.where, self.power, self.reshape,
+            self.transpose, self.slice, self.slice, self.update, self.broadcast, self.concatenate,
+            self.sum, self.cumsum, self.gather, self.scatter, self.contract, self.complex,
+            self.constant,
+        ]  # fmt: skip
+        z = kinds[self.rng.integers(len(kinds))]()
+        if 0 < z.size <= self.LARGEST:
+            # Values near 1, so that rounding errors stay comparable.
+            self.nodes.append(p.tanh(z) if self.chance(3) else z)
+
+
+def random_graph(seed: int, steps: int = 12, modes=("forward-over-reverse",)):
+    """Some nodes, the gradient of a scalar function of them, and its products in exact modes."""
+    growing = _Growing(seed)
+    for _ in range(steps):
+        growing.step()
+    inputs = growing.inputs
+    last = growing.nodes[-3:]
+    joint = p.concatenate(*(p.reshape(p.tanh(z), shape=(z.size,)) for z in last), axis=0)
+    return inputs.graph(*last, *derivatives(joint, inputs.active[:2], modes))

@@ -18,9 +18,23 @@ _BERNOULLI = (
 )  # fmt: skip
 
 __all__ = [
-    "entr", "expit", "floor_divide", "fmax", "fmin", "fmod", "invert", "log_expit", "logaddexp",
-    "logaddexp2", "logit", "maximum", "minimum", "ndtr", "xlog1py", "xlogy", "zeta",
+    "divide", "entr", "expit", "floor_divide", "fmax", "fmin", "fmod", "invert", "log_expit",
+    "logaddexp", "logaddexp2", "logit", "maximum", "minimum", "ndtr", "xlog1py", "xlogy", "zeta",
 ]  # fmt: skip
+
+
+@register_jitable
+def divide(x, y):
+    """The quotient of complex numbers as NumPy computes it (Smith 1962): numba's own may raise."""
+    if abs(y.real) >= abs(y.imag):
+        if y == 0:
+            return complex(x.real / abs(y.real), x.imag / abs(y.real))
+        ratio = y.imag / y.real
+        scale = 1.0 / (y.real + y.imag * ratio)
+        return complex((x.real + x.imag * ratio) * scale, (x.imag - x.real * ratio) * scale)
+    ratio = y.real / y.imag
+    scale = 1.0 / (y.imag + y.real * ratio)
+    return complex((x.real * ratio + x.imag) * scale, (x.imag * ratio - x.real) * scale)
 
 
 @register_jitable

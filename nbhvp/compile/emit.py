@@ -219,7 +219,7 @@ class _Body:
         if entry.symbol is not None:
             names["f"] = self.slots.symbol(entry.symbol)
         if any(arg.dtype.kind == "c" for arg in expr.operands):
-            source = source.replace("math.", "cmath.")
+            source = entry.complex_source or source.replace("math.", "cmath.")
         text = source.format(**names)
         # numba's scalar operators widen these; NumPy's wrap and round.
         return text if code(expr.dtype) in WIDE else f"cast({text}, {code(expr.dtype)!r})"
@@ -377,7 +377,7 @@ def seconds(*exprs: Expr) -> float:
 
 def _block(row: float) -> int:
     """Rows that make up a block, from the seconds of one: long enough to be worth a thread."""
-    return max(1, int(BLOCK / row))
+    return max(1, int(BLOCK / max(row, 1e-12)))
 
 
 def _open_loops(body: _Body, slots: _Slots, loops, outermost: bool = True) -> None:

@@ -50,6 +50,8 @@ class Primitive:
     """Alternatives of argument positions in which it is jointly linear; None: in all of them."""
     source: str | Callable | None = None
     """Scalar source text in {x}, {y}, {c} and {f} (a C function); a callable gets the params."""
+    complex_source: str | None = None
+    """The source where an argument is complex; if None, `source` with `cmath` for `math`."""
     dtypes: Callable | None = None
     """Elementwise: from the dtypes given to those in which the arguments are wanted."""
     symbol: str | None = None
@@ -410,7 +412,7 @@ cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dt
 add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True)
 subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
 multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True)
-divide      = elementwise("divide", np.divide, "{x} / {y}", lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
+divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4)
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
 power       = elementwise("power", np.power, "{x} ** {y:integer}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0)), cost=2 * CALL, simplify=_simplify_power)

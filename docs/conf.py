@@ -1,0 +1,24 @@
+"""Sphinx: `sphinx-build -W docs docs/_build`."""
+
+import nbhvp
+
+project = "nbhvp"
+author = "the nbhvp developers"
+version = release = nbhvp.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings have them
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+exclude_patterns = ["_build"]
+
+html_theme = "alabaster"
+html_theme_options = {"description": "Exact Hessian-vector products", "page_width": "60rem"}

@@ -1,0 +1,80 @@
+"""Every example that a reader meets: README, the pages under docs, docstrings of public names.
+
+A page is run from top to bottom in one namespace, as a reader would type it. A block with prompts
+is compared with what it prints; any other block just runs.
+"""
+
+import doctest
+import linecache
+import re
+from pathlib import Path
+
+import pytest
+
+import nbhvp
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def blocks(page: Path) -> list[tuple[int, str]]:
+    """The Python blocks of a page, each with the number of lines before it."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, found.start(1)), found[1]) for found in BLOCK.finditer(text)]
+
+
+def check(examples: doctest.DocTest, scope: dict | None = None) -> None:
+    report: list[str] = []
+    if scope is not None:
+        examples.globs = scope  # DocTest makes a copy, and the next block needs the names
+    runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
+    runner.run(examples, out=report.append, clear_globs=False)
+    assert not runner.failures, "".join(report)
+
+
+def run(source: str, name: str, line: int, scope: dict) -> None:
+    # Errors name the user's line, so the text must be where linecache finds it.
+    source = "\n" * line + source
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    exec(compile(source, name, "exec"), scope)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name
+)
+def test_page(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {"__name__": "page"}
+    for k, (line, source) in enumerate(blocks(page)):
+        if source.startswith(">>>"):
+            parser = doctest.DocTestParser()
+            check(parser.get_doctest(source, scope, page.name, str(page), line), scope)
+        else:
+            run(source, f"<{page.name}, block {k + 1}>", line, scope)
+
+
+DOCSTRINGS = [
+    test
+    for name in nbhvp.__all__
+    for test in doctest.DocTestFinder(recurse=True).find(getattr(nbhvp, name), name)
+    if test.examples
+]
+
+
+@pytest.mark.parametrize("examples", DOCSTRINGS, ids=lambda test: test.name)
+def test_docstring(examples):
+    check(examples)
+
+
+@pytest.mark.parametrize("name", nbhvp.__all__)
+def test_public_names_are_documented(name):
+    assert getattr(nbhvp, name).__doc__
+    assert re.search(rf"\b{name}\b", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"

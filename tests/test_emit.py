@@ -1,0 +1,206 @@
+"""Kernel texts as plain Python against the interpreter, and what a text may hold.
+
+A text holds structure alone: another n, another constant or another batch is the same text. Nothing
+in it can raise, and loops over long arrays become vector instructions.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from cases import STRUCTURE, Inputs, build, part, random_graph
+from checks import assert_close, assert_same, derivatives, kernels, plain, total
+
+from nbhvp.compile import cache, cpu
+from nbhvp.compile.emit import emit
+from nbhvp.compile.schedule import Library, MatrixProduct, schedule
+from nbhvp.graph import primitives as p
+from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Graph, Pool
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+SINGLE = ("sum in single precision", "contract in single precision", "casts")
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_structure(name):
+    """Values, gradients and products of every structural primitive."""
+    assert_same(*build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(seed):
+    graph, inputs = random_graph(seed)
+    assert_same(graph, inputs, 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_random_graphs_in_all_modes(seed):
+    graph, inputs = random_graph(seed, modes=EXACT_MODES)
+    assert_same(graph, inputs, 1e-9)
+    outputs = iter(interpret(graph, *inputs)[3:])
+    for _, first, *others in zip(*[outputs] * (1 + len(EXACT_MODES)), strict=True):
+        for other in others:
+            assert_close(other, first, 1e-9)
+
+
+# Programs of one problem at a size: value and gradient, and product.
+
+
+def rosenbrock(i, n):
+    x = i(n)
+    low, high = part(x, (0,), (n - 1,)), part(x, (1,), (n - 1,))
+    return total(100 * (high - low * low) * (high - low * low) + (1 - low) * (1 - low))
+
+
+def stencil_2d(i, n):
+    u = i(n, n + 3)
+    centre = part(u, (1, 1), (n - 2, n + 1))
+    sides = sum(part(u, at, centre.shape) for at in ((0, 1), (2, 1), (1, 0), (1, 2)))
+    return total(p.sqrt(1 + (sides - 4 * centre) * (sides - 4 * centre)))
+
+
+def logistic(i, n):
+    x = i(n)
+    rows = i.constant(np.random.default_rng(0).normal(size=(3 * n, n)))
+    return total(p.logaddexp(p.contract(rows, x, subscripts="ij,j->i"), 0.0)) + 0.5 * total(x * x)
+
+
+def perceptron(i, n):
+    sizes = (n, 2 * n, n + 1)
+    x = i(sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)))
+    h, at = i.constant(np.random.default_rng(0).normal(size=(4 * n, n))), 0
+    for a, b in zip(sizes, sizes[1:], strict=False):
+        w = p.reshape(part(x, (at,), (a * b,)), shape=(a, b))
+        h, at = p.tanh(p.contract(h, w, subscripts="ij,jk->ik")), at + a * b
+    return total(h * h)
+
+
+PROBLEMS = [rosenbrock, stencil_2d, logistic, perceptron]
+
+
+def problem(make, n):
+    """The graphs of value and gradient, and of the product."""
+    inputs = Inputs()
+    value = make(inputs, n)
+    (x,) = inputs.active
+    v = p.input_node(x.pool, "v", x.shape, x.dtype)
+    return (
+        Graph((x,), (value, gradient(value, x))),
+        Graph((x, v), (hvp(value, x, v),)),
+    )
+
+
+@pytest.mark.parametrize("make", PROBLEMS, ids=lambda f: f.__name__)
+def test_another_size_is_the_same_text(make):
+    assert kernels(*problem(make, 7)) == kernels(*problem(make, 19))
+
+
+def test_another_constant_is_the_same_text():
+    def texts(a, b):
+        i = Inputs()
+        return kernels(i.graph(a * p.exp(b * i(9)) + p.cast(i(9) * a, dtype=np.dtype("i8")))[0])
+
+    assert texts(0.3, 1.7) == texts(-12.5, 1e-9) != texts(2.0, 1.7)
+
+
+def test_another_part_of_an_array_is_the_same_text():
+    def texts(at, size):
+        i = Inputs()
+        return kernels(i.graph(p.exp(part(i(90), (at,), (size,))))[0])
+
+    assert texts(3, 20) == texts(17, 50)
+
+
+@pytest.mark.parametrize("make", PROBLEMS, ids=lambda f: f.__name__)
+def test_texts_hold_no_run_time_numbers(make):
+    for text in kernels(*problem(make, 37)):
+        check_numbers(text)
+
+
+def check_numbers(text):
+    """Numbers in the text are slots of the table, 0, +-1, +-2, 1/2 and integer exponents."""
+    body = text[text.index("@kernel") :].split("\n", 2)[2]
+    body = re.sub(r"\(table, \d+", "(table", body)
+    body = re.sub(r"'\w+'", "", body)
+    numbers = {float(x) for x in re.findall(r"(?<![\w.])\d+\.?\d*(?:e-?\d+)?", body)}
+    numbers -= {float(x) for x in re.findall(r"\*\* \(?-?(\d+)", body)}
+    assert numbers <= {0.0, 1.0, 2.0, 0.5}, numbers
+
+
+def test_a_long_loop_has_few_texts():
+    i = Inputs()
+    u, steps, n = i(40), 200, 40
+    for _ in range(steps):
+        inner = part(u, (1,), (n - 2,))
+        flow = part(u, (2,), (n - 2,)) - 2 * inner + part(u, (0,), (n - 2,))
+        u = p.concatenate(part(u, (0,), (1,)), inner + 0.2 * flow, part(u, (n - 1,), (1,)), axis=0)
+    value = total((u - 1.0) * (u - 1.0))
+    (x,) = i.active
+    v = p.input_node(x.pool, "v", x.shape, x.dtype)
+    point = Graph((x,), (value, gradient(value, x)))
+    product = Graph((x, v), (hvp(value, x, v),))
+    assert len(kernels(Graph((x,), (value,)), point, product)) <= 10
+    assert_same(point, [np.sin(np.arange(40.0))], 1e-12)
+    assert_same(product, [np.sin(np.arange(40.0)), np.cos(np.arange(40.0))], 1e-12)
+
+
+# Machine code.
+
+
+def inspected(graph):
+    """The kernels of a graph, as numba has compiled them."""
+    return [cache.load(text).function for text in kernels(graph)]
+
+
+def everything_that_might_raise():
+    """Divisions, integer and complex ones too, powers, guards, quotients of indices."""
+    i = Inputs()
+    x, k, z = i(12), i(12, dtype="i8"), i(12, dtype="c16")
+    made = [
+        1 / x, p.remainder(x, x - 1), p.floor_divide(x, x), p.power(x, x), p.log(x), p.sqrt(x),
+        k // k, k % k, p.fmod(k, k), p.power(k, p.absolute(k)), k << 2, z / (z - z), p.power(z, z),
+        p.log(z), p.exp(z), p.sqrt(z), p.arctanh(z), p.update(x, x[0:0] if False else part(x, (0,), (4,)), start=(1,), step=(3,)),
+        p.concatenate(part(x, (0,), (5,)), part(x, (5,), (7,)), axis=0),
+    ]  # fmt: skip
+    return i.graph(*made)
+
+
+def test_nothing_can_raise():
+    graph, _ = everything_that_might_raise()
+    for function in inspected(graph):
+        assert function._library.get_llvm_str()
+        assert raise_paths(function._library.get_llvm_str()) == []
+
+
+raise_paths = getattr(cpu, "raise_paths", None)
+if raise_paths is None:
+    from nbhvp.compile.language import raise_paths
+
+
+def loop_of(make):
+    """One long loop without calls."""
+    inputs = Inputs()
+    return inputs.graph(make(inputs))[0]
+
+
+VECTORISED = {
+    "rosenbrock": lambda: problem(rosenbrock, 10_000)[1],
+    "sum": lambda: loop_of(lambda i: total(i(10_000) * i(10_000))),
+    "stencil": lambda: problem(stencil_2d, 300)[1],
+    "single precision": lambda: loop_of(lambda i: i(10_000, dtype="f4") * i(10_000, dtype="f4") + 3),
+}
+
+
+@pytest.mark.parametrize("name", VECTORISED)
+def test_loops_are_vectorised(name):
+    code = "".join(f._library.get_asm_str() for f in inspected(VECTORISED[name]()))
+    if "xmm" not in code:
+        pytest.skip("not an x86-64 processor")
+    packed = "ps" if name == "single precision" else "pd"
+    arithmetic = re.findall(rf"v?f?n?m?(?:add|sub|mul)\d*{packed}\s.*", code)
+    assert any(re.search("[xyz]mm", line) for line in arithmetic)
+    if "ymm" in code or "zmm" in code:
+        assert any(re.search("[yz]mm", line) for line in arithmetic)
