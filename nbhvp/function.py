@@ -195,6 +195,7 @@ class Function:
             and point.has_arguments(args, kwargs)
             and point.owner == self._owner
             and v.flags.c_contiguous
+            and not point.recorded.trace.closure.rebound()
         ):
             memory.report.product_runs += 1
             return point.products[mode](v)

@@ -14,6 +14,7 @@ import scipy.special
 
 from nbhvp.compile import cache
 from nbhvp.compile.emit import Pointer, Symbol, emit
+from nbhvp.compile.language import raise_paths
 from nbhvp.compile.program import Program
 from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.graph import primitives as p
@@ -23,7 +24,7 @@ from nbhvp.graph.node import Graph, Node, Pool
 
 __all__ = [
     "assert_close", "assert_same", "compiled", "derivatives", "kernels", "plain", "run_plain",
-    "together", "total",
+    "assert_no_raise", "forget_kernels", "texts_of", "together", "total",
 ]  # fmt: skip
 
 
@@ -149,15 +150,25 @@ def together(cases: dict[str, tuple[Graph, Sequence]]) -> tuple[Graph, list, lis
     return graph, list(inputs.values()), [*names, "last"]
 
 
+def forget_kernels(monkeypatch, folder) -> None:
+    """Compile whatever comes next: numba shows no code of kernels that come from the disk."""
+    monkeypatch.setenv("NBHVP_CACHE_DIR", str(folder))
+    monkeypatch.setattr(cache, "_kernels", {})
+
+
+def assert_no_raise(kernel: cache.Kernel) -> None:
+    """A kernel that raised would leave the rest of its block unwritten, and nobody would know."""
+    assert not raise_paths(kernel.function._library.get_llvm_str()), kernel.source
+
+
 def kernels(*graphs: Graph) -> set[str]:
     """The texts of the kernels of graphs."""
-    steps = [step for graph in graphs for step in schedule(graph).steps]
-    return {
-        call.source
-        for step in steps
-        if not isinstance(step, Library | MatrixProduct)
-        for call in emit(step)
-    }
+    return set().union(*(texts_of(schedule(graph)) for graph in graphs))
+
+
+def texts_of(plan: Schedule) -> set[str]:
+    steps = [step for step in plan.steps if not isinstance(step, Library | MatrixProduct)]
+    return {call.source for step in steps for call in emit(step)}
 
 
 def total(node: Node) -> Node:

@@ -707,3 +707,23 @@ def test_a_fresh_process_unpickles():
         [sys.executable, "-c", code], input=pickle.dumps(f), capture_output=True, check=True
     )
     assert float(done.stdout) == 12.0
+
+
+# What is refused inside a trace, and what must not be remembered.
+
+
+@pytest.mark.parametrize("name", ["grad", "hvp", "hessian"])
+def test_derivatives_inside_a_traced_function_are_refused(name):
+    inner = nbhvp.differentiable(lambda x: np.sum(x**3), target="interpret")
+    f = nbhvp.differentiable(lambda x: np.sum(getattr(inner, name)(x)), target="interpret")
+    with pytest.raises(nbhvp.TraceError, match=rf"test_function.py:\d+ .*\.{name} of a"):
+        f(np.ones(3))
+
+
+def test_a_name_rebound_between_products_at_one_point_is_seen():
+    factor = 2.0
+    f = nbhvp.differentiable(lambda x: factor * np.sum(x**2), target="interpret")
+    x = np.ones(3)
+    first = [f.hvp(x, x) for _ in range(2)]
+    factor = 5.0
+    np.testing.assert_array_equal([*first, f.hvp(x, x)], [[4.0] * 3, [4.0] * 3, [10.0] * 3])

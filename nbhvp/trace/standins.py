@@ -41,6 +41,7 @@ _LIBRARIES = ("numpy", "scipy", "math")
 _MODULES = (*_LIBRARIES, "random")
 _IMMUTABLE = (bool, int, float, complex, str, bytes, np.generic)
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
+_DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
 _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 
 
@@ -53,6 +54,8 @@ class Watch:
 
     read: Callable[[], Any]
     seen: Any
+    is_name: bool = True
+    """Whether it is a name, and not the content of an array."""
 
     def changed(self) -> bool:
         return not _same(self.read(), self.seen)
@@ -83,9 +86,20 @@ class Closure:
         """Whether a name means another object now, or the sample of an array has changed."""
         return any(watch.changed() for watch in self.watches)
 
+    @functools.cached_property
+    def _names(self) -> tuple[Watch, ...]:
+        return tuple(watch for watch in self.watches if watch.is_name)
+
+    def rebound(self) -> bool:
+        """Whether a name means another object now: the part of `changed` that is cheap."""
+        for watch in self._names:
+            if watch.changed():
+                return True
+        return False
+
 
 def watch_array(array: np.ndarray) -> Watch:
-    return Watch(functools.partial(_sample, array), _sample(array))
+    return Watch(functools.partial(_sample, array), _sample(array), is_name=False)
 
 
 # Whose code it is.
@@ -244,7 +258,12 @@ class Standins:
         return functools.partial(self.of(value.func), *args, **keywords)
 
     def _unwrapped(self, value):
-        return self.of(_wrapped(value))
+        inner = self.of(_wrapped(value))
+        if isinstance(inner, types.FunctionType):
+            for name in _DERIVATIVES:
+                if hasattr(type(value), name):
+                    setattr(inner, name, functools.partial(_refuse_nested, name))
+        return inner
 
     def _library_function(self, value) -> LibraryFunction:
         return self._remember(value, LibraryFunction(value, self))
@@ -347,6 +366,14 @@ def _wrapped(value):
     if package == "numba":
         return getattr(value, "py_func", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
+
+
+def _refuse_nested(name: str, *args, **kwargs):
+    raise arrays.trace_error(
+        f".{name} of a differentiable function is called inside a traced one",
+        "derivatives of derivatives are not followed: write the inner derivative out, or take "
+        "products with f.hvp outside",
+    )
 
 
 def _isinstance(value, kinds) -> bool:
