@@ -71,7 +71,7 @@ def test_docstring(examples):
 @pytest.mark.parametrize("name", nbhvp.__all__)
 def test_public_names_are_documented(name):
     assert getattr(nbhvp, name).__doc__
-    assert re.search(rf"\b{name}\b", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
+    assert re.search(rf"\b{name}\b", (ROOT / "docs" / "api.rst").read_text(encoding="utf-8"))
 
 
 def test_links_lead_somewhere():

@@ -1,6 +1,8 @@
 """Functions and operators in several threads, and in forked children."""
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -129,3 +131,49 @@ def _exit_code(child: int, seconds: float) -> int | None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     return None
+
+
+LAYERS = """
+import subprocess
+import sys
+import threading
+import numba, numpy as np
+import nbhvp
+
+@numba.njit(parallel=True)
+def total(a):
+    s = 0.0
+    for i in numba.prange(a.size):
+        s += a[i]
+    return s
+
+x = np.linspace(-1, 1, 200_000)
+f = nbhvp.differentiable(lambda x: np.sum(np.exp(-(x[1:] ** 2)) * x[:-1] ** 2))
+H = f.hessian(x)
+expected, wrong = H @ x, []
+
+def work():
+    for _ in range(10):
+        if not np.array_equal(H @ x, expected):
+            wrong.append(1)
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for _ in range(20):
+    assert total(np.ones(100_000)) == 100_000
+for thread in threads:
+    thread.join()
+print(numba.threading_layer(), len(wrong))
+"""
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+def test_beside_a_parallel_function_of_the_users_under_each_threading_layer(layer):
+    environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", LAYERS], env=environment, capture_output=True, text=True, timeout=120
+    )
+    if "No threading layer could be loaded" in done.stderr:
+        pytest.skip(f"numba's {layer} layer is not installed here")
+    assert done.stdout.split() == [layer, "0"], done.stderr
