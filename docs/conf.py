@@ -17,8 +17,12 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings have them
 napoleon_google_docstring = False
-napoleon_use_rtype = False
+napoleon_use_param = napoleon_use_rtype = False  # types are prose, "array_like, shape (n,)"
+napoleon_use_ivar = True
 exclude_patterns = ["_build"]
 
 html_theme = "alabaster"
 html_theme_options = {"description": "Exact Hessian-vector products", "page_width": "60rem"}
+
+# Docstrings write norms as |x|, which reStructuredText would take for a substitution.
+rst_prolog = "\n".join(rf".. |{name}| replace:: \|{name}\|" for name in "xv")

@@ -229,7 +229,7 @@ STRUCTURE: dict[str, Callable] = {
     "sort": lambda i: p.gather(p.exp(i(9)), p.argsort(i(9), axis=0), axis=0),
     "searchsorted": lambda i: (p.searchsorted(p.gather(i(9), p.argsort(i(9), axis=0), axis=0), i(4, 6), side="left"), p.last_writer(i.indices(5, below=4), size=4)),
     # Products.
-    **{f"contract {s}": contract(s, *shapes) for s, *shapes in [
+    **{f"contract {s} of {shapes}": contract(s, *shapes) for s, *shapes in [
         ("ab,bc->ac", (4, 6), (6, 3)), ("ab,bc->ca", (4, 6), (6, 3)), ("ab,cb->ac", (4, 6), (3, 6)), ("ba,bc->ac", (6, 4), (6, 3)), ("ba,cb->ca", (6, 4), (3, 6)),
         ("ab,b->a", (4, 6), (6,)), ("ab,a->b", (4, 6), (4,)), ("a,ab->b", (4,), (4, 6)), ("b,ab->a", (6,), (4, 6)),
         ("zab,zbc->zac", (2, 4, 6), (2, 6, 3)), ("zab,zcb->zac", (2, 4, 6), (2, 3, 6)), ("azb,czb->zac", (4, 2, 6), (3, 2, 6)), ("zab,zbc->acz", (2, 4, 6), (2, 6, 3)),

@@ -36,7 +36,8 @@ def assert_split(graph, inputs):
 @pytest.mark.parametrize("make", PROBLEMS, ids=lambda f: f.__name__)
 def test_problems(make):
     graph = problem(make, 7)[1]
-    assert_split(graph, np.random.default_rng(0).normal(size=(2, graph.inputs[0].size)) if graph.inputs[0].ndim == 1 else list(np.random.default_rng(0).normal(size=(2, *graph.inputs[0].shape))))
+    x, v = np.random.default_rng(0).normal(size=(2, *graph.inputs[0].shape))
+    assert_split(graph, [x, v])
 
 
 @pytest.mark.parametrize("name", CASES)
