@@ -99,11 +99,9 @@ def stencil(n: int):
 
     def make(i):
         u = i(n)
-        inner = part(u, (2,), (n - 2,)) - u_inner(u) * u_inner(u) + part(u, (0,), (n - 2,))
+        inner = part(u, (1,), (n - 2,))
+        inner = part(u, (2,), (n - 2,)) - inner * inner + part(u, (0,), (n - 2,))
         return p.concatenate(part(u, (0,), (1,)), inner, part(u, (n - 1,), (1,)), axis=0)
-
-    def u_inner(u):
-        return part(u, (1,), (n - 2,))
 
     return make
 
@@ -224,7 +222,7 @@ STRUCTURE: dict[str, Callable] = {
     "scatter by a constant": lambda i: p.scatter_add(i(4, 2), i.constant(np.array([3, 0, 3, 1])), axis=0, size=5),
     "scatter by a sorted constant": lambda i: p.scatter_add(i(4), i.constant(np.array([0, 1, 1, 3])), axis=0, size=4),
     "scatter nothing": lambda i: p.scatter_add(i(0, 3), i.indices(0, below=4), axis=0, size=4),
-    "scatter one": lambda i: p.scatter_add(i(2), i.indices(below=4), axis=0, size=4) if False else p.scatter_add(p.reshape(i(2), shape=(2, 1)), i.indices(1, below=4), axis=1, size=4),
+    "scatter one": lambda i: p.scatter_add(p.reshape(i(2), shape=(2, 1)), i.indices(1, below=4), axis=1, size=4),
     "segments": lambda i: p.segment_sum(i(2, 7, 3), i.constant(np.array([0, 2, 2, 6, 7])), axis=1),
     "sort": lambda i: p.gather(p.exp(i(9)), p.argsort(i(9), axis=0), axis=0),
     "searchsorted": lambda i: (p.searchsorted(p.gather(i(9), p.argsort(i(9), axis=0), axis=0), i(4, 6), side="left"), p.last_writer(i.indices(5, below=4), size=4)),
@@ -272,6 +270,7 @@ STRUCTURE: dict[str, Callable] = {
     "casts": lambda i: (p.cast(i(5) * 3, dtype=np.dtype("i8")), p.cast(i(5), dtype=np.dtype("f4")) * np.float32(1.3), p.cast(p.greater(i(5), 0), dtype=np.dtype("f8")) * i(5), p.cast(i(5) * i(5), dtype=np.dtype("c8"))),
     "complex numbers": lambda i: p.real(p.conjugate(z := p.complex_(i(4, 6), i(4, 6, name="y"))) * z) + p.imag(z * z * (1 - 1j)),
     "complex functions": lambda i: p.exp(z := p.complex_(i(7), i(7, name="y"))) * p.sin(z) / p.sqrt(z),
+    "complex quotients": lambda i: p.real((z := p.complex_(i(7), i(7, name="y"))) / (z * z + 2)) + p.imag(1 / z),
     "complex powers": lambda i: p.power(z := p.complex_(i(7), i(7, name="y")), 3) + p.power(z, 2.5) + p.power(z, 1j),
     "powers": lambda i: p.power(i(7), 3.0) + p.power(i(7), -2.0) + p.power(p.absolute(i(7)), 2.5) + p.power(i(7), 5) + p.power(i(7), -7.0),
     # Whole expressions.
@@ -411,7 +410,9 @@ class _Growing:
     def concatenate(self):
         x, axis = self.any(1), 0
         axis = self.axis(x)
-        y = self.fitted(self.any(), (*x.shape[:axis], int(self.rng.integers(1, 4)), *x.shape[axis + 1 :]))
+        y = self.fitted(
+            self.any(), (*x.shape[:axis], int(self.rng.integers(1, 4)), *x.shape[axis + 1 :])
+        )
         pieces = [x, y, x][: self.rng.integers(2, 4)]
         return p.concatenate(*pieces, axis=axis)
 
@@ -434,7 +435,11 @@ class _Growing:
         x = self.any(1)
         axis = self.axis(x)
         if self.chance(4):
-            index = p.argmax(x, axis=axis) if x.ndim == 1 else p.argsort(p.sum_(x, axes=tuple(k for k in range(x.ndim) if k != axis)), axis=0)
+            index = (
+                p.argmax(x, axis=axis)
+                if x.ndim == 1
+                else p.argsort(p.sum_(x, axes=tuple(k for k in range(x.ndim) if k != axis)), axis=0)
+            )
         else:
             index = self.index(x.shape[axis])
         return p.gather(x, index, axis=axis)

@@ -23,8 +23,18 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
 
 __all__ = [
-    "assert_close", "assert_same", "compiled", "derivatives", "kernels", "plain", "run_plain",
-    "assert_no_raise", "forget_kernels", "texts_of", "together", "total",
+    "assert_close",
+    "assert_no_raise",
+    "assert_same",
+    "compiled",
+    "derivatives",
+    "forget_kernels",
+    "kernels",
+    "plain",
+    "run_plain",
+    "texts_of",
+    "together",
+    "total",
 ]  # fmt: skip
 
 
@@ -85,7 +95,9 @@ def _elements(memory, array) -> tuple[np.ndarray, int]:
 
 def _unset(shape, dtype) -> np.ndarray:
     """Memory that nobody has written: NaN, or a number that shows."""
-    return np.full(shape, np.nan if dtype.kind in "fc" else 77 if dtype.kind != "b" else True, dtype)
+    return np.full(
+        shape, np.nan if dtype.kind in "fc" else 77 if dtype.kind != "b" else True, dtype
+    )
 
 
 def _run_kernel(call, memory) -> None:

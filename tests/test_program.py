@@ -10,7 +10,15 @@ import numba
 import numpy as np
 import pytest
 from cases import STRUCTURE, TINY, Inputs, build, part, random_graph
-from checks import assert_close, assert_same, compiled, together, total
+from checks import (
+    assert_close,
+    assert_no_raise,
+    assert_same,
+    compiled,
+    forget_kernels,
+    together,
+    total,
+)
 
 from nbhvp.compile import cpu, interpreted
 from nbhvp.compile.program import Program
@@ -23,13 +31,11 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 SINGLE = ("sum in single precision", "contract in single precision", "casts")
 DERIVED = [
-    "slice", "update", "concatenate the last axis", "reshape of a transpose", "sum over (1, 3)",
-    "cumsum of the middle", "scatter the middle", "gather a matrix of indices", "segments",
-    "contract azb,czb->zac of [(4, 2, 6), (3, 2, 6)]", "contract twice", "complex functions", "softmax", "stencil",
-    "three stencils",
+    "slice", "update", "concatenate the last axis", "reshape of a part", "sum over (1, 3)",
+    "cumsum of the middle", "scatter the middle", "value at argmax", "complex quotients", "stencil",
 ]  # fmt: skip
 SELDOM = ["sum over (", "contract ", "surface (", "differences (", "argmax of "]
-"""Of these families of cases, every third."""
+"""Of these families of cases, every sixth."""
 
 
 def often(names) -> list[str]:
@@ -39,7 +45,7 @@ def often(names) -> list[str]:
         family = next((start for start in SELDOM if name.startswith(start)), None)
         if family is not None:
             seen[family] += 1
-        if family is None or seen[family] % 3 == 0:
+        if family is None or seen[family] % 6 == 0:
             kept.append(name)
     return kept
 
@@ -58,13 +64,17 @@ def test_structure(name):
     assert_same(graph, inputs, tolerance, compiled, labels)
 
 
-def test_derivatives():
+def test_derivatives(monkeypatch, tmp_path):
+    forget_kernels(monkeypatch, tmp_path)
     graph, inputs, labels = together({name: build(STRUCTURE[name]) for name in DERIVED})
-    assert_same(graph, inputs, 1e-11, compiled, labels)
+    program = Program(graph)
+    assert_same(graph, inputs, 1e-11, lambda _, *values: program(*values), labels)
+    for kernel in program.kernels:
+        assert_no_raise(kernel)
 
 
 def test_random_graphs():
-    graph, inputs, labels = together({str(k): random_graph(k, steps=8) for k in range(500, 503)})
+    graph, inputs, labels = together({str(k): random_graph(k, steps=8) for k in (500,)})
     assert_same(graph, inputs, 1e-10, compiled, labels)
 
 

@@ -75,8 +75,8 @@ def test_groups_hold_the_same_elements(ours, theirs):
     pairs = list(groups(ours, theirs))
     for left, right in pairs:
         assert np.prod([ours[d] for d in left]) == np.prod([theirs[d] for d in right])
-    assert [d for left, _ in pairs for d in left] == [d for d in range(len(ours))]
-    assert [d for _, right in pairs for d in right] == [d for d in range(len(theirs))]
+    assert [d for left, _ in pairs for d in left] == list(range(len(ours)))
+    assert [d for _, right in pairs for d in right] == list(range(len(theirs)))
 
 
 # Views are reads at another place.

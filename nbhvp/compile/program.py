@@ -176,7 +176,7 @@ class _Workspace:
                 self._call(words, x, out)
 
     def _library(self, node: Node) -> None:
-        args = [self.arrays[a] if a in self.arrays else a.value for a in node.args]
+        args = [self.arrays.get(a, a.value) for a in node.args]
         with np.errstate(all="ignore"):
             self.arrays[node][...] = node.primitive.evaluate(*args, **node.params)
 

@@ -259,11 +259,10 @@ class _View:
             return self.puller.load(arg, flat)
         regrouped = []
         for ours, theirs in groups(self.node.shape, arg.shape):
+            strides = contiguous([self.node.shape[d] for d in ours])
             flat = Index()
-            for i, stride in zip(
-                (index[d] for d in ours), contiguous([self.node.shape[d] for d in ours])
-            ):
-                flat = flat + i * stride
+            for d, stride in zip(ours, strides, strict=True):
+                flat = flat + index[d] * stride
             regrouped += _unflatten(flat, [arg.shape[d] for d in theirs])
         return self(k, tuple(regrouped))
 
@@ -328,7 +327,7 @@ def groups(ours: tuple[int, ...], theirs: tuple[int, ...]):
         left, right = [], []
         product_left = product_right = 1
         while not (left or right) or product_left != product_right:
-            if product_left <= product_right and i < len(ours) or j == len(theirs):
+            if (product_left <= product_right and i < len(ours)) or j == len(theirs):
                 left.append(i)
                 product_left *= ours[i]
                 i += 1

@@ -89,7 +89,7 @@ def array_equiv(a1, a2):
 def piecewise(x, condlist, funclist, *args, **kw):
     """As NumPy does it, each function sees its own elements only; the conditions are guards."""
     x = lift(x)
-    if isinstance(condlist, Traced) and condlist.ndim == x.ndim or np.ndim(condlist[0]) < x.ndim:
+    if (isinstance(condlist, Traced) and condlist.ndim == x.ndim) or np.ndim(condlist[0]) < x.ndim:
         condlist = [condlist]
     masks = [guard(lift(c)) for c in condlist]
     if len(funclist) == len(masks) + 1:

@@ -92,10 +92,7 @@ class Closure:
 
     def rebound(self) -> bool:
         """Whether a name means another object now: the part of `changed` that is cheap."""
-        for watch in self._names:
-            if watch.changed():
-                return True
-        return False
+        return any(watch.changed() for watch in self._names)
 
 
 def watch_array(array: np.ndarray) -> Watch:
