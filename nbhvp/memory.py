@@ -289,8 +289,8 @@ def _is_frozen(a, b) -> bool:
         return False
     if type(a) is not np.ndarray:
         return type(a) in _IMMUTABLE
-    # A small read-only view may show an array that changes: its bits are compared instead.
-    return not a.flags.writeable and (a.base is None or a.nbytes > LARGE)
+    # A small array may have been writeable when it was remembered: its bits are compared instead.
+    return not a.flags.writeable and a.nbytes > LARGE
 
 
 # Products of several directions.

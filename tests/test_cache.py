@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba.core.config
 import pytest
 
 from nbhvp.compile import cache
@@ -23,6 +24,7 @@ def kernel_test(table, lo, hi):
 
 LOAD = """
 import sys
+import numba
 import numpy as np
 from nbhvp.compile import cache, cpu
 kernel = cache.load(sys.argv[1])
@@ -35,7 +37,9 @@ print(kernel.compiled, z.sum())
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("NBHVP_CACHE_DIR", str(tmp_path))
+    # numba looks at its environment again when it next compiles: that would be too late.
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    numba.core.config.reload_config()
     monkeypatch.setattr(cache, "_kernels", {})
     return tmp_path
 

@@ -108,7 +108,7 @@ def four_cores(monkeypatch):
 
 def test_everything_equals_plain_python():
     n, rng = 50, np.random.default_rng(0)
-    dtypes = "f8 f4 c16 c8 b1 i4 f8 f4 c16 c8 b1 i8".split()
+    dtypes = ["f8", "f4", "c16", "c8", "b1", "i4", "f8", "f4", "c16", "c8", "b1", "i8"]
     arrays = [np.zeros(n, code) for code in dtypes]
     for array in arrays[:4]:
         array[:] = rng.random(n) + (1j * rng.random(n) if array.dtype.kind == "c" else 0)
@@ -209,7 +209,7 @@ def test_eight_python_threads_at_once(four_cores):
 
 def test_the_number_of_threads_is_numbas(four_cores, monkeypatch):
     program, _, _ = stencil(1000, 10)
-    allowed = {threads: None for threads in (1, 2, 4, 9)}
+    allowed = dict.fromkeys((1, 2, 4, 9))
     for threads in allowed:
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
         allowed[threads] = cpu._team(program)[1]

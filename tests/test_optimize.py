@@ -119,7 +119,7 @@ def test_the_warning_points_to_the_caller():
 
 
 def test_methods_are_those_of_scipy():
-    assert {name for name in METHODS} == {
+    assert set(METHODS) == {
         name.lower() for name in scipy.optimize._minimize.MINIMIZE_METHODS if name != "_custom"
     }
 

@@ -5,9 +5,9 @@ The closed forms themselves are checked against the complex step and mpmath in t
 
 import numpy as np
 import pytest
-from benchmarks import problems
 
 import nbhvp
+from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
 
 PROBLEMS = {problem.name: problem for problem in problems.small(0)}

@@ -155,7 +155,7 @@ def make_closure():
 
 
 def pow_of(x, exponent):
-    return array([value for value in x]) ** exponent
+    return array(list(x)) ** exponent
 
 
 @functools.lru_cache

@@ -131,8 +131,9 @@ def _load(name, source):
         function = _define(path, source)
     except Exception:
         # What numba stored may be truncated. If the fault is the source's, it shows again.
-        for stored in path.parent.glob(f"__pycache__/{name}.*"):
-            stored.unlink(missing_ok=True)
+        for place in filter(None, (path.parent, numba.config.CACHE_DIR)):
+            for stored in Path(place).glob(f"*/{name}.*"):
+                stored.unlink(missing_ok=True)
         function = _define(path, source)
     return Kernel(function.__name__, function.address, source, not function.cache_hits, function)
 

@@ -284,6 +284,9 @@ def _variable(axis: int) -> Var:
 
 def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
     """A node that BLAS can read in place: its array, offset and strides (batch, row, column)."""
+    # Not by its expression, which for a broadcast number is that number.
+    if node in memory.stored:
+        return node, 0, contiguous(node.shape)
     loops = variables(node.shape)
     puller = memory.puller()
     expr = puller.at(node, loops)

@@ -221,7 +221,7 @@ class Standins:
         copy.__dict__.update(function.__dict__)
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
         copy.__defaults__ = self.of(self._watch(getattr, function, "__defaults__"))
-        copy.__kwdefaults__ = self.of(function.__kwdefaults__)
+        copy.__kwdefaults__ = self.of(self._watch(getattr, function, "__kwdefaults__"))
         for cell, original in zip(copies, cells, strict=True):
             if id(original) not in known and _contents(original) is not _EMPTY:
                 cell.cell_contents = self.of(self._watch(_contents, original))
