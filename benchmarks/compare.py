@@ -13,7 +13,7 @@ before it is timed. Output: one Markdown table, with ratios to
 
 A contestant is one entry of ``CONTESTANTS``: ``prepare(problem, threads)`` returns
 ``product(v) -> H v``, or None where it has nothing to say. If its package is missing
-(ImportError), its rows are left out and the last line says so.
+(ImportError), its column is left empty and the last line says so.
 """
 
 import argparse
@@ -51,7 +51,7 @@ SIZES = {
         ("heat", (200, 50)),
     ],
 }
-COPY, HAND, GEMV = "byte floor", "by hand", "two gemv"
+COPY, HAND, GEMV, OURS = "byte floor", "by hand", "two gemv", "nbhvp"
 
 
 def _copy(problem, threads):
@@ -90,7 +90,7 @@ CONTESTANTS: dict[str, Callable] = {
     COPY: _copy,
     HAND: _hand,
     GEMV: _two_gemv,
-    "nbhvp": _nbhvp,
+    OURS: _nbhvp,
 }
 
 
@@ -139,18 +139,30 @@ def _calls(product, v, seconds):
     return max(1, round(seconds / max(single, 1e-7)))
 
 
-def rows(problem, samples) -> list[str]:
-    """Markdown rows of one problem: median, quartiles and ratios of medians."""
-    medians = {label: statistics.median(times) for label, times in samples.items()}
-    baselines = [medians.get(label) for label in (HAND, COPY, GEMV)]
-    out = []
-    for label, seconds in medians.items():
-        low, _, high = statistics.quantiles(samples[label], n=4)
-        quartiles = f"{1e6 * low:.2f} to {1e6 * high:.2f}"
-        ratios = ["" if base is None else f"{seconds / base:.2f}" for base in baselines]
-        columns = [problem.name, f"{problem.x0.size}", label, f"{1e6 * seconds:.2f}", quartiles]
-        out.append("| " + " | ".join(columns + ratios) + " |")
-    return out
+def row(problem, samples) -> str:
+    """The Markdown row of one problem: times of all contestants, ratios of OURS to the others."""
+    cells = [problem.name, f"{problem.x0.size}"]
+    for label in CONTESTANTS:
+        times = samples.get(label)
+        cells.append("" if times is None else f"{1e6 * statistics.median(times):.3g}")
+    cells += [_ratio(samples[OURS], samples.get(label)) for label in CONTESTANTS if label != OURS]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ratio(ours, others) -> str:
+    if others is None:
+        return ""
+    ratios = [a / b for a, b in zip(ours, others, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def header() -> str:
+    """The first two lines of the table."""
+    others = [label for label in CONTESTANTS if label != OURS]
+    cells = ["problem", "n", *(f"{label}, µs" for label in CONTESTANTS)]
+    cells += [f"{OURS} / {label}" for label in others]
+    return "| " + " | ".join(cells) + " |\n|---" + "|--:" * (len(cells) - 1) + "|"
 
 
 def main() -> None:
@@ -173,15 +185,14 @@ def main() -> None:
         f"{platform.machine()}, Python {platform.python_version()}, NumPy {numpy.__version__}, "
         f"numba {numba.__version__}, {options.threads} thread(s), medians of {rounds} rounds\n"
     )
-    print("| problem | n | product | µs | quartiles | / by hand | / byte floor | / two gemv |")
-    print("|---|--:|---|--:|--:|--:|--:|--:|")
+    print(header())
     absent = set()
     for name, size in SIZES[options.quick]:
         if options.only in (None, name):
             problem = MAKERS[name](size)
             samples, missing = compare(problem, options.threads, rounds, seconds)
             absent.update(missing)
-            print("\n".join(rows(problem, samples)), flush=True)
+            print(row(problem, samples), flush=True)
     if absent:
         print(f"\nLeft out: {'; '.join(sorted(absent))}.")
 
