@@ -727,3 +727,24 @@ def test_a_name_rebound_between_products_at_one_point_is_seen():
     first = [f.hvp(x, x) for _ in range(2)]
     factor = 5.0
     np.testing.assert_array_equal([*first, f.hvp(x, x)], [[4.0] * 3, [4.0] * 3, [10.0] * 3])
+
+
+def test_an_argument_made_read_only_after_it_changed_is_not_the_remembered_one():
+    f, weights = nbhvp.differentiable(lambda x, w: np.sum(w * x**2), target="interpret"), np.ones(3)
+    x = v = np.ones(3)
+    np.testing.assert_array_equal(f.hvp(x, v, weights), 2 * v)
+    weights[:] = 3
+    weights.flags.writeable = False
+    np.testing.assert_array_equal(f.hvp(x, v, weights), 6 * v)
+
+
+def test_an_index_argument_out_of_range_raises_numpys_error():
+    # The guard fails after the gather has run: that must not read outside the array.
+    f = nbhvp.differentiable(lambda x, i: np.sum(x[i] ** 2))
+    x = np.arange(5.0)
+    np.testing.assert_array_equal(f.grad(x, np.array([0, 1, -1])), [0, 2, 0, 0, 8])
+    for wrong in (10**12, -(10**12), 5):
+        with pytest.raises(IndexError):
+            f.grad(x, np.array([0, 1, wrong]))
+        with pytest.raises(IndexError):
+            f.hvp(x, x, np.array([0, 1, wrong]))

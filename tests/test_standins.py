@@ -9,7 +9,7 @@ import random
 import types
 from dataclasses import dataclass
 from math import exp as exponential
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.linalg as la
@@ -423,3 +423,58 @@ def test_wrong_turning(fun, error, words):
         assert str(caught.value).startswith(f"{__file__}:{fun.__code__.co_firstlineno}") or (
             str(caught.value).startswith(f"{__file__}:{fun.__code__.co_firstlineno + 1}")
         )
+
+
+class Subclassed(dict):
+    """An object that is not copied."""
+
+
+class Registered:
+    """Another, as it makes its own objects."""
+
+    scale = 1.0
+    table: ClassVar = [1.0]
+
+    def __new__(cls):
+        return object.__new__(cls)
+
+    def __init__(self):
+        self.factor = 2.0
+
+
+class Defaults:
+    scale = 1.0
+    table: ClassVar = [1.0]
+
+    def value(self, x):
+        return self.scale * self.table[0] * x.sum()
+
+
+def by_keyword(x, *, factor=2.0):
+    return factor * x.sum()
+
+
+def test_changes_of_what_is_not_copied_are_seen(monkeypatch):
+    members, queue = {1.0, 2.0}, collections.deque([1.0])
+    subclassed, registered = Subclassed(a=1.0), Registered()
+
+    def fun(x):
+        held = sum(members) + sum(queue) + subclassed["a"] + registered.factor
+        return held * by_keyword(x) + Defaults().value(x) + Registered.scale * x[0]
+
+    check(fun)
+    changes = (
+        lambda: members.add(3.0), lambda: queue.append(3.0), lambda: subclassed.update(a=2.0),
+        lambda: setattr(registered, "factor", 3.0), lambda: setattr(registered, "new", 1),
+        lambda: monkeypatch.setattr(Registered, "scale", 2.0),
+        lambda: monkeypatch.setattr(Defaults, "scale", 2.0),
+        lambda: Defaults.table.__setitem__(0, 2.0),
+        lambda: monkeypatch.setattr(Defaults, "value", lambda self, x: x.sum()),
+        lambda: monkeypatch.setattr(by_keyword, "__kwdefaults__", {"factor": 3.0}),
+        lambda: monkeypatch.setitem(by_keyword.__kwdefaults__, "factor", 4.0),
+    )  # fmt: skip
+    for change in changes:
+        closure = record(fun, X).closure
+        assert not closure.changed()
+        change()
+        assert closure.changed()

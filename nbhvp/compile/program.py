@@ -97,7 +97,7 @@ class Program:
 
     def give(self, workspaces: list[_Workspace]) -> None:
         """Take workspaces back, for later calls and points."""
-        for workspace in workspaces[: MOST_FREE - len(self._free)]:
+        for workspace in workspaces[: max(0, MOST_FREE - len(self._free))]:
             workspace.release()
             self._free.append(workspace)
 

@@ -172,7 +172,7 @@ def check(graph: Graph, linear_in: Node | None = None) -> Graph:
 
 def _check_linear(graph: Graph, v: Node) -> None:
     active = dependent(graph.nodes, [v])
-    vanishing = {node for node in graph.nodes if node in active or p.scalar_value(node) == 0}
+    vanishing = active | {node for node in graph.nodes if _is_zero(node)}
     for node in graph.nodes:
         if node not in active or node is v:
             continue
@@ -181,6 +181,15 @@ def _check_linear(graph: Graph, v: Node) -> None:
         # A sum of a linear and a constant term is affine, not linear.
         joint = _joint_positions(node, positions)
         assert all(node.args[k] in vanishing for k in joint), f"{node.primitive} is affine in {v}"
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether all elements of a node are known to be zero, as they are where there are none."""
+    if node.size == 0 or p.scalar_value(node) == 0:
+        return True
+    if node.value is not None:
+        return node.size == 1 and not node.value.any()
+    return node.primitive is p.update and all(map(_is_zero, node.args))
 
 
 def _joint_positions(node: Node, positions: set[int]) -> set[int]:

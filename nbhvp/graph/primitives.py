@@ -633,6 +633,10 @@ def _simplify_broadcast(x, shape):
     return broadcast(x.args[0], shape=shape) if x.primitive is broadcast else None
 
 
+def _simplify_update(base, value, start, step):
+    return base if value.size == 0 else None
+
+
 def _simplify_slice(x, start, step, size):
     if size == x.shape and all(b == 0 for b in start) and all(k == 1 for k in step):
         return x
@@ -701,7 +705,7 @@ slice_      = _linear("slice", lambda x, start, step, size: x[_strided(start, st
 update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),
                       lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
-                      linear=((0, 1),), pull=_pull_update)
+                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update)
 broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
                       simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True)
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),

@@ -221,8 +221,10 @@ def _wrapped(index, extent: int):
     if _is_within(index.node, extent):
         return index
     index = apply(p.cast, index, dtype=p.INT)
-    guard(apply(p.all_, (index >= -extent) & (index < extent)))
-    return apply(p.where, index < 0, index + extent, index)
+    inside = (index >= -extent) & (index < extent)
+    guard(apply(p.all_, inside))
+    # Guards are read once all is computed: until then, an index outside must do no harm.
+    return apply(p.where, inside, apply(p.where, index < 0, index + extent, index), 0)
 
 
 def _is_within(node: Node, extent: int) -> bool:

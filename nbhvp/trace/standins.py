@@ -187,6 +187,14 @@ class Standins:
         standin.extend(map(self.of, self._watch(tuple, value)))
         return standin
 
+    def _deque(self, value: collections.deque) -> collections.deque:
+        standin = self._remember(value, collections.deque(maxlen=value.maxlen))
+        standin.extend(map(self.of, self._watch(tuple, value)))
+        return standin
+
+    def _set(self, value: set) -> set:
+        return self._remember(value, set(map(self.of, self._watch(tuple, value))))
+
     def _dict(self, value: dict) -> dict:
         standin = self._remember(value, value.copy())
         standin.update((key, self.of(item)) for key, item in self._watch(_items, value))
@@ -286,9 +294,10 @@ class Standins:
         }
         copy = type(kind)(kind.__name__, tuple(map(self.of, kind.__bases__)), fields)
         self._remember(kind, copy)
+        self._watch(_class_items, kind)
         copy.__nbhvp_original__ = kind
         for name, value in fields.items():
-            standin = self._class_attribute(value)
+            standin = value if name.startswith("__dataclass") else self._class_attribute(value)
             if standin is not value:
                 setattr(copy, name, standin)
         return copy
@@ -302,7 +311,8 @@ class Standins:
             copy = functools.cached_property(self.of(value.func))
             copy.__set_name__(None, value.attrname)
             return copy
-        return self.of(value) if isinstance(value, types.FunctionType | np.ndarray) else value
+        copied = (types.FunctionType, np.ndarray, list, dict, set)
+        return self.of(value) if isinstance(value, copied) else value
 
     def _instance(self, value):
         """A shallow copy with stand-ins for its attributes."""
@@ -312,6 +322,18 @@ class Standins:
             attribute = self._watch(getattr, value, name, None)
             object.__setattr__(copy, name, self.of(attribute))
         return copy
+
+    def _opaque(self, value):
+        """An object of the user's that is not copied; what it holds is watched all the same."""
+        self._remember(value, value)
+        for content in (_held, _listed):
+            for item in self._watch(content, value):
+                self.of(item)
+        return value
+
+    def _is_opaque(self, value) -> bool:
+        kind = value if isinstance(value, type) else type(value)
+        return kind.__module__ != "builtins" and self._is_own(kind.__module__)
 
     def _is_shadowable(self, kind: type) -> bool:
         """Whether a class is plain enough for it and its objects to be copied."""
@@ -330,6 +352,26 @@ _PLAIN_BASES = (object, typing.Generic, typing.Protocol, abc.ABC)
 
 def _items(mapping: dict) -> tuple:
     return tuple(mapping.items())
+
+
+def _held(value) -> tuple:
+    """The attributes of an object, flat; those of a class without what Python keeps there."""
+    if isinstance(value, type):
+        return tuple(part for item in _class_items(value) for part in item)
+    names = _attribute_names(value)
+    return (*names, *(getattr(value, name, None) for name in names))
+
+
+def _listed(value) -> tuple:
+    """The items of an object that is a list, set or dict too."""
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return tuple(value) if isinstance(value, list | set | collections.deque) else ()
+
+
+def _class_items(kind: type) -> tuple:
+    """What a class defines, without what Python itself keeps there."""
+    return tuple(item for item in vars(kind).items() if not item[0].startswith("__"))
 
 
 _EMPTY = object()
@@ -359,7 +401,7 @@ def _wrapped(value):
     """The Python function inside a cache, a numba dispatcher or a function of ours, else None."""
     if isinstance(value, functools._lru_cache_wrapper):
         return value.__wrapped__
-    package = type(value).__module__.partition(".")[0]
+    package = str(type(value).__module__).partition(".")[0]
     if package == "numba":
         return getattr(value, "py_func", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
@@ -422,6 +464,8 @@ _KINDS = (
     (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
     (lambda s, v: type(v) is list, Standins._list),
     (lambda s, v: type(v) in _DICTS, Standins._dict),
+    (lambda s, v: type(v) is collections.deque, Standins._deque),
+    (lambda s, v: type(v) is set, Standins._set),
     (lambda s, v: type(v) is types.SimpleNamespace, Standins._namespace),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
     (lambda s, v: isinstance(v, _GENERATORS), Standins._generator),
@@ -443,6 +487,7 @@ _KINDS = (
     (lambda s, v: v is np.r_ or v is np.c_, lambda s, v: Joining(v)),
     (lambda s, v: isinstance(v, type) and s._is_shadowable(v), Standins._class),
     (lambda s, v: not isinstance(v, type) and s._is_shadowable(type(v)), Standins._instance),
+    (lambda s, v: s._is_opaque(v), Standins._opaque),
 )
 
 
