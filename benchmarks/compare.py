@@ -175,6 +175,8 @@ def main() -> None:
     # Thread pools take their size when NumPy and numba are imported, hence imports in functions.
     for name in ("OPENBLAS", "OMP", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(options.threads)
+    # OpenMP's threads go on spinning after a loop by hand, on the cores that the next one needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import numba
     import numpy
 
