@@ -285,13 +285,3 @@ def test_a_forked_child_makes_its_own_team():
     print("whole")
     """)
     assert out == "whole\n"
-
-
-def test_a_matrix_product_with_equal_numbers():
-    """An operand that is one number, repeated, is stored for BLAS."""
-    f = nbhvp.differentiable(
-        lambda x: np.sum((np.diag(x) @ np.zeros(2) + np.diag(x) @ np.ones(2)) ** 2)
-    )
-    x = np.array([1.0, 2.0])
-    np.testing.assert_allclose(f(x), 5)
-    np.testing.assert_allclose(f.grad(x), 2 * x)

@@ -195,20 +195,3 @@ def test_substitute_replaces_wherever_it_is_used():
     given = interpret(Graph((x, v), (moved,)), POINT, DIRECTION)[0]
     needed = interpret(Graph((x,), (rosenbrock(x),)), POINT + DIRECTION)[0]
     assert given == needed
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda x: x[:0] @ np.ones(0) + x @ x,
-        lambda x: (x[:0] @ x[:0]) * x[0] + x @ x,
-        lambda x: x[0] * x[1:1].sum() + x @ x,
-    ],
-    ids=["constant", "bilinear", "sum"],
-)
-def test_a_product_without_elements_vanishes(function):
-    """As in back substitution by hand, whose first row has no terms."""
-    f = nbhvp.differentiable(function, target="interpret")
-    x = np.arange(1.0, 4.0)
-    np.testing.assert_allclose(f.hvp(x, x), 2 * x)
-    np.testing.assert_allclose(f.hessian(x).toarray(), 2 * np.eye(3))

@@ -748,3 +748,30 @@ def test_an_index_argument_out_of_range_raises_numpys_error():
             f.grad(x, np.array([0, 1, wrong]))
         with pytest.raises(IndexError):
             f.hvp(x, x, np.array([0, 1, wrong]))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[:0] @ np.ones(0) + x @ x,
+        lambda x: (x[:0] @ x[:0]) * x[0] + x @ x,
+        lambda x: x[0] * x[1:1].sum() + x @ x,
+    ],
+    ids=["constant", "bilinear", "sum"],
+)
+def test_a_product_without_elements_vanishes(function):
+    """As in back substitution by hand, whose first row has no terms."""
+    f = nbhvp.differentiable(function, target="interpret")
+    x = np.arange(1.0, 4.0)
+    np.testing.assert_allclose(f.hvp(x, x), 2 * x)
+    np.testing.assert_allclose(f.hessian(x).toarray(), 2 * np.eye(3))
+
+
+def test_a_matrix_product_with_equal_numbers():
+    """An operand that is one number, repeated, is stored for BLAS."""
+    f = nbhvp.differentiable(
+        lambda x: np.sum((np.diag(x) @ np.zeros(2) + np.diag(x) @ np.ones(2)) ** 2)
+    )
+    x = np.array([1.0, 2.0])
+    np.testing.assert_allclose(f(x), 5)
+    np.testing.assert_allclose(f.grad(x), 2 * x)
