@@ -52,12 +52,15 @@ def run_plain(plan: Schedule, *inputs: np.ndarray) -> list[np.ndarray]:
                 value = step.node.primitive.evaluate(*args, **step.node.params)
                 memory[step.node] = np.array(value, step.node.dtype, order="C")
             elif isinstance(step, MatrixProduct):
-                operands = zip(step.operands, step.node.args, strict=True)
-                memory[step.node] = np.matmul(*(_strided(memory, *o) for o in operands))
+                memory[step.node] = sum(
+                    np.matmul(_strided(memory, x, term.args[0]), _strided(memory, y, term.args[1]))
+                    for term, x, y in step.terms
+                )
             else:
                 for call in emit(step):
                     _run_kernel(call, memory)
-    return [memory[node].reshape(node.shape) for node in plan.graph.outputs]
+    outputs = zip(plan.graph.outputs, plan.shapes, strict=True)
+    return [memory[node].reshape(shape) for node, shape in outputs]
 
 
 def _whole(memory, node: Node) -> np.ndarray:

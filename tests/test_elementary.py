@@ -10,7 +10,7 @@ import pytest
 from checks import assert_no_raise, assert_same, forget_kernels, plain
 from test_primitives import ELEMENTWISE, INTEGER_ONLY, arity, domain_of, entries
 
-from nbhvp.compile import elementary, schedule
+from nbhvp.compile import elementary, nest
 from nbhvp.compile.program import Program
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
@@ -130,7 +130,7 @@ def grid(dtype):
 def test_compiled(dtype, monkeypatch, tmp_path):
     """All entries of a dtype in one kernel, but for those that may raise."""
     forget_kernels(monkeypatch, tmp_path)
-    monkeypatch.setattr(schedule, "LIMIT", 1e9)
+    monkeypatch.setattr(nest, "LIMIT", 1e9)
     taken = [entry for entry in ELEMENTWISE if takes(entry, dtype)]
     raising = RAISING.get(np.dtype(dtype).kind, ())
     for kernel in check_compiled([e for e in taken if e.name not in raising], dtype):

@@ -298,6 +298,7 @@ LINEAR = [
     ("concatenate", [(2, 3), (2, 0), (2, 4)], {"axis": 1}),
     ("sum", [(2, 3, 4)], {"axes": (0, 2)}),
     ("sum", [(2, 3)], {"axes": (0, 1)}),
+    ("pick", [(3, 5)], {"axis": 1, "index": np.array([0, 4, 2])}),
     ("gather", [(3, 5)], {"axis": 1, "index": np.array([[0, 4], [4, 2]])}),
     ("gather", [(5, 2)], {"axis": 0, "index": np.array(3)}),
     ("scatter_add", [(3, 2, 2)], {"axis": 1, "size": 5, "index": np.array([[0, 4], [4, 2]])}),

@@ -1,28 +1,41 @@
 """From steps to kernels for CPUs: the loop nests around the scalar bodies.
 
-A kernel is one function `(table, lo, hi)` over a range of its outermost loop: a map, a reduction by
-accumulators, a scan. Loops that walk memory as one are one loop. Where guards hold along most of the
-innermost loop, that part is printed without them. A reduction whose outermost axis is summed runs
-over blocks fixed by its size alone, each into its own partial result, and one more kernel adds those
-in order: the result has the same bits on any number of threads.
+A kernel is one function `(table, lo, hi)` over a range of the rows of a nest. Within a row stand its
+statements, each a few loops around the members that share them: a map assigns, a sum adds to an
+accumulator or, if a loop over its elements lies inside the summed one, to memory. Loops that walk
+memory as one are one loop. Where the guards of an innermost loop change, it is cut, and printed for
+each long part as it is there.
+
+A sum over rows runs over blocks fixed by its size alone, each into its own partial result, and one
+more kernel adds those in order: the result has the same bits on any number of threads.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
+from nbhvp.compile.nest import Member, Nest, Statement
 from nbhvp.compile.pull import Choose, Expr, Index, Inside, Quotient, Var, contiguous, parts
-from nbhvp.compile.schedule import Map, Reduction
+from nbhvp.compile.schedule import Reduction
 from nbhvp.compile.text import Body, Pointer, Scratch, Slots, Symbol, code, kernel_text
+from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import CALL
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "seconds"]
 
 BLOCK = 20e-6
-"""Seconds of a map that one thread takes at a time."""
+"""Seconds of a nest that one thread takes at a time."""
 SUM_BLOCK = 4096
 SUM_BLOCKS = 64
+SHARE = 8
+"""A partial result is the sum of at least so many times its own elements."""
+NARROW = 16
+"""Parts of an innermost loop up to so long share one guarded text."""
+MOST_PARTS = 8
+"""More long parts than this share it too."""
 
 
 @dataclass(eq=False)
@@ -38,30 +51,62 @@ class KernelCall:
     """An estimate of the time that it takes on one thread."""
 
 
-def emit(step: Map | Reduction) -> list[KernelCall]:
+def emit(step: Nest | Reduction) -> list[KernelCall]:
     """The kernels of one step."""
-    return _map(step) if isinstance(step, Map) else _reduction(step)
+    if isinstance(step, Nest):
+        return _Kernel(step).calls()
+    return _scan(step) if step.node.primitive.reduction == "cumsum" else _arg(step)
+
+
+def seconds(*exprs: Expr) -> float:
+    """About how long one element takes: arithmetic is vectorised, calls are not (measured)."""
+    costs = [part.cost for part in parts(exprs)]
+    return 1e-10 + sum(cost * (2e-10 if cost >= CALL else 2.5e-11) for cost in costs)
+
+
+def _block(row: float) -> int:
+    """Rows that make up a block, from the seconds of one: long enough to be worth a thread."""
+    return max(1, int(BLOCK / max(row, 1e-12)))
 
 
 # Loops.
 
 
-def _collapse(loops: list[tuple[Var, int]], indices: list[Index], fixed=()) -> tuple[list, set]:
+@dataclass(frozen=True)
+class _Loop:
+    """A loop of a kernel; `summed` tells for each member whether it sums over it."""
+
+    variable: Var
+    extent: int
+    bounds: tuple[Expr, Expr] | None = None
+    summed: tuple[bool, ...] = ()
+    is_fixed: bool = False
+
+
+def _collapse(loops: list[_Loop], indices: list[Index]) -> tuple[list[_Loop], set[Var]]:
     """Merge neighbouring loops that every index walks through as one; drop those of extent 1."""
-    kept: list[tuple[Var, int]] = []
+    kept: list[_Loop] = []
     dropped: set[Var] = set()
-    for variable, extent in loops:
-        if extent == 1 and variable not in fixed:
-            dropped.add(variable)
+    for loop in loops:
+        if loop.extent == 1 and not loop.is_fixed and not loop.bounds:
+            dropped.add(loop.variable)
             continue
-        if kept and kept[-1][0] not in fixed and variable not in fixed:
-            outer, outer_extent = kept[-1]
-            if all(i.terms.get(outer, 0) == extent * i.terms.get(variable, 0) for i in indices):
-                dropped.add(outer)
-                kept[-1] = (variable, outer_extent * extent)
-                continue
-        kept.append((variable, extent))
+        if kept and _can_merge(kept[-1], loop, indices):
+            outer = kept.pop()
+            dropped.add(outer.variable)
+            extent = outer.extent * loop.extent
+            loop = _Loop(loop.variable, extent, None, loop.summed)
+        kept.append(loop)
     return kept, dropped
+
+
+def _can_merge(outer: _Loop, inner: _Loop, indices: list[Index]) -> bool:
+    if outer.is_fixed or inner.is_fixed or outer.bounds or inner.bounds:
+        return False
+    return outer.summed == inner.summed and all(
+        i.terms.get(outer.variable, 0) == inner.extent * i.terms.get(inner.variable, 0)
+        for i in indices
+    )
 
 
 def _indices(exprs: list[Expr]) -> list[Index]:
@@ -81,123 +126,80 @@ def _flat(variables, shape) -> Index:
     return flat
 
 
-# Maps.
-
-
-def _map(step: Map) -> list[KernelCall]:
-    exprs = [expr for _, expr in step.results]
-    flat = _flat(step.variables, step.shape)
-    loops = list(zip(step.variables, step.shape, strict=True))
-    loops, dropped = _collapse(loops, [*_indices(exprs), flat])
-    loops = loops or [(Var("j0"), 1)]
-    slots = Slots()
-    body = Body(slots, dropped, loops[0][0], loops[-1][0])
-    written = [(slots.write(node), body.index(flat, node)) for node, _ in step.results]
-
-    def assign():
-        values = [body.name(expr) for expr in exprs]
-        for (array, position), value in zip(written, values, strict=True):
-            body.line(f"{array}[{position}] = {value}")
-
-    _open_loops(body, loops[:-1])
-    _innermost(body, loops[-1], exprs, assign)
-    inner = math.prod(extent for _, extent in loops[1:])
-    one = seconds(*exprs)
-    source = kernel_text("map", slots, body.lines)
-    writes = tuple(node for node, _ in step.results)
-    extent, block, time = loops[0][1], _block(inner * one), inner * loops[0][1] * one
-    return [KernelCall(source, slots.contents, extent, block, writes, time)]
-
-
-def seconds(*exprs: Expr) -> float:
-    """About how long one element takes: arithmetic is vectorised, calls are not (measured)."""
-    costs = [part.cost for part in parts(exprs)]
-    return 1e-10 + sum(cost * (2e-10 if cost >= CALL else 2.5e-11) for cost in costs)
-
-
-def _block(row: float) -> int:
-    """Rows that make up a block, from the seconds of one: long enough to be worth a thread."""
-    return max(1, int(BLOCK / max(row, 1e-12)))
-
-
-def _open_loops(body: Body, loops) -> None:
-    for variable, extent, *_ in loops:
-        body.line(f"for {variable.name} in range({', '.join(_range(body, variable, extent))}):")
-        body.depth += 1
-
-
-def _range(body: Body, variable: Var, extent: int) -> tuple[str, str]:
+def _range(body: Body, loop: _Loop) -> tuple[str, str]:
     """Where a loop starts and ends: the kernel's own bounds, if it is the outermost one."""
-    if variable is body.outer:
+    if loop.variable is body.outer:
         return "lo", "hi"
-    return "0", body.slots.integer(("extent", variable), extent)
+    if loop.bounds:
+        first, last = map(body.name, loop.bounds)
+        return first, last
+    return "0", body.slots.integer(("extent", loop.variable, loop.extent), loop.extent)
 
 
-def _innermost(body: Body, loop, exprs, assign) -> None:
-    """The innermost loop; where guards hold along most of it, that part is printed without them."""
-    variable, extent = loop
-    start, end = _range(body, variable, extent)
-    along, across, first, last = _guards(exprs, variable, body.dropped, extent)
-    if not along or (last - first < extent / 2 and extent - (last - first) > 16):
-        body.scoped(f"for {variable.name} in range({start}, {end}):", assign)
+def _open(body: Body, loop: _Loop, inside: Callable[[], None]) -> None:
+    start, end = _range(body, loop)
+    body.scoped(f"for {loop.variable.name} in range({start}, {end}):", inside)
+
+
+def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], None]) -> None:
+    """An innermost loop, cut where its guards change."""
+    variable = loop.variable
+    along, across = _guards(exprs, variable, body.dropped)
+    cuts = {0, loop.extent}
+    for condition in along:
+        first = -condition.index.const
+        cuts |= {min(max(0, at), loop.extent) for at in (first, first + condition.extent)}
+    long, short = [], []
+    for part in pairwise(sorted(cuts)):
+        (short if part[1] - part[0] <= NARROW else long).append(part)
+    if not along or loop.bounds or not 0 < len(long) <= MOST_PARTS:
+        _open(body, loop, inside)
         return
-    bounds = ("first", variable), ("last", variable)
-    first, last = map(body.slots.integer, bounds, (first, last))
-    body.line(f"first = min({end}, max({start}, {first}))")
-    body.line(f"last = max(first, min({end}, {last}))")
+    start, end = _range(body, loop)
+    stop = end
     if across:
+        # Where a guard of outer loops does not hold, all is left to the guarded text.
         tests = " & ".join(test for c in across for test in body.tests(c))
-        body.line(f"if not ({tests}):")
-        body.line(f"    first = last = {end}")
-    body.line(f"for edge in (({start}, first), (last, {end})):")
-    body.depth += 1
-    body.scoped(f"for {variable.name} in range(edge[0], edge[1]):", assign)
-    body.depth -= 1
-    body.assumed = {*along, *across}
-    body.scoped(f"for {variable.name} in range(first, last):", assign)
-    body.assumed = set()
+        body.line(f"stop = {end} if {tests} else {start}")
+        stop = "stop"
+    names = {at: body.slots.integer(("cut", variable, k), at) for k, at in enumerate(sorted(cuts))}
+    clip = lambda part: (f"max({start}, {names[part[0]]})", f"min({stop}, {names[part[1]]})")
+    guarded = [clip(part) for part in short] + [("stop", end)] * bool(across)
+    if guarded:
+        body.line(f"for part in ({''.join(f'({a}, {b}), ' for a, b in guarded)}):")
+        body.depth += 1
+        body.scoped(f"for {variable.name} in range(part[0], part[1]):", inside)
+        body.depth -= 1
+    for part in long:
+        body.assumed, body.denied = set(across), set()
+        for condition in along:
+            first = -condition.index.const
+            holds = first <= part[0] and part[1] <= first + condition.extent
+            (body.assumed if holds else body.denied).add(condition)
+        body.scoped(f"for {variable.name} in range({', '.join(clip(part))}):", inside)
+    body.assumed, body.denied = set(), set()
 
 
-def _guards(exprs, variable: Var, dropped: set[Var], extent: int):
-    """Conditions on the innermost variable alone, on outer ones alone, and where the former hold."""
-    along, across, first, last = [], [], 0, extent
+def _guards(exprs: list[Expr], variable: Var, dropped: set[Var]):
+    """Conditions on the innermost variable alone, and on outer ones alone."""
+    along, across = [], []
     for condition in _conditions(exprs):
-        index = condition.index
-        live = {atom: c for atom, c in index.terms.items() if atom not in dropped}
+        live = {atom: c for atom, c in condition.index.terms.items() if atom not in dropped}
         if condition.step != 1 or not all(isinstance(atom, Var) for atom in live):
             continue
         if live == {variable: 1}:
             along.append(condition)
-            first = max(first, -index.const)
-            last = min(last, condition.extent - index.const)
         elif variable not in live:
             across.append(condition)
-    return along, across, first, last
+    return along, across
 
 
-def _conditions(exprs) -> list[Inside]:
-    return list(
-        dict.fromkeys(
-            c for part in parts(exprs) if isinstance(part, Choose) for c in part.conditions
-        )
-    )
+def _conditions(exprs: list[Expr]) -> list[Inside]:
+    found = (part.conditions for part in parts(exprs) if isinstance(part, Choose))
+    return list(dict.fromkeys(condition for some in found for condition in some))
 
 
-# Reductions.
-
-
-def _reduction(step: Reduction) -> list[KernelCall]:
-    kind = step.node.primitive.reduction
-    shapes = {
-        "sum": _sum,
-        "all": _sum,
-        "segment_sum": _segment_sum,
-        "cumsum": _scan,
-        "argmax": _arg,
-        "argmin": _arg,
-    }
-    return shapes[kind](step)
-
+# Nests.
 
 _COMBINE = {
     "sum": ("0", "add_reassoc({0}, {1})", "{0} + {1}"),
@@ -206,101 +208,229 @@ _COMBINE = {
 """Identity, text for floats and complex numbers, text for others."""
 
 
-def _combine(step: Reduction):
+def _combine(node: Node) -> tuple[str, str]:
     """The identity of a sum, and the text that adds to it."""
-    name = step.node.primitive.reduction.replace("segment_", "")
+    name = node.primitive.reduction.replace("segment_", "")
     identity, floating, exact = _COMBINE[name]
-    kind = step.node.dtype
+    kind = node.dtype
     return f"{code(kind)}({identity})", floating if kind.kind in "fc" else exact
 
 
-def _sum(step: Reduction) -> list[KernelCall]:
-    node = step.node
-    axes = node.params.get("axes", tuple(range(len(step.variables))))
-    kept = [v for k, v in enumerate(step.variables) if k not in axes]
-    flat = _flat(kept, node.shape)
-    indices = [*_indices([step.expr]), flat]
-    shape = node.args[0].shape
-    loops, dropped = [], set()
-    for summed, run in _runs(list(zip(step.variables, shape, strict=True)), axes):
-        merged, gone = _collapse(run, indices)
-        loops += [(variable, extent, summed) for variable, extent in merged]
-        dropped |= gone
-    loops = loops or [(Var("j0"), 1, False)]
-    return _sum_kernels(step, loops, dropped, flat)
+class _Kernel:
+    """The text of one nest."""
+
+    def __init__(self, nest: Nest):
+        self.nest = nest
+        self.statements = nest.statements()
+        shaped = [self._shaped(statement) for statement in self.statements]
+        self.loops = [loops for loops, _ in shaped]
+        self.dropped = [dropped for _, dropped in shaped]
+        self.row = self.loops[0][0]
+        self.slots = Slots()
+        self.body = Body(self.slots, set(), self.row.variable, None)
+        self.body.written = set(nest.nodes)
+        self.totals: dict[Member, str] = {}
+        self.seconds = sum(map(self._seconds, self.statements, self.loops))
+        self.block = self._block()
+        # Where each sum over rows is added up: with one block, in the node itself.
+        blocks = -(-self.row.extent // self.block)
+        self.partials: dict[Node, Node | Scratch] = {
+            node: Scratch((blocks, node.size), node.dtype) if blocks > 1 else node
+            for node in dict.fromkeys(m.node for m in nest.members if m.row.is_summed)
+        }
+
+    def _shaped(self, statement: Statement) -> tuple[list[_Loop], set[Var]]:
+        """The loops of a statement, the rows first, merged where they can be."""
+        first, members = statement.members[0], statement.members
+        alone = len(self.statements) == 1
+        rows = tuple(m.row.is_summed for m in members)
+        loops = [_Loop(first.row.variable, first.row.extent, None, rows, not alone)]
+        for k, (variable, extent, bounds) in enumerate(statement.loops):
+            summed = tuple(m.loops[k].is_summed for m in members)
+            loops.append(_Loop(variable, extent, bounds, summed))
+        exprs = [expr for member in members for expr in member.exprs]
+        indices = [*_indices(exprs), *(member.index for member in members)]
+        kept, dropped = _collapse(loops, indices)
+        if not kept or kept[0].bounds:
+            # There is one row, but a kernel needs an outermost loop.
+            kept = [_Loop(first.row.variable, 1, None, rows), *kept]
+        return kept, dropped
+
+    def _seconds(self, statement: Statement, loops: list[_Loop]) -> float:
+        count = 1.0
+        for loop in loops:
+            if loop.bounds:
+                node = statement.members[0].node
+                axis = node.params["axis"]
+                count *= node.args[0].shape[axis] / max(1, node.shape[axis])
+            else:
+                count *= loop.extent
+        return count * seconds(*(m.expr for m in statement.members))
+
+    def _block(self) -> int:
+        extent = self.row.extent
+        summed = [m for m in self.nest.members if m.row.is_summed]
+        if not summed:
+            return _block(self.seconds / max(1, extent))
+        inner = max(
+            math.prod(loop.extent for loop in loops[1:] if not loop.bounds) for loops in self.loops
+        )
+        inner = max(1, inner)
+        share = SHARE * max(m.node.size for m in summed)
+        return max(1, -(-SUM_BLOCK // inner), -(-extent // SUM_BLOCKS), share // inner)
+
+    def calls(self) -> list[KernelCall]:
+        body = self.body
+        everything = [
+            (statement, loops, dropped, k)
+            for statement, loops, dropped in zip(
+                self.statements, self.loops, self.dropped, strict=True
+            )
+            for k in range(len(statement.members))
+        ]
+        for node in self.partials:
+            size = self.slots.integer(("size", node), node.size)
+            rows = self.slots.integer("block", self.block)
+            body.line(f"{self._offset(node)} = lo // {rows} * {size}")
+        for statement, loops, dropped, k in everything:
+            body.dropped = dropped
+            self._before(statement, loops, k, 0)
+        if len(self.statements) == 1:
+            self._enter(0, 0)
+        else:
+            body.scoped(f"for {self.row.variable.name} in range(lo, hi):", self._row)
+        for statement, loops, dropped, k in everything:
+            body.dropped = dropped
+            self._after(statement, loops, k, 0)
+        kind = "sum" if self.partials else "nest"
+        source = kernel_text(kind, self.slots, body.lines)
+        writes = tuple(self.partials.get(node, node) for node in self._written())
+        call = KernelCall(
+            source, self.slots.contents, self.row.extent, self.block, writes, self.seconds
+        )
+        shares = self.partials.items()
+        return [call, *(_combine_blocks(node, one) for node, one in shares if one is not node)]
+
+    def _written(self) -> list[Node]:
+        summed = {m.node for m in self.nest.members if m.row.is_summed}
+        in_memory = {m.node for m, flags in self._flags() if _is_in_memory(flags)}
+        kept = self.nest.kept | summed | in_memory
+        return [node for node in self.nest.nodes if node in kept]
+
+    def _flags(self):
+        for statement, loops in zip(self.statements, self.loops, strict=True):
+            for k, member in enumerate(statement.members):
+                yield member, [loop.summed[k] for loop in loops]
+
+    def _row(self) -> None:
+        for k in range(len(self.statements)):
+            self._enter(k, 1)
+
+    def _enter(self, at: int, depth: int) -> None:
+        """What stands within the first `depth` loops of a statement."""
+        statement, loops, body = self.statements[at], self.loops[at], self.body
+        body.dropped = self.dropped[at]
+        body.inner = loops[-1].variable
+        members = range(len(statement.members))
+        if depth:
+            for k in members:
+                self._before(statement, loops, k, depth)
+        if depth == len(loops):
+            self._assign(statement, loops)
+        elif depth == len(loops) - 1:
+            exprs = [expr for member in statement.members for expr in member.exprs]
+            _innermost(body, loops[-1], exprs, lambda: self._enter(at, depth + 1))
+        else:
+            _open(body, loops[depth], lambda: self._enter(at, depth + 1))
+        if depth:
+            for k in members:
+                self._after(statement, loops, k, depth)
+
+    def _assign(self, statement: Statement, loops: list[_Loop]) -> None:
+        """Compute, then store: a store between loads would keep LLVM from vectorising."""
+        body, lines = self.body, []
+        for k, member in enumerate(statement.members):
+            flags = [loop.summed[k] for loop in loops]
+            value = body.name(member.expr)
+            _, add = _combine(member.node) if any(flags) else ("", "")
+            if not any(flags):
+                body.know(member.node, member.index, value)
+                if member.node in self.nest.kept:
+                    lines.append(f"{self._element(member)} = {value}")
+            elif _level(flags) < len(flags):
+                total = self.totals[member]
+                lines.append(f"{total} = {add.format(total, value)}")
+            else:
+                element = self._element(member)
+                lines.append(f"{element} = {add.format(element, value)}")
+        for line in lines:
+            body.line(line)
+
+    def _before(self, statement: Statement, loops: list[_Loop], k: int, depth: int) -> None:
+        """Set to zero what a member adds to from here on."""
+        member, body = statement.members[k], self.body
+        flags = [loop.summed[k] for loop in loops]
+        if not any(flags):
+            return
+        identity, _ = _combine(member.node)
+        if _is_in_memory(flags) and flags.index(True) == depth:
+            kept = [loop for loop in loops[depth:] if not loop.summed[k]]
+            body.inner = kept[-1].variable
+            self._clear(member, kept, identity)
+            body.inner = loops[-1].variable
+        if _level(flags) == depth < len(flags):
+            if member not in self.totals:
+                self.totals[member] = body.fresh()
+            body.line(f"{self.totals[member]} = {identity}")
+
+    def _clear(self, member: Member, loops: list[_Loop], identity: str) -> None:
+        if not loops:
+            self.body.line(f"{self._element(member)} = {identity}")
+            return
+        _open(self.body, loops[0], lambda: self._clear(member, loops[1:], identity))
+
+    def _after(self, statement: Statement, loops: list[_Loop], k: int, depth: int) -> None:
+        """Pass on what a member has added up since `_before`."""
+        member, body = statement.members[k], self.body
+        flags = [loop.summed[k] for loop in loops]
+        if not any(flags) or not _level(flags) == depth < len(flags):
+            return
+        total = self.totals[member]
+        if _is_in_memory(flags):
+            _, add = _combine(member.node)
+            element = self._element(member)
+            body.line(f"{element} = {add.format(element, total)}")
+            return
+        if not member.row.is_summed:
+            body.know(member.node, member.index, total)
+        if member.row.is_summed or member.node in self.nest.kept:
+            body.line(f"{self._element(member)} = {total}")
+
+    def _offset(self, node: Node) -> str:
+        return f"share{list(self.partials).index(node)}"
+
+    def _element(self, member: Member) -> str:
+        node, position = member.node, self.body.position(member.index, member.node)
+        if node in self.partials:
+            position = f"{self._offset(node)} + {position}"
+        return f"{self.slots.write(self.partials.get(node, node))}[{position}]"
 
 
-def _runs(loops, axes):
-    """Runs of neighbouring loops that are all summed or all kept."""
-    runs: list[tuple[bool, list]] = []
-    for k, loop in enumerate(loops):
-        if not runs or runs[-1][0] != (k in axes):
-            runs.append((k in axes, []))
-        runs[-1][1].append(loop)
-    return runs
+def _level(flags: list[bool]) -> int:
+    """How many loops are around an accumulator: those up to the last that is not summed."""
+    return max((k + 1 for k, summed in enumerate(flags) if not summed), default=0)
 
 
-def _sum_kernels(step, loops, dropped, flat) -> list[KernelCall]:
-    node, slots = step.node, Slots()
-    (_, extent, by_blocks), *rest = loops
-    inner = math.prod(n for _, n, _ in rest)
-    if by_blocks:
-        block = max(-(-SUM_BLOCK // inner), -(-extent // SUM_BLOCKS))
-        partial = Scratch((-(-extent // block), node.size), node.dtype) if extent > block else node
-    else:
-        block, partial = _block(inner * seconds(step.expr)), node
-    body = Body(slots, dropped, loops[0][0], loops[-1][0])
-    target = slots.write(partial)
-    position = body.index(flat, node)
-    if by_blocks:
-        size, rows = slots.integer("size", node.size), slots.integer("block", block)
-        body.line(f"row = lo // {rows} * {size}")
-        position = f"row + {position}"
-    _sum_nest(step, body, loops, f"{target}[{position}]")
-    time = extent * inner * seconds(step.expr)
-    source = kernel_text("sum", slots, body.lines)
-    calls = [KernelCall(source, slots.contents, extent, block, (partial,), time)]
-    return [*calls, _combine_blocks(step, partial)] if partial is not node else calls
+def _is_in_memory(flags: list[bool]) -> bool:
+    """Whether a sum adds to memory: a loop over its elements is inside a summed one."""
+    return any(flags[: _level(flags)])
 
 
-def _sum_nest(step, body, loops, element: str) -> None:
-    """Loops in natural order: an accumulator over trailing summed loops, memory for the others."""
-    identity, add = _combine(step)
-    cut = 1 + max((k for k, (_, _, summed) in enumerate(loops) if not summed), default=-1)
-    leading, trailing = loops[:cut], loops[cut:]
-    in_memory = any(summed for _, _, summed in leading)
-    if in_memory:
-        # A kept outermost loop goes around setting to zero too; a summed one comes after.
-        start = 0 if leading[0][2] else 1
-        _open_loops(body, leading[:start])
-        depth = body.depth
-        _open_loops(body, [loop for loop in leading[start:] if not loop[2]])
-        body.line(f"{element} = {identity}")
-        body.depth = depth
-        _open_loops(body, leading[start:])
-    else:
-        _open_loops(body, leading)
-    total = _accumulate(step, body, trailing) if trailing else body.name(step.expr)
-    body.line(f"{element} = {add.format(element, total) if in_memory else total}")
-
-
-def _accumulate(step, body, loops) -> str:
-    """The name of the sum of an expression over loops."""
-    identity, add = _combine(step)
-    body.line(f"total = {identity}")
-    depth = body.depth
-    _open_loops(body, loops[:-1])
-    assign = lambda: body.line(f"total = {add.format('total', body.name(step.expr))}")
-    _innermost(body, loops[-1][:2], [step.expr], assign)
-    body.depth = depth
-    return "total"
-
-
-def _combine_blocks(step: Reduction, partial: Scratch) -> KernelCall:
+def _combine_blocks(node: Node, partial: Scratch) -> KernelCall:
     """Add the partial results of the blocks, in order."""
-    identity, add = _combine(step)
+    identity, add = _combine(node)
     slots = Slots()
-    source, target = slots.read(partial, 0), slots.write(step.node)
+    source, target = slots.read(partial, 0), slots.write(node)
     blocks = slots.integer("blocks", partial.shape[0])
     size = slots.integer("size", partial.shape[1])
     body = [
@@ -313,99 +443,70 @@ def _combine_blocks(step: Reduction, partial: Scratch) -> KernelCall:
     text = kernel_text("combine", slots, body)
     row = partial.shape[0] * 1e-10
     extent = partial.shape[1]
-    return KernelCall(text, slots.contents, extent, _block(row), (step.node,), extent * row)
+    return KernelCall(text, slots.contents, extent, _block(row), (node,), extent * row)
 
 
-def _segment_sum(step: Reduction) -> list[KernelCall]:
-    node, axis = step.node, step.node.params["axis"]
-    variables = (*step.variables[:axis], step.segment, *step.variables[axis + 1 :])
-    flat = _flat(variables, node.shape)
-    indices = [*_indices([step.expr, *step.bounds]), flat]
-    loops = list(zip(variables, node.shape, strict=True))
-    outer, gone = _collapse(loops[:axis], indices)
-    inner, gone_too = _collapse(loops[axis + 1 :], indices)
-    leading = [*outer, (step.segment, node.shape[axis])]
-    slots = Slots()
-    innermost = inner[-1][0] if inner else step.variables[axis]
-    body = Body(slots, gone | gone_too, leading[0][0], innermost)
-    identity, add = _combine(step)
-    element = f"{slots.write(node)}[{body.index(flat, node)}]"
-    _open_loops(body, leading)
-    first, last = (body.name(bound) for bound in step.bounds)
-    depth = body.depth
-    if inner:
-        _open_loops(body, inner)
-        body.line(f"{element} = {identity}")
-        body.depth = depth
-    else:
-        body.line(f"total = {identity}")
-    body.line(f"for {step.variables[axis].name} in range({first}, {last}):")
-    body.depth += 1
-    _open_loops(body, inner)
-    target = element if inner else "total"
-    body.line(f"{target} = {add.format(target, body.name(step.expr))}")
-    if not inner:
-        body.depth = depth
-        body.line(f"{element} = total")
-    extent = leading[0][1]
-    time = node.args[0].size * (seconds(step.expr) + 5e-10) + node.size * 1e-9
-    source = kernel_text("segments", slots, body.lines)
-    block = _block(time / max(1, extent))
-    return [KernelCall(source, slots.contents, extent, block, (node,), time)]
+# Scans and positions.
 
 
-def _along_axis(step: Reduction, flat: Index, axis: int):
-    """Slots, body and outer loops of a kernel that walks along one axis in order."""
-    loops = list(zip(step.variables, step.node.args[0].shape, strict=True))
+def _along_axis(step: Reduction, flat: Index, axis: int, inside: Callable) -> KernelCall:
+    """A kernel that walks along one axis in order; `inside(body, loop)` prints what is done there."""
+    loops = [_Loop(v, n) for v, n in zip(step.variables, step.node.args[0].shape, strict=True)]
     along = loops.pop(axis)
     kept, dropped = _collapse(loops, [*_indices([step.expr]), flat])
     slots = Slots()
-    innermost = along[0] if axis == len(loops) else None
-    body = Body(slots, dropped, (kept or [along])[0][0], innermost)
-    return slots, body, kept, along
+    innermost = along.variable if axis == len(loops) else None
+    body = Body(slots, dropped, (kept or [along])[0].variable, innermost)
+
+    def enter(depth: int) -> None:
+        if depth == len(kept):
+            inside(body, along)
+        else:
+            _open(body, kept[depth], lambda: enter(depth + 1))
+
+    enter(0)
+    time = step.node.args[0].size * (seconds(step.expr) + 5e-10)
+    outer = kept[0].extent if kept else along.extent
+    block = _block(time / max(1, outer)) if kept else max(1, along.extent)
+    source = kernel_text(step.node.primitive.reduction, slots, body.lines)
+    return KernelCall(source, slots.contents, outer, block, (step.node,), time)
 
 
 def _scan(step: Reduction) -> list[KernelCall]:
     node, axis = step.node, step.node.params["axis"]
     flat = _flat(step.variables, node.shape)
-    slots, body, kept, (variable, extent) = _along_axis(step, flat, axis)
-    identity = f"{code(node.dtype)}(0)"
-    array = slots.write(node)
-    _open_loops(body, kept)
-    body.line(f"total = {identity}")
-    body.line(f"for k in range({', '.join(_range(body, variable, extent))}):")
-    body.depth += 1
-    last = slots.integer("last", extent - 1)
-    body.line(f"{variable.name} = {f'{last} - k' if node.params['reverse'] else 'k'}")
-    body.line(f"total = total + {body.name(step.expr)}")
-    body.line(f"{array}[{body.index(flat, node)}] = total")
-    return [_along_call("scan", step, slots, body, kept, extent)]
 
+    def inside(body: Body, loop: _Loop) -> None:
+        array = body.slots.write(node)
+        start, end = _range(body, loop)
+        body.line(f"total = {code(node.dtype)}(0)")
+        body.line(f"for k in range({start}, {end}):")
+        body.depth += 1
+        last = body.slots.integer("last", loop.extent - 1)
+        body.line(f"{loop.variable.name} = {f'{last} - k' if node.params['reverse'] else 'k'}")
+        body.line(f"total = total + {body.name(step.expr)}")
+        body.line(f"{array}[{body.index(flat, node)}] = total")
 
-def _along_call(kind, step, slots, body, kept, extent) -> KernelCall:
-    time = step.node.args[0].size * (seconds(step.expr) + 5e-10)
-    outer = kept[0][1] if kept else extent
-    block = _block(time / max(1, outer)) if kept else max(1, extent)
-    source = kernel_text(kind, slots, body.lines)
-    return KernelCall(source, slots.contents, outer, block, (step.node,), time)
+    return [_along_axis(step, flat, axis, inside)]
 
 
 def _arg(step: Reduction) -> list[KernelCall]:
     """The first position of the largest (smallest) element; a NaN counts as both."""
     node, axis = step.node, step.node.params["axis"]
     flat = _flat([v for k, v in enumerate(step.variables) if k != axis], node.shape)
-    slots, body, kept, (variable, extent) = _along_axis(step, flat, axis)
-    array = slots.write(node)
-    _open_loops(body, kept)
-    dtype = step.node.args[0].dtype
-    body.line(f"best, at = {code(dtype)}(0), i8(0)")
-    depth = body.depth
-    _open_loops(body, [(variable, extent)])
-    value = body.name(step.expr)
     sign = ">" if node.primitive.reduction == "argmax" else "<"
-    better = f"({value} {sign} best) | (({value} != {value}) & (best == best))"
-    body.line(f"if ({variable.name} == 0) | {better}:")
-    body.line(f"    best, at = {value}, i8({variable.name})")
-    body.depth = depth
-    body.line(f"{array}[{body.index(flat, node)}] = at")
-    return [_along_call(node.primitive.reduction, step, slots, body, kept, extent)]
+
+    def inside(body: Body, loop: _Loop) -> None:
+        array = body.slots.write(node)
+        body.line(f"best, at = {code(node.args[0].dtype)}(0), i8(0)")
+
+        def compare() -> None:
+            value = body.name(step.expr)
+            better = f"({value} {sign} best) | (({value} != {value}) & (best == best))"
+            body.line(f"if ({loop.variable.name} == 0) | {better}:")
+            body.line(f"    best, at = {value}, i8({loop.variable.name})")
+
+        _open(body, loop, compare)
+        body.line(f"{array}[{body.index(flat, node)}] = at")
+
+    return [_along_axis(step, flat, axis, inside)]

@@ -4,6 +4,8 @@
   compile time, one that depends on x in the point program), then every result pulls its own terms.
 - A contraction becomes a product and a sum where that is all it is, and else one matrix product of
   stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
+- X.T @ (d * (X @ v)) becomes sums over X, which a nest computes in one pass over its rows: BLAS
+  would read X twice.
 - A sum of nothing becomes zeros, so that no kernel has an empty reduction, and no product.
 """
 
@@ -24,8 +26,11 @@ MATRIX_PRODUCT = "bmk,bkn->bmn"
 def lower(graph: Graph) -> Graph:
     """The same function, in primitives that the scheduler has steps for."""
     new: dict[Node, Node] = {node: node for node in graph.inputs}
+    in_one_pass = _pairs(graph)
     for node in reachable(graph.outputs):
-        if node not in new:
+        if node in in_one_pass:
+            new[node] = _as_sum(*(new[arg] for arg in node.args), *_letters(node))
+        elif node not in new:
             args = tuple(new[arg] for arg in node.args)
             new[node] = _lowered(node, args)
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
@@ -57,6 +62,65 @@ def _scatter(z: Node, index: Node, axis: int, size: int) -> Node:
     return p.segment_sum(z, starts, axis=axis)
 
 
+def _letters(node: Node) -> tuple[str, str, str]:
+    operands, out = node.params["subscripts"].split("->")
+    left, right = operands.split(",")
+    return left, right, out
+
+
+def _as_sum(x: Node, y: Node, left: str, right: str, out: str) -> Node:
+    """A contraction as a product of elements and its sum."""
+    letters = out + "".join(dict.fromkeys(c for c in left + right if c not in out))
+    terms = _spread(x, left, letters) * _spread(y, right, letters)
+    return p.sum_(terms, axes=tuple(range(len(out), len(letters))))
+
+
+FEWEST_ROWS = 256
+"""Rows of a matrix from which the partial results of a sum over them are few beside it."""
+
+
+def _pairs(graph: Graph) -> set[Node]:
+    """Products X @ v and X.T @ w where w depends, row by row, on the first."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if _matrix_of(node) is None:
+            continue
+        matrix, vector = _matrix_of(node)
+        rows = vector.size
+        if rows < FEWEST_ROWS:
+            continue
+        pending, seen = [vector], set()
+        while pending:
+            one = pending.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            other = _matrix_of(one)
+            if other is not None and one.size == rows and _base(other[0]) == _base(matrix):
+                found |= {node, one}
+            elif one.primitive.is_elementwise or one.primitive.pull is not None:
+                pending += [arg for arg in one.args if arg.size == rows]
+    return found
+
+
+def _matrix_of(node: Node) -> tuple[Node, Node] | None:
+    """The matrix and the vector of a product of these."""
+    if node.primitive is not p.contract or node.dtype.kind != "f" or node.ndim != 1:
+        return None
+    matrix, vector = sorted(node.args, key=lambda arg: -arg.ndim)
+    return (matrix, vector) if (matrix.ndim, vector.ndim) == (2, 1) else None
+
+
+def _base(matrix: Node):
+    """What two nodes have in common if they show the same matrix, or its transpose."""
+    while matrix.primitive is p.transpose:
+        matrix = matrix.args[0]
+    if matrix.value is None:
+        return matrix
+    value = matrix.value
+    return value.ctypes.data, value.dtype, frozenset(zip(value.shape, value.strides, strict=True))
+
+
 def _contraction(x: Node, y: Node, subscripts: str) -> Node:
     operands, out = subscripts.split("->")
     left, right = operands.split(",")
@@ -67,10 +131,7 @@ def _contraction(x: Node, y: Node, subscripts: str) -> Node:
     inner = "".join(c for c in left if c in right and c not in out)
     exact = x.dtype.kind not in "fc"
     if not inner or exact or not (rows or columns):
-        letters = batch + rows + columns + inner
-        terms = _spread(x, left, letters) * _spread(y, right, letters)
-        summed = p.sum_(terms, axes=tuple(range(len(letters) - len(inner), len(letters))))
-        return _arranged(summed, letters[: len(letters) - len(inner)], out)
+        return _as_sum(x, y, left, right, out)
     # A product with a vector has the vector on the right; a transposed result is that of the other.
     if not rows or (columns and out == batch + columns + rows):
         x, y, left, right, rows, columns = y, x, right, left, columns, rows

@@ -18,8 +18,7 @@ from numba.extending import get_cython_function_address
 
 from nbhvp.compile import blas, cache, cpu
 from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit
-from nbhvp.compile.passes import Pass, in_sequence, with_passes
-from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
+from nbhvp.compile.schedule import Library, MatrixProduct, Operand, Schedule, schedule
 from nbhvp.graph.node import Graph, Node
 
 __all__ = ["Bound", "Program"]
@@ -183,12 +182,16 @@ class _Workspace:
     def results(self, main: np.ndarray) -> list[np.ndarray]:
         """All outputs as arrays of their own."""
         found = [
-            main if node is self._main else self.arrays[node].copy()
-            for node in self.program._outputs
+            main if node is self._main else self.arrays[node].reshape(output.shape).copy()
+            for node, output in zip(self.program._outputs, self.program.graph.outputs, strict=True)
         ]
         position = self.program.main
         found[position] = main
-        return [main.copy() if a is main and k != position else a for k, a in enumerate(found)]
+        shapes = [node.shape for node in self.program.graph.outputs]
+        return [
+            main.reshape(shapes[k]).copy() if a is main and k != position else a
+            for k, a in enumerate(found)
+        ]
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
@@ -239,20 +242,15 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
     steps: list[cpu.Step] = []
     kernels: list[cache.Kernel] = []
     time = 0.0
-    for step in with_passes(plan.steps):
+    for step in plan.steps:
         if isinstance(step, Library):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
         elif isinstance(step, MatrixProduct):
             steps += _matrix_product(step)
-            time += (
-                step.node.size * step.node.args[0].shape[2] * 3e-11 + step.node.args[0].size * 2e-10
-            )
-        elif isinstance(step, Pass):
-            calls = [call for one in step.maps for call in emit(one)]
-            kernels += [cache.load(call.source) for call in calls]
-            steps += _pass(step, [_step(call) for call in calls])
-            time += step.first.node.args[0].size * 4e-10
+            for term, _, _ in step.terms:
+                x = term.args[0]
+                time += term.size * x.shape[2] * 3e-11 + x.size * 2e-10
         else:
             calls = emit(step)
             kernels += [cache.load(call.source) for call in calls]
@@ -266,16 +264,6 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
 def _step(call: KernelCall) -> cpu.Step:
     address = cache.load(call.source).address
     return cpu.Step(address, tuple(map(_entry, call.slots)), call.extent, call.block)
-
-
-def _pass(step: Pass, maps: list[cpu.Step]) -> list[cpu.Step]:
-    """One step over blocks of rows, and one that adds what each block gives."""
-    (first,) = _matrix_product(step.first)
-    share, total = _matrix_product(step.last, chunk=step.block)
-    rows = step.first.node.shape[1]
-    assert all(one.extent == rows for one in maps), "the maps of a pass go over its rows"
-    units = [1] * (1 + len(maps)) + [step.block]
-    return [in_sequence([first, *maps, share], units, rows, step.block), total]
 
 
 def _entry(slot):
@@ -292,30 +280,35 @@ def _symbol_address(name: str) -> int:
     return get_cython_function_address("scipy.special.cython_special", name)
 
 
-def _matrix_product(step: MatrixProduct, chunk: int | None = None) -> list[cpu.Step]:
-    """BLAS steps for one product of stacked matrices; `chunk` rows of a transposed one at a time."""
-    dtype = step.node.dtype
-    batch, m, n = step.node.shape
-    k = step.node.args[0].shape[2]
+def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
+    """BLAS steps for a sum of products of stacked matrices: the first writes, the others add."""
+    return [
+        one
+        for k, (term, x, y) in enumerate(step.terms)
+        for one in _blas(step.node, term.shape, term.args[0].shape[2], x, y, float(k > 0))
+    ]
+
+
+def _blas(node: Node, shape, k: int, x: Operand, y: Operand, beta: float) -> list[cpu.Step]:
+    batch, m, n = shape
     (x, x_strides), (y, y_strides) = (
-        (cpu.Ref(array, offset * dtype.itemsize), strides)
-        for array, offset, strides in step.operands
+        (cpu.Ref(array, offset * node.dtype.itemsize), strides) for array, offset, strides in (x, y)
     )
-    z, letters = cpu.Ref(step.node), code(dtype)
+    z, letters = cpu.Ref(node), code(node.dtype)
     x_op, ldx = _orientation(m, k, *x_strides[1:])
     y_op, ldy = _orientation(k, n, *y_strides[1:])
-    layout = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy)
+    layout = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy, beta=beta)
     if batch > 1:
         steps = (x_strides[0], y_strides[0], m * n)
         return blas.gemm_batch(letters, x, y, z, m, n, k, batch, steps, **layout)
     if n == 1:
         rows, columns = (m, k) if x_op == "N" else (k, m)
-        count = blas.gemv_scratch(rows, columns, x_op) if chunk is None else -(-rows // chunk) * m
-        scratch = cpu.Ref(Scratch((count,), dtype)) if count else None
-        vector = dict(op=x_op, ldx=ldx, incy=max(1, y_strides[1]), scratch=scratch, chunk=chunk)
+        count = blas.gemv_scratch(rows, columns, x_op)
+        scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
+        vector = dict(op=x_op, ldx=ldx, incy=max(1, y_strides[1]), beta=beta, scratch=scratch)
         return blas.gemv(letters, x, y, z, rows, columns, **vector)
     count = blas.gemm_scratch(m, n, k)
-    scratch = cpu.Ref(Scratch((count,), dtype)) if count else None
+    scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
     return blas.gemm(letters, x, y, z, m, n, k, **layout, scratch=scratch)
 
 

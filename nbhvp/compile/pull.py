@@ -20,7 +20,21 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 
-__all__ = ["Apply", "Choose", "Expr", "Index", "Inside", "Load", "Puller", "Value", "Var"]
+__all__ = [
+    "Apply",
+    "Choose",
+    "Expr",
+    "Index",
+    "Inside",
+    "Load",
+    "Puller",
+    "Value",
+    "Var",
+    "is_pulled",
+    "is_small_sum",
+    "is_view",
+    "unrolled",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +46,10 @@ class Var:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """An integer read by an expression."""
+    """An integer read by an expression, at least 0 and less than `extent`."""
 
     expr: Expr
+    extent: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +121,9 @@ class Inside:
     extent: int
     step: int = 1
 
+    def holds(self, at: int) -> bool:
+        return 0 <= at < self.extent and at % self.step == 0
+
 
 @dataclass(frozen=True, eq=False)
 class Load:
@@ -134,14 +152,15 @@ class Value:
 class Apply:
     """An elementwise primitive of expressions."""
 
-    node: Node
+    primitive: p.Primitive
+    params: dict
     operands: tuple[Expr, ...]
     dtype: np.dtype
     indices = ()
 
     @property
     def cost(self) -> float:
-        return self.node.primitive.cost
+        return self.primitive.cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +194,10 @@ class Puller:
     def __init__(self, strides: Callable[[Node], tuple[int, ...] | None]):
         self.strides = strides
         self.pulled: dict[tuple, Expr] = {}
+        self.expanded: set[Node] = set()
+        """The nodes that were computed, not loaded."""
+        self.origins: dict[Expr, Node] = {}
+        """The node that an expression is an element of, for all but loads, numbers and views."""
 
     def at(self, node: Node, index: tuple) -> Expr:
         """The element of `node` at `index`, loaded if it lies in memory."""
@@ -196,7 +219,13 @@ class Puller:
     def expand(self, node: Node, index: tuple) -> Expr:
         """The element of `node` at `index`, computed even if the node lies in memory."""
         index = tuple(map(Index.of, index))
-        return self._once(node, index, lambda: self._compute(node, index))
+        expr = self.pulled.get((node, index))
+        if expr is None:
+            expr = self.pulled[node, index] = self._compute(node, index)
+            self.expanded.add(node)
+            if not isinstance(expr, Load | Value):
+                self.origins.setdefault(expr, node)
+        return expr
 
     def _once(self, node: Node, index: tuple, make: Callable[[], Expr]) -> Expr:
         expr = self.pulled.get((node, index))
@@ -207,9 +236,21 @@ class Puller:
     def _compute(self, node: Node, index: tuple) -> Expr:
         if node.primitive.pull is not None:
             return node.primitive.pull(_View(self, node), index, node)
+        if is_small_sum(node):
+            return self._small_sum(node, index)
         assert node.primitive.is_elementwise, f"{node.primitive} is not pulled, but stored"
         args = tuple(self.at(arg, _aligned(index, arg.shape)) for arg in node.args)
-        return Apply(node, args, node.dtype)
+        return Apply(node.primitive, node.params, args, node.dtype)
+
+    def _small_sum(self, node: Node, index: tuple) -> Expr:
+        arg, axes = node.args[0], node.params["axes"]
+        total = None
+        for position in np.ndindex(*(arg.shape[k] for k in axes)):
+            at, kept = dict(zip(axes, position, strict=True)), iter(index)
+            term = self.at(arg, tuple(at[k] if k in at else next(kept) for k in range(arg.ndim)))
+            both = (total, term)
+            total = term if total is None else Apply(p.add, {}, both, node.dtype)
+        return total
 
 
 class _View:
@@ -221,13 +262,12 @@ class _View:
     def __call__(self, k: int, index: tuple) -> Expr:
         return self.puller.at(self.node.args[k], index)
 
-    def integer(self, k: int, index: tuple) -> Index:
-        """An element of an integer argument, as an index."""
+    def integer(self, k: int, index: tuple, extent: int) -> Index:
+        """An element of an integer argument, as an index along an axis of some extent."""
         expr = self(k, index)
-        return Index.of(expr.value) if isinstance(expr, Value) else Index.of(self._atom(expr))
-
-    def _atom(self, expr: Expr) -> Loaded:
-        return self.puller._once(expr, (), lambda: Loaded(expr))
+        if isinstance(expr, Value):
+            return Index.of(expr.value)
+        return Index.of(self.puller._once(expr, ("below", extent), lambda: Loaded(expr, extent)))
 
     def choose_region(self, index, start, step, size, inside, outside) -> Expr:
         """`inside(j)` if index = start + step * j for a j within `size`, else `outside()`."""
@@ -242,6 +282,10 @@ class _View:
             stride = abs(stride)
             conditions.append(Inside(offset, stride * (extent - 1) + 1, stride))
             within.append(offset if stride == 1 else Index.of(Quotient(offset, stride)))
+        fixed = [c for c in conditions if not c.index.terms]
+        if not all(c.holds(c.index.const) for c in fixed):
+            return outside()
+        conditions = [c for c in conditions if c.index.terms]
         chosen = inside(tuple(within))
         if not conditions:
             return chosen
@@ -296,6 +340,36 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
     if node.primitive.pull is not None and node.size:
         Shallow(strides).expand(node, tuple(Var(f"j{k}") for k in range(node.ndim)))
     return found
+
+
+UNROLLED = 4
+"""The extent up to which a trailing axis, of coordinates say, is written out in a kernel's text."""
+MOST_UNROLLED = 9
+
+
+def unrolled(shape: tuple[int, ...]) -> int:
+    """How many trailing axes of a shape are written out; the first one only where all are few."""
+    count, elements = 0, 1
+    for extent in reversed(shape):
+        elements *= extent
+        if elements > MOST_UNROLLED or (extent > UNROLLED and len(shape) > 1):
+            break
+        count += 1
+    return count if count < len(shape) or 0 < elements <= MOST_UNROLLED else count - 1
+
+
+def is_small_sum(node: Node) -> bool:
+    """Whether a node sums over axes that are written out: it is then computed like a map."""
+    if node.primitive.reduction != "sum" or len(node.args) != 1:
+        return False
+    shape = node.args[0].shape
+    return node.size > 0 and min(node.params["axes"]) >= len(shape) - unrolled(shape)
+
+
+def is_pulled(node: Node) -> bool:
+    """Whether an element of a node can be computed where it is needed."""
+    entry = node.primitive
+    return entry.is_elementwise or entry.pull is not None or is_small_sum(node)
 
 
 def is_view(node: Node) -> bool:

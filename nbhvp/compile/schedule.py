@@ -16,80 +16,69 @@ one shape that read the same things at the same places are one kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from functools import cache
 
 from nbhvp.compile.lower import lower, readable
+from nbhvp.compile.nest import LIMIT, Nest, members
 from nbhvp.compile.pull import (
     Expr,
-    Index,
     Load,
     Puller,
     Var,
     contiguous,
+    is_pulled,
+    is_small_sum,
     is_view,
     misfits,
     parts,
-    weight,
 )
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 
-__all__ = ["Library", "Map", "MatrixProduct", "Reduction", "Schedule", "schedule"]
+__all__ = [
+    "Library",
+    "MatrixProduct",
+    "Operand",
+    "Reduction",
+    "Schedule",
+    "Step",
+    "schedule",
+    "stored_nodes",
+]
 
 RECOMPUTE = 16.0
 SHARED = 24.0
 WIDENED = 12.0
-LIMIT = 150.0
 WINDOW = 8
 """Steps back to which a map may be joined."""
 
 
 @dataclass(eq=False)
-class Map:
-    """Elements of stored nodes of one shape, each computed from its own expression."""
-
-    shape: tuple[int, ...]
-    variables: tuple[Var, ...]
-    puller: Puller
-    results: list[tuple[Node, Expr]] = field(default_factory=list)
-
-    def add(self, node: Node) -> None:
-        self.results.append((node, self.puller.expand(node, self.variables)))
-
-    @property
-    def loads(self) -> list[Load]:
-        return [e for e in parts([e for _, e in self.results]) if isinstance(e, Load)]
-
-    @property
-    def places(self) -> set[tuple[Node, Index]]:
-        """Elements that are read, and those that are written, as positions in arrays."""
-        flat = Index()
-        for variable, stride in zip(self.variables, contiguous(self.shape), strict=True):
-            flat = flat + Index.of(variable) * stride
-        read = {(load.array, load.index) for load in self.loads if load.array.shape}
-        return read | {(node, flat) for node, _ in self.results}
-
-
-@dataclass(eq=False)
 class Reduction:
-    """A sum, segmented sum, scan or argmax over axes of one expression."""
+    """A scan, or the position of the largest element, along an axis of one expression."""
 
     node: Node
     variables: tuple[Var, ...]
     expr: Expr
-    segment: Var | None = None
-    """The variable that counts segments, where the reduced axis is cut into some."""
-    bounds: tuple[Expr, Expr] | None = None
-    """The first position of segment `segment`, and that of the next."""
+
+    @property
+    def loads(self) -> list[Load]:
+        return [part for part in parts([self.expr]) if isinstance(part, Load)]
+
+
+Operand = tuple[Node, int, tuple[int, ...]]
+"""An array in memory, with an offset and the strides (stack, row, column) of its matrices."""
 
 
 @dataclass(eq=False)
 class MatrixProduct:
-    """One product of stacked matrices, each an array in memory with an offset and strides."""
+    """A sum of products of stacked matrices: BLAS adds each term to the same result."""
 
     node: Node
-    operands: tuple[tuple[Node, int, tuple[int, ...]], ...]
+    terms: tuple[tuple[Node, Operand, Operand], ...]
+    """The contraction that each term is, and its operands."""
 
 
 @dataclass(eq=False)
@@ -99,27 +88,47 @@ class Library:
     node: Node
 
 
-Step = Map | Reduction | MatrixProduct | Library
+Step = Nest | Reduction | MatrixProduct | Library
 
 
 @dataclass(frozen=True)
 class Schedule:
     graph: Graph
+    """What the steps compute: an output may lack a last reshape."""
     steps: tuple[Step, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """The shapes of the outputs."""
 
 
 def schedule(graph: Graph) -> Schedule:
     """The steps that compute the outputs of a graph from its inputs."""
+    shapes = tuple(node.shape for node in graph.outputs)
+    graph, memory = _decided(graph)
+    return Schedule(graph, tuple(_steps(memory)), shapes)
+
+
+def stored_nodes(graph: Graph) -> set[Node]:
+    """The nodes of a graph, once lowered, that its schedule stores."""
+    _, memory = _decided(graph)
+    return memory.stored
+
+
+def _decided(graph: Graph) -> tuple[Graph, _Memory]:
     graph = lower(graph)
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
     memory = _Memory(graph)
     memory.decide()
     memory.store_shared()
-    return Schedule(graph, tuple(_steps(memory)))
+    return graph, memory
 
 
 def _owned(node: Node) -> Node:
-    """An output that has memory of its own: a copy of an input or a constant."""
+    """An output that has memory of its own, in whose order its elements lie.
+
+    What is only reshaped is written where it belongs; an input or a constant is copied.
+    """
+    while node.primitive is p.reshape and node.args[0].args:
+        node = node.args[0]
     if node.args:
         return node
     return node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
@@ -133,13 +142,51 @@ class _Memory:
         self.outputs = set(graph.outputs)
         self.strides: dict[Node, tuple[int, ...]] = {}
         self.stored: set[Node] = set()
-        # Of matrix products. What an operand is a view of may be stored later, in another order.
+        # What an operand is a view of may be stored later, in another order.
         self.operands: dict[Node, tuple] = {}
+        self.products: dict[Node, tuple] = {}
+        """The terms of stored sums of matrix products."""
         self.weights: dict[Node, float] = {}
         self.users: dict[Node, list[Node]] = {}
         for node in self.nodes:
             for arg in node.args:
                 self.users.setdefault(arg, []).append(node)
+        self.sums, self.absorbed = self._product_sums()
+        self.inlined = self.puller()
+        """What has been pulled up to now, by what is stored up to now."""
+
+    def _product_sums(self) -> tuple[dict[Node, list[Node]], set[Node]]:
+        """Sums of matrix products that nothing else uses, and the nodes that they make needless."""
+        sums: dict[Node, list[Node]] = {}
+        absorbed: set[Node] = set()
+        for node in reversed(self.nodes):
+            if node.primitive is p.add and node not in absorbed:
+                inner = self._terms(node)
+                terms = [one for one in inner if one.primitive.kind == "bilinear"]
+                if terms and len({term.shape for term in terms}) == 1:
+                    sums[node] = terms
+                    absorbed.update(inner)
+        return sums, absorbed
+
+    def _terms(self, node: Node) -> list[Node]:
+        """The nodes below a sum of matrix products, these included; nothing if it is none."""
+        below: list[Node] = []
+        for arg in node.args:
+            if arg.shape != node.shape or arg.dtype != node.dtype:
+                return []
+            while arg.primitive is p.reshape and self._is_used_once(arg):
+                below.append(arg)
+                arg = arg.args[0]
+            if not self._is_used_once(arg):
+                return []
+            inner = [] if arg.primitive.kind == "bilinear" else self._terms(arg)
+            if arg.primitive.kind != "bilinear" and (arg.primitive is not p.add or not inner):
+                return []
+            below += [arg, *inner]
+        return below
+
+    def _is_used_once(self, node: Node) -> bool:
+        return len(self.users.get(node, ())) == 1 and node not in self.outputs
 
     def puller(self) -> Puller:
         return Puller(self.strides.get)
@@ -149,6 +196,8 @@ class _Memory:
             self.strides[node] = contiguous(node.shape)
             self.stored.add(node)
             self._lighten(node)
+            if node in self.inlined.expanded:
+                self.inlined = self.puller()
 
     def _lighten(self, node: Node) -> None:
         """Weigh again what is computed from a node that now comes from memory."""
@@ -163,7 +212,8 @@ class _Memory:
 
     def _tree_weight(self, node: Node) -> float:
         own = 0.0 if is_view(node) else node.primitive.cost
-        return own + sum(0.5 if a in self.strides else self.weights[a] for a in node.args)
+        inner = own + sum(0.5 if a in self.strides else self.weights[a] for a in node.args)
+        return inner * (node.args[0].size // node.size) if is_small_sum(node) else inner
 
     def store_viewed(self, node: Node) -> None:
         """Store what a node is a view of, unless that is much larger."""
@@ -178,9 +228,20 @@ class _Memory:
         for node in self.nodes:
             if not node.args:
                 self._source(node)
-            elif not (node.primitive.is_elementwise or node.primitive.pull):
-                self._operands(node)
+            elif node in self.absorbed and node.primitive.kind != "bilinear":
+                self.weights[node] = 0.0
+            elif node in self.sums:
+                terms = self.sums[node]
+                self.products[node] = tuple((term, *self.operands[term]) for term in terms)
                 self.store(node)
+            elif not is_pulled(node):
+                self._operands(node)
+                if node.primitive.kind == "bilinear" and node not in self.absorbed:
+                    self.products[node] = ((node, *self.operands[node]),)
+                if node in self.absorbed:
+                    self.weights[node] = 0.0
+                else:
+                    self.store(node)
             else:
                 self._weigh(node)
                 if node in self.outputs:
@@ -205,6 +266,8 @@ class _Memory:
         elif node.primitive.kind == "bilinear":
             for arg in node.args:
                 if matrix_operand(self, arg) is None:
+                    self.store_viewed(arg)
+                if matrix_operand(self, arg) is None:
                     self.store(arg)
             self.operands[node] = tuple(matrix_operand(self, arg) for arg in node.args)
         else:
@@ -224,10 +287,9 @@ class _Memory:
         # No part can be wasted beyond RECOMPUTE where the whole, as a tree, weighs less.
         bound = self._tree_weight(node)
         while bound > RECOMPUTE:
-            puller = self.puller()
-            expr = puller.expand(node, variables(node.shape))
-            bound = weight(expr)
-            costly = self._costly(node, puller, bound)
+            found = parts([self.inlined.expand(node, variables(node.shape))])
+            bound = sum(part.cost for part in found)
+            costly = self._costly(node, found, bound)
             if costly is None:
                 break
             self.store_viewed(costly)
@@ -242,19 +304,17 @@ class _Memory:
                 if dear and node.size > 2 * arg.size:
                     self.store_viewed(arg)
 
-    def _costly(self, node: Node, puller: Puller, total: float) -> Node | None:
+    def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
         """One inlined node that had better be stored, None if there is none."""
-        instances: dict[Node, int] = {}
-        for pulled, index in puller.pulled:
-            inlined = isinstance(pulled, Node) and pulled.args and pulled not in self.strides
-            if inlined and index[:1] != ("flat",):
-                instances[pulled] = instances.get(pulled, 0) + 1
-        instances.pop(node, None)
-        waste = {n: (k - 1) * self.weights[n] for n, k in instances.items() if n in self.weights}
+        instances = Counter(
+            self.inlined.origins[part] for part in found if part in self.inlined.origins
+        )
+        del instances[node]
+        waste = {n: (k - 1) * self.weights[n] for n, k in instances.items()}
         if waste and max(waste.values()) > RECOMPUTE:
             return max(waste, key=lambda n: (waste[n], n.index))
         if total > LIMIT and instances:
-            return max(instances, key=lambda n: (self.weights.get(n, 0.0), n.index))
+            return max(instances, key=lambda n: (self.weights[n], n.index))
         return None
 
     def store_shared(self) -> None:
@@ -263,10 +323,10 @@ class _Memory:
         for node in reversed(self.nodes):
             users = [kernels[user] for user in self.users.get(node, ())]
             union = frozenset().union(*users)
-            branching = all(part != union for part in users)
+            branching = bool(users) and all(part != union for part in users)
             if branching and node in self.weights and self.weights[node] > SHARED:
                 self.store_viewed(node)
-            if not (node.primitive.is_elementwise or node.primitive.pull):
+            if not is_pulled(node):
                 kernels[node] = frozenset([node])
             else:
                 kernels[node] = frozenset([node.shape]) if node in self.stored else union
@@ -297,64 +357,69 @@ def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, .
 
 
 def _steps(memory: _Memory) -> list[Step]:
-    """One step per stored node in topological order; maps join an open map where they can."""
+    """One step per stored node in topological order; maps and sums join a nest where they can."""
     steps: list[Step] = []
     position: dict[Node, int] = {}
+    puller = memory.puller()  # one for all, so that what members share is one expression
     for node in memory.nodes:
         if node not in memory.stored:
             continue
-        if not (node.primitive.is_elementwise or node.primitive.pull):
-            steps.append(_whole(memory, node))
-            position[node] = len(steps) - 1
+        if node in memory.products:
+            steps.append(MatrixProduct(node, memory.products[node]))
+        elif is_pulled(node) or node.primitive.reduction in NESTED:
+            position[node] = _nested(memory, puller, node, steps, position)
             continue
-        alone = Map(node.shape, variables(node.shape), memory.puller())
-        alone.add(node)
-        position[node] = _join(memory, alone, steps, position)
-    return steps
+        elif node.primitive.reduction is None:
+            steps.append(Library(node))
+        else:
+            loops = variables(node.args[0].shape)
+            steps.append(Reduction(node, loops, memory.puller().at(node.args[0], loops)))
+        position[node] = len(steps) - 1
+    return _needed(memory, steps)
 
 
-def _join(memory: _Memory, alone: Map, steps: list[Step], position: dict[Node, int]) -> int:
-    """Add a map of one node to a recent one that reads the same things, else as a new step."""
-    ((node, expr),) = alone.results
+NESTED = ("sum", "all", "segment_sum")
+"""Reductions that a nest takes."""
+
+
+def _nested(
+    memory: _Memory, puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
+) -> int:
+    """The position of the nest that a node joins, where that saves most, or of its own."""
+    best, place, joining = 0, len(steps), None
     for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
-        step = steps[at]
-        if isinstance(step, Map) and step.shape == node.shape:
-            inner = {member for member, _ in step.results}
-            needed = {load.array for load in alone.loads if load.array in memory.stored}
-            ready = all(position[n] < at for n in needed - inner)
-            if ready and not alone.places.isdisjoint(step.places) and _merge(memory, step, node):
-                return at
-    steps.append(alone)
-    return len(steps) - 1
+        nest = steps[at]
+        if isinstance(nest, Nest):
+            for new in members(node, puller, nest.extent):
+                saved = nest.shared(new, lambda array, at=at: position.get(array, -1) < at)
+                if saved > best:
+                    best, place, joining = saved, at, new
+    if joining:
+        steps[place].members += joining
+    else:
+        (new,) = members(node, puller)
+        steps.append(Nest(new[0].row.extent, new))
+    return place
 
 
-def _merge(memory: _Memory, step: Map, node: Node) -> bool:
-    """Compute `node` in a map too, unless it needs other elements of what the map computes."""
-    members = {member for member, _ in step.results}
-    puller = Puller(lambda n: None if n in members else memory.strides.get(n))
-    puller.pulled = dict(step.puller.pulled)
-    here = tuple(map(Index.of, step.variables))
-    expr = puller.expand(node, step.variables)
-    elsewhere = any(n in members and index != here for n, index in puller.pulled if index is not n)
-    if elsewhere or weight(expr, *(e for _, e in step.results)) > LIMIT:
-        return False
-    step.puller = puller
-    step.results.append((node, expr))
-    return True
+def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
+    """The steps that outputs need, each nest knowing what of it is needed in memory."""
+    needed, found = set(memory.outputs), []
+    for step in reversed(steps):
+        if isinstance(step, Nest):
+            step.prune(needed)
+            needed |= step.read_from_memory()
+            step.kept = needed.intersection(step.nodes)
+            found += [step] * bool(step.members)
+        elif step.node in needed:
+            needed |= _reads(step)
+            found.append(step)
+    return found[::-1]
 
 
-def _whole(memory: _Memory, node: Node) -> Step:
-    if node.primitive.kind == "bilinear":
-        assert all(memory.operands[node]), "operands of a matrix product were stored"
-        return MatrixProduct(node, memory.operands[node])
-    if node.primitive.reduction is None:
-        return Library(node)
-    arg = node.args[0]
-    puller, loops = memory.puller(), variables(arg.shape)
-    expr = puller.at(arg, loops)
-    if len(node.args) == 1:
-        return Reduction(node, loops, expr)
-    segment = Var("segment")
-    first = Index.of(segment)
-    bounds = tuple(puller.at(node.args[1], (j,)) for j in (first, first + 1))
-    return Reduction(node, loops, expr, segment, bounds)
+def _reads(step: Reduction | MatrixProduct | Library) -> set[Node]:
+    if isinstance(step, MatrixProduct):
+        return {array for _, *operands in step.terms for array, _, _ in operands}
+    if isinstance(step, Library):
+        return set(step.node.args)
+    return {load.array for load in step.loads}

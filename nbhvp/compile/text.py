@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbhvp.compile.pull import (
+    MOST_UNROLLED,
     Apply,
     Choose,
     Expr,
@@ -48,7 +49,7 @@ WIDE = ("f8", "c16", "i8", "u8")
 """Dtypes in which an operation of numba's gives what it takes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scratch:
     """Memory for partial results, private to one step."""
 
@@ -133,6 +134,10 @@ class Body:
         self.outer = outer
         self.assumed: set[Inside] = set()
         """Conditions that hold wherever the present loop goes."""
+        self.denied: set[Inside] = set()
+        """Conditions that hold nowhere there."""
+        self.written: set[Node] = set()
+        """Arrays that the kernel writes: it reads them through the same slots."""
         self.dropped = dropped
         self.inner = inner
         self.lines: list[str] = []
@@ -157,6 +162,8 @@ class Body:
         for scope in self.scopes:
             if expr in scope:
                 return scope[expr]
+            if isinstance(expr, Load) and (expr.array, expr.index) in scope:
+                return scope[expr.array, expr.index]
         if isinstance(expr, Value):
             text = self._value(expr)
         else:
@@ -168,12 +175,16 @@ class Body:
         self.scopes[-1][expr] = text
         return text
 
+    def know(self, array: Node, index: Index, name: str) -> None:
+        """A name that has an element of an array while the present scope lasts."""
+        self.scopes[-1][array, index] = name
+
     def _assign(self, operation: str) -> str:
-        name = self._fresh()
+        name = self.fresh()
         self.line(f"{name} = {operation}")
         return name
 
-    def _fresh(self) -> str:
+    def fresh(self) -> str:
         self._count += 1
         return f"t{self._count - 1}"
 
@@ -186,10 +197,12 @@ class Body:
         return self.slots.constant(value, dtype)
 
     def _operation(self, expr: Load | Apply) -> str:
+        if isinstance(expr, Load) and expr.array in self.written:
+            return f"{self.slots.write(expr.array)}[{self.position(expr.index, expr.array)}]"
         if isinstance(expr, Load):
             array = self.slots.read(expr.array, expr.index.const)
             return f"{array}[{self.index(expr.index, expr.array)}]"
-        entry, params = expr.node.primitive, expr.node.params
+        entry, params = expr.primitive, expr.params
         source = entry.source if isinstance(entry.source, str) else entry.source(**params)
         names = {
             letter: _Name(self.name(arg), arg)
@@ -206,9 +219,11 @@ class Body:
     def _choose(self, expr: Choose) -> str:
         if self.assumed.issuperset(expr.conditions):
             return self.name(expr.inside)
+        if not self.denied.isdisjoint(expr.conditions):
+            return self.name(expr.outside)
         conditions = [c for c in expr.conditions if c not in self.assumed]
         tests = [test for c in conditions for test in self.tests(c)]
-        name = self._fresh()
+        name = self.fresh()
         if isinstance(expr.outside, Value):
             self.line(f"{name} = {self.name(expr.outside)}")
             branches = [(f"if {' & '.join(tests)}:", expr.inside)]
@@ -229,6 +244,14 @@ class Body:
             tests.append(f"(({variable} - {lower}) % {step} == 0)")
         return tests
 
+    def position(self, index: Index, owner) -> str:
+        """The text of an index with its constant."""
+        text = self.index(index, owner)
+        if index.const == 0:
+            return text
+        small = 0 < index.const < MOST_UNROLLED
+        return f"{text} + {index.const if small else self.slots.integer((owner, 'at', index.const), index.const)}"
+
     def index(self, index: Index, owner) -> str:
         """The text of an index without its constant; strides of `owner` are run-time integers."""
         parts = []
@@ -239,6 +262,9 @@ class Body:
             free = isinstance(atom, Var) and atom is not self.inner
             if coefficient == 1 and not free:
                 parts.append(name)
+            elif not free and isinstance(atom, Var) and 1 < coefficient <= MOST_UNROLLED:
+                # Coordinates side by side: with their number in the text they load as vectors.
+                parts.append(f"{name} * {coefficient}")
             else:
                 position = atom if isinstance(atom, Var) else k
                 stride = self.slots.integer((owner, position, coefficient), coefficient)

@@ -658,8 +658,31 @@ def _gather_shape(x, index, axis):
 
 def _pull_gather(at, index, node):
     axis, rank = node.params["axis"], node.args[1].ndim
-    picked = at.integer(1, index[axis : axis + rank])
+    picked = at.integer(1, index[axis : axis + rank], node.args[0].shape[axis])
     return at(0, (*index[:axis], picked, *index[axis + rank :]))
+
+
+def _pick(x, index, axis):
+    x = np.asarray(x)
+    index = np.broadcast_to(index, _removed(x.shape, (axis,)))
+    return np.take_along_axis(x, np.expand_dims(index, axis), axis).squeeze(axis)
+
+
+def _pull_pick(at, index, node):
+    axis, shape = node.params["axis"], node.args[1].shape
+    where_ = tuple(i if n != 1 else 0 for n, i in zip(shape, index, strict=True))
+    picked = at.integer(1, where_, node.args[0].shape[axis])
+    return at(0, (*index[:axis], picked, *index[axis:]))
+
+
+def _pick_rule(z_bar, z, x, index, axis):
+    """What was picked gets it all. A comparison per element is less than to scatter."""
+    one = (*index.shape[:axis], 1, *index.shape[axis:])
+    positions = np.arange(x.shape[axis]).reshape([-1] + [1] * (x.ndim - 1 - axis))
+    spread = reshape(z_bar, shape=(*z.shape[:axis], 1, *z.shape[axis:]))
+    return where(
+        equal(reshape(index, shape=one), positions), spread, zeros(z.pool, (), z.dtype)
+    ), None
 
 
 def _scatter_add(z, index, axis, size):
@@ -715,6 +738,7 @@ sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, a
                       lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum")
 gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
                       lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True)
+pick        = _linear("pick", _pick, lambda x, index, axis: (_removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=_pull_pick)
 scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
                       lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None))
 segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),

@@ -24,7 +24,6 @@ from nbhvp.trace.elementwise import (
     positive_root,
     where,
 )
-from nbhvp.trace.selections import gather
 from nbhvp.trace.shapes import (
     along,
     expand_dims,
@@ -221,7 +220,8 @@ def _extremum(position, choose, worst):
         elif rows.shape[-1] == 0 and initial is not None:
             result = adopt(np.full(rows.shape[:-1], initial, a.dtype))
         else:
-            result = _at(rows, apply(position, rows, axis=rows.ndim - 1))
+            last = rows.ndim - 1
+            result = apply(p.pick, rows, apply(position, rows, axis=last), axis=last)
         result = kept(result, a, axes, keepdims)
         return into(out, result if initial is None else apply(choose, result, initial))
 
@@ -232,13 +232,6 @@ def _extremum(position, choose, worst):
         return into(out, _masked(result, ~alone, math.nan) if a.dtype.kind in "fc" else result)
 
     return reduce, reduce_without_nan
-
-
-def _at(rows, position):
-    """The elements rows[..., position]."""
-    n, count = rows.shape[-1], math.prod(rows.shape[:-1])
-    offset = np.arange(count).reshape(rows.shape[:-1]) * n
-    return gather(reshape(rows, (rows.size,)), position + offset if count != 1 else position)
 
 
 def without_nan(a, neutral):

@@ -1,0 +1,143 @@
+"""Collecting what multiplies each tangent.
+
+Differentiated twice, a long scalar expression of u gives a long chain of products and sums, and
+each of its factors would be loaded per product. But the chain is linear: all that stands between
+some tangents and their use is sum_i c_i t_i, with coefficients that do not depend on v. So whoever
+derives a product by hand computes the c_i once per point; here they are made, and the minimum cut
+decides on each whether it is stored or computed again.
+
+Only elementwise nodes of one real dtype are collected. A coefficient that a condition leaves out is
+zero there, so that what is not chosen cannot spoil what is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node, dependent
+
+__all__ = ["collected"]
+
+MOST_TANGENTS = 4
+"""A sum of more is left as it is written."""
+
+_Form = dict[Node, tuple[Node, ...]]
+"""For each tangent, the factors of its coefficient."""
+
+
+def collected(graph: Graph, direction: Node) -> Graph:
+    """The same product, with the coefficients of each tangent collected."""
+    active = dependent(graph.nodes, [direction]) | {direction}
+    users: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        for arg in node.args:
+            users.setdefault(arg, []).append(node)
+    forms: dict[Node, _Form] = {}
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if node not in active:
+            new[node] = node
+            continue
+        args = tuple(new[arg] for arg in node.args)
+        same = node if args == node.args else node.primitive(*args, **node.params)
+        form = _form(node, active, forms, new) if _is_collected(node) else None
+        if form is None:
+            new[node], forms[node] = same, {same: ()}
+            continue
+        forms[node] = form
+        is_used_whole = node in graph.outputs or any(
+            user in active and not _is_collected(user) for user in users.get(node, ())
+        )
+        new[node] = _written(node, form) if is_used_whole else same
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _is_collected(node: Node) -> bool:
+    kinds = (p.add, p.subtract, p.multiply, p.divide, p.negative, p.where)
+    return node.primitive in kinds and node.dtype.kind == "f"
+
+
+def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None:
+    """A node as a sum over tangents; None if these are too many, or their dtypes differ."""
+    first, *rest = node.args
+    entry = node.primitive
+    if entry is p.negative:
+        parts = [_times(forms[first], _number(node, -1))]
+    elif entry is p.add or entry is p.subtract:
+        sign = () if entry is p.add else (_number(node, -1),)
+        both = [forms[arg] for arg in node.args if arg in active]
+        if len(both) < 2 or not any(factors for form in both for factors in form.values()):
+            # Without factors, the sum is a tangent as good as its terms.
+            return None
+        parts = [both[0], _times(both[1], *sign)]
+    elif entry is p.where:
+        if first in active:
+            return None
+        parts = [
+            {t: (_chosen(first, k, factors, node),) for t, factors in forms[arg].items()}
+            for k, arg in enumerate(rest)
+            if arg in active
+        ]
+        if any(arg not in active and p.scalar_value(arg) != 0 for arg in rest):
+            return None
+    elif entry is p.divide:
+        if rest[0] in active:
+            return None
+        parts = [_times(forms[first], p.divide(_number(node, 1), new[rest[0]]))]
+    else:
+        (tangent,) = (arg for arg in node.args if arg in active)
+        (factor,) = (arg for arg in node.args if arg not in active)
+        parts = [_times(forms[tangent], new[factor])]
+    total: _Form = {}
+    for part in parts:
+        for tangent, factors in part.items():
+            if tangent in total:
+                factors = (p.add(_product(node, total[tangent]), _product(node, factors)),)
+            total[tangent] = factors
+    if len(total) > MOST_TANGENTS or any(t.dtype != node.dtype for t in total):
+        return None
+    return total
+
+
+def _number(node: Node, value: float) -> Node:
+    return p.constant(node.pool, np.asarray(value, node.dtype))
+
+
+def _times(form: _Form, *factors: Node) -> _Form:
+    more = [one for factor in factors for one in _factors(factor)]
+    return {tangent: (*others, *more) for tangent, others in form.items()}
+
+
+def _factors(node: Node) -> list[Node]:
+    """The factors of a product: signs and numbers among them hide that two are the same."""
+    if node.primitive is p.multiply:
+        return [one for arg in node.args for one in _factors(arg)]
+    if node.primitive is p.negative:
+        return [_number(node, -1), *_factors(node.args[0])]
+    return [node]
+
+
+def _product(node: Node, factors: Iterable[Node]) -> Node:
+    """The product of some factors, in an order of its own: so equal products are one node."""
+    total = _number(node, 1)
+    for factor in sorted(factors, key=lambda one: (p.scalar_value(one) is None, one.index)):
+        total = p.multiply(total, factor)
+    return total
+
+
+def _chosen(condition: Node, k: int, factors: tuple, node: Node) -> Node:
+    branches = [_product(node, factors), _number(node, 0)]
+    return p.where(condition, *(branches if k == 0 else branches[::-1]))
+
+
+def _written(node: Node, form: _Form) -> Node:
+    """A form as a node of its own shape. Numbers come last: terms may differ in them alone."""
+    total = None
+    for tangent, factors in sorted(form.items(), key=lambda item: item[0].index):
+        term = p.multiply(_product(node, (one for one in factors if one.size > 1)), tangent)
+        term = p.multiply(_product(node, (one for one in factors if one.size == 1)), term)
+        total = term if total is None else p.add(total, term)
+    return p.broadcast(total, shape=node.shape)
