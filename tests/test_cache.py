@@ -52,7 +52,7 @@ def again():
 
 
 def other_process(code=LOAD):
-    arguments = [sys.executable, "-W", "error", "-c", code, SOURCE]
+    arguments = [sys.executable, "-B", "-W", "error", "-c", code, SOURCE]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -127,11 +127,12 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 """
 
 
-def test_with_a_full_disk(folder):
+def test_with_a_full_disk(folder, monkeypatch):
     pytest.importorskip("resource")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "numba"))
     process = other_process(FULL + LOAD)
     assert process.communicate()[0].split() == ["True", "4.5"] and process.returncode == 0
-    assert files(folder) == []
+    assert cache.files() == []
 
 
 def test_files_that_nobody_uses_go(folder):
