@@ -327,7 +327,7 @@ class Function:
         """The point with the product of a kind ready: the remembered one, or a new one."""
         point = self._remembered(call)
         if point is None:
-            point = self._new_point(call.kept(), kind, complete)
+            point = self._new_point(call, kind, complete)
         else:
             point = point.extended(kind, complete)
         if self._is_rememberable(call):
@@ -342,7 +342,8 @@ class Function:
             return []
 
         recorded, outputs = self._run(call, run)
-        return Point(recorded, call, self._owner).with_outputs(kind, outputs)
+        # Copied after the trace, whose temporary arrays are gone by now.
+        return Point(recorded, call.kept(), self._owner).with_outputs(kind, outputs)
 
     def _product(self, kind: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
         call = self._call(x, args, kwargs)
