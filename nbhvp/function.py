@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import pickle
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -278,7 +279,7 @@ class Function:
         return HessianOperator(self, "weighted_hessian", point, "weighted", ((w, *args), kwargs))
 
     def report(self) -> Report:
-        """How often the function was traced and its programs ran."""
+        """How often the function was traced and its programs ran, and what compiling took."""
         return replace(self._memory.report)
 
     # Methods, and pickling.
@@ -415,7 +416,9 @@ class Function:
         return None
 
     def _record(self, call: Call) -> Recorded:
+        start = time.perf_counter()
         trace = record(self._fun, call.x, call.args, call.kwargs)
+        self._memory.report.trace_seconds += time.perf_counter() - start
         source = _source(self._fun)
         if trace.hidden_state and not self._is_always_traced:
             raise TraceError(

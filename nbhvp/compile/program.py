@@ -58,6 +58,7 @@ class Program:
         self.graph = graph
         self.hot = hot % len(graph.inputs)
         self.main = main % len(graph.outputs)
+        before = cache.counts()
         plan = schedule(graph)
         self._inputs = plan.graph.inputs
         self._outputs = plan.graph.outputs
@@ -70,6 +71,7 @@ class Program:
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
         self._free: list[_Workspace] = []
+        self.counts = cache.counts() - before
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
@@ -111,7 +113,7 @@ class Bound:
 
     def __init__(self, program: Program, cold: Sequence[np.ndarray]):
         self.program = program
-        self._cold = cold
+        self.stored = cold
         self._free: list[_Workspace] = []
         node = program.graph.outputs[program.main]
         self._shape, self._dtype = node.shape, node.dtype
@@ -121,7 +123,7 @@ class Bound:
         try:
             workspace = self._free.pop()
         except IndexError:
-            workspace = self.program.take(self._cold)
+            workspace = self.program.take(self.stored)
         if out is None:
             out = np.empty(self._shape, self._dtype)
         workspace.run(x, out)
