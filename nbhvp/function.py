@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import pickle
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -278,7 +279,7 @@ class Function:
         return HessianOperator(self, "weighted_hessian", point, "weighted", ((w, *args), kwargs))
 
     def report(self) -> Report:
-        """How often the function was traced and its programs ran."""
+        """How often the function was traced and its programs ran, and what compiling took."""
         return replace(self._memory.report)
 
     # Methods, and pickling.
@@ -327,7 +328,7 @@ class Function:
         """The point with the product of a kind ready: the remembered one, or a new one."""
         point = self._remembered(call)
         if point is None:
-            point = self._new_point(call.kept(), kind, complete)
+            point = self._new_point(call, kind, complete)
         else:
             point = point.extended(kind, complete)
         if self._is_rememberable(call):
@@ -342,7 +343,8 @@ class Function:
             return []
 
         recorded, outputs = self._run(call, run)
-        return Point(recorded, call, self._owner).with_outputs(kind, outputs)
+        # Copied after the trace, whose temporary arrays are gone by now.
+        return Point(recorded, call.kept(), self._owner).with_outputs(kind, outputs)
 
     def _product(self, kind: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
         call = self._call(x, args, kwargs)
@@ -414,7 +416,9 @@ class Function:
         return None
 
     def _record(self, call: Call) -> Recorded:
+        start = time.perf_counter()
         trace = record(self._fun, call.x, call.args, call.kwargs)
+        self._memory.report.trace_seconds += time.perf_counter() - start
         source = _source(self._fun)
         if trace.hidden_state and not self._is_always_traced:
             raise TraceError(

@@ -12,12 +12,14 @@ trace, to compile and to change the list of traces.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
 import threading
+import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,7 +149,8 @@ class Recorded:
 
     @functools.cached_property
     def gradient(self) -> Node:
-        return derive.gradient(self.value, self.x)
+        with self._memory.preparing():
+            return derive.gradient(self.value, self.x)
 
     def holds(self, outputs: Sequence[np.ndarray]) -> bool:
         """Whether the guards, the first outputs of a program, are as they were when tracing."""
@@ -179,7 +182,8 @@ class Recorded:
         found = self._linearized.get(kind)
         if found is None:
             with self._memory.lock:
-                found = self._linearized.get(kind) or self._linearize(kind)
+                with self._memory.preparing():
+                    found = self._linearized.get(kind) or self._linearize(kind)
                 self._linearized[kind] = found
         return found
 
@@ -225,8 +229,10 @@ class Recorded:
             with self._memory.lock:
                 program = self._programs.get(key)
                 if program is None:
-                    graph = derive.check(Graph(*key))
-                    program = self._programs[key] = self._memory.target(graph)
+                    with self._memory.preparing():
+                        graph = derive.check(Graph(*key))
+                        program = self._programs[key] = self._memory.target(graph)
+                        self._memory.count_kernels(program)
         return program
 
 
@@ -311,7 +317,7 @@ def apply_columns(product: Callable, v: np.ndarray, ndim: int) -> np.ndarray:
 
 @dataclass
 class Report:
-    """How often a Function was traced and its programs ran.
+    """How often a Function was traced and its programs ran, and what compiling took.
 
     Attributes
     ----------
@@ -320,6 +326,13 @@ class Report:
         closure had changed.
     value_runs, gradient_runs, point_runs, product_runs : int
         Runs of the programs. Counts are approximate while several threads run at once.
+    kernels_compiled, kernels_loaded : int
+        Kernels that this Function was the first of the process to need: compiled, or loaded from
+        the disk. ``python -m nbhvp cache`` tells where that is.
+    compile_seconds : float
+        The time that these took.
+    trace_seconds, schedule_seconds : float
+        The time that traces took, and that deriving, splitting and scheduling took.
     """
 
     traces: int = 0
@@ -328,6 +341,11 @@ class Report:
     gradient_runs: int = 0
     point_runs: int = 0
     product_runs: int = 0
+    kernels_compiled: int = 0
+    kernels_loaded: int = 0
+    compile_seconds: float = 0.0
+    trace_seconds: float = 0.0
+    schedule_seconds: float = 0.0
 
 
 class Memory:
@@ -344,6 +362,7 @@ class Memory:
         self.mode: str | None = None
         """The mode of the latest Hessian-vector product; None before the first."""
         self.report = Report()
+        self._is_preparing = False
         _MEMORIES.add(self)
 
     def add(self, recorded: Recorded, keep: bool) -> None:
@@ -353,6 +372,28 @@ class Memory:
             return
         self.report.retraces += any(other.key == recorded.key for other in self.traces)
         self.traces = (recorded, *filter(_is_current, self.traces))[:MOST_TRACES]
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Count the time that programs take to be made, compiling left out."""
+        with self.lock:
+            outermost, self._is_preparing = not self._is_preparing, True
+            start, compiling = time.perf_counter(), self.report.compile_seconds
+            try:
+                yield
+            finally:
+                if outermost:
+                    self._is_preparing = False
+                    compiling -= self.report.compile_seconds
+                    self.report.schedule_seconds += time.perf_counter() - start + compiling
+
+    def count_kernels(self, program: Any) -> None:
+        """Count the kernels that a new program has compiled or loaded."""
+        counts = getattr(program, "counts", None)  # the interpreter has none
+        if counts is not None:
+            self.report.kernels_compiled += counts.compiled
+            self.report.kernels_loaded += counts.loaded
+            self.report.compile_seconds += counts.seconds
 
     def use(self, recorded: Recorded) -> None:
         """Put a trace first."""

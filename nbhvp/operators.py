@@ -9,7 +9,9 @@ compiled product. Complex vectors are taken too, as SciPy's algebra wants (`expm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +20,52 @@ from scipy.sparse.linalg import LinearOperator
 from nbhvp.memory import Point, apply_columns
 
 if TYPE_CHECKING:
+    from nbhvp.compile.traffic import Traffic
     from nbhvp.function import Function
 
-__all__ = ["HessianOperator", "JacobianOperator"]
+__all__ = ["HessianOperator", "HessianReport", "JacobianOperator"]
+
+
+@dataclass(frozen=True)
+class HessianReport:
+    """What a HessianOperator keeps, and what one of its products does.
+
+    Attributes
+    ----------
+    stored : dict of str to ndarray
+        What the products start from, by name: x, the arguments, and ``state0``, ... computed at x.
+        These are the arrays themselves.
+    stored_bytes : int
+        Their size.
+    product : Traffic
+        Of one product: bytes ``read`` and ``written``, caches left aside; ``operations`` in
+        additions (a division counts 4, an exp about 20, a term of a matrix product 2); its
+        ``kernels``, ``matrix_products`` and ``library_calls``.
+    seconds : float
+        An estimate of the time of one product on one thread; NaN where it is interpreted.
+    """
+
+    stored: Mapping[str, np.ndarray]
+    product: Traffic
+    seconds: float
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(array.nbytes for array in self.stored.values())
+
+    def __str__(self) -> str:
+        arrays = [f"  {k} {a.dtype}{a.shape}: {a.nbytes:,} bytes" for k, a in self.stored.items()]
+        one = self.product
+        return "\n".join(
+            [
+                f"stored: {self.stored_bytes:,} bytes",
+                *arrays,
+                f"a product: reads {one.read:,} bytes, writes {one.written:,} bytes",
+                f"  {one.operations:,.0f} operations, about {self.seconds:.2g} s on one thread",
+                f"  {one.kernels} kernels, {one.matrix_products} matrix products, "
+                f"{one.library_calls} library calls",
+            ]
+        )
 
 
 class HessianOperator(LinearOperator):
@@ -74,6 +119,30 @@ class HessianOperator(LinearOperator):
     def gradient(self) -> np.ndarray:
         """The gradient of the function at the point, of the shape of x."""
         return self._result(1).copy()
+
+    def report(self) -> HessianReport:
+        """What is stored for products at this point, and what one of them moves and computes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(x**3))
+        >>> report = f.hessian(np.ones(1000)).report()
+        >>> report.stored_bytes, report.product.read, report.product.written
+        (8000, 16000, 8000)
+        """
+        from nbhvp.compile.schedule import schedule
+        from nbhvp.compile.traffic import traffic
+
+        linearized = self._point.recorded.linearized(self._kind)
+        program = linearized.product
+        names = [
+            node.params["name"] for node in program.graph.inputs if node is not linearized.direction
+        ]
+        stored = dict(zip(names, self._point.products[self._kind].stored, strict=True))
+        steps = schedule(program.graph).steps
+        return HessianReport(stored, traffic(steps), getattr(program, "seconds", math.nan))
 
     def _result(self, which: int) -> np.ndarray:
         self._point = self._point.extended(self._kind, complete=True)

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numba.core.config
 import pytest
 
-from nbhvp.compile import cache
+from nbhvp.__main__ import main
+from nbhvp.compile import cache, machine
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -24,7 +25,6 @@ def kernel_test(table, lo, hi):
 
 LOAD = """
 import sys
-import numba
 import numpy as np
 from nbhvp.compile import cache, cpu
 kernel = cache.load(sys.argv[1])
@@ -37,11 +37,12 @@ print(kernel.compiled, z.sum())
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("NBHVP_CACHE_DIR", str(tmp_path))
-    # numba looks at its environment again when it next compiles: that would be too late.
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    numba.core.config.reload_config()
     monkeypatch.setattr(cache, "_kernels", {})
     return tmp_path
+
+
+def files(folder):
+    return [path.name for path in folder.iterdir()]
 
 
 def again():
@@ -50,8 +51,8 @@ def again():
     return cache.load(SOURCE)
 
 
-def other_process():
-    arguments = [sys.executable, "-W", "error", "-c", LOAD, SOURCE]
+def other_process(code=LOAD):
+    arguments = [sys.executable, "-B", "-W", "error", "-c", code, SOURCE]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -72,12 +73,12 @@ def test_processes_that_write_at_once(folder):
     processes = [other_process() for _ in range(4)]
     assert [process.communicate()[0].split()[1] for process in processes] == ["4.5"] * 4
     assert not again().compiled
-    assert [path.suffix for path in folder.iterdir() if path.is_file()] == [".py"]
+    assert files(folder) == [path.name for path in cache.files()] and len(files(folder)) == 1
 
 
 def test_the_name_covers_all_that_is_inlined(monkeypatch):
     inlined = cache.inlined(SOURCE)
-    assert set(inlined) == {"nbhvp.compile.language"}
+    assert set(inlined) == {"nbhvp.compile.language", "nbhvp.compile.machine"}
     assert "def add_reassoc" in inlined["nbhvp.compile.language"]
     names = {
         cache.digest(SOURCE, inlined),
@@ -86,7 +87,11 @@ def test_the_name_covers_all_that_is_inlined(monkeypatch):
     }
     monkeypatch.setattr(cache.nbhvp, "__version__", "another", raising=False)
     names.add(cache.digest(SOURCE, inlined))
-    assert len(names) == 4
+    monkeypatch.setattr(machine.numba, "__version__", "99.0")
+    names.add(cache.digest(SOURCE, inlined))
+    monkeypatch.setattr(machine.numba.config, "OPT", 0)
+    names.add(cache.digest(SOURCE, inlined))
+    assert len(names) == 6
 
 
 def test_modules_that_modules_import_are_inlined_too(monkeypatch):
@@ -95,14 +100,16 @@ def test_modules_that_modules_import_are_inlined_too(monkeypatch):
     assert cache.inlined("from nbhvp.a import f\n") == texts
 
 
-@pytest.mark.parametrize("pattern", ["*.py", "__pycache__/*.nbi", "__pycache__/*.nbc"])
-def test_a_truncated_file_is_written_anew(folder, pattern):
+@pytest.mark.parametrize(
+    "damage", [lambda code: code[: len(code) // 2], lambda code: b"", bytes.swapcase]
+)
+def test_a_damaged_file_is_written_anew(folder, damage):
     cache.load(SOURCE)
-    (damaged,) = folder.glob(pattern)
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[: len(whole) // 2])
-    again()
-    assert len(damaged.read_bytes()) == len(whole)
+    (file,) = cache.files()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert again().compiled
+    assert len(file.read_bytes()) > 0.9 * len(whole)
     assert not again().compiled
 
 
@@ -110,6 +117,49 @@ def test_a_truncated_file_is_written_anew(folder, pattern):
 def test_without_a_folder_that_can_be_written(folder, monkeypatch, place):
     monkeypatch.setenv("NBHVP_CACHE_DIR", place)
     assert again().compiled
+    assert cache.files() == []
+
+
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+"""
+
+
+def test_with_a_full_disk(folder, monkeypatch):
+    pytest.importorskip("resource")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "numba"))
+    process = other_process(FULL + LOAD)
+    assert process.communicate()[0].split() == ["True", "4.5"] and process.returncode == 0
+    assert cache.files() == []
+
+
+def test_files_that_nobody_uses_go(folder):
+    cache.load(SOURCE)
+    (used,) = cache.files()
+    unused = folder / used.name.replace("kernel_", "kernel_0")
+    day = cache.DAY
+    for path, age in ((used, 2), (unused, cache.KEPT + 1)):
+        path.write_bytes(used.read_bytes())
+        os.utime(path, (0, time.time() - age * day))
+    again()
+    assert time.time() - used.stat().st_mtime < day
+    cache._forget_old.cache_clear()
+    cache._kernels.clear()
+    cache.load(SOURCE + "\n")
+    assert used.exists() and not unused.exists()
+
+
+def test_the_command_line(folder, capsys, monkeypatch):
+    cache.load(SOURCE)
+    size = cache.files()[0].stat().st_size
+    for arguments, kernels in ([], 1), (["--clear"], 0), ([], 0):
+        monkeypatch.setattr(sys, "argv", ["nbhvp", "cache", *arguments])
+        main()
+        given = capsys.readouterr().out
+        assert str(folder) in given and f"{kernels} kernels, {kernels * size:,} bytes" in given
+    assert files(folder) == []
 
 
 def test_a_faulty_source_says_so(folder):

@@ -15,7 +15,6 @@ from checks import (
     assert_no_raise,
     assert_same,
     compiled,
-    forget_kernels,
     together,
     total,
 )
@@ -64,8 +63,7 @@ def test_structure(name):
     assert_same(graph, inputs, tolerance, compiled, labels)
 
 
-def test_derivatives(monkeypatch, tmp_path):
-    forget_kernels(monkeypatch, tmp_path)
+def test_derivatives():
     graph, inputs, labels = together({name: build(STRUCTURE[name]) for name in DERIVED})
     program = Program(graph)
     assert_same(graph, inputs, 1e-11, lambda _, *values: program(*values), labels)

@@ -1,15 +1,17 @@
 """Kernels from source text, compiled once and kept on disk.
 
-A kernel's file is named by a hash of all that its machine code depends on: its text, the text of
-every module of ours that it imports from (numba inlines them, but its own cache does not look at
-them), the versions, and the processor. So a file never changes once it is there, a stale one is
-never looked at, and processes that write the same file at once write the same bytes.
+A kernel's file holds its object code and a checksum. It is named by a hash of all that the code
+depends on: its text, the text of every module of ours that it imports from (they are inlined), the
+versions and the processor. So a stale file is never looked at, and where processes write one
+at once, either's will do. Files appear whole, by one renaming; one that is damaged all the same is
+compiled anew. A file that no process has used for `KEPT` days goes when the next one is written.
 
 The folder is `NBHVP_CACHE_DIR`, else `nbhvp` in the platform's folder for caches. Where it cannot
 be written, kernels are compiled in memory. `plain` runs the same text as plain Python.
 """
 
 import builtins
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -25,64 +27,75 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-import numba
 import numpy as np
-from numba.core.registry import cpu_target
 
 import nbhvp
-from nbhvp.compile import language
+from nbhvp.compile import machine
+
+KEPT = 90
+"""Days that a file is kept after its last use."""
+DAY = 86400.0
+SUFFIX = ".kernel"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel. Its address is good for as long as it lives."""
+    """A kernel in this process. Its address is good as long as the process lives."""
 
     name: str
     address: int
     source: str = field(repr=False)
     compiled: bool  # False if it came from the disk
-    function: object = field(repr=False)  # numba's cfunc, which owns the machine code
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What `load` has done in this process: kernels compiled and loaded, and the time it took."""
+    """Kernels compiled, kernels loaded from the disk, and the seconds that both took."""
 
     compiled: int = 0
     loaded: int = 0
     seconds: float = 0.0
 
+    def __sub__(self, earlier: "Counts") -> "Counts":
+        return Counts(
+            self.compiled - earlier.compiled,
+            self.loaded - earlier.loaded,
+            self.seconds - earlier.seconds,
+        )
+
+
+class _Tally(threading.local):
+    counts = Counts()
+
 
 _kernels: dict[str, Kernel] = {}  # by source
-_counts = Counts()
+_tally = _Tally()
 _lock = threading.Lock()
 
 
 def counts() -> Counts:
-    """The counts of this process up to now."""
-    return _counts
+    """What `load` has done in this thread up to now."""
+    return _tally.counts
 
 
 def load(source: str) -> Kernel:
     """The kernel that `source` defines: from memory, from disk, or compiled."""
-    global _counts
     if source not in _kernels:
         with _lock:
             if source not in _kernels:
                 start = time.perf_counter()
                 kernel = _kernels[source] = _load(digest(source, inlined(source)), source)
-                _counts = Counts(
-                    _counts.compiled + kernel.compiled,
-                    _counts.loaded + (not kernel.compiled),
-                    _counts.seconds + time.perf_counter() - start,
+                _tally.counts = Counts(
+                    _tally.counts.compiled + kernel.compiled,
+                    _tally.counts.loaded + (not kernel.compiled),
+                    _tally.counts.seconds + time.perf_counter() - start,
                 )
     return _kernels[source]
 
 
 def digest(source: str, inlined: dict[str, str]) -> str:
     """The name of a kernel's file, without its ending."""
-    platform = repr(cpu_target.target_context.codegen().magic_tuple())
-    versions = getattr(nbhvp, "__version__", ""), numba.__version__, platform
+    versions = getattr(nbhvp, "__version__", ""), *machine.platform()
     texts = [source, *versions, *(part for item in sorted(inlined.items()) for part in item)]
     return "kernel_" + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:40]
 
@@ -97,6 +110,13 @@ def inlined(source: str) -> dict[str, str]:
             texts[module] = _text(module)
             pending += _imports(texts[module])
     return texts
+
+
+def compiled(source: str, name: str = "kernel") -> machine.Compiled:
+    """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
+    namespace = {"__name__": name}
+    exec(compile(source, f"<{name}>", "exec"), namespace)
+    return namespace[_name(source)]
 
 
 def _imports(source):
@@ -121,48 +141,63 @@ def folder() -> Path:
     return Path(base).expanduser() / "nbhvp"
 
 
+def files() -> list[Path]:
+    """The files of all kernels, of this and of other versions."""
+    return sorted(folder().glob("kernel_*" + SUFFIX)) if folder().is_dir() else []
+
+
+def clear() -> None:
+    """Remove all of them. Processes that have loaded them keep what they have."""
+    for path in files():
+        path.unlink(missing_ok=True)
+
+
 def _load(name, source):
-    path = folder() / f"{name}.py"
+    path = folder() / (name + SUFFIX)
+    code = _read(path)
+    is_compiled = code is None
+    if is_compiled:
+        code = compiled(source, name).object_code
+        with contextlib.suppress(OSError):
+            _write(path, code)
+            _forget_old()
+    return Kernel(_name(source), machine.link(name, code), source, is_compiled)
+
+
+def _read(path):
+    """The object code in a file, None if it is not there, whole."""
     try:
-        _write(path, source)
+        data = path.read_bytes()
     except OSError:
-        path = Path(f"<{path.name}>")
-    try:
-        function = _define(path, source)
-    except Exception:
-        # What numba stored may be truncated. If the fault is the source's, it shows again.
-        for place in filter(None, (path.parent, numba.config.CACHE_DIR)):
-            for stored in Path(place).glob(f"*/{name}.*"):
-                stored.unlink(missing_ok=True)
-        function = _define(path, source)
-    return Kernel(function.__name__, function.address, source, not function.cache_hits, function)
+        return None
+    with contextlib.suppress(OSError):  # in a folder that others filled
+        if time.time() - path.stat().st_mtime > DAY:
+            os.utime(path)
+    code, checksum = data[:-32], data[-32:]
+    return code if code and hashlib.sha256(code).digest() == checksum else None
 
 
-def _write(path, source):
-    """Put a file in place in one go, unless it is there, whole."""
-    text = source.encode()
-    try:
-        if path.read_bytes() == text:
-            return
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+def _write(path, code):
+    """Put a file in place in one go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-        # numba compares times: the same content must have the same time, whoever wrote it.
-        os.utime(temporary, (0, 0))
+            file.write(code + hashlib.sha256(code).digest())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def _define(path, source):
-    # Loading, numba imports the module that a function says it is from.
-    namespace = {"__name__": language.__name__, "__file__": str(path)}
-    exec(compile(source, str(path), "exec"), namespace)
-    return namespace[_name(source)]
+@functools.cache
+def _forget_old():
+    """Remove what nobody has used for long, once in the life of a process."""
+    limit = time.time() - KEPT * DAY
+    for path in [*files(), *folder().glob("*.tmp")]:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < limit:
+                path.unlink()
 
 
 def _name(source):

@@ -9,6 +9,7 @@ own words until it has claimed a block, and a step ends when its blocks are done
 for nobody who has no block, and a thread that wakes late finds nothing to touch.
 """
 
+import contextlib
 import ctypes
 import operator
 import os
@@ -21,6 +22,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel as numba_threads
 
@@ -89,10 +91,24 @@ def _words(entry, addresses):
 
 
 def _compiled(function):
-    try:
-        return njit(function, nogil=True, cache=True)
-    except RuntimeError:  # no folder for numba's cache can be written
-        return njit(function, nogil=True)
+    compiled = njit(function, nogil=True)
+    with contextlib.suppress(RuntimeError):  # no folder for it can be written
+        compiled._cache = _Cache(function)
+    return compiled
+
+
+class _Cache(FunctionCache):
+    """numba's cache; where the disk is full, or a file damaged, it is done without."""
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            return None
 
 
 @intrinsic

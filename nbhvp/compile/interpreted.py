@@ -36,7 +36,7 @@ class Bound:
 
     def __init__(self, graph: Graph, cold: Sequence[np.ndarray]):
         self._graph = graph
-        self._cold = tuple(cold)
+        self.stored = self._cold = tuple(cold)
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The last output, in a fresh array or in `out`."""

@@ -12,24 +12,21 @@ import re
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core.cgutils import alloca_once_value
 from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, register_model
 from numba.np.numpy_support import as_dtype, from_dtype
 
+from nbhvp.compile.machine import Compiled, compiled
+
 I64 = ir.IntType(64)
 
 
-def kernel(function):
-    """Compile a kernel, or load it from numba's cache beside its file."""
-    c_signature = types.void(types.CPointer(types.int64), types.int64, types.int64)
-    options = dict(error_model="numpy", fastmath={"contract"})
-    try:
-        return cfunc(c_signature, cache=True, **options)(function)
-    except (OSError, RuntimeError):  # no folder for the cache, or a full one
-        return cfunc(c_signature, **options)(function)
+def kernel(function) -> Compiled:
+    """Compile a kernel."""
+    return compiled(function, (types.CPointer(types.int64), types.int64, types.int64))
 
 
 class Pointer(types.Type):
@@ -47,7 +44,7 @@ class _PointerModel(models.PrimitiveModel):
 
 
 def raise_paths(llvm: str) -> list[str]:
-    """The lines of a kernel's LLVM text that return an error: a cfunc would swallow it."""
+    """The lines of a kernel's LLVM text that return an error: nobody looks at it."""
     return [line for line in llvm.splitlines() if re.match(r"\s*ret i32 (?!0\b)", line)]
 
 

@@ -18,6 +18,7 @@ from numba.extending import get_cython_function_address
 
 from nbhvp.compile import blas, cache, cpu
 from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit
+from nbhvp.compile.layout import ALIGNMENT, Layout, layout
 from nbhvp.compile.schedule import Library, MatrixProduct, Operand, Schedule, schedule
 from nbhvp.graph.node import Graph, Node
 
@@ -27,7 +28,8 @@ PARALLEL_FROM = 60e-6
 """Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
-_ALIGNMENT = 64
+LARGE = 1 << 20
+"""Bytes of a workspace from which it keeps one at most: new memory costs 0.25 ms for each of these."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,20 @@ class Program:
         self.graph = graph
         self.hot = hot % len(graph.inputs)
         self.main = main % len(graph.outputs)
+        before = cache.counts()
         plan = schedule(graph)
         self._inputs = plan.graph.inputs
         self._outputs = plan.graph.outputs
         self._stretches, self.seconds, self.kernels = _compile(plan)
-        self._buffers = _buffers(plan, self._stretches)
+        self._buffers = _buffers(plan, self._stretches, self._outputs[self.main])
+        self._layout = _layout(plan, self._stretches, self._buffers)
         self.parallel = self.seconds >= PARALLEL_FROM
         products = any(isinstance(step, MatrixProduct) for step in plan.steps)
         self.runner = _runner(self.parallel, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
         self._free: list[_Workspace] = []
+        self.counts = cache.counts() - before
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
@@ -96,7 +101,8 @@ class Program:
 
     def give(self, workspaces: list[_Workspace]) -> None:
         """Take workspaces back, for later calls and points."""
-        for workspace in workspaces[: max(0, MOST_FREE - len(self._free))]:
+        most = MOST_FREE if self._layout.size <= LARGE else 1
+        for workspace in workspaces[: max(0, most - len(self._free))]:
             workspace.release()
             self._free.append(workspace)
 
@@ -106,7 +112,7 @@ class Bound:
 
     def __init__(self, program: Program, cold: Sequence[np.ndarray]):
         self.program = program
-        self._cold = cold
+        self.stored = cold
         self._free: list[_Workspace] = []
         node = program.graph.outputs[program.main]
         self._shape, self._dtype = node.shape, node.dtype
@@ -116,7 +122,7 @@ class Bound:
         try:
             workspace = self._free.pop()
         except IndexError:
-            workspace = self.program.take(self._cold)
+            workspace = self.program.take(self.stored)
         if out is None:
             out = np.empty(self._shape, self._dtype)
         workspace.run(x, out)
@@ -132,7 +138,7 @@ class _Workspace:
 
     def __init__(self, program: Program):
         self.program = program
-        self.arrays = _allocate(program._buffers)
+        self.arrays = _allocate(program._buffers, program._layout)
         self.cold: tuple[np.ndarray, ...] = ()
         hot, main = program._inputs[program.hot], program._outputs[program.main]
         self._hot, self._main = hot, main
@@ -319,18 +325,30 @@ def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, i
     return "T", max(column, rows)
 
 
-def _buffers(plan: Schedule, stretches: list[_Stretch]) -> list[Node | Scratch]:
-    """Everything that steps write: outputs, stored nodes, partial results."""
-    found: dict = {}
+def _touched(stretches: list[_Stretch]) -> list[tuple]:
+    """What each step reads or writes, in order."""
+    touched: list[tuple] = []
     for stretch in stretches:
         if stretch.library is not None:
-            found[stretch.library] = None
+            touched.append((stretch.library, *stretch.library.args))
         for step in stretch.steps:
-            for entry in step.table:
-                if isinstance(entry, cpu.Ref) and _is_buffer(entry.buffer, plan):
-                    found[entry.buffer] = None
-    found.update(dict.fromkeys(n for n in plan.graph.outputs))
+            touched.append(tuple(e.buffer for e in step.table if isinstance(e, cpu.Ref)))
+    return touched
+
+
+def _buffers(plan: Schedule, stretches: list[_Stretch], main: Node) -> list[Node | Scratch]:
+    """Everything that steps write, but for the main output: nodes, partial results."""
+    found = dict.fromkeys(
+        key for keys in _touched(stretches) for key in keys if _is_buffer(key, plan)
+    )
+    found.update(dict.fromkeys(plan.graph.outputs))
+    found.pop(main)
     return list(found)
+
+
+def _layout(plan: Schedule, stretches: list[_Stretch], buffers: list[Node | Scratch]) -> Layout:
+    sizes = {b: math.prod(b.shape) * b.dtype.itemsize for b in buffers}
+    return layout(_touched(stretches), sizes, plan.graph.outputs)
 
 
 def _is_buffer(key, plan: Schedule) -> bool:
@@ -339,18 +357,8 @@ def _is_buffer(key, plan: Schedule) -> bool:
     return key.value is None and key not in plan.graph.inputs
 
 
-def _allocate(buffers: Sequence[Node | Scratch]) -> dict:
-    """One block of memory, cut into aligned arrays."""
-    sizes = [math.prod(b.shape) * b.dtype.itemsize for b in buffers]
-    offsets, total = [], 0
-    for size in sizes:
-        offsets.append(total)
-        total += -(-size // _ALIGNMENT) * _ALIGNMENT
-    block = np.empty(total + _ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % _ALIGNMENT
-    return {
-        buffer: block[start + offset : start + offset + size]
-        .view(buffer.dtype)
-        .reshape(buffer.shape)
-        for buffer, offset, size in zip(buffers, offsets, sizes, strict=True)
-    }
+def _allocate(buffers: Sequence[Node | Scratch], where: Layout) -> dict:
+    """One block of memory, cut into arrays."""
+    block = np.empty(where.size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return {b: np.ndarray(b.shape, b.dtype, block, start + where.offsets[b]) for b in buffers}
