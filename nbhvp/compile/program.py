@@ -26,6 +26,8 @@ __all__ = ["Bound", "Program"]
 
 PARALLEL_FROM = 60e-6
 """Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
+BRIEF = 5e-6
+"""Seconds up to which a call keeps Python's lock: handing it over costs more than it gives."""
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
 _ALIGNMENT = 64
@@ -63,7 +65,7 @@ class Program:
         self._buffers = _buffers(plan, self._stretches)
         self.parallel = self.seconds >= PARALLEL_FROM
         products = any(isinstance(step, MatrixProduct) for step in plan.steps)
-        self.runner = _runner(self.parallel, products)
+        self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
         self._free: list[_Workspace] = []
@@ -153,10 +155,9 @@ class _Workspace:
         program = self.program
         for node, array, patches in zip(program._cold, self.cold, program._patches, strict=True):
             self.arrays[node] = array
-            address = array.ctypes.data
-            for words, (positions, offsets) in zip(self._words, patches, strict=True):
-                if len(positions):
-                    words[positions] = offsets + address
+            for words, references in zip(self._words, patches, strict=True):
+                if references is not None:
+                    cpu.place.call(words, references, array)
 
     def release(self) -> None:
         """Let go of the values of inputs."""
@@ -196,10 +197,10 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _runner(parallel: bool, products: bool) -> Callable:
+def _runner(seconds: float, products: bool) -> Callable:
     """How words are run: on one thread, or on several, each with a BLAS of one thread."""
-    if not parallel:
-        return cpu.run
+    if seconds < PARALLEL_FROM:
+        return cpu.run_briefly.call if seconds < BRIEF else cpu.run.call
     if not products:
         return cpu.run_parallel
 
@@ -214,23 +215,22 @@ class _Addresses(dict):
     """Addresses of buffers and constants; inputs that are bound later stand as zero."""
 
     def __init__(self, arrays):
-        super().__init__({key: array.ctypes.data for key, array in arrays.items()})
+        super().__init__({key: cpu.address(array) for key, array in arrays.items()})
 
     def __missing__(self, key):
-        return key.value.ctypes.data if key.value is not None else 0
+        return cpu.address(key.value) if key.value is not None else 0
 
 
-def _references(stretch: _Stretch, node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Where the words of a stretch hold addresses within a node, and their offsets."""
-    positions, offsets = [], []
+def _references(stretch: _Stretch, node: Node) -> np.ndarray | None:
+    """Where the words of a stretch hold addresses within a node, as `cpu.place` takes them."""
+    found = []
     word = cpu.HEADER + cpu.STEP * len(stretch.steps)
     for step in stretch.steps:
         for entry in step.table:
             if isinstance(entry, cpu.Ref) and entry.buffer is node:
-                positions.append(word)
-                offsets.append(entry.offset)
+                found += [word, entry.offset]
             word += 2 if isinstance(entry, complex) else 1
-    return np.array(positions, np.int64), np.array(offsets, np.int64)
+    return np.array([len(found) // 2, *found], np.int64) if found else None
 
 
 def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]:
