@@ -39,6 +39,7 @@ __all__ = [
     "Recorded",
     "Report",
     "apply_columns",
+    "point_at",
     "same_bits",
 ]
 
@@ -51,7 +52,8 @@ SMALL = 1 << 12
 # One set of arguments.
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen, though nobody changes it: that would cost half a microsecond at each new x.
+@dataclass(eq=False, slots=True)
 class Call:
     """x, the arrays among the other arguments, and a key of everything else that a trace fixes."""
 
@@ -64,6 +66,8 @@ class Call:
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
         """What programs take: C-contiguous arrays."""
+        if not self.leaves:
+            return (self.x,)
         return (self.x, *(np.asarray(leaf, order="C") for leaf in self.leaves))
 
     @property
@@ -126,6 +130,9 @@ class Recorded:
         self.trace = trace
         self.key = key
         self.x = trace.inputs[0]
+        self.owner, self.shape, _, arguments = key
+        self.dtype = np.dtype(self.x.dtype.char)  # one object, to be compared by identity
+        self.takes_x_alone = not arguments
         (self.array,) = trace.outputs
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
@@ -153,9 +160,35 @@ class Recorded:
         """Whether the guards, the first outputs of a program, are as they were when tracing."""
         return all(a.tobytes() == b for a, b in zip(outputs, self._expected, strict=False))
 
+    def is_clearly_for(self, x, args: tuple, kwargs: dict, owner: Owner | None) -> bool:
+        """Whether a glance at a call shows that it may use this trace: one with x alone."""
+        return (
+            not args
+            and not kwargs
+            and type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.shape == self.shape
+            and x.flags.c_contiguous
+            and self.takes_x_alone
+            and self.owner == owner
+            and not self.trace.closure.changed()
+        )
+
+    def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
+        """The outputs of a program, guards left out; None where the trace does not hold."""
+        try:
+            outputs = run()
+        except Exception:
+            return None  # whose error it is, the caller's general way finds out
+        if not self.guards:
+            return outputs
+        return outputs[len(self.guards) :] if self.holds(outputs) else None
+
+    @functools.cached_property
     def value_program(self):
         return self._program(self.trace.inputs, (*self.guards, self.array))
 
+    @functools.cached_property
     def gradient_program(self):
         return self._program(self.trace.inputs, (*self.guards, self.value, self.gradient))
 
@@ -233,7 +266,7 @@ class Recorded:
 # The remembered point.
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Point:
     """One x with its arguments, what is known there, and products ready to run."""
 
@@ -242,24 +275,23 @@ class Point:
     owner: Owner | None
     known: Mapping[Node, np.ndarray] = field(default_factory=dict)
     products: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
-
-    dtype: np.dtype = field(init=False)
-    shape: tuple[int, ...] = field(init=False)
     bits: bytes | None = field(init=False)
     """The bytes of a small x."""
 
     def __post_init__(self):
         x = self.call.x
-        object.__setattr__(self, "dtype", x.dtype)
-        object.__setattr__(self, "shape", x.shape)
-        object.__setattr__(self, "bits", x.tobytes() if x.nbytes <= SMALL else None)
+        self.bits = x.tobytes() if x.nbytes <= SMALL else None
+
+    def is_at(self, x: np.ndarray) -> bool:
+        """Whether this is the point of an array of the same shape and dtype."""
+        return x.tobytes() == self.bits if self.bits else same_bits(x, self.call.x)
 
     def has_arguments(self, args: tuple, kwargs: dict) -> bool:
         """Whether these are surely the arguments of this point, at a glance."""
         mine = self.call.args
         if kwargs or self.call.kwargs or len(args) != len(mine):
             return False
-        return not args or all(map(_is_frozen, args, mine))
+        return all(map(_is_frozen, args, mine))
 
     def extended(self, kind: str, complete: bool = False) -> Point:
         """The point with the product of one more kind ready, and with its results if `complete`."""
@@ -273,11 +305,26 @@ class Point:
 
     def with_outputs(self, kind: str, outputs: Sequence[np.ndarray]) -> Point:
         """The point with what the point program of a kind gave (nothing, if nothing was needed)."""
-        linearized = self.recorded.linearized(kind)
-        known = dict(zip(linearized.results, outputs, strict=False))
-        product = linearized.product.bind(*outputs[len(known) :], *self.call.inputs)
+        known, product = _shared_out(self.recorded, self.call, kind, outputs)
         known, products = {**self.known, **known}, {**self.products, kind: product}
         return Point(self.recorded, self.call, self.owner, known, products)
+
+
+def point_at(recorded: Recorded, x: np.ndarray, kind: str) -> Point | None:
+    """A new point at x alone, with its results; None where the trace does not hold."""
+    outputs = recorded.attempt(lambda: recorded.linearized(kind).point(x))
+    if outputs is None:
+        return None
+    call = Call(x.copy(), (), recorded.key, (), {})
+    known, product = _shared_out(recorded, call, kind, outputs)
+    return Point(recorded, call, recorded.owner, known, {kind: product})
+
+
+def _shared_out(recorded: Recorded, call: Call, kind: str, outputs: Sequence[np.ndarray]):
+    """Results and product from what a point program gave, if it gave anything."""
+    linearized = recorded.linearized(kind)
+    known = dict(zip(linearized.results, outputs, strict=False))
+    return known, linearized.product.bind(*outputs[len(known) :], *call.inputs)
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float32, np.int64})
@@ -345,6 +392,11 @@ class Memory:
         """The mode of the latest Hessian-vector product; None before the first."""
         self.report = Report()
         _MEMORIES.add(self)
+
+    @property
+    def latest(self) -> Recorded | None:
+        """The trace used last: for most calls of an optimiser, that of the next call too."""
+        return self.traces[0] if self.traces else None
 
     def add(self, recorded: Recorded, keep: bool) -> None:
         """Count a new trace, and put it first. The lock is held."""

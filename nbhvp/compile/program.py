@@ -9,6 +9,7 @@ share one. Workspaces hold their buffers, addresses in their words point nowhere
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,14 +70,16 @@ class Program:
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
         self._free: list[_Workspace] = []
+        self._shape, self._dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
-        workspace = self.take([a for k, a in enumerate(inputs) if k != self.hot])
-        main = np.empty(self.graph.outputs[self.main].shape, self.graph.outputs[self.main].dtype)
+        cold = [a for k, a in enumerate(inputs) if k != self.hot] if len(inputs) > 1 else ()
+        workspace = self.take(cold)
+        main = np.empty(self._shape, self._dtype)
         workspace.run(_contiguous(inputs[self.hot]), main)
         results = workspace.results(main)
-        self.give([workspace])
+        self.give(workspace)
         return results
 
     @property
@@ -94,12 +97,13 @@ class Program:
             workspace = self._free.pop()
         except IndexError:
             workspace = _Workspace(self)
-        workspace.bind(cold)
+        if cold:
+            workspace.bind(cold)
         return workspace
 
-    def give(self, workspaces: list[_Workspace]) -> None:
-        """Take workspaces back, for later calls and points."""
-        for workspace in workspaces[: max(0, MOST_FREE - len(self._free))]:
+    def give(self, workspace: _Workspace) -> None:
+        """Take a workspace back, for later calls and points."""
+        if len(self._free) < MOST_FREE:
             workspace.release()
             self._free.append(workspace)
 
@@ -111,8 +115,7 @@ class Bound:
         self.program = program
         self._cold = cold
         self._free: list[_Workspace] = []
-        node = program.graph.outputs[program.main]
-        self._shape, self._dtype = node.shape, node.dtype
+        self._shape, self._dtype = program._shape, program._dtype
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The main output at a C-contiguous x of the right shape and dtype: nothing is checked."""
@@ -127,7 +130,8 @@ class Bound:
         return out
 
     def __del__(self):
-        self.program.give(self._free)
+        for workspace in self._free:
+            self.program.give(workspace)
 
 
 class _Workspace:
@@ -146,8 +150,12 @@ class _Workspace:
             else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
             for stretch in program._stretches
         ]
+        # Most programs are one compiled call, which needs addresses and no arrays.
+        self._is_single = len(self._words) == 1 and program._stretches[0].library is None
         self._call = program.runner
-        self._single = self._words[0] if len(self._words) == 1 else None
+        self.run = functools.partial(self._call, self._words[0]) if self._is_single else self._run
+        others = [(k, node) for k, node in enumerate(program._outputs) if k != program.main]
+        self._others = [None if node is main else self.arrays[node] for k, node in others]
 
     def bind(self, cold: Sequence[np.ndarray]) -> None:
         """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
@@ -161,14 +169,12 @@ class _Workspace:
 
     def release(self) -> None:
         """Let go of the values of inputs."""
-        self.cold = ()
-        for node in self.program._inputs:
-            self.arrays.pop(node, None)
+        if self.cold or not self._is_single:
+            self.cold = ()
+            for node in self.program._inputs:
+                self.arrays.pop(node, None)
 
-    def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        if self._single is not None and type(self._single) is np.ndarray:
-            self._call(self._single, x, out)
-            return
+    def _run(self, x: np.ndarray, out: np.ndarray) -> None:
         self.arrays[self._hot], self.arrays[self._main] = x, out
         for words in self._words:
             if isinstance(words, _Stretch):
@@ -183,17 +189,14 @@ class _Workspace:
 
     def results(self, main: np.ndarray) -> list[np.ndarray]:
         """All outputs as arrays of their own."""
-        found = [
-            main if node is self._main else self.arrays[node].copy()
-            for node in self.program._outputs
-        ]
-        position = self.program.main
-        found[position] = main
-        return [main.copy() if a is main and k != position else a for k, a in enumerate(found)]
+        found = [(main if array is None else array).copy() for array in self._others]
+        found.insert(self.program.main, main)
+        return found
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
     """The array itself if it is in C order: NumPy's function of this name makes () into (1,)."""
+    assert isinstance(array, np.ndarray), "compiled code takes the addresses of arrays"
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
