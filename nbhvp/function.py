@@ -25,7 +25,17 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Node
-from nbhvp.memory import Call, Memory, Owner, Point, Recorded, Report, apply_columns, point_at
+from nbhvp.memory import (
+    Call,
+    Memory,
+    Owner,
+    Point,
+    Recorded,
+    Report,
+    apply_columns,
+    can_be_remembered,
+    point_at,
+)
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import record
@@ -111,14 +121,15 @@ class Function:
         """The value of the function: a scalar, or an array like that of the function itself."""
         memory = self._memory
         recorded = memory.latest
-        # Small functions at a new x wait for Python above all: no `Call`, no search for a trace.
-        if recorded is not None and recorded.is_clearly_for(x, args, kwargs, self._owner):
+        inputs = recorded and recorded.inputs_of(x, args, kwargs, self._owner)
+        # Small functions wait for Python above all: no `Call`, no search for a trace.
+        if inputs is not None:
             point = memory.point
-            if point is not None and point.recorded is recorded and point.is_at(x):
+            if point is not None and point.recorded is recorded and point.is_at(*inputs):
                 value = point.known.get(recorded.array)
                 if value is not None:
                     return value.copy()[()]
-            outputs = recorded.attempt(lambda: recorded.value_program(x))
+            outputs = recorded.attempt(lambda: recorded.value_program(*inputs))
             if outputs is not None:
                 memory.report.value_runs += 1
                 return outputs[0][()]
@@ -132,7 +143,7 @@ class Function:
 
     def grad(self, x, *args, **kwargs) -> np.ndarray:
         """The gradient, of the shape and dtype of x."""
-        return self.value_and_grad(x, *args, **kwargs)[1]
+        return self._value_and_grad(x, args, kwargs)[1]
 
     def value_and_grad(self, x, *args, **kwargs) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
@@ -145,9 +156,13 @@ class Function:
         >>> f.value_and_grad([1.0, 2.0])
         (np.float64(5.0), array([2., 4.]))
         """
+        return self._value_and_grad(x, args, kwargs)
+
+    def _value_and_grad(self, x, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         mode, recorded = self._memory.mode, self._memory.latest
-        if recorded is not None and recorded.is_clearly_for(x, args, kwargs, self._owner):
-            found = self._gradient_of(recorded, x, mode)
+        inputs = recorded and recorded.inputs_of(x, args, kwargs, self._owner)
+        if inputs is not None:
+            found = self._gradient_of(recorded, inputs, args, mode)
             if found is not None:
                 return found
         call = self._call(x, args, kwargs)
@@ -157,18 +172,18 @@ class Function:
         recorded = point.recorded
         return point.known[recorded.value][()], point.known[recorded.gradient].copy()
 
-    def _gradient_of(self, recorded: Recorded, x: np.ndarray, mode: str | None):
-        """Value and gradient by a trace for x alone; None where it does not hold."""
+    def _gradient_of(self, recorded: Recorded, inputs: tuple, args: tuple, mode: str | None):
+        """Value and gradient by a trace; None where it does not hold."""
         memory = self._memory
-        if mode is None:
-            outputs = recorded.attempt(lambda: recorded.gradient_program(x))
+        if mode is None or (args and not can_be_remembered(inputs[1:])):
+            outputs = recorded.attempt(lambda: recorded.gradient_program(*inputs))
             if outputs is None:
                 return None
             memory.report.gradient_runs += 1
             return outputs[0][()], outputs[1]
         point = memory.point
-        if point is None or point.recorded is not recorded or not point.is_at(x):
-            point = point_at(recorded, x, mode)
+        if point is None or point.recorded is not recorded or not point.is_at(*inputs):
+            point = point_at(recorded, inputs, args, mode)
             if point is None:
                 return None
             memory.report.point_runs += 1
@@ -231,7 +246,7 @@ class Function:
             and x.dtype is v.dtype is (recorded := point.recorded).dtype
             and x.shape == v.shape == recorded.shape
             and (x.tobytes() == point.bits if point.bits else point.is_at(x))
-            and (point.has_arguments(args, kwargs) if args or kwargs else recorded.takes_x_alone)
+            and point.has_arguments(args, kwargs)
             and recorded.owner == self._owner
             and v.flags.c_contiguous
             and not recorded.trace.closure.rebound()
