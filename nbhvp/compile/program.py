@@ -65,7 +65,7 @@ class Program:
         self._stretches, self.seconds, self.kernels = _compile(plan)
         self._buffers = _buffers(plan, self._stretches)
         self.parallel = self.seconds >= PARALLEL_FROM
-        products = any(isinstance(step, MatrixProduct) for step in plan.steps)
+        products = any(_may_use_threads(step) for step in plan.steps)
         self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
@@ -203,15 +203,25 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
 def _runner(seconds: float, products: bool) -> Callable:
     """How words are run: on one thread, or on several, each with a BLAS of one thread."""
     if seconds < PARALLEL_FROM:
-        return cpu.run_briefly.call if seconds < BRIEF else cpu.run.call
+        call = cpu.run_briefly.call if seconds < BRIEF else cpu.run.call
+    else:
+        call = cpu.run_parallel
     if not products:
-        return cpu.run_parallel
+        return call
 
     def run(words, x, out):
         with blas.single_threaded:
-            cpu.run_parallel(words, x, out)
+            call(words, x, out)
 
     return run
+
+
+def _may_use_threads(step) -> bool:
+    """Whether a step is a product that BLAS would run on threads of its own, were it let."""
+    if not isinstance(step, MatrixProduct):
+        return False
+    _, m, n = step.node.shape
+    return blas.may_use_threads(m, n, step.node.args[0].shape[2])
 
 
 class _Addresses(dict):
