@@ -26,7 +26,17 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Node
-from nbhvp.memory import Call, Memory, Owner, Point, Recorded, Report, apply_columns, same_bits
+from nbhvp.memory import (
+    Call,
+    Memory,
+    Owner,
+    Point,
+    Recorded,
+    Report,
+    apply_columns,
+    can_be_remembered,
+    point_at,
+)
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import record
@@ -110,17 +120,31 @@ class Function:
 
     def __call__(self, x, *args, **kwargs):
         """The value of the function: a scalar, or an array like that of the function itself."""
+        memory = self._memory
+        recorded = memory.latest
+        inputs = recorded and recorded.inputs_of(x, args, kwargs, self._owner)
+        # Small functions wait for Python above all: no `Call`, no search for a trace.
+        if inputs is not None:
+            point = memory.point
+            if point is not None and point.recorded is recorded and point.is_at(*inputs):
+                value = point.known.get(recorded.array)
+                if value is not None:
+                    return value.copy()[()]
+            outputs = recorded.attempt(lambda: recorded.value_program(*inputs))
+            if outputs is not None:
+                memory.report.value_runs += 1
+                return outputs[0][()]
         call = self._call(x, args, kwargs)
         point = self._remembered(call)
         if point is not None and point.recorded.array in point.known:
             return point.known[point.recorded.array].copy()[()]
-        self._memory.report.value_runs += 1
-        _, (value,) = self._run(call, lambda recorded: recorded.value_program()(*call.inputs))
+        memory.report.value_runs += 1
+        _, (value,) = self._run(call, lambda recorded: recorded.value_program(*call.inputs))
         return value[()]
 
     def grad(self, x, *args, **kwargs) -> np.ndarray:
         """The gradient, of the shape and dtype of x."""
-        return self.value_and_grad(x, *args, **kwargs)[1]
+        return self._value_and_grad(x, args, kwargs)[1]
 
     def value_and_grad(self, x, *args, **kwargs) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
@@ -133,18 +157,48 @@ class Function:
         >>> f.value_and_grad([1.0, 2.0])
         (np.float64(5.0), array([2., 4.]))
         """
+        return self._value_and_grad(x, args, kwargs)
+
+    def _value_and_grad(self, x, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
+        mode, recorded = self._memory.mode, self._memory.latest
+        inputs = recorded and recorded.inputs_of(x, args, kwargs, self._owner)
+        if inputs is not None:
+            found = self._gradient_of(recorded, inputs, args, mode)
+            if found is not None:
+                return found
         call = self._call(x, args, kwargs)
-        mode = self._memory.mode
         if mode is None or not self._is_rememberable(call):
             return self._gradient_at(call)
         point = self._at(call, mode, complete=True)
         recorded = point.recorded
         return point.known[recorded.value][()], point.known[recorded.gradient].copy()
 
+    def _gradient_of(self, recorded: Recorded, inputs: tuple, args: tuple, mode: str | None):
+        """Value and gradient by a trace; None where it does not hold."""
+        memory = self._memory
+        if mode is None or (args and not can_be_remembered(inputs[1:])):
+            outputs = recorded.attempt(lambda: recorded.gradient_program(*inputs))
+            if outputs is None:
+                return None
+            memory.report.gradient_runs += 1
+            return outputs[0][()], outputs[1]
+        point = memory.point
+        if point is None or point.recorded is not recorded or not point.is_at(*inputs):
+            point = point_at(recorded, inputs, args, mode)
+            if point is None:
+                return None
+            memory.report.point_runs += 1
+            memory.point = point
+        known = point.known
+        if recorded.gradient not in known:
+            point = memory.point = point.extended(mode, complete=True)
+            known = point.known
+        return known[recorded.array][()], known[recorded.gradient].copy()
+
     def _gradient_at(self, call: Call) -> tuple[Any, np.ndarray]:
         self._memory.report.gradient_runs += 1
         _, (value, gradient) = self._run(
-            call, lambda recorded: recorded.gradient_program()(*call.inputs)
+            call, lambda recorded: recorded.gradient_program(*call.inputs)
         )
         return value[()], gradient
 
@@ -190,13 +244,13 @@ class Function:
             point is not None
             and mode in point.products
             and type(x) is type(v) is np.ndarray
-            and x.dtype is v.dtype is point.dtype
-            and x.shape == v.shape == point.shape
-            and (x.tobytes() == point.bits if point.bits else same_bits(x, point.call.x))
+            and x.dtype is v.dtype is (recorded := point.recorded).dtype
+            and x.shape == v.shape == recorded.shape
+            and (x.tobytes() == point.bits if point.bits else point.is_at(x))
             and point.has_arguments(args, kwargs)
-            and point.owner == self._owner
+            and recorded.owner == self._owner
             and v.flags.c_contiguous
-            and not point.recorded.trace.closure.rebound()
+            and not recorded.trace.closure.rebound()
         ):
             memory.report.product_runs += 1
             return point.products[mode](v)

@@ -29,6 +29,7 @@ from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
+from nbhvp.trace.arguments import Leaf
 from nbhvp.trace.record import Trace
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "Recorded",
     "Report",
     "apply_columns",
+    "can_be_remembered",
+    "point_at",
     "same_bits",
 ]
 
@@ -53,7 +56,8 @@ SMALL = 1 << 12
 # One set of arguments.
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen, though nobody changes it: that would cost half a microsecond at each new x.
+@dataclass(eq=False, slots=True)
 class Call:
     """x, the arrays among the other arguments, and a key of everything else that a trace fixes."""
 
@@ -66,17 +70,19 @@ class Call:
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
         """What programs take: C-contiguous arrays."""
+        if not self.leaves:
+            return (self.x,)
         return (self.x, *(np.asarray(leaf, order="C") for leaf in self.leaves))
 
     @property
     def can_be_remembered(self) -> bool:
         """Whether a later call can tell if these arguments are the same."""
-        return all(a.nbytes <= LARGE or not a.flags.writeable for a in self.leaves)
+        return can_be_remembered(self.leaves)
 
     def kept(self) -> Call:
         """The same values, safe from later writes; large arguments are kept as they are."""
-        leaves = tuple(a if a.nbytes > LARGE else np.array(a, order="C") for a in self.leaves)
-        return Call(np.array(self.x, order="C"), leaves, self.key, self.args, self.kwargs)
+        leaves = self.leaves and tuple(a if a.nbytes > LARGE else a.copy() for a in self.leaves)
+        return Call(self.x.copy(), leaves, self.key, self.args, self.kwargs)
 
     def equals(self, other: Call) -> bool:
         """Whether another call has the same arguments, bit by bit."""
@@ -85,6 +91,11 @@ class Call:
             and same_bits(self.x, other.x)
             and all(map(_same_argument, self.leaves, other.leaves))
         )
+
+
+def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:
+    """Whether one can tell later if other arrays are the same as these."""
+    return all(a.nbytes <= LARGE or not a.flags.writeable for a in leaves)
 
 
 def _same_argument(a: np.ndarray, b: np.ndarray) -> bool:
@@ -128,6 +139,9 @@ class Recorded:
         self.trace = trace
         self.key = key
         self.x = trace.inputs[0]
+        self.owner, self.shape, _, arguments = key
+        self.dtype = np.dtype(self.x.dtype.char)  # one object, to be compared by identity
+        self._leaves = _plain_leaves(arguments)
         (self.array,) = trace.outputs
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
@@ -156,9 +170,47 @@ class Recorded:
         """Whether the guards, the first outputs of a program, are as they were when tracing."""
         return all(a.tobytes() == b for a, b in zip(outputs, self._expected, strict=False))
 
+    def inputs_of(self, x, args: tuple, kwargs: dict, owner: Owner | None) -> tuple | None:
+        """x and the other leaves of a call, if a glance shows that it may use this trace.
+
+        A glance takes in plain arrays and floats; for all else there is `flatten`.
+        """
+        if (
+            type(x) is not np.ndarray
+            or x.dtype is not self.dtype
+            or x.shape != self.shape
+            or not x.flags.c_contiguous
+            or self.owner != owner
+            or self.trace.closure.changed()
+        ):
+            return None
+        if not args and not kwargs:
+            return (x,) if self._leaves == () else None
+        leaves = self.leaves_of(args, kwargs)
+        return None if leaves is None else (x, *leaves)
+
+    def leaves_of(self, args: tuple, kwargs: dict) -> tuple[np.ndarray, ...] | None:
+        """Arguments as inputs, if a glance shows that they may be arguments of this trace."""
+        if kwargs or self._leaves is None or len(args) != len(self._leaves):
+            return None
+        leaves = tuple(map(_as_leaf, args, self._leaves))
+        return None if any(leaf is None for leaf in leaves) else leaves
+
+    def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
+        """The outputs of a program, guards left out; None where the trace does not hold."""
+        try:
+            outputs = run()
+        except Exception:
+            return None  # whose error it is, the caller's general way finds out
+        if not self.guards:
+            return outputs
+        return outputs[len(self.guards) :] if self.holds(outputs) else None
+
+    @functools.cached_property
     def value_program(self):
         return self._program(self.trace.inputs, (*self.guards, self.array))
 
+    @functools.cached_property
     def gradient_program(self):
         return self._program(self.trace.inputs, (*self.guards, self.value, self.gradient))
 
@@ -236,10 +288,32 @@ class Recorded:
         return program
 
 
+def _plain_leaves(arguments: tuple) -> tuple[Leaf, ...] | None:
+    """The leaves of a key where all arguments are arrays and floats, given by position."""
+    if not arguments:
+        return ()
+    args, named = arguments
+    return args if not named.names and all(type(key) is Leaf for key in args) else None
+
+
+def _as_leaf(value, leaf: Leaf) -> np.ndarray | None:
+    """An array or float as an input, if it has the kind, shape and dtype of a leaf."""
+    if type(value) is float and leaf.kind == "float":
+        return np.asarray(value)
+    is_alike = (
+        type(value) is np.ndarray
+        and leaf.kind == "array"
+        and value.shape == leaf.shape
+        and value.dtype == leaf.dtype
+        and value.flags.c_contiguous
+    )
+    return value if is_alike else None
+
+
 # The remembered point.
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Point:
     """One x with its arguments, what is known there, and products ready to run."""
 
@@ -248,24 +322,27 @@ class Point:
     owner: Owner | None
     known: Mapping[Node, np.ndarray] = field(default_factory=dict)
     products: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
-
-    dtype: np.dtype = field(init=False)
-    shape: tuple[int, ...] = field(init=False)
     bits: bytes | None = field(init=False)
     """The bytes of a small x."""
 
     def __post_init__(self):
         x = self.call.x
-        object.__setattr__(self, "dtype", x.dtype)
-        object.__setattr__(self, "shape", x.shape)
-        object.__setattr__(self, "bits", x.tobytes() if x.nbytes <= SMALL else None)
+        self.bits = x.tobytes() if x.nbytes <= SMALL else None
+
+    def is_at(self, x: np.ndarray, *leaves: np.ndarray) -> bool:
+        """Whether this is the point of inputs of the same shapes and dtypes."""
+        is_x = x.tobytes() == self.bits if self.bits else same_bits(x, self.call.x)
+        return is_x and (not leaves or all(map(_same_argument, leaves, self.call.leaves)))
 
     def has_arguments(self, args: tuple, kwargs: dict) -> bool:
         """Whether these are surely the arguments of this point, at a glance."""
         mine = self.call.args
         if kwargs or self.call.kwargs or len(args) != len(mine):
             return False
-        return not args or all(map(_is_frozen, args, mine))
+        leaves = self.recorded.leaves_of(args, kwargs) if args else ()
+        if leaves is None:
+            return all(map(_is_frozen, args, mine))
+        return not leaves or all(map(_same_argument, leaves, self.call.leaves))
 
     def extended(self, kind: str, complete: bool = False) -> Point:
         """The point with the product of one more kind ready, and with its results if `complete`."""
@@ -279,11 +356,26 @@ class Point:
 
     def with_outputs(self, kind: str, outputs: Sequence[np.ndarray]) -> Point:
         """The point with what the point program of a kind gave (nothing, if nothing was needed)."""
-        linearized = self.recorded.linearized(kind)
-        known = dict(zip(linearized.results, outputs, strict=False))
-        product = linearized.product.bind(*outputs[len(known) :], *self.call.inputs)
+        known, product = _shared_out(self.recorded, self.call, kind, outputs)
         known, products = {**self.known, **known}, {**self.products, kind: product}
         return Point(self.recorded, self.call, self.owner, known, products)
+
+
+def point_at(recorded: Recorded, inputs: tuple, args: tuple, kind: str) -> Point | None:
+    """A new point with its results; None where the trace does not hold."""
+    outputs = recorded.attempt(lambda: recorded.linearized(kind).point(*inputs))
+    if outputs is None:
+        return None
+    call = Call(inputs[0], inputs[1:], recorded.key, args, {}).kept()
+    known, product = _shared_out(recorded, call, kind, outputs)
+    return Point(recorded, call, recorded.owner, known, {kind: product})
+
+
+def _shared_out(recorded: Recorded, call: Call, kind: str, outputs: Sequence[np.ndarray]):
+    """Results and product from what a point program gave, if it gave anything."""
+    linearized = recorded.linearized(kind)
+    known = dict(zip(linearized.results, outputs, strict=False))
+    return known, linearized.product.bind(*outputs[len(known) :], *call.inputs)
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float32, np.int64})
@@ -295,7 +387,7 @@ def _is_frozen(a, b) -> bool:
         return False
     if type(a) is not np.ndarray:
         return type(a) in _IMMUTABLE
-    # A small array may have been writeable when it was remembered: its bits are compared instead.
+    # A small array may have been writeable when it was remembered: its bits must be compared.
     return not a.flags.writeable and a.nbytes > LARGE
 
 
@@ -364,6 +456,11 @@ class Memory:
         self.report = Report()
         self._is_preparing = False
         _MEMORIES.add(self)
+
+    @property
+    def latest(self) -> Recorded | None:
+        """The trace used last: for most calls of an optimiser, that of the next call too."""
+        return self.traces[0] if self.traces else None
 
     def add(self, recorded: Recorded, keep: bool) -> None:
         """Count a new trace, and put it first. The lock is held."""

@@ -284,6 +284,16 @@ def gemv_scratch(rows: int, columns: int, op: str) -> int:
 # --- BLAS's own threads ---------------------------------------------------------------------------
 
 
+def may_use_threads(m: int, n: int, k: int) -> bool:
+    """Whether BLAS may share a product of (m, k) and (k, n) among threads of its own.
+
+    OpenBLAS does from 2304 * 4 elements of the matrix in gemv, from 65536 * 4 multiply-adds in gemm
+    (interface/gemv.c, interface/gemm.c); these bounds leave some room. Beside a busy core its
+    threads made a product of 50e-6 s take 30e-3.
+    """
+    return m * n * k >= (2**13 if min(m, n) == 1 else 2**17)
+
+
 def _thread_control():
     """The functions of OpenBLAS that set and get its number of threads; None for another BLAS."""
     beside = os.path.join(os.path.dirname(scipy.__file__), os.pardir, "scipy.libs", "*openblas*")

@@ -11,6 +11,7 @@ for nobody who has no block, and a thread that wakes late finds nothing to touch
 
 import contextlib
 import ctypes
+import functools
 import operator
 import os
 import sys
@@ -23,14 +24,15 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core.caching import FunctionCache
-from numba.extending import intrinsic
+from numba.core.datamodel import models
+from numba.extending import NativeValue, intrinsic, register_model, unbox
 from numba.np.ufunc import parallel as numba_threads
 
 from nbhvp.compile.language import I64, c_call, unpack
 
 # --- programs -------------------------------------------------------------------------------------
 
-HEADER = 4  # words: number of steps, of patches from v, of patches to out, most blocks of a step
+HEADER = 4  # words: number of steps, patches from v and to out (bytes), most blocks of a step
 STEP = 4  # words: kernel, table (bytes from the program's start), extent, block
 
 
@@ -60,7 +62,7 @@ def assemble(
     `addresses` places each buffer that a Ref names, but for `v` and `out`, which each call of `run`
     gives. The program holds bare addresses: whoever calls it keeps kernels and buffers alive.
     """
-    words, patches, most = [], {v: [], out: []}, 0
+    words, patches, most = [], {v: [0], out: [0]}, 0
     start = HEADER + STEP * len(steps)
     records = []
     for step in steps:
@@ -70,10 +72,12 @@ def assemble(
         for entry in step.table:
             if isinstance(entry, Ref) and entry.buffer in patches:
                 patches[entry.buffer] += [start + len(words), entry.offset]
+                patches[entry.buffer][0] += 1
                 words.append(0)
             else:
                 words += _words(entry, addresses)
-    header = [len(steps), len(patches[v]) // 2, len(patches[out]) // 2, most]
+    end = start + len(words)
+    header = [len(steps), 8 * end, 8 * (end + len(patches[v])), most]
     return np.array(header + records + words + patches[v] + patches[out], np.int64)
 
 
@@ -87,11 +91,11 @@ def _words(entry, addresses):
     return [operator.index(entry)]
 
 
-# --- running on one thread ------------------------------------------------------------------------
+# --- what is compiled -----------------------------------------------------------------------------
 
 
-def _compiled(function):
-    compiled = njit(function, nogil=True)
+def _compiled(function, nogil=True):
+    compiled = njit(function, nogil=nogil)
     with contextlib.suppress(RuntimeError):  # no folder for it can be written
         compiled._cache = _Cache(function)
     return compiled
@@ -111,6 +115,88 @@ class _Cache(FunctionCache):
             return None
 
 
+class Array(types.Type):
+    """Any NumPy array, of which compiled code sees the address alone.
+
+    numba's own arrays would need a compilation for each dtype and number of axes, and twice the
+    time to be passed.
+    """
+
+    def __init__(self):
+        super().__init__("nbhvp.Array")
+
+
+ARRAY = Array()
+
+
+@register_model(Array)
+class _ArrayModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, I64)
+
+
+@unbox(Array)
+def _unbox_array(kind, array, c):
+    # The first field of an array behind what every object has: that much is NumPy's ABI.
+    head = c.builder.ptrtoint(array, I64)
+    return NativeValue(c.builder.load(_word(c.builder, c.builder.add(head, I64(_OBJECT)))))
+
+
+_OBJECT = object.__basicsize__
+
+
+class Entry:
+    """A compiled function as Python calls it, without numba's dispatch. Nothing is checked."""
+
+    def __init__(self, function, kinds, nogil):
+        self._function, self._kinds, self._nogil = function, kinds, nogil
+        functools.update_wrapper(self, function)
+
+    @functools.cached_property
+    def call(self):
+        """The function itself, compiled when it is first wanted."""
+        return _compiled(self._function, self._nogil).compile(self._kinds)
+
+    def __call__(self, *args):
+        return self.call(*args)
+
+
+def _entry(*kinds, nogil=True):
+    return lambda function: Entry(function, kinds, nogil)
+
+
+def _word(builder, address):
+    return builder.inttoptr(address, I64.as_pointer())
+
+
+@intrinsic
+def _address(typing, array):
+    def generate(context, builder, sig, args):
+        return args[0]
+
+    return types.int64(ARRAY), generate
+
+
+@intrinsic
+def _read(typing, address):
+    def generate(context, builder, sig, args):
+        return builder.load(_word(builder, args[0]))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _write(typing, address, x):
+    def generate(context, builder, sig, args):
+        builder.store(args[1], _word(builder, args[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+# --- running on one thread ------------------------------------------------------------------------
+
+
 @intrinsic
 def _invoke(typing, address, *words):
     """Call a C function of 64-bit words. What it returns is dropped."""
@@ -123,33 +209,61 @@ def _invoke(typing, address, *words):
 
 
 @_compiled
+def _place(program, patches, address):
+    """Write the address of an array into the tables.
+
+    `patches` is a number of them, then for each the position of a word and an offset in bytes.
+    """
+    for k in range(_read(patches)):
+        at = patches + 16 * k
+        _write(program + 8 * _read(at + 8), address + _read(at + 16))
+
+
+@_compiled
 def _patch(program, v, out):
     """Write the addresses of v and of out into the tables."""
-    at = program.size - 2 * (program[1] + program[2])
-    for j in range(program[1] + program[2]):
-        array = v if j < program[1] else out
-        program[program[at + 2 * j]] = array + program[at + 2 * j + 1]
+    _place(program, program + _read(program + 8), v)
+    _place(program, program + _read(program + 16), out)
 
 
 @_compiled
-def execute(program):
-    """Run a program in which every address stands already."""
-    start = program.ctypes.data
-    for step in range(program[0]):
-        at = HEADER + STEP * step
-        table, extent, block = start + program[at + 1], program[at + 2], program[at + 3]
+def _execute(program):
+    for step in range(_read(program)):
+        at = program + 8 * (HEADER + STEP * step)
+        table, extent, block = program + _read(at + 8), _read(at + 16), _read(at + 24)
         for lo in range(0, extent, block):
-            _invoke(program[at], table, lo, min(lo + block, extent))
+            _invoke(_read(at), table, lo, min(lo + block, extent))
 
 
-@_compiled
-def run(program, v, out):
+def _run(program, v, out):
     """Run a program from v to out: C-contiguous arrays of the dtypes and sizes it was made for.
 
     Nothing is checked. A program is in use by one call at a time.
     """
-    _patch(program, v.ctypes.data, out.ctypes.data)
-    execute(program)
+    _patch(_address(program), _address(v), _address(out))
+    _execute(_address(program))
+
+
+run = _entry(ARRAY, ARRAY, ARRAY)(_run)
+run_briefly = _entry(ARRAY, ARRAY, ARRAY, nogil=False)(_run)
+"""`run` without letting other threads go on: who lets them waits for them, for up to 5 ms."""
+
+
+def execute(program):
+    """Run a program in which every address stands already."""
+    run(program, program, program)
+
+
+@_entry(ARRAY, ARRAY, ARRAY)
+def place(program, patches, array):
+    """Write the address of an array into a program; see `_place`."""
+    _place(_address(program), _address(patches), _address(array))
+
+
+@_entry(ARRAY)
+def address(array):
+    """Where the elements of an array begin; `array.ctypes.data` takes a microsecond."""
+    return _address(array)
 
 
 # --- running on several threads -------------------------------------------------------------------
@@ -165,10 +279,6 @@ WORKER = 5 * LINE  # from here a line per worker: is it awake, the address of it
 PATIENCE = 300  # looks at the ticket before a worker sleeps: about as long as a wake-up takes
 SPINS = 1000  # looks at DONE before the caller gives way
 _UNCLAIMED = 0xFFFFFFFF
-
-
-def _word(builder, address):
-    return builder.inttoptr(address, I64.as_pointer())
 
 
 @intrinsic
@@ -285,36 +395,34 @@ def _share(team, workers, kernel, table, extent, block):
 @_compiled
 def _execute_shared(program, team, workers):
     if not _replace(team + BUSY, 0, 1):
-        execute(program)
+        _execute(program)
         return
-    start = program.ctypes.data
-    for step in range(program[0]):
-        at = HEADER + STEP * step
-        table, extent, block = start + program[at + 1], program[at + 2], program[at + 3]
+    for step in range(_read(program)):
+        at = program + 8 * (HEADER + STEP * step)
+        table, extent, block = program + _read(at + 8), _read(at + 16), _read(at + 24)
         if extent > block:
-            _share(team, workers, program[at], table, extent, block)
+            _share(team, workers, _read(at), table, extent, block)
         elif extent > 0:
-            _invoke(program[at], table, 0, extent)
+            _invoke(_read(at), table, 0, extent)
     _store(team + BUSY, 0)
 
 
-@_compiled
+@_entry(ARRAY, types.int64, types.int64, ARRAY, ARRAY)
 def _run_shared(program, team, workers, v, out):
     # Patch only one's own program: the team may be busy with another.
-    _patch(program, v.ctypes.data, out.ctypes.data)
-    _execute_shared(program, team, workers)
-
-
-def execute_parallel(program):
-    """`execute` on as many threads as numba allows, when no other call has them."""
-    team, workers = _team(program)
-    return _execute_shared(program, team, workers) if workers > 0 else execute(program)
+    _patch(_address(program), _address(v), _address(out))
+    _execute_shared(_address(program), team, workers)
 
 
 def run_parallel(program, v, out):
     """`run` on as many threads as numba allows, when no other call has them."""
     team, workers = _team(program)
     return _run_shared(program, team, workers, v, out) if workers > 0 else run(program, v, out)
+
+
+def execute_parallel(program):
+    """`execute` on as many threads as numba allows, when no other call has them."""
+    run_parallel(program, program, program)
 
 
 _the_team = None  # its address and its number of workers

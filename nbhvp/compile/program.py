@@ -9,6 +9,7 @@ share one. Workspaces hold their buffers, addresses in their words point nowhere
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ __all__ = ["Bound", "Program"]
 
 PARALLEL_FROM = 60e-6
 """Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
+BRIEF = 5e-6
+"""Seconds up to which a call keeps Python's lock: handing it over costs more than it gives."""
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
 LARGE = 1 << 20
@@ -65,20 +68,22 @@ class Program:
         self._buffers = _buffers(plan, self._stretches, self._outputs[self.main])
         self._layout = _layout(plan, self._stretches, self._buffers)
         self.parallel = self.seconds >= PARALLEL_FROM
-        products = any(isinstance(step, MatrixProduct) for step in plan.steps)
-        self.runner = _runner(self.parallel, products)
+        products = any(_may_use_threads(step) for step in plan.steps)
+        self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
         self._free: list[_Workspace] = []
         self.counts = cache.counts() - before
+        self._shape, self._dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
-        workspace = self.take([a for k, a in enumerate(inputs) if k != self.hot])
-        main = np.empty(self.graph.outputs[self.main].shape, self.graph.outputs[self.main].dtype)
+        cold = [a for k, a in enumerate(inputs) if k != self.hot] if len(inputs) > 1 else ()
+        workspace = self.take(cold)
+        main = np.empty(self._shape, self._dtype)
         workspace.run(_contiguous(inputs[self.hot]), main)
         results = workspace.results(main)
-        self.give([workspace])
+        self.give(workspace)
         return results
 
     @property
@@ -96,13 +101,13 @@ class Program:
             workspace = self._free.pop()
         except IndexError:
             workspace = _Workspace(self)
-        workspace.bind(cold)
+        if cold:
+            workspace.bind(cold)
         return workspace
 
-    def give(self, workspaces: list[_Workspace]) -> None:
-        """Take workspaces back, for later calls and points."""
-        most = MOST_FREE if self._layout.size <= LARGE else 1
-        for workspace in workspaces[: max(0, most - len(self._free))]:
+    def give(self, workspace: _Workspace) -> None:
+        """Take a workspace back, for later calls and points."""
+        if len(self._free) < (MOST_FREE if self._layout.size <= LARGE else 1):
             workspace.release()
             self._free.append(workspace)
 
@@ -114,8 +119,7 @@ class Bound:
         self.program = program
         self.stored = cold
         self._free: list[_Workspace] = []
-        node = program.graph.outputs[program.main]
-        self._shape, self._dtype = node.shape, node.dtype
+        self._shape, self._dtype = program._shape, program._dtype
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The main output at a C-contiguous x of the right shape and dtype: nothing is checked."""
@@ -130,7 +134,8 @@ class Bound:
         return out
 
     def __del__(self):
-        self.program.give(self._free)
+        for workspace in self._free:
+            self.program.give(workspace)
 
 
 class _Workspace:
@@ -149,8 +154,17 @@ class _Workspace:
             else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
             for stretch in program._stretches
         ]
+        # Most programs are one compiled call, which needs addresses and no arrays.
+        self._is_single = len(self._words) == 1 and program._stretches[0].library is None
         self._call = program.runner
-        self._single = self._words[0] if len(self._words) == 1 else None
+        self.run = functools.partial(self._call, self._words[0]) if self._is_single else self._run
+        shapes = (node.shape for node in program.graph.outputs)
+        others = list(zip(program._outputs, shapes, strict=True))
+        del others[program.main]
+        self._others = [
+            (None if node is main else self.arrays[node].reshape(shape), shape)
+            for node, shape in others
+        ]
 
     def bind(self, cold: Sequence[np.ndarray]) -> None:
         """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
@@ -158,22 +172,19 @@ class _Workspace:
         program = self.program
         for node, array, patches in zip(program._cold, self.cold, program._patches, strict=True):
             self.arrays[node] = array
-            address = array.ctypes.data
-            for words, (positions, offsets) in zip(self._words, patches, strict=True):
-                if len(positions):
-                    words[positions] = offsets + address
+            for words, references in zip(self._words, patches, strict=True):
+                if references is not None:
+                    cpu.place.call(words, references, array)
 
     def release(self) -> None:
         """Let go of the values of inputs."""
-        self.cold = ()
-        for node in self.program._inputs:
-            self.arrays.pop(node, None)
+        if self.cold or not self._is_single:
+            self.cold = ()
+            for node in self.program._inputs:
+                self.arrays.pop(node, None)
 
-    def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        if self._single is not None and type(self._single) is np.ndarray:
-            self._call(self._single, x, out)
-            return
-        self.arrays[self._hot], self.arrays[self._main] = x, out
+    def _run(self, x: np.ndarray, out: np.ndarray) -> None:
+        self.arrays[self._hot], self.arrays[self._main] = x, out.reshape(self._main.shape)
         for words in self._words:
             if isinstance(words, _Stretch):
                 self._library(words.library)
@@ -188,58 +199,64 @@ class _Workspace:
     def results(self, main: np.ndarray) -> list[np.ndarray]:
         """All outputs as arrays of their own."""
         found = [
-            main if node is self._main else self.arrays[node].reshape(output.shape).copy()
-            for node, output in zip(self.program._outputs, self.program.graph.outputs, strict=True)
+            (main.reshape(shape) if array is None else array).copy()
+            for array, shape in self._others
         ]
-        position = self.program.main
-        found[position] = main
-        shapes = [node.shape for node in self.program.graph.outputs]
-        return [
-            main.reshape(shapes[k]).copy() if a is main and k != position else a
-            for k, a in enumerate(found)
-        ]
+        found.insert(self.program.main, main)
+        return found
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
     """The array itself if it is in C order: NumPy's function of this name makes () into (1,)."""
+    assert isinstance(array, np.ndarray), "compiled code takes the addresses of arrays"
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _runner(parallel: bool, products: bool) -> Callable:
+def _runner(seconds: float, products: bool) -> Callable:
     """How words are run: on one thread, or on several, each with a BLAS of one thread."""
-    if not parallel:
-        return cpu.run
+    if seconds < PARALLEL_FROM:
+        call = cpu.run_briefly.call if seconds < BRIEF else cpu.run.call
+    else:
+        call = cpu.run_parallel
     if not products:
-        return cpu.run_parallel
+        return call
 
     def run(words, x, out):
         with blas.single_threaded:
-            cpu.run_parallel(words, x, out)
+            call(words, x, out)
 
     return run
+
+
+def _may_use_threads(step) -> bool:
+    """Whether a step is a product that BLAS would run on threads of its own, were it let."""
+    if not isinstance(step, MatrixProduct):
+        return False
+    return any(
+        blas.may_use_threads(*term.shape[1:], term.args[0].shape[2]) for term, *_ in step.terms
+    )
 
 
 class _Addresses(dict):
     """Addresses of buffers and constants; inputs that are bound later stand as zero."""
 
     def __init__(self, arrays):
-        super().__init__({key: array.ctypes.data for key, array in arrays.items()})
+        super().__init__({key: cpu.address(array) for key, array in arrays.items()})
 
     def __missing__(self, key):
-        return key.value.ctypes.data if key.value is not None else 0
+        return cpu.address(key.value) if key.value is not None else 0
 
 
-def _references(stretch: _Stretch, node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Where the words of a stretch hold addresses within a node, and their offsets."""
-    positions, offsets = [], []
+def _references(stretch: _Stretch, node: Node) -> np.ndarray | None:
+    """Where the words of a stretch hold addresses within a node, as `cpu.place` takes them."""
+    found = []
     word = cpu.HEADER + cpu.STEP * len(stretch.steps)
     for step in stretch.steps:
         for entry in step.table:
             if isinstance(entry, cpu.Ref) and entry.buffer is node:
-                positions.append(word)
-                offsets.append(entry.offset)
+                found += [word, entry.offset]
             word += 2 if isinstance(entry, complex) else 1
-    return np.array(positions, np.int64), np.array(offsets, np.int64)
+    return np.array([len(found) // 2, *found], np.int64) if found else None
 
 
 def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]:

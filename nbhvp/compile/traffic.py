@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nbhvp.compile.nest import Nest, Statement
-from nbhvp.compile.pull import Apply, Load, Var, parts
+from nbhvp.compile.pull import Apply, Expr, Load, Var, parts
 from nbhvp.compile.schedule import Library, MatrixProduct, Reduction, Step
 from nbhvp.graph.node import Node
 
@@ -62,12 +62,22 @@ def _nest(step: Nest) -> Traffic:
     for statement in step.statements():
         extents, count = _extents(statement)
         found = parts(expr for member in statement.members for expr in member.exprs)
-        work += count * sum(part.cost for part in found if isinstance(part, Apply))
+        for part in found:
+            if isinstance(part, Apply):
+                # What an inner loop does not change is computed outside it.
+                turning = _variables(part)
+                work += part.cost * math.prod(n for v, n in extents.items() if v in turning)
         work += count * sum(member.is_sum for member in statement.members)
         loads = [part for part in found if isinstance(part, Load) and part.array not in own]
         for memory, visited in _visited(loads, extents, count).items():
             read[memory] = max(visited, read.get(memory, 0))
     return Traffic(sum(read.values()), sum(map(_bytes, step.kept)), work, kernels=1)
+
+
+def _variables(part: Expr) -> set[Var]:
+    """The loop variables that an expression depends on."""
+    atoms = {atom for one in parts([part]) for index in one.indices for atom in index.terms}
+    return {atom for atom in atoms if isinstance(atom, Var)}
 
 
 def _extents(statement: Statement) -> tuple[dict[Var, int], int]:

@@ -57,9 +57,6 @@ class Watch:
     is_name: bool = True
     """Whether it is a name, and not the content of an array."""
 
-    def changed(self) -> bool:
-        return not _same(self.read(), self.seen)
-
 
 def _same(a, b) -> bool:
     if a is b:
@@ -71,11 +68,6 @@ def _same(a, b) -> bool:
     return isinstance(a, _IMMUTABLE) and bool(a == b)
 
 
-def _sample(array: np.ndarray) -> bytes:
-    """At most about a thousand elements, evenly spaced: all of a small array."""
-    return array.flat[:: max(1, array.size // _SAMPLES)].tobytes()
-
-
 @dataclass(frozen=True)
 class Closure:
     """The globals, cells, attributes and arrays outside its arguments that a trace depends on."""
@@ -84,19 +76,43 @@ class Closure:
 
     def changed(self) -> bool:
         """Whether a name means another object now, or the sample of an array has changed."""
-        return any(watch.changed() for watch in self.watches)
-
-    @functools.cached_property
-    def _names(self) -> tuple[Watch, ...]:
-        return tuple(watch for watch in self.watches if watch.is_name)
+        for read, seen in self._samples:
+            if read() != seen:
+                return True
+        return self.rebound()
 
     def rebound(self) -> bool:
         """Whether a name means another object now: the part of `changed` that is cheap."""
-        return any(watch.changed() for watch in self._names)
+        # Plain loops over pairs, since each call of a small function waits for them.
+        for read, seen in self._names:
+            now = read()
+            if now is not seen and not _same(now, seen):
+                return True
+        return False
+
+    @functools.cached_property
+    def _names(self) -> tuple[tuple[Callable[[], Any], Any], ...]:
+        return tuple((watch.read, watch.seen) for watch in self.watches if watch.is_name)
+
+    @functools.cached_property
+    def _samples(self) -> tuple[tuple[Callable[[], bytes], bytes], ...]:
+        return tuple((watch.read, watch.seen) for watch in self.watches if not watch.is_name)
 
 
 def watch_array(array: np.ndarray) -> Watch:
-    return Watch(functools.partial(_sample, array), _sample(array), is_name=False)
+    """A watch on at most about two thousand elements, evenly spaced: on all of a small array."""
+    step = max(1, array.size // _SAMPLES)
+    if step == 1:
+        read = array.tobytes
+    elif array.flags.c_contiguous:
+        read = array.reshape(-1)[::step].tobytes
+    else:
+        read = functools.partial(_sample, array, step)
+    return Watch(read, read(), is_name=False)
+
+
+def _sample(array: np.ndarray, step: int) -> bytes:
+    return array.flat[::step].tobytes()
 
 
 # Whose code it is.
