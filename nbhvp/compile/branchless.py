@@ -161,12 +161,40 @@ def polynomial(x, coefficients):
     return terms[0]
 
 
-def horner(x, coefficients):
-    """c[0] + c[1] x + ..."""
-    *rest, total = coefficients
-    for c in reversed(rest):
-        total = muladd(total, x, c)
-    return total
+def rarely(condition, name, x, z):
+    """z, but libm's function of x where the condition holds: a call, made only there.
+
+    LLVM vectorises a loop with a branch around a call only if a masked vector form of the callee is
+    declared. The form declared here, of 64 doubles, is one that no loop asks for: so the loop tests
+    and calls for each element alone.
+    """
+    if _number(condition) is None:
+        return getattr(np, name)(x) if condition else z
+    builder = x.builder
+    function = _libm(builder.module, name)
+    before = builder.block
+    with builder.if_then(condition.value, likely=False):
+        value = builder.call(function, [x.value])
+        inside = builder.block
+    chosen = builder.phi(F64)
+    chosen.add_incoming(z.value, before)
+    chosen.add_incoming(value, inside)
+    return Number(builder, chosen)
+
+
+def _libm(module, name):
+    """A function of libm as one of the module's own, that no pass inlines."""
+    own = f"nbhvp.{name}"
+    if own not in module.globals:
+        function = ir.Function(module, ir.FunctionType(F64, [F64]), own)
+        function.linkage = "internal"
+        attributes = "noinline", "nounwind", "cold", "readnone"
+        form = f'"vector-function-abi-variant"="_ZGV_LLVM_M64v_{own}({own})"'
+        set.update(function.attributes, (*attributes, form))  # llvmlite would refuse the last
+        builder = ir.IRBuilder(function.append_basic_block())
+        x = Number(builder, function.args[0])
+        builder.ret(x.call(name, x).value)
+    return module.globals[own]
 
 
 def branchless(body):

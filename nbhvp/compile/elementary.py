@@ -25,6 +25,7 @@ from nbhvp.compile.branchless import (
     fma,
     muladd,
     polynomial,
+    rarely,
     select,
 )
 
@@ -417,6 +418,72 @@ def xlog1py(x, y):
 def entr(x):
     """-x log x, 0 at 0, minus infinity below."""
     return select(x < 0, -math.inf, select(x == 0, 0.0, -x * log(x)))
+
+
+# Circular functions: |x| = n pi / 2 + r + lost, |r| <= pi / 4, for |x| <= 2^20: n times the first
+# part of pi / 2 is subtracted exactly, and more digits follow than |r| has leading zeros.
+
+HALF_PI, HALF_PI_REST, HALF_PI_TAIL = (
+    1.5707963267948966,
+    6.123233995736766e-17,
+    -1.4973849048591698e-33,
+)
+INVERSE_HALF_PI = 0.6366197723675814
+_FAR = 2.0**20
+_SIGN = 2**63
+
+# (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in r^2, |r| <= pi / 4.
+_SIN = (
+    -0.16666666666666632, 0.008333333333322434, -0.0001984126982982186, 2.7557313696384357e-06,
+    -2.5050758772032765e-08, 1.5896831992080206e-10,
+)  # fmt: skip
+_COS = (
+    0.0416666666666666, -0.0013888888888874144, 2.4801587289493958e-05, -2.755731435558013e-07,
+    2.087572369976742e-09, -1.1359669329314859e-11,
+)  # fmt: skip
+
+
+def _sin_cos(x):
+    """n in the low bits of an integer; sin and cos of r, each in two parts."""
+    shifted = muladd(abs(x), INVERSE_HALF_PI, ROUND)
+    n = shifted - ROUND
+    near, shift = fma(-n, HALF_PI, abs(x)), n * HALF_PI_REST
+    r = near - shift
+    lost = ((near - r) - shift) - muladd(n, HALF_PI_TAIL, fma(n, HALF_PI_REST, -shift))
+    square = r * r
+    sin_tail = muladd(square * r, polynomial(square, _SIN), lost)
+    cos_head, cos_tail = _add(1.0, -0.5 * square)
+    cos_tail = cos_tail + muladd(square * square, polynomial(square, _COS), -r * lost)
+    return bits(shifted), (r, sin_tail), (cos_head, cos_tail)
+
+
+def _with_sign(x, sign):
+    """x, its sign changed where the bit `_SIGN` is set."""
+    return double(bits(x) ^ (sign & _SIGN))
+
+
+@branchless
+def sin(x):
+    n, sine, cosine = _sin_cos(x)
+    z = select((n & 1) != 0, cosine[0] + cosine[1], sine[0] + sine[1])
+    return rarely(abs(x) > _FAR, "sin", x, _with_sign(z, (n << 62) ^ bits(x)))
+
+
+@branchless
+def cos(x):
+    n, sine, cosine = _sin_cos(x)
+    z = select((n & 1) != 0, sine[0] + sine[1], cosine[0] + cosine[1])
+    return rarely(abs(x) > _FAR, "cos", x, _with_sign(z, (n + 1) << 62))
+
+
+@branchless
+def tan(x):
+    n, sine, cosine = _sin_cos(x)
+    sine, cosine, odd = _add(*sine), _add(*cosine), (n & 1) != 0
+    above = [select(odd, c, s) for s, c in zip(sine, cosine, strict=True)]
+    below = [select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
+    z = _quotient(*above, *below)
+    return rarely(abs(x) > _FAR, "tan", x, _with_sign(z, (n << 63) ^ bits(x)))
 
 
 # Others.
