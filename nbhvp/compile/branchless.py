@@ -131,8 +131,10 @@ def fma(x, y, z):
     like = _number(x, y, z)
     if like is not None:
         return like.call("fma", x, y, z)
-    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)) or 0 in (x, y):
+    if not (math.isfinite(x) and math.isfinite(y)) or 0 in (x, y):
         return x * y + z
+    if not math.isfinite(z):
+        return z
     exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
     try:
         return np.float64(float(exact)) if exact else x * y + z
@@ -142,6 +144,10 @@ def fma(x, y, z):
 
 def sqrt(x):
     return np.sqrt(x) if _number(x) is None else x.call("sqrt", x)
+
+
+def floor(x):
+    return np.floor(x) if _number(x) is None else x.call("floor", x)
 
 
 def copysign(x, y):

@@ -8,7 +8,7 @@ within 1 unit in the last place, the others within 2. A complex argument goes to
 They reduce the argument to where a polynomial is short: x = n log 2 + r for the exponentials,
 x = 2^k (1 + f) for the logarithms. What rounding would lose is carried as a second, small number
 wherever it would show. The polynomials are minimax (Remez, in 60 digits: `tests/minimax.py`) for
-relative errors below 2^-57; the forms of log and log1p are those of fdlibm (Sun Microsystems, 1993).
+relative errors below 2^-54; the forms of log and log1p are those of fdlibm (Sun Microsystems, 1993).
 """
 
 import math
@@ -22,11 +22,13 @@ from nbhvp.compile.branchless import (
     branchless,
     copysign,
     double,
+    floor,
     fma,
     muladd,
     polynomial,
     rarely,
     select,
+    sqrt,
 )
 
 ROUND = 1.5 * 2.0**52
@@ -67,9 +69,16 @@ _BERNOULLI = (
 )  # fmt: skip
 
 __all__ = [
+    "arccos",
+    "arcsin",
+    "arctan",
+    "arctan2",
+    "cbrt",
+    "cos",
     "cosh",
     "divide",
     "entr",
+    "erf",
     "exp",
     "exp2",
     "expit",
@@ -90,7 +99,10 @@ __all__ = [
     "maximum",
     "minimum",
     "ndtr",
+    "power",
+    "sin",
     "sinh",
+    "tan",
     "tanh",
     "xlog1py",
     "xlogy",
@@ -207,12 +219,17 @@ def _scaled(x, n):
     return x * _power_of_2(half) * _power_of_2(n - half)
 
 
-def _quotient(x, x_lost, y, y_lost):
-    """(x + x_lost) / (y + y_lost)."""
+def _parts(x, x_lost, y, y_lost):
+    """(x + x_lost) / (y + y_lost) and what its rounding lost."""
     inverse = 1.0 / y
     z = x * inverse
-    rest = fma(-z, y, x) + muladd(-z, y_lost, x_lost)
-    return muladd(rest, inverse, z)
+    return z, (fma(-z, y, x) + muladd(-z, y_lost, x_lost)) * inverse
+
+
+def _quotient(x, x_lost, y, y_lost):
+    """(x + x_lost) / (y + y_lost)."""
+    z, lost = _parts(x, x_lost, y, y_lost)
+    return z + lost
 
 
 def _exp(n, r, lost):
@@ -484,6 +501,200 @@ def tan(x):
     below = [select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
     z = _quotient(*above, *below)
     return rarely(abs(x) > _FAR, "tan", x, _with_sign(z, (n << 63) ^ bits(x)))
+
+
+# Inverse circular functions.
+
+PI, PI_TAIL = 2 * HALF_PI, 2 * HALF_PI_REST
+
+# (arctan(t) - t) / t^3 in t^2, |t| <= sqrt(2) - 1; (arcsin(s) - s) / s^3 in s^2, |s| <= 1/2.
+_ARCTAN = (
+    -0.33333333333333204, 0.19999999999954854, -0.14285714280311618, 0.11111110788816755,
+    -0.0909089790372078, 0.07692062702787288, -0.06663131328595151, 0.05848081670331159,
+    -0.050401476395574886, 0.038085446146704366, -0.01792956487913206,
+)  # fmt: skip
+_ARCSIN = (
+    0.1666666666666676, 0.07499999999970788, 0.04464285717470852, 0.030381942700613597,
+    0.022372215236829647, 0.017351606954037768, 0.013980886149690888, 0.011398346303437562,
+    0.01078354385869546, 0.003693647872277079, 0.02173908279540265, -0.021044435754003887,
+    0.03265726842435323,
+)  # fmt: skip
+
+
+def _angle(y, x, turned):
+    """The angle to the point (x, y) of the first quadrant; pi less it if `turned`.
+
+    q pi / 4 + arctan(t), where t = y / x, (y - x) / (y + x) or -x / y is small.
+    """
+    steep, middle = y > 2.414213562373095 * x, y > 0.41421356237309503 * x
+    larger, smaller = select(y > x, y, x), select(y > x, x, y)
+    total, total_lost = _add(larger, smaller)
+    rest, rest_lost = _add(larger, -smaller)
+    oblique = middle & (steep ^ True)
+    above = select(steep, -x, select(middle, select(y > x, rest, -rest), y))
+    below = select(steep, y, select(middle, total, x))
+    above_lost = select(oblique, select(y > x, rest_lost, -rest_lost), 0.0)
+    t, lost = _parts(above, above_lost, below, select(oblique, total_lost, 0.0))
+    square = t * t
+    tail = muladd(t * square, polynomial(square, _ARCTAN), lost)
+    q = select(steep, 2.0, select(middle, 1.0, 0.0))
+    q, t, tail = select(turned, 4.0 - q, q), select(turned, -t, t), select(turned, -tail, tail)
+    base = q * (PI / 4)
+    base_lost = muladd(q, PI_TAIL / 4, fma(q, PI / 4, -base))
+    z, lost = _add(base, t)
+    return z + (lost + (base_lost + tail))
+
+
+@branchless
+def arctan(x):
+    return copysign(_angle(_within(abs(x), 0.0, 2.0**60), 1.0, x != x), x)
+
+
+@branchless
+def arctan2(y, x):
+    """Both are scaled to where nothing overflows or vanishes; infinities count as 1 against 0."""
+    up, right = abs(y), abs(x)
+    larger = select(up > right, up, right)
+    infinite = larger == math.inf
+    up = select(infinite, select(up == math.inf, 1.0, 0.0 * up), up)
+    right = select(infinite, select(right == math.inf, 1.0, 0.0 * right), right)
+    scale = select(larger > 2.0**800, 2.0**-200, select(larger < 2.0**-800, 2.0**200, 1.0))
+    right = select(larger == 0, 1.0, right * scale)
+    return copysign(_angle(up * scale, right, copysign(1.0, x) < 0), y)
+
+
+def _arcsin_parts(x):
+    """s and arcsin(s) - s: s is |x|, or sqrt((1 - |x|) / 2) where `large`."""
+    size = abs(x)
+    large = size > 0.5
+    square = select(large, 0.5 - 0.5 * size, size * size)
+    s = select(large, sqrt(square), size)
+    return large, s, s * square * polynomial(square, _ARCSIN)
+
+
+@branchless
+def arcsin(x):
+    """Where |x| is large, pi / 2 - 2 arcsin(s)."""
+    large, s, tail = _arcsin_parts(x)
+    z, lost = _add(HALF_PI, -2.0 * s)
+    z = select(large, z + (lost + muladd(-2.0, tail, HALF_PI_REST)), s + tail)
+    return copysign(z, x)
+
+
+@branchless
+def arccos(x):
+    """pi / 2 - arcsin(x); where |x| is large, 2 arcsin(s), or pi less it."""
+    large, s, tail = _arcsin_parts(x)
+    factor = select(large, select(x < 0, -2.0, 2.0), select(x < 0, 1.0, -1.0))
+    base = select(large, select(x < 0, PI, 0.0), HALF_PI)
+    base_lost = select(large, select(x < 0, PI_TAIL, 0.0), HALF_PI_REST)
+    z, lost = _add(base, factor * s)
+    return z + (lost + muladd(factor, tail, base_lost))
+
+
+# Powers.
+
+_THIRD = 1 / 3
+TWO_THIRDS, TWO_THIRDS_TAIL = 2 / 3, 3.700743415417188e-17
+# (2 artanh(s) - 2 s - 2 s^3 / 3) / s^5 in s^2, |s| <= 3 - sqrt(8).
+_LOG_LONG = (
+    0.4000000000000204, 0.2857142857018724, 0.22222222506365238, 0.1818178541997188,
+    0.1538671354128036, 0.1325775033785917, 0.13188333016799694,
+)  # fmt: skip
+# 1 / cbrt(x), 2^-1.5 <= x <= 2^1.5, to 8 bits.
+_CBRT = (
+    2.015117484499033, -2.3867277594916385, 2.30609530501484, -1.235595370083526,
+    0.33453789227117764, -0.03568847387906065,
+)  # fmt: skip
+
+
+def _product(x, x_lost, y, y_lost):
+    """(x + x_lost) (y + y_lost) and what its rounding lost."""
+    z = x * y
+    return z, fma(x, y, -z) + muladd(x, y_lost, x_lost * y)
+
+
+def _log_long(x):
+    """log(x) in two parts, to 2^-63 of it."""
+    _, k, f = _split_all(x)
+    below, below_lost = _add(2.0, f)
+    s = _parts(f, 0.0, below, below_lost)
+    square = _product(*s, *s)
+    factor, lost = _add(TWO_THIRDS, square[0] * polynomial(square[0], _LOG_LONG))
+    cube, cube_lost = _product(*s, *_product(*square, factor, lost + TWO_THIRDS_TAIL))
+    z, lost = _add(2.0 * s[0], cube)
+    lost = lost + muladd(2.0, s[1], cube_lost)
+    head = k * LN2_HEAD
+    z, rest = _add(head, z)
+    z, lost = _add(z, rest + muladd(k, LN2_REST, lost))
+    finite = abs(head) < math.inf
+    return select(finite, z, head), select(finite, lost, 0.0)
+
+
+@branchless
+def power(x, y):
+    """exp(y log|x|), with the sign and the exceptions of C's pow."""
+    z, lost = _product(y, 0.0, *_log_long(abs(x)))
+    lost = select(abs(z) < 800.0, lost, 0.0)
+    n, r, rest = _reduce(_within(z, -746.0, 710.0))
+    tail = _exp_tail(r, rest)
+    one, rest = _add(1.0, r)
+    rest = rest + tail
+    z = _scaled(one + muladd(one + rest, lost, rest), n)
+    whole, half = y == floor(y), 0.5 * y
+    odd = whole & (half != floor(half))
+    z = select(odd, copysign(z, x), z)
+    z = select((x < 0) & (whole ^ True) & (x > -math.inf), math.nan, z)
+    unit = (x == 1.0) | (y == 0) | ((x == -1.0) & (abs(y) == math.inf))
+    return select(unit, 1.0, z)
+
+
+@branchless
+def cbrt(x):
+    """1 / cbrt(m) by Newton's method, and its square times m, for x = 2^3q m."""
+    size = abs(x)
+    _, k, f = _split_all(size)
+    shifted = muladd(k, _THIRD, ROUND)
+    q = shifted - ROUND
+    m = (1.0 + f) * _power_of_2(bits(muladd(-3.0, q, k) + ROUND))
+    y = polynomial(m, _CBRT)
+    for _ in range(2):
+        rest = muladd(-m * y, y * y, 1.0)
+        y = muladd(y * rest, polynomial(rest, (1 / 3, 2 / 9, 14 / 81)), y)
+    square = y * y
+    z = m * square
+    z_square, lost = _product(z, 0.0, z, 0.0)
+    rest = fma(-z, z_square, m) - z * lost
+    z = muladd(rest * square, _THIRD, z) * _power_of_2(bits(shifted))
+    return copysign(select((size > 0) & (size < math.inf), z, size), x)
+
+
+# The error function.
+
+# (erf(x) - x) / x in x^2, |x| <= 1; log(erfc(1 + u)) in u, u <= 5, weighed by erfc(1 + u).
+_ERF_SMALL = (
+    0.12837916709551256, -0.3761263890318355, 0.11283791670945252, -0.026866170643275986,
+    0.005223977607421838, -0.0008548325989630431, 0.00012055295318832786, -1.4924744636967348e-05,
+    1.6447517413549249e-06, -1.6209174303549398e-07, 1.3722970915244684e-08,
+    -7.801181567837588e-10,
+)  # fmt: skip
+_ERFC_LARGE = (
+    -1.8496055099332482, -2.6389675142347775, -0.8431072563593309, -0.04156109802667231,
+    0.010033825195058564, -0.0019779013103492006, 0.0002373167964414147, 2.6295385822971968e-05,
+    -2.719724744758257e-05, 9.669097904222173e-06, -2.1297418196864345e-06, 2.032571446884089e-07,
+    5.881503717386057e-08, -3.369024837808858e-08, 8.596596911416374e-09, -1.3325196047465393e-09,
+    1.206993890342127e-10, -4.928116876961045e-12,
+)  # fmt: skip
+
+
+@branchless
+def erf(x):
+    """x + x p(x^2), or 1 - exp(p(|x| - 1))."""
+    size = _within(abs(x), 0.0, 6.0)
+    square = size * size
+    near = muladd(size, polynomial(square, _ERF_SMALL), size)
+    far = 1.0 - exp(polynomial(size - 1.0, _ERFC_LARGE))
+    return copysign(select(size > 1.0, far, near), x)
 
 
 # Others.
