@@ -288,7 +288,10 @@ class Body:
 
 
 class _Name(str):
-    """A name in a source text; `{y:integer}` prints an integral constant as an integer."""
+    """A name in a source text; `{y:power of {x}}` prints x to this power.
+
+    Small whole exponents, those of integers and of complex numbers go to Python's operator.
+    """
 
     def __new__(cls, name, expr):
         self = super().__new__(cls, name)
@@ -296,11 +299,13 @@ class _Name(str):
         return self
 
     def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        base = spec.removeprefix("power of ")
         value = self.expr.value if isinstance(self.expr, Value) else None
-        whole = spec == "integer" and isinstance(value, np.floating) and value.is_integer()
-        if whole and 1 < abs(value) <= 16:
-            return f"{int(value)}" if value > 0 else f"({int(value)})"
-        return str(self)
+        if isinstance(value, np.floating) and value.is_integer() and 1 < abs(value) <= 16:
+            return f"{base} ** {int(value)}" if value > 0 else f"{base} ** ({int(value)})"
+        return f"power({base}, {self})" if self.expr.dtype.kind == "f" else f"{base} ** {self}"
 
 
 def kernel_text(kind: str, slots: Slots, body: list[str]) -> str:
