@@ -12,7 +12,6 @@ import pytest
 from numba.extending import get_cython_function_address
 from scipy.special import erf
 
-import nbhvp
 from nbhvp.compile import cpu, language
 from nbhvp.compile.cache import Window, load, plain
 from nbhvp.compile.cpu import Ref, Step, assemble

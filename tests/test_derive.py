@@ -4,7 +4,6 @@ import mpmath
 import numpy as np
 import pytest
 
-import nbhvp
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret

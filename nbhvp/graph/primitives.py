@@ -68,6 +68,12 @@ class Primitive:
     """Whether one element of the first argument may be many elements of the result."""
     lazy: bool = False
     """Not evaluated on constants, since the result takes more memory than they do."""
+    per_axis: dict[str, Any] = field(default_factory=dict)
+    """Parameters with an entry per axis of the result, each with that of a further axis which only
+    goes along: a number, "extent" or "axis" for the extent and the place of that axis."""
+    batches: bool = True
+    """Whether it may go along a further axis: as per_axis says, and with `axis`, `axes` counted so
+    that this one is not among them."""
     cost: float = 1.0
     """Of one element, in additions."""
     params: dict[str, Any] = field(default_factory=dict)
@@ -695,19 +701,20 @@ def _cumsum(x, axis, reverse):
 # fmt: off
 reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x, shape: (shape, x.dtype),
                       lambda z_bar, z, x, shape: (reshape(z_bar, shape=x.shape),), simplify=_simplify_reshape,
-                      pull=lambda at, index, node: at.reshaped(0, index))
+                      pull=lambda at, index, node: at.reshaped(0, index), per_axis={"shape": "extent"})
 transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
-                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))))
+                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"})
 slice_      = _linear("slice", lambda x, start, step, size: x[_strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
                       lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice,
+                      per_axis={"start": 0, "step": 1, "size": "extent"},
                       pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))))
 update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),
                       lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
-                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update)
+                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update, per_axis={"start": 0, "step": 1})
 broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
-                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True)
+                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"})
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
                       _concatenate_rule, linear=None, pull=_pull_concatenate)
