@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.columns import Several, choose, in_blocks
 from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
+from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
 from nbhvp.trace.record import Trace
 
@@ -133,6 +135,7 @@ class Recorded:
         self._source = source
         self._programs: dict[tuple, Any] = {}
         self._linearized: dict[str, Linearized] = {}
+        self._several: dict[str, Several | None] = {}
 
     @property
     def value(self) -> Node:
@@ -196,6 +199,18 @@ class Recorded:
             direction,
         )
 
+    def several(self, kind: str) -> Several | None:
+        """The product of a kind with a block of directions, where that is worth a program."""
+        if kind not in self._several:
+            graph = self.linearized(kind).product.graph
+            with self._memory.lock:
+                if kind not in self._several:
+                    way = choose(graph)
+                    wide = way and batched(graph, graph.inputs[-1], way.count, way.leading)
+                    program = wide and self._program(wide.inputs, wide.outputs)
+                    self._several[kind] = Several(program, way) if program else None
+        return self._several[kind]
+
     def _linear_map(self, kind: str) -> tuple[tuple[Node, ...], Node, tuple[Node, ...], Node]:
         """Inputs beside the trace's, the direction, what the point gives besides, the product."""
         x, array = self.x, self.array
@@ -241,7 +256,9 @@ class Point:
     call: Call
     owner: Owner | None
     known: Mapping[Node, np.ndarray] = field(default_factory=dict)
-    products: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    products: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+    cold: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    """What the product of each kind takes beside the direction."""
 
     dtype: np.dtype = field(init=False)
     shape: tuple[int, ...] = field(init=False)
@@ -275,9 +292,19 @@ class Point:
         """The point with what the point program of a kind gave (nothing, if nothing was needed)."""
         linearized = self.recorded.linearized(kind)
         known = dict(zip(linearized.results, outputs, strict=False))
-        product = linearized.product.bind(*outputs[len(known) :], *self.call.inputs)
-        known, products = {**self.known, **known}, {**self.products, kind: product}
-        return Point(self.recorded, self.call, self.owner, known, products)
+        cold = (*outputs[len(known) :], *self.call.inputs)
+        products = {**self.products, kind: linearized.product.bind(*cold)}
+        known, cold = {**self.known, **known}, {**self.cold, kind: cold}
+        return Point(self.recorded, self.call, self.owner, known, products, cold)
+
+    def product(self, kind: str, v: np.ndarray) -> np.ndarray:
+        """The product with a direction, or with each along one more, last axis of v."""
+        linearized, product = self.recorded.linearized(kind), self.products[kind]
+        if v.ndim == linearized.direction.ndim:
+            return product(v)
+        several = self.recorded.several(kind) if v.shape[-1] > 1 else None
+        result = linearized.product.graph.outputs[-1]
+        return in_blocks(product, several, self.cold[kind], v, result.shape, result.dtype)
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float32, np.int64})
