@@ -30,8 +30,8 @@ WORTH = 3e-5
 """Seconds of one product from which it is worth to compile a program for several."""
 MOST_BYTES = 1 << 29
 """Bytes of the values of a block."""
-TOGETHER = 32
-"""Columns that are transposed at a time."""
+TOGETHER, PART = 16, 512
+"""Columns that are made contiguous at a time, and how many entries of each before the next."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ def _rows(one: Callable, several: tuple | None, v: np.ndarray, shape, dtype) -> 
     count = v.shape[-1]
     out = np.empty((count, *shape), dtype)
     many, block = several or (None, count + 1)
+    buffer = np.empty((min(count, TOGETHER), *v.shape[:-1]), v.dtype)
     for start in range(0, count, TOGETHER):
-        rows = _transposed(v[..., start : start + TOGETHER])
+        rows = _transposed(v[..., start : start + TOGETHER], buffer)
         at = 0
         while at < len(rows):
             if at + block <= len(rows):
@@ -128,15 +129,15 @@ def _rows(one: Callable, several: tuple | None, v: np.ndarray, shape, dtype) -> 
     return np.moveaxis(out, 0, -1)
 
 
-def _transposed(v: np.ndarray) -> np.ndarray:
-    """The last axis first, in C order, part by part: a cache holds what is read and written."""
+def _transposed(v: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The last axis first, in C order: a copy in a buffer, unless it lies so already."""
     rows = np.moveaxis(v, -1, 0)
     if rows.flags.c_contiguous:
         return rows
-    if v.ndim != 2:
-        return np.ascontiguousarray(rows)
-    out = np.empty(rows.shape, v.dtype)
-    part = 1024
-    for a in range(0, v.shape[0], part):
-        out[:, a : a + part] = rows[:, a : a + part]
+    out = buffer[: len(rows)]
+    if rows.ndim == 1:
+        out[...] = rows
+    # By parts: what is read for one row is still in the cache for the next.
+    for a in range(0, rows.shape[1] if rows.ndim > 1 else 0, PART):
+        out[:, a : a + PART] = rows[:, a : a + PART]
     return out
