@@ -43,7 +43,7 @@ class Way:
 
     @property
     def padded_from(self) -> int:
-        """The directions from which a block is filled up with zeros."""
+        """How many directions are computed as a block: it is filled up with zeros."""
         return self.count if self.leading else self.count // 4 + 1
 
 

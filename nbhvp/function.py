@@ -461,7 +461,7 @@ def _primal(x) -> np.ndarray:
 
 
 def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
-    """v as a contiguous array of the dtype of a node, and of its shape S or of S + (k,)."""
+    """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
     array = np.asarray(v)
     if array.dtype.kind not in "biuf":
         raise TypeError(
@@ -472,7 +472,7 @@ def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
     if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
         batch = f"({', '.join([*map(str, shape), 'k'])})"
         raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
-    return np.asarray(array, like.dtype, order="C")
+    return np.asarray(array, like.dtype, order="C" if array.shape == shape else None)
 
 
 def _weights(w, like: Node) -> np.ndarray:

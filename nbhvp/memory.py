@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.columns import Several, choose, in_blocks
+from nbhvp.columns import Several, Way, choose, in_blocks
 from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
@@ -135,6 +135,7 @@ class Recorded:
         self._source = source
         self._programs: dict[tuple, Any] = {}
         self._linearized: dict[str, Linearized] = {}
+        self._ways: dict[str, Way | None] = {}
         self._several: dict[str, Several | None] = {}
 
     @property
@@ -199,16 +200,19 @@ class Recorded:
             direction,
         )
 
-    def several(self, kind: str) -> Several | None:
-        """The product of a kind with a block of directions, where that is worth a program."""
+    def several(self, kind: str, count: int) -> Several | None:
+        """The product of a kind with a block of directions, where `count` are worth a program."""
+        graph = self.linearized(kind).product.graph
+        if kind not in self._ways:
+            self._ways[kind] = choose(graph)
+        way = self._ways[kind]
+        if way is None or count < way.padded_from:
+            return None
         if kind not in self._several:
-            graph = self.linearized(kind).product.graph
             with self._memory.lock:
-                if kind not in self._several:
-                    way = choose(graph)
-                    wide = way and batched(graph, graph.inputs[-1], way.count, way.leading)
-                    program = wide and self._program(wide.inputs, wide.outputs)
-                    self._several[kind] = Several(program, way) if program else None
+                wide = batched(graph, graph.inputs[-1], way.count, way.leading)
+                program = wide and self._program(wide.inputs, wide.outputs)
+                self._several[kind] = Several(program, way) if program else None
         return self._several[kind]
 
     def _linear_map(self, kind: str) -> tuple[tuple[Node, ...], Node, tuple[Node, ...], Node]:
@@ -302,7 +306,7 @@ class Point:
         linearized, product = self.recorded.linearized(kind), self.products[kind]
         if v.ndim == linearized.direction.ndim:
             return product(v)
-        several = self.recorded.several(kind) if v.shape[-1] > 1 else None
+        several = self.recorded.several(kind, v.shape[-1])
         result = linearized.product.graph.outputs[-1]
         return in_blocks(product, several, self.cold[kind], v, result.shape, result.dtype)
 

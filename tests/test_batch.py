@@ -110,7 +110,7 @@ def test_a_primitive_that_takes_no_further_axis(monkeypatch):
     monkeypatch.setattr(memory, "choose", lambda graph: Way(2, leading=False))
     again = nbhvp.differentiable(lambda x: np.sum(np.cumsum(x) ** 3), target="interpret")
     np.testing.assert_array_equal(again.hvp(x, v), expected)
-    assert again._memory.point.recorded.several("forward-over-reverse") is None
+    assert again._memory.point.recorded.several("forward-over-reverse", 2) is None
 
 
 # The ways to ask for them.
@@ -214,6 +214,16 @@ def test_the_way_is_that_of_the_dearest_work(name, size, way):
     f = nbhvp.differentiable(problem.fun, target="interpret")
     point = f.hessian(problem.x0, *problem.args)._point
     assert choose(point.recorded.linearized("forward-over-reverse").product.graph) == way
+
+
+def test_a_few_directions_make_no_program():
+    problem = problems.make_logistic((2000, 50))
+    f = nbhvp.differentiable(problem.fun, target="interpret")
+    recorded = f.hessian(problem.x0)._point.recorded
+    for k, programs in ((1, 0), (8, 0), (9, 1), (40, 1), (100, 1)):
+        v = directions(problem, k)
+        assert_columns(f.hvp(problem.x0, v), lambda one: f.hvp(problem.x0, one), v)
+        assert len(recorded._several) == programs
 
 
 def test_a_large_block_is_made_smaller():
