@@ -402,16 +402,21 @@ class Function:
 
     def _product(self, kind: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
         call = self._call(x, args, kwargs)
+        name = "w" if kind == "vjp" else "v"
         if self._is_rememberable(call):
             point = self._at(call, kind)
-            product, like = point.products[kind], point.recorded.linearized(kind).direction
         else:
             recorded, _ = self._run(call, lambda recorded: recorded.run_guards(call))
             program, like = recorded.whole(kind)
-            product = program.bind(*call.inputs)
-        v = _direction(v, like, "w" if kind == "vjp" else "v")
+            v = _direction(v, like, name)
+            if v.shape == like.shape:
+                self._memory.report.product_runs += 1
+                return program.bind(*call.inputs)(v)
+            point = self._new_point(call, kind, complete=False)
+        like = point.recorded.linearized(kind).direction
+        v = _direction(v, like, name)
         self._memory.report.product_runs += v.size // like.size if like.size else 1
-        return apply_columns(product, v, like.ndim)
+        return point.product(kind, v)
 
     def _difference(self, x, v, args: tuple, kwargs: dict, central: bool) -> np.ndarray:
         x = _primal(x)
@@ -514,7 +519,7 @@ def _primal(x) -> np.ndarray:
 
 
 def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
-    """v as a contiguous array of the dtype of a node, and of its shape S or of S + (k,)."""
+    """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
     array = np.asarray(v)
     if array.dtype.kind not in "biuf":
         raise TypeError(
@@ -525,7 +530,7 @@ def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
     if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
         batch = f"({', '.join([*map(str, shape), 'k'])})"
         raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
-    return np.asarray(array, like.dtype, order="C")
+    return np.asarray(array, like.dtype, order="C" if array.shape == shape else None)
 
 
 def _weights(w, like: Node) -> np.ndarray:

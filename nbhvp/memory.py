@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.columns import Several, Way, choose, in_blocks
 from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
+from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
 from nbhvp.trace.arguments import Leaf
 from nbhvp.trace.record import Trace
@@ -149,6 +151,8 @@ class Recorded:
         self._source = source
         self._programs: dict[tuple, Any] = {}
         self._linearized: dict[str, Linearized] = {}
+        self._ways: dict[str, Way | None] = {}
+        self._several: dict[str, Several | None] = {}
 
     @property
     def value(self) -> Node:
@@ -252,6 +256,21 @@ class Recorded:
             direction,
         )
 
+    def several(self, kind: str, count: int) -> Several | None:
+        """The product of a kind with a block of directions, where `count` are worth a program."""
+        graph = self.linearized(kind).product.graph
+        if kind not in self._ways:
+            self._ways[kind] = choose(graph)
+        way = self._ways[kind]
+        if way is None or count < way.padded_from:
+            return None
+        if kind not in self._several:
+            with self._memory.lock:
+                wide = batched(graph, graph.inputs[-1], way.count, way.leading)
+                program = wide and self._program(wide.inputs, wide.outputs)
+                self._several[kind] = Several(program, way) if program else None
+        return self._several[kind]
+
     def _linear_map(self, kind: str) -> tuple[tuple[Node, ...], Node, tuple[Node, ...], Node]:
         """Inputs beside the trace's, the direction, what the point gives besides, the product."""
         x, array = self.x, self.array
@@ -321,7 +340,7 @@ class Point:
     call: Call
     owner: Owner | None
     known: Mapping[Node, np.ndarray] = field(default_factory=dict)
-    products: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    products: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
     bits: bytes | None = field(init=False)
     """The bytes of a small x."""
 
@@ -359,6 +378,15 @@ class Point:
         known, product = _shared_out(self.recorded, self.call, kind, outputs)
         known, products = {**self.known, **known}, {**self.products, kind: product}
         return Point(self.recorded, self.call, self.owner, known, products)
+
+    def product(self, kind: str, v: np.ndarray) -> np.ndarray:
+        """The product with a direction, or with each along one more, last axis of v."""
+        linearized, product = self.recorded.linearized(kind), self.products[kind]
+        if v.ndim == linearized.direction.ndim:
+            return product(v)
+        several = self.recorded.several(kind, v.shape[-1])
+        result = linearized.product.graph.outputs[-1]
+        return in_blocks(product, several, product.stored, v, result.shape, result.dtype)
 
 
 def point_at(recorded: Recorded, inputs: tuple, args: tuple, kind: str) -> Point | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from nbhvp.memory import Point, apply_columns
+from nbhvp.memory import Point
 
 if TYPE_CHECKING:
     from nbhvp.compile.traffic import Traffic
@@ -66,6 +66,10 @@ class HessianReport:
                 f"{one.library_calls} library calls",
             ]
         )
+
+
+UNITS = 64
+"""Unit vectors in a block of `toarray` and `diagonal`, which bounds their memory."""
 
 
 class HessianOperator(LinearOperator):
@@ -181,7 +185,7 @@ class HessianOperator(LinearOperator):
     def _times(self, v) -> np.ndarray:
         v = _checked(v, self.shape[1])
         self._count[0] += v.size // max(1, self.shape[1])
-        return _times(self._product, v, self.dtype)
+        return _times(self._point, self._kind, v)
 
     # The names by which SciPy's algebra calls; the operator is its own transpose.
     matmat = rmatmat = rmatvec = _matvec = _rmatvec = _matmat = _rmatmat = _times
@@ -193,11 +197,11 @@ class HessianOperator(LinearOperator):
 
     def toarray(self) -> np.ndarray:
         """The Hessian as an array of shape (n, n), by n products."""
-        return _columns(self.matvec, self.shape, self.dtype)
+        return _columns(self._times, self.shape, self.dtype)
 
     def diagonal(self) -> np.ndarray:
         """The diagonal, of shape (n,), by n products."""
-        return _diagonal(self.matvec, self.shape[0], self.dtype)
+        return _diagonal(self._times, self.shape[0], self.dtype)
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError("needed an array, got a HessianOperator: pass .toarray()")
@@ -258,20 +262,18 @@ class JacobianOperator(LinearOperator):
         return self._backward(x)
 
     def _forward(self, v) -> np.ndarray:
-        x = self._point.recorded.x
-        return _times(self._prepared("jvp", x.shape), _checked(v, self.shape[1]), x.dtype)
+        return _times(self._prepared("jvp"), "jvp", _checked(v, self.shape[1]))
 
     def _backward(self, w) -> np.ndarray:
-        result = self._point.recorded.array
-        return _times(self._prepared("vjp", result.shape), _checked(w, self.shape[0]), result.dtype)
+        return _times(self._prepared("vjp"), "vjp", _checked(w, self.shape[0]))
 
     matmat = _matvec = _matmat = _forward
     rmatmat = _rmatvec = _rmatmat = _backward
 
-    def _prepared(self, kind: str, shape: tuple[int, ...]) -> Callable:
+    def _prepared(self, kind: str) -> Point:
         if kind not in self._point.products:
             self._point = self._point.extended(kind)
-        return _flat(self._point.products[kind], shape)
+        return self._point
 
     def toarray(self) -> np.ndarray:
         """The Jacobian as an array of shape (m, n), by n JVPs or m VJPs, whichever are fewer."""
@@ -311,31 +313,40 @@ def _checked(v, size: int) -> np.ndarray:
     return v
 
 
-def _times(product: Callable, v: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A real product with a real or complex vector or matrix."""
+def _times(point: Point, kind: str, v: np.ndarray) -> np.ndarray:
+    """A real product at a point with a real or complex vector or matrix."""
     if v.dtype.kind == "c":
-        return _times(product, v.real, dtype) + 1j * _times(product, v.imag, dtype)
-    return apply_columns(product, np.asarray(v, dtype, order="C"), 1)
+        return _times(point, kind, v.real) + 1j * _times(point, kind, v.imag)
+    like = point.recorded.linearized(kind).direction
+    columns = v.shape[1:]
+    v = np.asarray(v, like.dtype, order="C" if v.ndim == 1 else None)
+    product = point.product(kind, v.reshape(like.shape + columns))
+    size = math.prod(product.shape[: product.ndim - len(columns)])
+    return product.reshape((size, *columns))
 
 
 def _units(size: int, dtype: np.dtype):
-    """The unit vectors, in one array that is written again and again."""
-    unit = np.zeros(size, dtype)
-    for k in range(size):
-        unit[k] = 1
-        yield k, unit
-        unit[k] = 0
+    """The unit vectors, some at a time: the first of them, and the columns of a matrix."""
+    for first in range(0, size, UNITS):
+        count = min(UNITS, size - first)
+        rows = np.zeros((count, size), dtype)
+        rows[np.arange(count), np.arange(first, first + count)] = 1
+        yield first, rows.T
 
 
-def _columns(matvec: Callable, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+def _columns(times: Callable, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     out = np.empty(shape, dtype)
-    for k, unit in _units(shape[1], dtype):
-        out[:, k] = matvec(unit)
+    for first, units in _units(shape[1], dtype):
+        out[:, first : first + units.shape[1]] = times(units)
     return out
 
 
-def _diagonal(matvec: Callable, size: int, dtype: np.dtype) -> np.ndarray:
-    return np.array([matvec(unit)[k] for k, unit in _units(size, dtype)], dtype)
+def _diagonal(times: Callable, size: int, dtype: np.dtype) -> np.ndarray:
+    out = np.empty(size, dtype)
+    for first, units in _units(size, dtype):
+        count = units.shape[1]
+        out[first : first + count] = times(units)[first : first + count].diagonal()
+    return out
 
 
 def _missing(operator: LinearOperator, name: str) -> AttributeError:

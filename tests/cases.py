@@ -130,6 +130,15 @@ def surface(rows: int, columns: int):
     return make
 
 
+def softmax_along(i, axis):
+    """Sums that are complete only when a loop outside their own has ended."""
+    z = i(5, 6, 11)
+    e = p.exp(z)
+    shape = tuple(1 if k == axis else n for k, n in enumerate(z.shape))
+    q = e / p.reshape(p.sum_(e, axes=(axis,)), shape=shape)
+    return q * (z - p.reshape(p.sum_(q * z, axes=(axis,)), shape=shape))
+
+
 def softmax(i):
     e = p.exp(i(4, 6))
     return e / p.broadcast(p.reshape(p.sum_(e, axes=(1,)), shape=(4, 1)), shape=(4, 6))
@@ -209,6 +218,10 @@ STRUCTURE: dict[str, Callable] = {
     "gather": lambda i: p.gather(i(4, 6) * i(4, 6), i.indices(9, below=4), axis=0),
     "gather the last axis": lambda i: p.gather(p.transpose(i(4, 6), axes=(1, 0)), i.indices(5, below=4), axis=1) * 2,
     "gather a matrix of indices": lambda i: p.gather(p.exp(i(7, 2)), i.indices(3, 4, below=7), axis=0),
+    "softmax along the middle": lambda i: softmax_along(i, 1),
+    "softmax along the first": lambda i: softmax_along(i, 0),
+    "pick": lambda i: p.pick(i(4, 6) * i(4, 6), i.indices(4, below=6), axis=1),
+    "pick along the first axis": lambda i: p.pick(i(4, 6, 2) * 2, i.indices(6, 2, below=4), axis=0),
     "gather by a scalar": lambda i: p.gather(i(4, 6), i.indices(below=4), axis=0),
     "gather by a constant": lambda i: p.gather(i(4, 6), i.constant(np.array([3, 0, 3, 1])), axis=0),
     "gather by computed indices": lambda i: p.gather(i(7), i.indices(5, below=4) + i.indices(5, below=4), axis=0),

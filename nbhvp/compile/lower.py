@@ -12,9 +12,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from nbhvp.compile.pull import contiguous, groups
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
 
@@ -22,21 +24,30 @@ __all__ = ["MATRIX_PRODUCT", "lower", "readable"]
 
 MATRIX_PRODUCT = "bmk,bkn->bmn"
 
+MULTIPLY, PACK, CALL = 5e-11, 8e-10, 3e-7
+"""Seconds of a multiplication in a matrix product, of an element that BLAS packs, of a call."""
+COPY = 1.5e-9
+"""Seconds of an element that is copied to another place."""
 
-def lower(graph: Graph) -> Graph:
-    """The same function, in primitives that the scheduler has steps for."""
+
+def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Graph:
+    """The same function, in primitives that the scheduler has steps for.
+
+    Without `products`, matrix products stay as they are written: how to do them depends on what
+    else is in their program. `in_one_pass` tells whether X.T @ (d * (X @ v)) becomes sums.
+    """
     new: dict[Node, Node] = {node: node for node in graph.inputs}
-    in_one_pass = _pairs(graph)
+    pairs = _pairs(graph) if products and in_one_pass else set()
     for node in reachable(graph.outputs):
-        if node in in_one_pass:
+        if node in pairs:
             new[node] = _as_sum(*(new[arg] for arg in node.args), *_letters(node))
         elif node not in new:
             args = tuple(new[arg] for arg in node.args)
-            new[node] = _lowered(node, args)
+            new[node] = _lowered(node, args, products)
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
-def _lowered(node: Node, args: tuple[Node, ...]) -> Node:
+def _lowered(node: Node, args: tuple[Node, ...], products: bool) -> Node:
     entry = node.primitive
     if (entry.reduction or entry is p.contract) and any(arg.size == 0 for arg in args):
         nothing = p.constant(node.pool, np.asarray(entry is p.all_, node.dtype))
@@ -44,7 +55,7 @@ def _lowered(node: Node, args: tuple[Node, ...]) -> Node:
     if entry is p.scatter_add:
         return _scatter(*args, **node.params)
     if entry is p.contract:
-        return _contraction(*args, **node.params)
+        return _contraction(*args, **node.params, products=products)
     return node if args == node.args else entry(*args, **node.params)
 
 
@@ -121,7 +132,7 @@ def _base(matrix: Node):
     return value.ctypes.data, value.dtype, frozenset(zip(value.shape, value.strides, strict=True))
 
 
-def _contraction(x: Node, y: Node, subscripts: str) -> Node:
+def _contraction(x: Node, y: Node, subscripts: str, products: bool = True) -> Node:
     operands, out = subscripts.split("->")
     left, right = operands.split(",")
     extent = dict(zip(left + right, x.shape + y.shape, strict=True))
@@ -132,16 +143,117 @@ def _contraction(x: Node, y: Node, subscripts: str) -> Node:
     exact = x.dtype.kind not in "fc"
     if not inner or exact or not (rows or columns):
         return _as_sum(x, y, left, right, out)
-    # A product with a vector has the vector on the right; a transposed result is that of the other.
-    if not rows or (columns and out == batch + columns + rows):
-        x, y, left, right, rows, columns = y, x, right, left, columns, rows
-    size = {key: math.prod(extent[c] for c in key) for key in (batch, rows, columns, inner)}
-    first = _matrix(x, left, (batch, rows, inner), size)
-    second = _matrix(y, right, (batch, inner, columns), size)
-    product = p.contract(first, second, subscripts=MATRIX_PRODUCT)
-    letters = batch + rows + columns
-    product = p.reshape(product, shape=tuple(extent[c] for c in letters))
-    return _arranged(product, letters, out)
+    if not products:
+        return p.contract(x, y, subscripts=subscripts)
+    alone = [c for c in batch if extent[c] == 1]
+    if alone:
+        return _without(alone, x, y, left, right, out)
+    return min(_products(x, y, left, right, out, extent), key=lambda found: found.seconds).made()
+
+
+def _without(alone: list[str], x: Node, y: Node, left: str, right: str, out: str) -> Node:
+    """A contraction without the axes of extent 1 that both operands and the result have."""
+
+    def kept(letters, shape):
+        pairs = [pair for pair in zip(letters, shape, strict=True) if pair[0] not in alone]
+        return "".join(c for c, _ in pairs), tuple(n for _, n in pairs)
+
+    extent = dict(zip(left + right, x.shape + y.shape, strict=True))
+    (left, x_shape), (right, y_shape) = kept(left, x.shape), kept(right, y.shape)
+    whole = tuple(extent[c] for c in out)
+    out, _ = kept(out, whole)
+    x, y = p.reshape(x, shape=x_shape), p.reshape(y, shape=y_shape)
+    return p.reshape(_contraction(x, y, f"{left},{right}->{out}"), shape=whole)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """One way to do a contraction by matrix products: the letters of each axis of "bmk,bkn->bmn"."""
+
+    x: Node
+    y: Node
+    left: str
+    right: str
+    out: str
+    extent: dict[str, int]
+    batch: str
+    rows: str
+    columns: str
+    inner: str
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes, with copies of what BLAS cannot read as it lies."""
+        b, m, n, k = (self._size(g) for g in (self.batch, self.rows, self.columns, self.inner))
+        product = b * (m * n * k * MULTIPLY + (m * k + k * n) * PACK + CALL)
+        groups = (self.batch, self.rows, self.inner), (self.batch, self.inner, self.columns)
+        copied = [
+            node.size
+            for node, letters, wanted in zip(
+                (self.x, self.y), (self.left, self.right), groups, strict=True
+            )
+            if not self._is_readable(node, letters, wanted)
+        ]
+        letters = self.batch + self.rows + self.columns
+        written = 0 if self._wide(letters) == self._wide(self.out) else b * m * n
+        return product + (sum(copied) + written) * COPY
+
+    def _wide(self, letters: str) -> str:
+        return "".join(c for c in letters if self.extent[c] != 1)
+
+    def _size(self, letters: str) -> int:
+        return math.prod(self.extent[c] for c in letters)
+
+    def _is_readable(self, node: Node, letters: str, groups: tuple[str, ...]) -> bool:
+        stride = dict(zip(letters, _strides(node), strict=True))
+        merged = []
+        for group in groups:
+            group = [c for c in self._wide(group) if c in stride]
+            pairs = zip(group, group[1:], strict=False)
+            if any(stride[a] != self.extent[b] * stride[b] for a, b in pairs):
+                return False
+            merged.append(stride[group[-1]] if group else 0)
+        return readable([self._size(g) for g in groups], merged)
+
+    def made(self) -> Node:
+        """The contraction, in this way."""
+        first = self._matrix(self.x, self.left, (self.batch, self.rows, self.inner))
+        second = self._matrix(self.y, self.right, (self.batch, self.inner, self.columns))
+        product = p.contract(first, second, subscripts=MATRIX_PRODUCT)
+        letters = self.batch + self.rows + self.columns
+        product = p.reshape(product, shape=tuple(self.extent[c] for c in letters))
+        return _arranged(product, letters, self.out)
+
+    def _matrix(self, x: Node, letters: str, groups: tuple[str, str, str]) -> Node:
+        """x as a stack of matrices, one axis for each group of letters; one matrix may serve all."""
+        x = _arranged(x, letters, "".join(c for g in groups for c in g if c in letters))
+        own = [math.prod(self.extent[c] for c in g if c in letters) for g in groups]
+        x = p.reshape(x, shape=tuple(own))
+        if x.value is not None and not readable(
+            x.shape, [s // x.dtype.itemsize for s in x.value.strides]
+        ):
+            x = p.constant(x.pool, np.array(x.value, order="C"))
+        return p.broadcast(x, shape=tuple(self._size(group) for group in groups))
+
+
+def _products(x: Node, y: Node, left: str, right: str, out: str, extent) -> list[_Product]:
+    """The ways to do a contraction by matrix products: stacked along what both operands have, and
+    perhaps along one more letter, so that nothing need be copied."""
+    batch = [c for c in out if c in left and c in right]
+    inner = "".join(c for c in left if c in right and c not in out)
+    found = []
+    for stacked in (None, *(c for c in out if c not in batch)):
+        b = "".join(c for c in out if c in batch or c == stacked)
+        rows = "".join(c for c in out if c in left and c not in b)
+        columns = "".join(c for c in out if c in right and c not in b)
+        # A product with a vector has the vector on the right; a transposed result is that of the
+        # other.
+        if not rows or (columns and out == b + columns + rows):
+            ways = (y, x, right, left, out, extent, b, columns, rows, inner)
+        else:
+            ways = (x, y, left, right, out, extent, b, rows, columns, inner)
+        found.append(_Product(*ways))
+    return found
 
 
 def _arranged(x: Node, letters: str, wanted: str) -> Node:
@@ -155,15 +267,33 @@ def _spread(x: Node, letters: str, wanted: str) -> Node:
     return p.reshape(x, shape=tuple(next(extents) if c in letters else 1 for c in wanted))
 
 
-def _matrix(x: Node, letters: str, groups: tuple[str, str, str], size: dict[str, int]) -> Node:
-    """x as a stack of matrices, one axis for each group of letters."""
-    x = _arranged(x, letters, "".join(groups))
-    x = p.reshape(x, shape=tuple(size[group] for group in groups))
-    if x.value is not None and not readable(
-        x.shape, [s // x.dtype.itemsize for s in x.value.strides]
-    ):
-        return p.constant(x.pool, np.array(x.value, order="C"))
-    return x
+def _strides(node: Node) -> tuple[int, ...]:
+    """How an array lies in memory, in elements: what is computed lies in C order, views tell."""
+    if node.value is not None:
+        return tuple(step // node.dtype.itemsize for step in node.value.strides)
+    if node.primitive is p.transpose:
+        inner = _strides(node.args[0])
+        return tuple(inner[k] for k in node.params["axes"])
+    if node.primitive is p.slice_:
+        steps = zip(_strides(node.args[0]), node.params["step"], strict=True)
+        return tuple(stride * step for stride, step in steps)
+    if node.primitive is p.reshape:
+        return _reshaped(node.args[0], node.shape) or contiguous(node.shape)
+    return contiguous(node.shape)
+
+
+def _reshaped(x: Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides of x in another shape; None where that is no view."""
+    strides, found = _strides(x), [0] * len(shape)
+    for ours, theirs in groups(shape, x.shape):
+        theirs = [d for d in theirs if x.shape[d] != 1]
+        pairs = zip(theirs, theirs[1:], strict=False)
+        if any(strides[a] != x.shape[b] * strides[b] for a, b in pairs):
+            return None
+        inner = contiguous([shape[d] for d in ours])
+        for d, stride in zip(ours, inner, strict=True):
+            found[d] = stride * strides[theirs[-1]] if theirs else 0
+    return tuple(found)
 
 
 def readable(shape, strides) -> bool:

@@ -201,6 +201,8 @@ def is_same_element(load: Load, reader: Member, writer: Member) -> bool:
         load.array is writer.node
         and load.index == writer.index
         and not writer.row.is_summed
+        # A sum in memory, whose own loops are inside a summed one, is complete later.
+        and not any(loop.is_summed for loop in writer.loops[: writer.depth])
         and reader.loops[: writer.depth] == writer.loops[: writer.depth]
     )
 

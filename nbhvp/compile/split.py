@@ -48,7 +48,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     of `graph`, in this order.
     """
     # Lowered first, so that what a scatter needs of its indices is found once per point.
-    graph = collected(lower(graph), direction)
+    graph = collected(lower(graph, products=False), direction)
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active

@@ -20,7 +20,7 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 
-__all__ = ["check", "gradient", "hvp", "jvp", "substitute", "vjp"]
+__all__ = ["check", "gradient", "hvp", "joint_positions", "jvp", "substitute", "vjp"]
 
 EXACT_MODES = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
 
@@ -179,7 +179,7 @@ def _check_linear(graph: Graph, v: Node) -> None:
         positions = {k for k, arg in enumerate(node.args) if arg in active}
         assert node.primitive.linear_in(positions), f"{node.primitive} is not linear in {v}"
         # A sum of a linear and a constant term is affine, not linear.
-        joint = _joint_positions(node, positions)
+        joint = joint_positions(node, positions)
         assert all(node.args[k] in vanishing for k in joint), f"{node.primitive} is affine in {v}"
 
 
@@ -192,7 +192,7 @@ def _is_zero(node: Node) -> bool:
     return node.primitive is p.update and all(map(_is_zero, node.args))
 
 
-def _joint_positions(node: Node, positions: set[int]) -> set[int]:
+def joint_positions(node: Node, positions: set[int]) -> set[int]:
     """All argument positions that belong to one linear form with `positions`."""
     alternatives = node.primitive.linear
     if alternatives is None:

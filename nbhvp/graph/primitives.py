@@ -68,6 +68,14 @@ class Primitive:
     """Whether one element of the first argument may be many elements of the result."""
     lazy: bool = False
     """Not evaluated on constants, since the result takes more memory than they do."""
+    per_axis: dict[str, Any] = field(default_factory=dict)
+    """Parameters with an entry per axis of the result, each with that of a further axis which only
+    goes along: a number, "extent" or "axis" for the extent and the place of that axis."""
+    broadcasts: bool = False
+    """Whether operands that are not linear broadcast to the result, though it is not elementwise."""
+    batches: bool = True
+    """Whether it may go along a further axis: as per_axis says, and with `axis`, `axes` counted so
+    that this one is not among them."""
     cost: float = 1.0
     """Of one element, in additions."""
     params: dict[str, Any] = field(default_factory=dict)
@@ -670,19 +678,18 @@ def _pick(x, index, axis):
 
 def _pull_pick(at, index, node):
     axis, shape = node.params["axis"], node.args[1].shape
-    where_ = tuple(i if n != 1 else 0 for n, i in zip(shape, index, strict=True))
-    picked = at.integer(1, where_, node.args[0].shape[axis])
+    tail = index[len(index) - len(shape) :]
+    place = tuple(i if n != 1 else 0 for n, i in zip(shape, tail, strict=True))
+    picked = at.integer(1, place, node.args[0].shape[axis])
     return at(0, (*index[:axis], picked, *index[axis:]))
 
 
 def _pick_rule(z_bar, z, x, index, axis):
     """What was picked gets it all. A comparison per element is less than to scatter."""
-    one = (*index.shape[:axis], 1, *index.shape[axis:])
+    one = (*z.shape[:axis], 1, *z.shape[axis:])
     positions = np.arange(x.shape[axis]).reshape([-1] + [1] * (x.ndim - 1 - axis))
-    spread = reshape(z_bar, shape=(*z.shape[:axis], 1, *z.shape[axis:]))
-    return where(
-        equal(reshape(index, shape=one), positions), spread, zeros(z.pool, (), z.dtype)
-    ), None
+    here = equal(reshape(broadcast(index, shape=z.shape), shape=one), positions)
+    return where(here, reshape(z_bar, shape=one), zeros(z.pool, (), z.dtype)), None
 
 
 def _scatter_add(z, index, axis, size):
@@ -718,19 +725,20 @@ def _cumsum(x, axis, reverse):
 # fmt: off
 reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x, shape: (shape, x.dtype),
                       lambda z_bar, z, x, shape: (reshape(z_bar, shape=x.shape),), simplify=_simplify_reshape,
-                      pull=lambda at, index, node: at.reshaped(0, index))
+                      pull=lambda at, index, node: at.reshaped(0, index), per_axis={"shape": "extent"})
 transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
-                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))))
+                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"})
 slice_      = _linear("slice", lambda x, start, step, size: x[_strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
                       lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice,
+                      per_axis={"start": 0, "step": 1, "size": "extent"},
                       pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))))
 update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),
                       lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
-                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update)
+                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update, per_axis={"start": 0, "step": 1})
 broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
-                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True)
+                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"})
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
                       _concatenate_rule, linear=None, pull=_pull_concatenate)
@@ -738,7 +746,8 @@ sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, a
                       lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum")
 gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
                       lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True)
-pick        = _linear("pick", _pick, lambda x, index, axis: (_removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=_pull_pick)
+pick        = _linear("pick", _pick, lambda x, index, axis: (_removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=_pull_pick,
+                      broadcasts=True)
 scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
                       lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None))
 segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
