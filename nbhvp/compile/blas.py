@@ -248,12 +248,11 @@ def gemv(
     alpha: complex = 1.0,
     beta: complex = 0.0,
     scratch: Any = None,
-    chunk: int | None = None,
 ) -> list[Step]:
     """z = alpha op(X) y + beta z for X of shape (rows, columns); increments are positive.
 
     With `scratch`, room for `gemv_scratch` elements, the transposed product of a tall X is cut
-    along its rows; into chunks of `chunk` rows, where that is given.
+    along its rows.
     """
     ldx = max(1, columns if ldx is None else ldx)
     _check(rows, columns, ldx, incy, incz)
@@ -262,10 +261,7 @@ def gemv(
         # gemv leaves z alone where a sum is empty, and cannot conjugate a row-major X.
         strides = dict(ldx=ldx, ldy=incy, ldz=incz, alpha=alpha, beta=beta)
         return gemm(code, x, y, z, results, 1, terms, x_op=op, **strides)
-    if chunk is None:
-        chunks, chunk = _chunks(columns, rows, VECTOR_WORK)
-    else:
-        chunks = -(-rows // chunk)
+    chunks, chunk = _chunks(columns, rows, VECTOR_WORK)
     if op == "N" or scratch is None or chunks == 1:
         block = _block(results, terms, VECTOR_WORK, least=1 if op == "N" else 256)
         integers = ord("T" if op == "N" else "N"), op != "N", terms, ldx, incy, incz

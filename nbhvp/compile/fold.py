@@ -134,10 +134,24 @@ def _chosen(condition: Node, k: int, factors: tuple, node: Node) -> Node:
 
 
 def _written(node: Node, form: _Form) -> Node:
-    """A form as a node of its own shape. Numbers come last: terms may differ in them alone."""
-    total = None
+    """A form as a node of its own shape.
+
+    Numbers come last, a sign or number that all terms have after their sum: what differs in it
+    alone shares the rest.
+    """
+    total, common = None, None
     for tangent, factors in sorted(form.items(), key=lambda item: item[0].index):
         term = p.multiply(_product(node, (one for one in factors if one.size > 1)), tangent)
-        term = p.multiply(_product(node, (one for one in factors if one.size == 1)), term)
-        total = term if total is None else p.add(total, term)
-    return p.broadcast(total, shape=node.shape)
+        number = _product(node, (one for one in factors if one.size == 1))
+        if total is None:
+            total, common = term, number
+            continue
+        value, first = p.scalar_value(number), p.scalar_value(common)
+        if number is common or (value is not None and value == first):
+            total = p.add(total, term)
+        elif value is not None and first is not None and value == -first:
+            total = p.subtract(total, term)
+        else:
+            total = p.add(p.multiply(common, total), p.multiply(number, term))
+            common = _number(node, 1)
+    return p.broadcast(p.multiply(common, total), shape=node.shape)

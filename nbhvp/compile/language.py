@@ -204,28 +204,6 @@ def fortran(typing, address, *xs):
 
 
 @intrinsic
-def enter(typing, table, k, lo, hi):
-    """Run kernel k of those that a table holds, on the units of its own that lo to hi are.
-
-    The table begins with their number, then has for each its address, where its own table lies (in
-    words from here), and how many of the units of lo and hi one of its units is.
-    """
-
-    def generate(context, builder, sig, args):
-        table, k, lo, hi = args
-        record = builder.add(builder.mul(k, I64(3)), I64(1))
-        address, offset, unit = (
-            builder.load(builder.gep(table, [builder.add(record, I64(j))])) for j in range(3)
-        )
-        last = builder.sub(builder.add(hi, unit), I64(1))
-        bounds = builder.sdiv(lo, unit), builder.sdiv(last, unit)
-        c_call(builder, address, ir.VoidType(), [builder.gep(table, [offset]), *bounds])
-        return context.get_dummy_value()
-
-    return types.void(table, types.int64, types.int64, types.int64), generate
-
-
-@intrinsic
 def shift(typing, pointer, index):
     """The pointer to the element at an index."""
 

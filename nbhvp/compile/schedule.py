@@ -51,6 +51,8 @@ __all__ = [
 RECOMPUTE = 16.0
 SHARED = 24.0
 WIDENED = 12.0
+MOST_GATHERED = 2
+"""Arrays that an element read through an index may come from."""
 WINDOW = 8
 """Steps back to which a map may be joined."""
 
@@ -282,6 +284,7 @@ class _Memory:
     def _weigh(self, node: Node) -> None:
         """The weight of a node when it is inlined, storing what should not be pulled."""
         self._store_widened(node)
+        self._store_gathered(node)
         for arg in misfits(node, self.strides.get):
             self.store(arg)
         # No part can be wasted beyond RECOMPUTE where the whole, as a tree, weighs less.
@@ -303,6 +306,21 @@ class _Memory:
                 dear = arg not in self.strides and self.weights[arg] > WIDENED
                 if dear and node.size > 2 * arg.size:
                     self.store_viewed(arg)
+
+    def _store_gathered(self, node: Node) -> None:
+        """Store what is read through an index, if that would else be a line of several arrays."""
+        arg = node.args[0]
+        if node.primitive.repeats and len(node.args) > 1 and arg not in self.strides:
+            found = parts([self.inlined.expand(arg, variables(arg.shape))])
+            arrays = {part.array for part in found if isinstance(part, Load) and part.array.shape}
+            while arg.primitive.is_elementwise and arg.primitive.cost <= 1:
+                # Not with a sign or a number, without which others may read it too.
+                inner = [one for one in arg.args if one.size > 1]
+                if len(inner) > 1 or inner[0].shape != arg.shape:
+                    break
+                (arg,) = inner
+            if len(arrays) > MOST_GATHERED:
+                self.store_viewed(arg)
 
     def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
         """One inlined node that had better be stored, None if there is none."""
