@@ -6,8 +6,8 @@ some tangents and their use is sum_i c_i t_i, with coefficients that do not depe
 derives a product by hand computes the c_i once per point; here they are made, and the minimum cut
 decides on each whether it is stored or computed again.
 
-Only elementwise nodes of one real dtype are collected. A coefficient that a condition leaves out is
-zero there, so that what is not chosen cannot spoil what is.
+Only sums and products of one real dtype are collected, not choices: what `where` leaves out may be
+infinite, and must not meet a coefficient of zero.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def collected(graph: Graph, direction: Node) -> Graph:
 
 
 def _is_collected(node: Node) -> bool:
-    kinds = (p.add, p.subtract, p.multiply, p.divide, p.negative, p.where)
+    kinds = (p.add, p.subtract, p.multiply, p.divide, p.negative)
     return node.primitive in kinds and node.dtype.kind == "f"
 
 
@@ -73,16 +73,6 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None
             # Without factors, the sum is a tangent as good as its terms.
             return None
         parts = [both[0], _times(both[1], *sign)]
-    elif entry is p.where:
-        if first in active:
-            return None
-        parts = [
-            {t: (_chosen(first, k, factors, node),) for t, factors in forms[arg].items()}
-            for k, arg in enumerate(rest)
-            if arg in active
-        ]
-        if any(arg not in active and p.scalar_value(arg) != 0 for arg in rest):
-            return None
     elif entry is p.divide:
         if rest[0] in active:
             return None
@@ -126,11 +116,6 @@ def _product(node: Node, factors: Iterable[Node]) -> Node:
     for factor in sorted(factors, key=lambda one: (p.scalar_value(one) is None, one.index)):
         total = p.multiply(total, factor)
     return total
-
-
-def _chosen(condition: Node, k: int, factors: tuple, node: Node) -> Node:
-    branches = [_product(node, factors), _number(node, 0)]
-    return p.where(condition, *(branches if k == 0 else branches[::-1]))
 
 
 def _written(node: Node, form: _Form) -> Node:
