@@ -134,12 +134,15 @@ class Entry:
 
     def __init__(self, function, kinds, nogil):
         self._function, self._kinds, self._nogil = function, kinds, nogil
+        self._call = None
         functools.update_wrapper(self, function)
 
-    @functools.cached_property
+    @property
     def call(self):
         """The function itself, compiled when it is first wanted."""
-        return _compiled(self._function, self._nogil).compile(self._kinds)
+        if self._call is None:
+            self._call = _compiled(self._function, self._nogil).compile(self._kinds)
+        return self._call
 
     def __call__(self, *args):
         return self.call(*args)
