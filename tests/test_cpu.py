@@ -174,7 +174,7 @@ def test_compiled_code_sees_the_address_of_any_array(name):
     assert cpu.address(array) == array.ctypes.data
 
 
-@pytest.mark.parametrize("run", [cpu.run, cpu.run_briefly, cpu.run_parallel])
+@pytest.mark.parametrize("run", [cpu.run, cpu.run_parallel])
 def test_one_compilation_serves_any_number_of_axes(run):
     program, v, expected = stencil(12, 5)
     out = np.full((2, 3, 2), np.nan)

@@ -92,11 +92,11 @@ def _words(entry, addresses):
 # --- what is compiled -----------------------------------------------------------------------------
 
 
-def _compiled(function, nogil=True):
+def _compiled(function):
     try:
-        return njit(function, nogil=nogil, cache=True)
+        return njit(function, nogil=True, cache=True)
     except RuntimeError:  # no folder for numba's cache can be written
-        return njit(function, nogil=nogil)
+        return njit(function, nogil=True)
 
 
 class Array(types.Type):
@@ -132,8 +132,8 @@ _OBJECT = object.__basicsize__
 class Entry:
     """A compiled function as Python calls it, without numba's dispatch. Nothing is checked."""
 
-    def __init__(self, function, kinds, nogil):
-        self._function, self._kinds, self._nogil = function, kinds, nogil
+    def __init__(self, function, kinds):
+        self._function, self._kinds = function, kinds
         self._call = None
         functools.update_wrapper(self, function)
 
@@ -141,15 +141,15 @@ class Entry:
     def call(self):
         """The function itself, compiled when it is first wanted."""
         if self._call is None:
-            self._call = _compiled(self._function, self._nogil).compile(self._kinds)
+            self._call = _compiled(self._function).compile(self._kinds)
         return self._call
 
     def __call__(self, *args):
         return self.call(*args)
 
 
-def _entry(*kinds, nogil=True):
-    return lambda function: Entry(function, kinds, nogil)
+def _entry(*kinds):
+    return lambda function: Entry(function, kinds)
 
 
 def _word(builder, address):
@@ -222,18 +222,14 @@ def _execute(program):
             _invoke(_read(at), table, lo, min(lo + block, extent))
 
 
-def _run(program, v, out):
+@_entry(ARRAY, ARRAY, ARRAY)
+def run(program, v, out):
     """Run a program from v to out: C-contiguous arrays of the dtypes and sizes it was made for.
 
     Nothing is checked. A program is in use by one call at a time.
     """
     _patch(_address(program), _address(v), _address(out))
     _execute(_address(program))
-
-
-run = _entry(ARRAY, ARRAY, ARRAY)(_run)
-run_briefly = _entry(ARRAY, ARRAY, ARRAY, nogil=False)(_run)
-"""`run` without letting other threads go on: who lets them waits for them, for up to 5 ms."""
 
 
 def execute(program):
