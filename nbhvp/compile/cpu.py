@@ -418,11 +418,12 @@ def _team(program):
     # get_num_threads would start numba's own pool, if that does not run yet.
     started = numba_threads._is_initialized
     allowed = numba.get_num_threads() if started else numba.config.NUMBA_NUM_THREADS
-    workers = min(allowed, _cores(), program[3]) - 1
+    workers = min(allowed, program[3]) - 1
     if workers < 1:
         return 0, 0
     if _the_team is None:
         with _making:
+            # The cores are counted once: asking takes a microsecond.
             _the_team = _the_team or _start(_cores() - 1)
     return _the_team[0], min(workers, _the_team[1])
 
