@@ -153,6 +153,7 @@ class Recorded:
         self._linearized: dict[str, Linearized] = {}
         self._ways: dict[str, Way | None] = {}
         self._several: dict[str, Several | None] = {}
+        self._value_program = self._gradient_program = None
 
     @property
     def value(self) -> Node:
@@ -210,13 +211,20 @@ class Recorded:
             return outputs
         return outputs[len(self.guards) :] if self.holds(outputs) else None
 
-    @functools.cached_property
+    # Not cached properties: before Python 3.12 these hold a lock of their own while they compute,
+    # and a thread that holds the memory's lock may wait for it.
+    @property
     def value_program(self):
-        return self._program(self.trace.inputs, (*self.guards, self.array))
+        if self._value_program is None:
+            self._value_program = self._program(self.trace.inputs, (*self.guards, self.array))
+        return self._value_program
 
-    @functools.cached_property
+    @property
     def gradient_program(self):
-        return self._program(self.trace.inputs, (*self.guards, self.value, self.gradient))
+        if self._gradient_program is None:
+            outputs = (*self.guards, self.value, self.gradient)
+            self._gradient_program = self._program(self.trace.inputs, outputs)
+        return self._gradient_program
 
     def run_guards(self, call: Call) -> list[np.ndarray]:
         if not self.guards:

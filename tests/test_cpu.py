@@ -158,6 +158,42 @@ def test_run(n, block):
     np.testing.assert_allclose(out, expected, rtol=1e-13)
 
 
+ANY_ARRAY = {
+    "one number": np.asarray(1.5, np.float32),
+    "empty": np.empty((0, 3)),
+    "strided": np.arange(24.0).reshape(4, 6)[1:, ::-2],
+    "of columns": np.asfortranarray(np.ones((3, 4), np.complex64)),
+    "read-only": np.broadcast_to(np.arange(3), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", ANY_ARRAY)
+def test_compiled_code_sees_the_address_of_any_array(name):
+    array = ANY_ARRAY[name]
+    assert cpu.address(array) == array.ctypes.data
+
+
+@pytest.mark.parametrize("run", [cpu.run, cpu.run_parallel])
+def test_one_compilation_serves_any_number_of_axes(run):
+    program, v, expected = stencil(12, 5)
+    out = np.full((2, 3, 2), np.nan)
+    run(program, v.reshape(3, 4), out)
+    np.testing.assert_allclose(out.reshape(-1), expected, rtol=1e-13)
+
+
+def test_place():
+    """Addresses of an array that stays, at offsets of its own."""
+    a, z = np.arange(10.0), np.zeros(4)
+    step = Step(load(STENCIL).address, (Ref("a", 16), Ref("z"), 4), 4, 4)
+    program = assemble([step], {"a": 0, "z": z.ctypes.data})
+    at = cpu.HEADER + cpu.STEP
+    cpu.place(program, np.array([1, at, 16]), a)
+    cpu.execute(program)
+    twin = np.zeros(4)
+    plain(STENCIL)([Window(a[2:6].copy()), Window(twin), 4], 0, 4)
+    np.testing.assert_allclose(z, twin, rtol=1e-13)
+
+
 def test_empty_steps_are_not_called():
     crash = Step(0, (), 0, 1)
     for run in (cpu.execute, cpu.execute_parallel):
@@ -214,6 +250,19 @@ def test_the_number_of_threads_is_numbas(four_cores, monkeypatch):
         allowed[threads] = cpu._team(program)[1]
     assert allowed == {1: 0, 2: 1, 4: 3, 9: 3}
     assert cpu._team(stencil(1000, 500)[0])[1] == 1  # two blocks
+
+
+def test_numbas_setting_is_read_at_each_call():
+    out = _script("""
+    import numba
+    allowed = []
+    for threads in (2, 1, 2):
+        numba.set_num_threads(threads)
+        check()
+        allowed.append(cpu._team(program)[1])
+    print(allowed)
+    """)
+    assert out == "[1, 0, 1]\n"
 
 
 def _script(text):

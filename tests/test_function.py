@@ -416,6 +416,68 @@ def test_an_array_argument_changed_in_place():
     np.testing.assert_array_equal(H @ v, [1, 2, 3])
 
 
+@both_targets
+def test_calls_at_the_latest_point_and_at_new_ones_see_every_argument(target):
+    """The short way of small calls: one number, its sign, a dtype, a shape, an array's content."""
+
+    def fun(x, a, w):
+        return np.sum(w * np.arctan2(x**2, a))
+
+    f = nbhvp.differentiable(fun, target=target)
+    x, w = np.array([1.0, 2.0]), np.array([1.0, 3.0])
+    for product_made in (False, True):
+        for a in (0.5, 0.0, -0.0, np.float64(0.5), np.array([0.5, 1.0]), np.array([1, 2])):
+            for k in range(2):
+                for at in (x, x.copy(), x + 0.1):
+                    assert relative(f(at, a, w), fun(at, a, w)) < 1e-14
+                    gradient = w * 2 * at * a / (a**2 + at**4)
+                    assert np.allclose(f.grad(at, a, w), gradient, rtol=1e-13, atol=1e-15)
+                w[k] += 0.5
+        if not product_made:
+            f.hvp(x, x, 0.5, w)
+    f(x, 0.5, np.ones(1))
+    assert relative(f(x, 0.5, w), fun(x, 0.5, w)) < 1e-14
+    assert relative(f(x, a=0.5, w=w), fun(x, 0.5, w)) < 1e-14
+
+
+@both_targets
+def test_calls_at_the_latest_point_and_at_new_ones_see_what_is_closed_over(target):
+    weights, power, large = np.array([1.0, 2.0]), 2, np.ones(4096)
+    f = nbhvp.differentiable(
+        lambda x: np.sum(weights * x**power) + np.sum(x) * np.sum(large), target=target
+    )
+    x = np.ones(2)
+    calls = f, lambda x: f.grad(x)[0], lambda x: f.value_and_grad(x)[0]
+    for product_made in (False, True):
+        for call, needed in zip(calls, (3 + 8192, 2 + 4096, 3 + 8192), strict=True):
+            assert call(x) == call(x.copy()) == needed
+        weights[0] = 5.0
+        assert (f(x), f.grad(x)[0]) == (7 + 8192, 10 + 4096)
+        power = 3
+        assert (f(x), f.grad(x)[0]) == (7 + 8192, 15 + 4096)
+        large[0] = 2.0
+        assert (f(x), f.grad(x)[0]) == (7 + 8194, 15 + 4097)
+        weights[0], power, large[0] = 1.0, 2, 1.0
+        if not product_made:
+            f.hvp(x, x)
+
+
+def test_results_at_the_remembered_point_are_fresh_and_counted_once():
+    f = nbhvp.differentiable(quartic)
+    x = np.linspace(0, 1, 3)
+    f.hvp(x, x)
+    first, second = f.grad(x), f.grad(x.copy())
+    first[:] = np.nan
+    np.testing.assert_array_equal(second, f.grad(x))
+    value = f(x)
+    assert f.report().value_runs == 0
+    assert f(x + 1) != value
+    assert f.report().value_runs == 1
+    f.grad(x + 1)
+    x[0] = 7
+    assert relative(f.hvp(x, x), quartic_hvp(x, x)) < 1e-13
+
+
 def test_a_read_only_view_of_a_changing_array():
     f = nbhvp.differentiable(lambda x, a: np.sum(a * np.exp(x)))
     x, v, base = np.zeros(3), np.ones(3), np.array([2.0])

@@ -19,7 +19,7 @@ from checks import (
     total,
 )
 
-from nbhvp.compile import cpu, interpreted
+from nbhvp.compile import blas, cpu, interpreted
 from nbhvp.compile.program import Program
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import gradient, hvp
@@ -185,6 +185,28 @@ def test_threads_do_not_change_a_bit(two_threads):
         assert_close(outputs[1], outputs[0], 1e-10)
         for other in outputs[2:]:
             np.testing.assert_array_equal(other, outputs[1])
+
+
+@pytest.mark.parametrize("n, enters", [(10, 0), (64, 1), (200, 1)])
+def test_blas_has_one_thread_where_it_would_take_more(n, enters, monkeypatch):
+    """Below the size from which a call is shared, too; small products do not wait for that."""
+    i = Inputs()
+    x, y = i(n, n), i(n, n)
+    product = p.contract(x, y, subscripts="ij,jk->ik")
+    program, entered = Program(Graph((x, y), (product,))), []
+    real = blas.single_threaded
+
+    class Recorder:
+        def __enter__(self):
+            entered.append(real.__enter__())
+
+        def __exit__(self, *error):
+            real.__exit__(*error)
+
+    monkeypatch.setattr(blas, "single_threaded", Recorder())
+    a = np.random.default_rng(0).normal(size=(n, n))
+    assert_close(program(a, a)[0], a @ a, 1e-11)
+    assert len(entered) == enters
 
 
 def test_called_from_many_threads_at_once():

@@ -94,8 +94,8 @@ def _words(entry, addresses):
 # --- what is compiled -----------------------------------------------------------------------------
 
 
-def _compiled(function, nogil=True):
-    compiled = njit(function, nogil=nogil)
+def _compiled(function):
+    compiled = njit(function, nogil=True)
     with contextlib.suppress(RuntimeError):  # no folder for it can be written
         compiled._cache = _Cache(function)
     return compiled
@@ -148,21 +148,24 @@ _OBJECT = object.__basicsize__
 class Entry:
     """A compiled function as Python calls it, without numba's dispatch. Nothing is checked."""
 
-    def __init__(self, function, kinds, nogil):
-        self._function, self._kinds, self._nogil = function, kinds, nogil
+    def __init__(self, function, kinds):
+        self._function, self._kinds = function, kinds
+        self._call = None
         functools.update_wrapper(self, function)
 
-    @functools.cached_property
+    @property
     def call(self):
         """The function itself, compiled when it is first wanted."""
-        return _compiled(self._function, self._nogil).compile(self._kinds)
+        if self._call is None:
+            self._call = _compiled(self._function).compile(self._kinds)
+        return self._call
 
     def __call__(self, *args):
         return self.call(*args)
 
 
-def _entry(*kinds, nogil=True):
-    return lambda function: Entry(function, kinds, nogil)
+def _entry(*kinds):
+    return lambda function: Entry(function, kinds)
 
 
 def _word(builder, address):
@@ -235,18 +238,14 @@ def _execute(program):
             _invoke(_read(at), table, lo, min(lo + block, extent))
 
 
-def _run(program, v, out):
+@_entry(ARRAY, ARRAY, ARRAY)
+def run(program, v, out):
     """Run a program from v to out: C-contiguous arrays of the dtypes and sizes it was made for.
 
     Nothing is checked. A program is in use by one call at a time.
     """
     _patch(_address(program), _address(v), _address(out))
     _execute(_address(program))
-
-
-run = _entry(ARRAY, ARRAY, ARRAY)(_run)
-run_briefly = _entry(ARRAY, ARRAY, ARRAY, nogil=False)(_run)
-"""`run` without letting other threads go on: who lets them waits for them, for up to 5 ms."""
 
 
 def execute(program):
@@ -435,11 +434,12 @@ def _team(program):
     # get_num_threads would start numba's own pool, if that does not run yet.
     started = numba_threads._is_initialized
     allowed = numba.get_num_threads() if started else numba.config.NUMBA_NUM_THREADS
-    workers = min(allowed, _cores(), program[3]) - 1
+    workers = min(allowed, program[3]) - 1
     if workers < 1:
         return 0, 0
     if _the_team is None:
         with _making:
+            # The cores are counted once: asking takes a microsecond.
             _the_team = _the_team or _start(_cores() - 1)
     return _the_team[0], min(workers, _the_team[1])
 

@@ -27,8 +27,6 @@ __all__ = ["Bound", "Program"]
 
 PARALLEL_FROM = 60e-6
 """Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
-BRIEF = 5e-6
-"""Seconds up to which a call keeps Python's lock: handing it over costs more than it gives."""
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
 LARGE = 1 << 20
@@ -154,10 +152,11 @@ class _Workspace:
             else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
             for stretch in program._stretches
         ]
-        # Most programs are one compiled call, which needs addresses and no arrays.
-        self._is_single = len(self._words) == 1 and program._stretches[0].library is None
         self._call = program.runner
-        self.run = functools.partial(self._call, self._words[0]) if self._is_single else self._run
+        self._is_single = len(self._words) == 1 and program._stretches[0].library is None
+        if self._is_single:
+            # Most programs are one compiled call, which needs addresses and no arrays.
+            self.run = functools.partial(self._call, self._words[0])
         shapes = (node.shape for node in program.graph.outputs)
         others = list(zip(program._outputs, shapes, strict=True))
         del others[program.main]
@@ -183,7 +182,7 @@ class _Workspace:
             for node in self.program._inputs:
                 self.arrays.pop(node, None)
 
-    def _run(self, x: np.ndarray, out: np.ndarray) -> None:
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
         self.arrays[self._hot], self.arrays[self._main] = x, out.reshape(self._main.shape)
         for words in self._words:
             if isinstance(words, _Stretch):
@@ -214,10 +213,7 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
 
 def _runner(seconds: float, products: bool) -> Callable:
     """How words are run: on one thread, or on several, each with a BLAS of one thread."""
-    if seconds < PARALLEL_FROM:
-        call = cpu.run_briefly.call if seconds < BRIEF else cpu.run.call
-    else:
-        call = cpu.run_parallel
+    call = cpu.run.call if seconds < PARALLEL_FROM else cpu.run_parallel
     if not products:
         return call
 
