@@ -80,6 +80,9 @@ CASES = {  # the exact function, the bound, where
     "arctan": (mpmath.atan, 2, (ALL, uniform(-5, 5), around(1, 2**0.5 - 1, 2**0.5 + 1))),
     "arcsin": (mpmath.asin, 2, ARC),
     "arccos": (mpmath.acos, 2, ARC),
+    "arcsinh": (mpmath.asinh, 2, (ALL, uniform(-3, 3), around(2.0**30, -1))),
+    "arccosh": (mpmath.acosh, 2, (octaves(0, 1023, 1), uniform(1, 4), lambda: 1 + octaves(-52, 3, 1)(), around(2.0**30))),
+    "arctanh": (mpmath.atanh, 2, ARC),
     "erf": (mpmath.erf, 2, (uniform(-1.5, 1.5), uniform(-6.5, 6.5), octaves(-1074, 3), around(1))),
 }  # fmt: skip
 

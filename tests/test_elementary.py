@@ -186,5 +186,6 @@ def assert_equal(name, given, needed, x, y, tolerance):
 
 @pytest.mark.parametrize("name", elementary.__all__)
 def test_every_function_is_used(name):
-    sources = [s for e in ELEMENTWISE for s in (e.source, e.complex_source) if isinstance(s, str)]
+    sources = [e.source for e in ELEMENTWISE if isinstance(e.source, str)]
+    sources += [e.complex_source or "" for e in ELEMENTWISE]
     assert any(re.search(rf"\b{name}\b", s) for s in [*sources, p.polygamma.source(2)])

@@ -70,9 +70,12 @@ _BERNOULLI = (
 
 __all__ = [
     "arccos",
+    "arccosh",
     "arcsin",
+    "arcsinh",
     "arctan",
     "arctan2",
+    "arctanh",
     "cbrt",
     "cos",
     "cosh",
@@ -382,11 +385,16 @@ def _sum_of_logs(head, z, rest):
     return select(abs(head) < math.inf, total + (lost + rest), head)
 
 
+def _sum(x, y):
+    """x + y and what its rounding lost."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
 @branchless
 def log1p(x):
-    total = 1.0 + x
-    part = total - 1.0
-    return copysign(_log_sum(total, (1.0 - (total - part)) + (x - part)), x)
+    return copysign(_log_sum(*_sum(1.0, x)), x)
 
 
 @branchless
@@ -590,6 +598,44 @@ def arccos(x):
     base_lost = select(large, select(x < 0, PI_TAIL, 0.0), HALF_PI_REST)
     z, lost = _add(base, factor * s)
     return z + (lost + muladd(factor, tail, base_lost))
+
+
+# Inverse hyperbolic functions, as log(1 + t).
+
+
+def _log1p_parts(t, t_lost):
+    """log(1 + t + t_lost)."""
+    total, lost = _sum(1.0, t)
+    return _log_sum(total, lost + t_lost)
+
+
+@branchless
+def arcsinh(x):
+    """t = |x| + x^2 / (1 + sqrt(1 + x^2)); log(2 |x|) where |x| is large."""
+    size = abs(x)
+    large = size > 2.0**30
+    square = select(large, 0.0, size * size)
+    rest = square / (1.0 + sqrt(1.0 + square))
+    t, lost = _add(size, select(large, -1.0, rest))
+    return copysign(_log1p_parts(t, lost) + select(large, LN2, 0.0), x)
+
+
+@branchless
+def arccosh(x):
+    """t = u + sqrt(u^2 + 2 u), where u = x - 1; log(2 x) where x is large."""
+    u = x - 1.0
+    large = x > 2.0**30
+    square = select(u < 0, u, select(large, 0.0, fma(u, u, 2.0 * u)))
+    t, lost = _sum(u, sqrt(square))
+    return _log1p_parts(t, lost) + select(large, LN2, 0.0)
+
+
+@branchless
+def arctanh(x):
+    """log(1 + t) / 2, where t = 2 |x| / (1 - |x|)."""
+    size = abs(x)
+    t, lost = _parts(2.0 * size, 0.0, *_sum(1.0, -size))
+    return copysign(0.5 * _log1p_parts(t, lost), x)
 
 
 # Powers.
