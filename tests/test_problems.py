@@ -13,7 +13,7 @@ import pytest
 from benchmarks import hand, problems
 
 STEP = 1e-30
-PROBLEMS = problems.small()
+PROBLEMS = (*problems.small(), problems.make_mlp(((3, 4, 1), 9)))
 
 
 def named(selected):
@@ -84,6 +84,31 @@ def test_closed_forms_are_those_of_mpmath(problem, reference):
     assert problem.fun(x) == pytest.approx(value, rel=1e-14)
     assert_close(problem.gradient(x), np.array(gradient), 1e-13)
     assert_close(problem.hvp(x, v), np.array(product), 1e-13)
+
+
+@named([problem for problem in PROBLEMS if not problem.complex_step])
+def test_gradient_is_that_of_differences(problem):
+    """Five points: with h = 1e-3 the truncation h^4 and the rounding eps / h are 1e-12 alike."""
+
+    def along(t):
+        return problem.fun(problem.x0 + t * problem.v)
+
+    h = 1e-3
+    slope = (along(-2 * h) - 8 * along(-h) + 8 * along(h) - along(2 * h)) / (12 * h)
+    assert slope == pytest.approx(problem.gradient(problem.x0) @ problem.v, rel=1e-9)
+
+
+def test_each_atom_has_its_neighbours_in_the_mean():
+    pairs = problems.make_lennard_jones((60, 10)).data
+    assert pairs["i"].size == 300 and np.all(pairs["i"] < pairs["j"])
+    assert len(set(zip(pairs["i"].tolist(), pairs["j"].tolist(), strict=True))) == 300
+
+
+@named(PROBLEMS)
+def test_value_as_a_plain_loop(problem):
+    value = hand.value(problem)
+    if value is not None:
+        assert value(problem.x0) == pytest.approx(problem.fun(problem.x0), rel=1e-13)
 
 
 @named(PROBLEMS)
