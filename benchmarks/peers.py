@@ -62,7 +62,7 @@ def _mlp(np, logsumexp, x, X, labels, widths, l2):
 
 def _surface(np, logsumexp, x, frame, k):
     m, n = frame.shape
-    z = np.pad(x.reshape(m - 2, n - 2), 1) + frame
+    z = np.pad(x.reshape(m - 2, n - 2), 1, "constant") + frame
     p, q = z[1:, 1:] - z[:-1, :-1], z[1:, :-1] - z[:-1, 1:]
     return np.sum(np.sqrt(1.0 + k * (p**2 + q**2))) / ((m - 1) * (n - 1))
 
@@ -388,20 +388,20 @@ def _in_c(casadi, function):
 
 
 def _buffered(function, x, arrays):
-    """``product(v)`` through CasADi's buffers; x, data and scratch are bound once."""
+    """``product(v)`` through CasADi's buffers, which are bound once: v is copied in, H v out."""
     buffer, evaluate = function.buffer()
-    x = x.copy()
-    for k, array in zip((0, *range(2, 2 + len(arrays))), (x, *arrays), strict=True):
+    direction, out = np.empty_like(x), np.empty_like(x)
+    held = [np.array(array, order="C") for array in (x, direction, *arrays)]
+    for k, array in enumerate(held):
         buffer.set_arg(k, memoryview(array.reshape(-1)))
+    buffer.set_res(0, memoryview(out))
 
     def product(v):
-        out = np.empty_like(v)
-        buffer.set_arg(1, memoryview(v))
-        buffer.set_res(0, memoryview(out))
+        held[1][:] = v
         evaluate()
-        return out
+        return out.copy()
 
-    product.keeps = (buffer, arrays, x, function)  # the buffer holds addresses alone
+    product.keeps = (buffer, function)  # the buffer holds addresses alone
     return product
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "make_surface",
     "make_transcendental",
     "small",
+    "value_floor",
 ]
 
 
@@ -616,6 +617,16 @@ def make(label: str, seed: int = 0) -> Problem:
     """The problem of one row of ``SUITE``."""
     name, size = SUITE[label]
     return MAKERS[name](size, seed)
+
+
+def value_floor(problem: Problem) -> Floor:
+    """What the value at a new x moves and multiplies at least: x and the data, once."""
+    data = (*problem.data.values(), *problem.args)
+    moved = problem.x0.nbytes + sum(part.nbytes for part in data if isinstance(part, np.ndarray))
+    if problem.name != "mlp":
+        return Floor(moved)
+    weights = sum(n_in * n_out for n_in, n_out in pairwise(problem.data["widths"]))
+    return Floor(moved, 2 * problem.data["labels"].size * weights)
 
 
 def small(seed: int = 0) -> tuple[Problem, ...]:
