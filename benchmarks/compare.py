@@ -665,7 +665,7 @@ def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("sections", nargs="*", default=["product"], choices=[*SECTIONS, "all", "serve"])
+    add("sections", nargs="*", choices=[*SECTIONS, "all", "serve"], help="product if left out")
     add("--threads", type=int, nargs="+", default=[2], help="threads; several run one by one")
     add("--quick", action="store_true", help="small sizes, few and short rounds")
     add("--only", help="rows whose label has this in it")
@@ -673,6 +673,7 @@ def arguments():
     add("--picture", type=Path, help="draw the products to this file (needs matplotlib)")
     add("--save", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.sections = options.sections or ["product"]
     if options.picture and not {"product", "all"} & set(options.sections):
         parser.error("--picture draws the section product")
     return options
