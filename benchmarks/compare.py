@@ -665,7 +665,7 @@ def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("sections", nargs="*", choices=[*SECTIONS, "all", "serve"], help="product if left out")
+    add("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}, or all")
     add("--threads", type=int, nargs="+", default=[2], help="threads; several run one by one")
     add("--quick", action="store_true", help="small sizes, few and short rounds")
     add("--only", help="rows whose label has this in it")
@@ -674,6 +674,9 @@ def arguments():
     add("--save", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.sections = options.sections or ["product"]
+    unknown = set(options.sections) - {*SECTIONS, "all", "serve"}
+    if unknown:
+        parser.error(f"sections are {', '.join(SECTIONS)} and all, not {', '.join(unknown)}")
     if options.picture and not {"product", "all"} & set(options.sections):
         parser.error("--picture draws the section product")
     return options
