@@ -4,13 +4,14 @@
 agree with it to rounding. What accepts no complex numbers is differentiated by mpmath instead.
 """
 
+import importlib.util
 from functools import partial
 
 import mpmath
 import numpy as np
 import pytest
 
-from benchmarks import hand, problems
+from benchmarks import hand, peers, problems
 
 STEP = 1e-30
 PROBLEMS = (*problems.small(), problems.make_mlp(((3, 4, 1), 9)))
@@ -135,3 +136,25 @@ def check_hand(problem, threads):
     for v in (problem.v, problem.v[::-1].copy()):
         product(v, out)
         assert_close(out, problem.hvp(problem.x0, v, *problem.args), 1e-12)
+
+
+def peers_at_hand():
+    """The peers that are installed: the extra `peers` is not one of the tests'."""
+    modules = {"PyTorch": "torch", "CasADi": "casadi", "autograd": "autograd"}
+    for name in peers.PEERS:
+        missing = importlib.util.find_spec(modules.get(name, "jax")) is None
+        yield pytest.param(name, marks=pytest.mark.skipif(missing, reason=f"needs {name}"))
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("peer", list(peers_at_hand()))
+@named([problem for problem in PROBLEMS if problem.name in peers.FUNCTIONS])
+def test_products_of_peers_are_the_closed_form(problem, peer, monkeypatch):
+    monkeypatch.setattr(peers, "_in_c", lambda casadi, function: None)  # a compiler takes seconds
+    product = peers.PEERS[peer](problem, 1)
+    for v in (problem.v, problem.v[::-1].copy()):
+        assert_close(product(v), problem.hvp(problem.x0, v), 1e-12)
+    first = product(problem.v)
+    kept = first.copy()
+    product(problem.v[::-1].copy())
+    np.testing.assert_array_equal(first, kept)  # a result is the caller's own
