@@ -110,12 +110,21 @@ def table(header, rows) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def bar(name: str, results: dict[str, bool]) -> str:
-    """One line: whether a bar is met, and where not."""
-    missed = [label for label, is_met in results.items() if not is_met]
+def bar(name: str, results: dict[str, bool | None]) -> str:
+    """One line: whether a bar is met, and where not; None is what disturbed rounds say."""
     if not results:
         return f"- not measured: {name}."
-    return f"- {'NOT MET' if missed else 'met'}: {name}{': ' if missed else ''}{'; '.join(missed)}."
+    missed = [label for label, is_met in results.items() if is_met is False]
+    unsure = [label for label, is_met in results.items() if is_met is None]
+    verdict = "NOT MET" if missed else "undecided" if unsure else "met"
+    where = [f"missed by {'; '.join(missed)}"] * bool(missed)
+    where += [f"disturbed: {'; '.join(unsure)}"] * bool(unsure)
+    return f"- {verdict}: {name}{' (' if where else ''}{'. '.join(where)}{')' if where else ''}."
+
+
+def decided(measured, is_met: bool) -> bool | None:
+    """Whether a bar is met, if the rounds were quiet enough to tell."""
+    return None if measured.disturbed else is_met
 
 
 def marked(label, measured) -> str:
@@ -230,27 +239,30 @@ def _product_row(label, measured, floor):
 
 
 def _product_bars(results):
-    from benchmarks.measure import geometric_mean
-
     long = {k: m for k, m in results.items() if m.best(HAND) >= SHORT}
     short = {k: m for k, m in results.items() if k not in long}
     ratios = {k: m.ratio(OURS, HAND).median for k, m in long.items()}
-    yield bar("at most 1.25 x by hand, from 20 µs on", {k: r <= 1.25 for k, r in ratios.items()})
-    if ratios:
-        mean = geometric_mean(ratios.values())
-        yield bar(f"at most 1.1 x in the geometric mean ({mean:.2f})", {"the mean": mean <= 1.1})
-    over = {k: m.difference(OURS, HAND).median for k, m in short.items()}
-    yield bar(
-        "at most 1.2 µs above by hand, below 20 µs", {k: d <= 1.2e-6 for k, d in over.items()}
-    )
-    ahead = {
-        k: m.ratio(m.fastest(PEERS), OURS).median for k, m in results.items() if m.fastest(PEERS)
-    }
-    if ahead:
-        met = {k: r >= (1 / 1.05 if k == LARGE_MLP else 1.0) for k, r in ahead.items()}
-        yield bar("ahead of every peer (large MLP: at most 1.05 x the best)", met)
-        mean = geometric_mean(ahead.values())
-        yield bar(f"2 x ahead in the geometric mean ({mean:.2f})", {"the mean": mean >= 2.0})
+    met = {k: decided(m, ratios[k] <= 1.25) for k, m in long.items()}
+    yield bar("at most 1.25 x by hand, from 20 µs on", met)
+    yield _mean_bar("at most 1.1 x by hand in the geometric mean", long, ratios, lambda r: r <= 1.1)
+    met = {k: decided(m, m.difference(OURS, HAND).median <= 1.2e-6) for k, m in short.items()}
+    yield bar("at most 1.2 µs above by hand, below 20 µs", met)
+    rivals = {k: m for k, m in results.items() if m.fastest(PEERS)}
+    ahead = {k: m.ratio(m.fastest(PEERS), OURS).median for k, m in rivals.items()}
+    needed = {k: 1 / 1.05 if k == LARGE_MLP else 1.0 for k in rivals}
+    met = {k: decided(m, ahead[k] >= needed[k]) for k, m in rivals.items()}
+    yield bar("ahead of every peer (large MLP: at most 1.05 x the best)", met)
+    yield _mean_bar("2 x ahead in the geometric mean", rivals, ahead, lambda r: r >= 2.0)
+
+
+def _mean_bar(name, measured, ratios, holds):
+    from benchmarks.measure import geometric_mean
+
+    if not ratios:
+        return bar(name, {})
+    mean = geometric_mean(ratios.values())
+    is_quiet = not any(m.disturbed for m in measured.values())
+    return bar(f"{name}: {mean:.2f}", {"the mean": holds(mean) if is_quiet else None})
 
 
 def _left_out(missing):
@@ -277,7 +289,7 @@ def section_point(run) -> None:
         ratios = {name: measured.ratio(name, reference) for name in POINT_BARS}
         for name, limit in POINT_BARS.items():
             limit = 4.5 if (name, label) == ("one-shot", LARGE_MLP) else limit
-            met[name][label] = ratios[name].median <= limit
+            met[name][label] = decided(measured, ratios[name].median <= limit)
         times = [floor] + [
             measured.best(k) if k in measured.medians else None for k in ("NumPy", "loop")
         ]
@@ -353,7 +365,9 @@ def section_calls(run) -> None:
         rows.append(
             [marked(label, measured), *(micro(measured.best(name)) for name in (HAND, *calls))]
         )
-        met |= {f"{name} of {label}": measured.best(name) <= 2e-6 for name in calls}
+        met |= {
+            f"{name} of {label}": decided(measured, measured.best(name) <= 2e-6) for name in calls
+        }
     print(
         table(["problem", "product by hand, µs", *(f"`{name}`, µs" for name in calls)], rows) + "\n"
     )
@@ -395,10 +409,17 @@ def section_columns(run) -> None:
         ratio = f"{per_vector.median / 32:.2f} ({per_vector.low / 32:.2f} to {per_vector.high / 32:.2f})"
         rows.append([marked(label, measured), *map(micro, times), ratio, f"{rate:.0%}"])
         if label == LARGE_MLP:
-            bars.append(bar("large MLP at 85 % of the rate of dgemm", {label: rate >= 0.85}))
+            bars.append(
+                bar(
+                    "large MLP at 85 % of the rate of dgemm",
+                    {label: decided(measured, rate >= 0.85)},
+                )
+            )
         else:
             is_met = per_vector.median / 32 <= 0.3
-            bars.append(bar("logistic at most 0.3 x a single product", {label: is_met}))
+            bars.append(
+                bar("logistic at most 0.3 x a single product", {label: decided(measured, is_met)})
+            )
     header = ["problem", "floor per vector, µs", "single, µs", "of 32, per vector, µs"]
     print(table([*header, "per vector / single", "rate / dgemm"], rows) + "\n")
     print("\n".join(bars))
@@ -430,7 +451,8 @@ def serve(run) -> None:
                 calls[GEMM] = hand.prepare_gemm()[0]
             known[label] = calls
         taken = rounds(known[label], 1, run.seconds)
-        print(json.dumps({name: taken.best(name) for name in taken.medians}), flush=True)
+        reply = {name: taken.best(name) for name in taken.medians}
+        print(json.dumps([taken.disturbed, reply]), flush=True)
 
 
 def section_threads(run) -> None:
@@ -443,18 +465,22 @@ def section_threads(run) -> None:
         taken = []
         for _ in range(run.count + 1):
             replies = {threads: _ask(server, label) for threads, server in servers.items()}
-            taken.append(
-                {(name, t): s for t, reply in replies.items() for name, s in reply.items()}
-            )
+            seconds = {(k, t): s for t, (_, reply) in replies.items() for k, s in reply.items()}
+            taken.append((any(disturbed for disturbed, _ in replies.values()), seconds))
         # The first round of a problem is the one that compiles.
-        measured = Rounds({key: [entry[key] for entry in taken[1:]] for key in taken[0]})
+        disturbed, seconds = tuple(zip(*taken[1:], strict=True))
+        measured = Rounds(
+            {key: [entry[key] for entry in seconds] for key in seconds[0]}, 0, sum(disturbed)
+        )
         bound = GEMM if (GEMM, 1) in measured.medians else COPY
         gains = {name: measured.ratio((name, 1), (name, 2)) for name in (bound, HAND, OURS)}
         times = [measured.best((OURS, threads)) for threads in (1, 2)]
-        rows.append([label, *map(micro, times), *(str(gain) for gain in gains.values())])
+        rows.append(
+            [marked(label, measured), *map(micro, times), *(str(gain) for gain in gains.values())]
+        )
         if gains[bound].median >= 1.6:
-            better[label] = gains[OURS].median >= 1.6
-        worse[label] = gains[OURS].median >= 1 / 1.1
+            better[label] = decided(measured, gains[OURS].median >= 1.6)
+        worse[label] = decided(measured, gains[OURS].median >= 1 / 1.1)
         print(f"  {label}: done", file=sys.stderr, flush=True)
     for server in servers.values():
         server.stdin.close()
@@ -696,7 +722,7 @@ def one_process(options, names) -> None:
     for name in names:
         print(f"### {name}\n")
         SECTIONS[name](run)
-        if name not in OWN_PROCESSES:
+        if name not in ("first", "memory"):
             print("\n\\* others used the processors in some of the rounds that are kept.")
         print(flush=True)
     if options.save:
