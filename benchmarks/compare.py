@@ -1,123 +1,76 @@
-"""Hessian-vector products side by side, in one process: ``python benchmarks/compare.py [--quick]``.
+"""The package next to products by hand and to its peers: ``python benchmarks/compare.py [SECTION]``.
 
-Every contestant computes H(x) v at one fixed point, everything that does not depend on v being
-done beforehand. They take turns, one sample each per round, so that a slow spell of the machine
-hits all alike; the figure is the median over the rounds. Each is checked against the closed form
-before it is timed. Output: one Markdown table, with ratios to
+Sections, each with the bars that it is held to:
 
-- the product derived by hand (``benchmarks.hand``);
-- the byte floor: 24 n bytes (x, v and the result) over the bandwidth of a copy by the same number
-  of threads, measured as the time of a copy that moves just these 24 n bytes, so that both meet
-  the same caches;
-- for logistic regression, two BLAS gemv.
+- ``product``: H(x) v at a fixed point, all that does not depend on v done beforehand, next to the
+  product by hand (``benchmarks.hand``) and the installed peers (``benchmarks.peers``);
+- ``point``: value, gradient, point program and one-shot product, x new with every call, next to
+  the function itself in NumPy or as a plain loop of numba, whichever is faster;
+- ``calls``: what a call costs where the arithmetic is nothing;
+- ``columns``: 32 vectors at once;
+- ``threads``: two threads over one, by two processes that take turns;
+- ``first``: from a fresh process to the first product, with an empty and a filled cache;
+- ``memory``: what a product at n = 10^7 needs beside x, v and the result.
 
-A contestant is one entry of ``CONTESTANTS``: ``prepare(problem, threads)`` returns
-``product(v) -> H v``, or None where it has nothing to say. If its package is missing
-(ImportError), its column is left empty and the last line says so.
+All contestants of a section run in one process on the same processors, NumPy arrays in and out,
+and are checked against the closed form before they are timed. A time is the best round's median, a
+ratio the median over the rounds with its smallest and largest; ``benchmarks.measure`` has the
+rounds. The floor is what the hardware allows: the bytes of the problem's floor at the rate of a
+copy of the same footprint, or its operations at the rate of a BLAS product of order 1024,
+whichever is longer. Reading is faster than copying, so what only reads may be faster than that.
 """
 
 import argparse
+import json
 import os
 import platform
-import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-SIZES = {
-    False: [
-        ("rosenbrock", 10),
-        ("rosenbrock", 1_000_000),
-        ("logistic", (20_000, 500)),
-        ("mlp", ((64, 32, 10), 1797)),
-        ("surface", (200, 200)),
-        ("lennard_jones", 10),
-        ("mixture", (10_000, 8, 8)),
-        ("transcendental", 5),
-        ("heat", (2000, 200)),
-    ],
-    True: [
-        ("rosenbrock", 10),
-        ("rosenbrock", 100_000),
-        ("logistic", (2000, 200)),
-        ("mlp", ((64, 32, 10), 256)),
-        ("surface", (50, 50)),
-        ("lennard_jones", 5),
-        ("mixture", (1000, 3, 4)),
-        ("transcendental", 5),
-        ("heat", (200, 50)),
-    ],
-}
-COPY, HAND, GEMV, OURS = "byte floor", "by hand", "two gemv", "nbhvp"
+COPY, GEMM, HAND, OURS = "copy", "gemm", "by hand", "nbhvp"
+PEERS = ("JAX jvp", "JAX linearize", "PyTorch", "CasADi", "autograd")
+LARGE_MLP = "MLP 784-256-128-10, batch 512"
+SHORT = 20e-6
+"""Seconds of a product by hand below which the call itself counts, not the ratio."""
+QUICK = (
+    "5 variables",
+    "Rosenbrock, n = 10",
+    "Rosenbrock, n = 10^3",
+    "logistic, 1000 x 20",
+    "MLP 10-16-1, batch 64",
+    "mixture, 1000 x 10, K = 25",
+)
 
 
-def _copy(problem, threads):
-    from benchmarks import hand
+def confine(threads: int) -> dict[str, str]:
+    """Leave this process that many processors; the environment that pools of threads obey.
 
-    copy = hand.prepare_copy(problem.x0.size, threads)
-    return lambda v: copy()
-
-
-def _hand(problem, threads):
-    from benchmarks import hand
-
-    product, out = hand.prepare(problem, problem.x0, threads), problem.v.copy()
-    return lambda v: product(v, out)
-
-
-def _two_gemv(problem, threads):
-    if problem.name != "logistic":
-        return None
-    from scipy.special import expit
-
-    X, y, l2 = (problem.data[key] for key in ("X", "y", "l2"))
-    p = expit(X @ problem.x0)
-    curvature = p * (1.0 - p) / y.size
-    return lambda v: (curvature * (X @ v)) @ X + l2 * v
+    They take their size when they are imported: NumPy, numba and the peers come after this.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OPENBLAS", "OMP", "MKL", "NUMBA")}
+    # OpenMP's threads go on spinning after a loop, on the processors that the next one needs.
+    pools["OMP_WAIT_POLICY"] = "passive"
+    multi = "true" if threads > 1 else "false"
+    pools["XLA_FLAGS"] = (
+        f"--xla_cpu_multi_thread_eigen={multi} intra_op_parallelism_threads={threads}"
+    )
+    os.environ.update(pools)
+    return pools
 
 
-def _nbhvp(problem, threads):
-    from nbhvp import differentiable
-
-    hessian = differentiable(problem.fun).hessian(problem.x0, *problem.args)
-    return lambda v: hessian @ v
+# --- what all sections share ----------------------------------------------------------------------
 
 
-CONTESTANTS: dict[str, Callable] = {
-    COPY: _copy,
-    HAND: _hand,
-    GEMV: _two_gemv,
-    OURS: _nbhvp,
-}
-
-
-def compare(problem, threads: int, rounds: int, sample_seconds: float):
-    """Seconds per call of each contestant, one list of ``rounds`` samples each; who is missing."""
-    products, missing = {}, []
-    for label, prepare in CONTESTANTS.items():
-        try:
-            product = prepare(problem, threads)
-        except ImportError as error:
-            missing.append(f"{label} ({error})")
-            continue
-        if product is not None:
-            products[label] = product
-            if label != COPY:
-                _check(label, problem, product)
-    calls = {
-        label: _calls(product, problem.v, sample_seconds) for label, product in products.items()
-    }
-    samples = {label: [] for label in products}
-    for _ in range(rounds):
-        for label, product in products.items():
-            samples[label].append(_sample(product, problem.v, calls[label]))
-    return samples, missing
-
-
-def _check(label, problem, product):
+def check(label, problem, product) -> None:
+    """Compare a product with the closed form."""
     import numpy as np
 
     needed = problem.hvp(problem.x0, problem.v, *problem.args)
@@ -126,77 +79,703 @@ def _check(label, problem, product):
         raise AssertionError(f"{label} on {problem.name}: relative error {error:.1e}, not 1e-10")
 
 
-def _sample(product, v, calls):
-    start = time.perf_counter()
-    for _ in range(calls):
-        product(v)
-    return (time.perf_counter() - start) / calls
+def by_hand(problem, threads):
+    """``product(v)`` by hand, into one array, on as many of the threads as serve it."""
+    from benchmarks import hand
+
+    product = hand.prepare(problem, problem.x0, hand.worthwhile(problem, threads))
+    out = problem.v.copy()
+    return partial(product, out=out)
 
 
-def _calls(product, v, seconds):
-    """How many calls fill a sample, from the best of three single ones."""
-    single = min(_sample(product, v, 1) for _ in range(3))
-    return max(1, round(seconds / max(single, 1e-7)))
+def ours(problem):
+    """``product(v)`` of the package at the problem's point."""
+    from nbhvp import differentiable
+
+    return differentiable(problem.fun).hessian(problem.x0, *problem.args).matvec
 
 
-def row(problem, samples) -> str:
-    """The Markdown row of one problem: times of all contestants, ratios of OURS to the others."""
-    cells = [problem.name, f"{problem.x0.size}"]
-    for label in CONTESTANTS:
-        times = samples.get(label)
-        cells.append("" if times is None else f"{1e6 * statistics.median(times):.3g}")
-    cells += [_ratio(samples[OURS], samples.get(label)) for label in CONTESTANTS if label != OURS]
-    return "| " + " | ".join(cells) + " |"
+def gemm_seconds(flops: int, measured, operations: int) -> float:
+    """What the operations take at the rate of the run's BLAS product."""
+    return flops * measured.best(GEMM) / operations
 
 
-def _ratio(ours, others) -> str:
-    if others is None:
-        return ""
-    ratios = [a / b for a, b in zip(ours, others, strict=True)]
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+def micro(seconds: float) -> str:
+    return f"{1e6 * seconds:.3g}" if seconds < 1e-3 else f"{1e6 * seconds:.0f}"
 
 
-def header() -> str:
-    """The first two lines of the table."""
-    others = [label for label in CONTESTANTS if label != OURS]
-    cells = ["problem", "n", *(f"{label}, µs" for label in CONTESTANTS)]
-    cells += [f"{OURS} / {label}" for label in others]
-    return "| " + " | ".join(cells) + " |\n|---" + "|--:" * (len(cells) - 1) + "|"
+def table(header, rows) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def bar(name: str, results: dict[str, bool | None]) -> str:
+    """One line: whether a bar is met, and where not; None is what disturbed rounds say."""
+    if not results:
+        return f"- not measured: {name}."
+    missed = [label for label, is_met in results.items() if is_met is False]
+    unsure = [label for label, is_met in results.items() if is_met is None]
+    verdict = "NOT MET" if missed else "undecided" if unsure else "met"
+    where = [f"missed by {'; '.join(missed)}"] * bool(missed)
+    where += [f"disturbed: {'; '.join(unsure)}"] * bool(unsure)
+    return f"- {verdict}: {name}{' (' if where else ''}{'. '.join(where)}{')' if where else ''}."
+
+
+def decided(measured, is_met: bool) -> bool | None:
+    """Whether a bar is met, if the rounds were quiet enough to tell."""
+    return None if measured.disturbed else is_met
+
+
+def marked(label, measured) -> str:
+    """The row's label, with a star if there was no quiet round enough."""
+    return label + (" \\*" if measured.disturbed else "")
+
+
+class Run:
+    """The options of one process, and what its sections share."""
+
+    def __init__(self, options):
+        self.threads = options.threads[0]
+        self.peers = options.peers
+        self.count, self.seconds = (5, 1e-3) if options.quick else (7, 5e-3)
+        self.only = options.only
+        self.quick = options.quick
+        self.data = {}
+
+    def labels(self, among=None):
+        """The rows that the command line asks for, among those of a section."""
+        from benchmarks.problems import SUITE
+
+        labels = QUICK if self.quick and self.only is None else tuple(SUITE)
+        return [
+            label
+            for label in labels
+            if (among is None or label in among)
+            and (self.only is None or self.only.lower() in label.lower())
+        ]
+
+    def rounds(self, calls):
+        from benchmarks.measure import rounds
+
+        return rounds(calls, self.count, self.seconds)
+
+
+# --- product --------------------------------------------------------------------------------------
+
+
+def section_product(run) -> None:
+    """H(x) v at a fixed point: by hand, the package, the peers."""
+    from benchmarks.problems import make
+
+    rows, missing, results = [], {}, {}
+    for label in run.labels():
+        problem = make(label)
+        products = {HAND: by_hand(problem, run.threads), OURS: ours(problem)}
+        if run.peers:
+            products |= _peers(label, problem, run.threads, missing)
+        for name, product in products.items():
+            check(name, problem, product)
+        measured, floor = _product_rounds(run, problem, products)
+        results[label] = measured
+        rows.append(_product_row(label, measured, floor))
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    header = ["problem", "floor, µs", "by hand, µs", "nbhvp, µs", "nbhvp / by hand"]
+    if run.peers:
+        header += [f"{name}, µs" for name in PEERS] + ["best peer / nbhvp"]
+    print(table(header, rows) + "\n")
+    for line in (*_product_bars(results), *_left_out(missing)):
+        print(line)
+    run.data["product"] = {
+        label: {name: measured.best(name) for name in measured.medians}
+        for label, measured in results.items()
+    }
+
+
+def _peers(label, problem, threads, missing):
+    from benchmarks.peers import PEERS as prepare
+
+    products = {}
+    for name in PEERS:
+        # Whatever a peer cannot do is said below the table; its cell stays empty.
+        try:
+            product = prepare[name](problem, threads)
+            if product is not None:
+                check(name, problem, product)
+                products[name] = product
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            missing.setdefault(f"{name} ({reason})", []).append(label)
+    return products
+
+
+def _product_rounds(run, problem, products):
+    from benchmarks import hand
+
+    gemm, operations = hand.prepare_gemm()
+    copy = hand.prepare_copy(problem.floor.bytes, hand.worthwhile(problem, run.threads))
+    v = problem.v
+    calls = {COPY: copy} | {
+        name: (lambda product=product: product(v)) for name, product in products.items()
+    }
+    if problem.floor.flops:
+        calls[GEMM] = gemm
+    measured = run.rounds(calls)
+    floor = measured.best(COPY)
+    if problem.floor.flops:
+        floor = max(floor, gemm_seconds(problem.floor.flops, measured, operations))
+    return measured, floor
+
+
+def _product_row(label, measured, floor):
+    ratio = measured.ratio(OURS, HAND)
+    cells = [marked(label, measured), micro(floor), micro(measured.best(HAND))]
+    cells += [micro(measured.best(OURS)), str(ratio)]
+    peers = [name for name in PEERS if name in measured.medians]
+    if peers:
+        cells += [micro(measured.best(name)) if name in peers else "" for name in PEERS]
+        cells.append(str(measured.ratio(measured.fastest(peers), OURS)))
+    return cells
+
+
+def _product_bars(results):
+    long = {k: m for k, m in results.items() if m.best(HAND) >= SHORT}
+    short = {k: m for k, m in results.items() if k not in long}
+    ratios = {k: m.ratio(OURS, HAND).median for k, m in long.items()}
+    met = {k: decided(m, ratios[k] <= 1.25) for k, m in long.items()}
+    yield bar("at most 1.25 x by hand, from 20 µs on", met)
+    yield _mean_bar("at most 1.1 x by hand in the geometric mean", long, ratios, lambda r: r <= 1.1)
+    met = {k: decided(m, m.difference(OURS, HAND).median <= 1.2e-6) for k, m in short.items()}
+    yield bar("at most 1.2 µs above by hand, below 20 µs", met)
+    rivals = {k: m for k, m in results.items() if m.fastest(PEERS)}
+    ahead = {k: m.ratio(m.fastest(PEERS), OURS).median for k, m in rivals.items()}
+    needed = {k: 1 / 1.05 if k == LARGE_MLP else 1.0 for k in rivals}
+    met = {k: decided(m, ahead[k] >= needed[k]) for k, m in rivals.items()}
+    yield bar("ahead of every peer (large MLP: at most 1.05 x the best)", met)
+    yield _mean_bar("2 x ahead in the geometric mean", rivals, ahead, lambda r: r >= 2.0)
+
+
+def _mean_bar(name, measured, ratios, holds):
+    from benchmarks.measure import geometric_mean
+
+    if not ratios:
+        return bar(name, {})
+    mean = geometric_mean(ratios.values())
+    is_quiet = not any(m.disturbed for m in measured.values())
+    return bar(f"{name}: {mean:.2f}", {"the mean": holds(mean) if is_quiet else None})
+
+
+def _left_out(missing):
+    for reason, labels in missing.items():
+        yield f"- left out: {reason}: {', '.join(labels)}."
+
+
+# --- point ----------------------------------------------------------------------------------------
+
+POINT_BARS = {"value": 1.0, "gradient": 3.0, "point": 5.0, "one-shot": 4.0}
+
+
+def section_point(run) -> None:
+    """Value, gradient, point program and one-shot product at a new x, over the plain value."""
+    from benchmarks.problems import make
+
+    rows, met, long = [], {name: {} for name in POINT_BARS}, set()
+    for label in run.labels():
+        problem = make(label)
+        measured, floor = _point_rounds(run, problem)
+        reference = measured.fastest(("NumPy", "loop"))
+        if measured.best(reference) >= SHORT:
+            long.add(label)
+        ratios = {name: measured.ratio(name, reference) for name in POINT_BARS}
+        for name, limit in POINT_BARS.items():
+            limit = 4.5 if (name, label) == ("one-shot", LARGE_MLP) else limit
+            met[name][label] = decided(measured, ratios[name].median <= limit)
+        times = [floor] + [
+            measured.best(k) if k in measured.medians else None for k in ("NumPy", "loop")
+        ]
+        cells = ["" if seconds is None else micro(seconds) for seconds in times]
+        rows.append([marked(label, measured), *cells, *map(str, ratios.values())])
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    header = ["problem", "floor, µs", "NumPy, µs", "plain loop, µs"]
+    print(table([*header, *(f"{name} / faster" for name in POINT_BARS)], rows) + "\n")
+    for name, limit in POINT_BARS.items():
+        for span, among in ("from 20 µs on", long), ("below 20 µs", set(met[name]) - long):
+            results = {label: is_met for label, is_met in met[name].items() if label in among}
+            print(bar(f"{name} at most {limit:g} x the plain value, {span}", results))
+
+
+def _point_rounds(run, problem):
+    from itertools import cycle
+
+    from benchmarks import hand
+    from benchmarks.problems import value_floor
+    from nbhvp import differentiable
+
+    # Two points in turn: a Function remembers one.
+    points = cycle([problem.x0, problem.x0 * (1.0 + 1e-3)])
+    args, v = problem.args, problem.v
+    before, after = differentiable(problem.fun), differentiable(problem.fun)
+    before.grad(problem.x0, *args)
+    after.hvp(problem.x0, v, *args)
+    assert abs(before(problem.x0, *args) / problem.fun(problem.x0, *args) - 1.0) <= 1e-10
+    check("one-shot", problem, lambda v: after.hvp(problem.x0, v, *args))
+    floor, gemm = value_floor(problem), hand.prepare_gemm()
+    calls = {
+        "NumPy": lambda: problem.fun(next(points), *args),
+        "value": lambda: before(next(points), *args),
+        "gradient": lambda: before.grad(next(points), *args),
+        "point": lambda: after.value_and_grad(next(points), *args),
+        "one-shot": lambda: after.hvp(next(points), v, *args),
+        COPY: hand.prepare_copy(floor.bytes, run.threads if floor.bytes > hand.FORK_BYTES else 1),
+    }
+    loop = hand.value(problem)
+    if loop is not None:
+        calls["loop"] = lambda: loop(next(points))
+    if floor.flops:
+        calls[GEMM] = gemm[0]
+    measured = run.rounds(calls)
+    seconds = measured.best(COPY)
+    if floor.flops:
+        seconds = max(seconds, gemm_seconds(floor.flops, measured, gemm[1]))
+    return measured, seconds
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+def section_calls(run) -> None:
+    """Calls at a remembered point, where n is at most 10."""
+    from benchmarks.problems import make
+    from nbhvp import differentiable
+
+    rows, met = [], {}
+    for label in run.labels(("5 variables", "Rosenbrock, n = 10")):
+        problem = make(label)
+        f, x, v = differentiable(problem.fun), problem.x0, problem.v
+        hessian, product = f.hessian(x), by_hand(problem, 1)
+        check(OURS, problem, hessian.matvec)
+        f.value_and_grad(x)
+        calls = {
+            "f(x)": lambda f=f, x=x: f(x),
+            "f.grad(x)": lambda f=f, x=x: f.grad(x),
+            "f.hvp(x, v)": lambda f=f, x=x, v=v: f.hvp(x, v),
+            "H @ v": lambda hessian=hessian, v=v: hessian @ v,
+        }
+        measured = run.rounds({HAND: lambda product=product, v=v: product(v), **calls})
+        rows.append(
+            [marked(label, measured), *(micro(measured.best(name)) for name in (HAND, *calls))]
+        )
+        met |= {
+            f"{name} of {label}": decided(measured, measured.best(name) <= 2e-6) for name in calls
+        }
+    print(
+        table(["problem", "product by hand, µs", *(f"`{name}`, µs" for name in calls)], rows) + "\n"
+    )
+    print(bar("at most 2 µs each", met))
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+def section_columns(run) -> None:
+    """32 vectors at once, per vector."""
+    import numpy as np
+
+    from benchmarks import hand
+    from benchmarks.problems import make
+    from nbhvp import differentiable
+
+    rows, bars = [], []
+    for label in run.labels(("logistic, 20000 x 500", LARGE_MLP)):
+        problem = make(label)
+        hessian = differentiable(problem.fun).hessian(problem.x0, *problem.args)
+        V = np.random.default_rng(1).standard_normal((problem.x0.size, 32))
+        V[:, 7] = problem.v
+        check("32 columns", problem, lambda v, hessian=hessian, V=V: (hessian @ V)[:, 7])
+        gemm, operations = hand.prepare_gemm()
+        calls = {
+            "single": lambda hessian=hessian, v=problem.v: hessian @ v,
+            "32": lambda hessian=hessian, V=V: hessian @ V,
+            GEMM: gemm,
+            COPY: hand.prepare_copy(problem.floor.bytes, run.threads),
+        }
+        measured = run.rounds(calls)
+        per_vector = measured.ratio("32", "single")
+        rate = problem.floor.flops * 32 / operations / measured.ratio("32", GEMM).median
+        floor = max(
+            measured.best(COPY) / 32, gemm_seconds(problem.floor.flops, measured, operations)
+        )
+        times = floor, measured.best("single"), measured.best("32") / 32
+        ratio = f"{per_vector.median / 32:.2f} ({per_vector.low / 32:.2f} to {per_vector.high / 32:.2f})"
+        rows.append([marked(label, measured), *map(micro, times), ratio, f"{rate:.0%}"])
+        if label == LARGE_MLP:
+            bars.append(
+                bar(
+                    "large MLP at 85 % of the rate of dgemm",
+                    {label: decided(measured, rate >= 0.85)},
+                )
+            )
+        else:
+            is_met = per_vector.median / 32 <= 0.3
+            bars.append(
+                bar("logistic at most 0.3 x a single product", {label: decided(measured, is_met)})
+            )
+    header = ["problem", "floor per vector, µs", "single, µs", "of 32, per vector, µs"]
+    print(table([*header, "per vector / single", "rate / dgemm"], rows) + "\n")
+    print("\n".join(bars))
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+def serve(run) -> None:
+    """A process of ``threads``: per line that names a problem, one round's medians of products."""
+    from benchmarks import hand
+    from benchmarks.measure import rounds
+    from benchmarks.problems import make
+
+    known = {}
+    for line in sys.stdin:
+        label = line.strip()
+        if label not in known:
+            known.clear()  # memory: one problem at a time
+            problem = make(label)
+            products = {HAND: by_hand(problem, run.threads), OURS: ours(problem)}
+            calls = {
+                name: (lambda product=product, v=problem.v: product(v))
+                for name, product in products.items()
+            }
+            threads = hand.worthwhile(problem, run.threads)
+            calls[COPY] = hand.prepare_copy(problem.floor.bytes, threads)
+            if problem.floor.flops > 10**8:
+                calls[GEMM] = hand.prepare_gemm()[0]
+            known[label] = calls
+        taken = rounds(known[label], 1, run.seconds)
+        reply = {name: taken.best(name) for name in taken.medians}
+        print(json.dumps([taken.disturbed, reply]), flush=True)
+
+
+def section_threads(run) -> None:
+    """Two threads over one: two processes, asked in turn for a round."""
+    from benchmarks.measure import Rounds
+
+    servers = {threads: _server(run, threads) for threads in (1, 2)}
+    rows, better, worse = [], {}, {}
+    for label in run.labels():
+        taken = []
+        for _ in range(run.count + 1):
+            replies = {threads: _ask(server, label) for threads, server in servers.items()}
+            seconds = {(k, t): s for t, (_, reply) in replies.items() for k, s in reply.items()}
+            taken.append((any(disturbed for disturbed, _ in replies.values()), seconds))
+        # The first round of a problem is the one that compiles.
+        disturbed, seconds = tuple(zip(*taken[1:], strict=True))
+        measured = Rounds(
+            {key: [entry[key] for entry in seconds] for key in seconds[0]}, 0, sum(disturbed)
+        )
+        bound = GEMM if (GEMM, 1) in measured.medians else COPY
+        gains = {name: measured.ratio((name, 1), (name, 2)) for name in (bound, HAND, OURS)}
+        times = [measured.best((OURS, threads)) for threads in (1, 2)]
+        rows.append(
+            [marked(label, measured), *map(micro, times), *(str(gain) for gain in gains.values())]
+        )
+        if gains[bound].median >= 1.6:
+            better[label] = decided(measured, gains[OURS].median >= 1.6)
+        worse[label] = decided(measured, gains[OURS].median >= 1 / 1.1)
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    for server in servers.values():
+        server.stdin.close()
+        server.wait()
+    header = ["problem", "nbhvp on 1, µs", "nbhvp on 2, µs"]
+    print(table([*header, "gain of the floor", "gain by hand", "gain of nbhvp"], rows) + "\n")
+    print(bar("two threads 1.6 x faster where the floor is", better))
+    print(bar("two threads at most 1.1 x the time of one", worse))
+
+
+def _server(run, threads):
+    command = [sys.executable, __file__, "serve", "--threads", str(threads)]
+    command += ["--quick"] * run.quick
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _ask(server, label):
+    server.stdin.write(f"{label}\n")
+    server.stdin.flush()
+    reply = server.stdout.readline()
+    if not reply:
+        raise RuntimeError(f"the process that measures {label} ended")
+    return json.loads(reply)
+
+
+# --- first ----------------------------------------------------------------------------------------
+
+IMPORTS = """
+import time, sys
+start = time.perf_counter()
+import numba, scipy.sparse.linalg
+numba_scipy = time.perf_counter() - start
+start = time.perf_counter()
+import nbhvp
+print(numba_scipy, time.perf_counter() - start)
+"""
+
+FIRST = """
+import sys, time
+sys.path.insert(0, {root!r})
+import scipy.sparse.linalg
+import nbhvp
+from benchmarks.first import increment
+from benchmarks.problems import MAKERS, make
+problem = make({label!r})
+start = time.perf_counter()
+increment(1)
+numba_first = time.perf_counter() - start
+start = time.perf_counter()
+nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args) @ problem.v
+first = time.perf_counter() - start
+from nbhvp.compile.cache import counts
+compiled = counts().compiled
+if {second!r}:
+    problem = MAKERS[problem.name]({second!r})
+    nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args) @ problem.v
+print(numba_first, first, compiled, counts().compiled - compiled)
+"""
+
+SECOND = {
+    "Rosenbrock, n = 10": 1003,
+    "Rosenbrock, n = 10^3": 1003,
+    "Rosenbrock, n = 10^6": 1003,
+    "logistic, 1000 x 20": (900, 23),
+    "logistic, 20000 x 500": (900, 123),
+    "MLP 10-16-1, batch 64": ((11, 15, 1), 60),
+    LARGE_MLP: ((300, 200, 100, 9), 400),
+    "surface, 1000 x 1000": (300, 400),
+    "Lennard-Jones, 10^4 atoms": (1000, 30),
+    "mixture, 1000 x 10, K = 25": (900, 9, 20),
+}
+"""A second size of the same function, which must find all its kernels compiled."""
+
+
+def section_first(run) -> None:
+    """Seconds to the first product of a fresh process, beyond imports and numba's own first one."""
+    count = 1 if run.quick else 5
+    imports = [list(map(float, _fresh(IMPORTS, {}).split())) for _ in range(count)]
+    numba_scipy, package = (min(column) for column in zip(*imports, strict=True))
+    print(f"`import numba, scipy.sparse.linalg`: {numba_scipy:.2f} s; `import nbhvp` on top of it:")
+    print(f"{package:.3f} s.\n")
+    rows, met = [], {"empty": {}, "filled": {}, "second": {}}
+    for label in run.labels(tuple(SECOND) + ("5 variables",)):
+        empty, filled, numba_first, kernels, second = _first(label, count)
+        is_large = label == LARGE_MLP or label.startswith("mixture")
+        met["empty"][label] = min(empty) <= (5.0 if is_large else 2.0)
+        met["filled"][label] = min(filled) <= 0.2
+        if label in SECOND:
+            met["second"][label] = second == 0
+        spreads = (f"{min(times):.2f} (to {max(times):.2f})" for times in (empty, filled))
+        again = f"{second}" if label in SECOND else ""
+        rows.append([label, *spreads, f"{min(numba_first):.2f}", f"{kernels}", again])
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    header = ["problem", "empty cache, s", "filled cache, s", "numba's own first, s"]
+    print(table([*header, "kernels", "compiled for a second size"], rows) + "\n")
+    print(bar("`import nbhvp` at most 0.1 s beyond numba and scipy", {"it": package <= 0.1}))
+    print(bar("empty cache at most 2 s (large MLP, mixture: 5 s)", met["empty"]))
+    print(bar("filled cache at most 0.2 s", met["filled"]))
+    print(bar("a second size compiles nothing", met["second"]))
+
+
+def _first(label, count):
+    """Seconds with empty and filled caches, of numba's own first; kernels, and of a second size."""
+    program = FIRST.format(root=str(ROOT), label=label, second=SECOND.get(label))
+    empty, filled, numba_first = [], [], []
+    with tempfile.TemporaryDirectory() as numba_cache:
+        base = {"NUMBA_CACHE_DIR": numba_cache}
+        with tempfile.TemporaryDirectory() as folder:
+            _fresh(program, base | {"NBHVP_CACHE_DIR": folder})  # numba's own, on disk
+        for _ in range(count):
+            with tempfile.TemporaryDirectory() as folder:
+                environment = base | {"NBHVP_CACHE_DIR": folder}
+                _, first, kernels, second = map(float, _fresh(program, environment).split())
+                empty.append(first)
+                own, first, *_ = map(float, _fresh(program, environment).split())
+                filled.append(first)
+                numba_first.append(own)
+    return empty, filled, numba_first, int(kernels), int(second)
+
+
+def _fresh(program, environment) -> str:
+    """What a fresh process prints."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+MEMORY = """
+import sys
+sys.path.insert(0, {root!r})
+import numpy as np
+import nbhvp
+from benchmarks.problems import make_rosenbrock
+
+def peak(reset=False):
+    if reset:
+        open("/proc/self/clear_refs", "w").write("5")
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return 1024 * int(status["VmHWM" if not reset else "VmRSS"].split()[0])
+
+small, n = make_rosenbrock(1000), {n}
+f = nbhvp.differentiable(small.fun)
+f.hvp(small.x0, small.v)
+rng = np.random.default_rng(0)
+x, v = rng.standard_normal(n), rng.standard_normal(n)
+for point in (x, x + 1.0):
+    before = peak(reset=True)
+    result = f.hvp(point, v)
+    print((peak() - before) / (8 * n) - 1)
+    del result
+"""
+
+
+def section_memory(run) -> None:
+    """Arrays of n beside x, v and the result: the growth of the resident memory's peak."""
+    n = 10**6 if run.quick else 10**7
+    first, again = map(float, _fresh(MEMORY.format(root=str(ROOT), n=n), {}).split())
+    header = [f"Rosenbrock, n = {n}", "arrays of n"]
+    rows = [
+        ["first product at this size", f"{first:.2f}"],
+        ["product at another x", f"{again:.2f}"],
+    ]
+    print(table(header, rows) + "\n")
+    print(bar("at most 2 arrays", {"first": first <= 2.0, "at another x": again <= 2.0}))
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+SECTIONS = {
+    "product": section_product,
+    "point": section_point,
+    "calls": section_calls,
+    "columns": section_columns,
+    "threads": section_threads,
+    "first": section_first,
+    "memory": section_memory,
+}
+OWN_PROCESSES = ("threads", "first", "memory")
+"""Sections that choose threads by themselves, and so run once."""
 
 
 def main() -> None:
-    """Print the table for the sizes and threads that the command line asks for."""
-    parser = argparse.ArgumentParser(description="Hessian-vector products side by side.")
-    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
-    parser.add_argument("--threads", type=int, default=1, help="threads of kernels and of BLAS")
-    parser.add_argument("--only", help="one problem, by name")
+    """Run the sections that the command line asks for, with each number of threads."""
+    options = arguments()
+    names = tuple(SECTIONS) if "all" in options.sections else options.sections
+    if names == ["serve"]:
+        confine(options.threads[0])
+        serve(Run(options))
+        return
+    if len(options.threads) == 1 and not options.picture:
+        one_process(options, names)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        results = {}
+        for k, threads in enumerate(options.threads):
+            chosen = [name for name in names if k == 0 or name not in OWN_PROCESSES]
+            if chosen:
+                results[threads] = _in_child(options, chosen, threads, Path(folder) / f"{threads}")
+        if options.picture:
+            draw({t: data["product"] for t, data in results.items()}, options.picture)
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}, or all")
+    add("--threads", type=int, nargs="+", default=[2], help="threads; several run one by one")
+    add("--quick", action="store_true", help="small sizes, few and short rounds")
+    add("--only", help="rows whose label has this in it")
+    add("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure the peers")
+    add("--picture", type=Path, help="draw the products to this file (needs matplotlib)")
+    add("--save", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    # Thread pools take their size when NumPy and numba are imported, hence imports in functions.
-    for name in ("OPENBLAS", "OMP", "MKL", "NUMBA"):
-        os.environ[f"{name}_NUM_THREADS"] = str(options.threads)
-    # OpenMP's threads go on spinning after a loop by hand, on the cores that the next one needs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    options.sections = options.sections or ["product"]
+    unknown = set(options.sections) - {*SECTIONS, "all", "serve"}
+    if unknown:
+        parser.error(f"sections are {', '.join(SECTIONS)} and all, not {', '.join(unknown)}")
+    if options.picture and not {"product", "all"} & set(options.sections):
+        parser.error("--picture draws the section product")
+    return options
+
+
+def one_process(options, names) -> None:
+    """Run sections here."""
+    confine(options.threads[0])
     import numba
     import numpy
 
-    from benchmarks.problems import MAKERS
-
-    rounds, seconds = (7, 5e-4) if options.quick else (41, 5e-3)
+    run = Run(options)
     print(
         f"{platform.machine()}, Python {platform.python_version()}, NumPy {numpy.__version__}, "
-        f"numba {numba.__version__}, {options.threads} thread(s), medians of {rounds} rounds\n"
+        f"numba {numba.__version__}, {run.threads} thread(s), {run.count} rounds{_ceilings(run)}\n"
     )
-    print(header())
-    absent = set()
-    for name, size in SIZES[options.quick]:
-        if options.only in (None, name):
-            problem = MAKERS[name](size)
-            samples, missing = compare(problem, options.threads, rounds, seconds)
-            absent.update(missing)
-            print(row(problem, samples), flush=True)
-    if absent:
-        print(f"\nLeft out: {'; '.join(sorted(absent))}.")
+    for name in names:
+        print(f"### {name}\n")
+        SECTIONS[name](run)
+        if name not in ("first", "memory"):
+            print("\n\\* others used the processors in some of the rounds that are kept.")
+        print(flush=True)
+    if options.save:
+        options.save.write_text(json.dumps(run.data))
+
+
+def _ceilings(run) -> str:
+    from benchmarks import hand
+
+    gemm, operations = hand.prepare_gemm()
+    moved = 2**28
+    measured = run.rounds({COPY: hand.prepare_copy(moved, run.threads), GEMM: gemm})
+    rates = (1e-9 * amount / measured.best(k) for k, amount in ((COPY, moved), (GEMM, operations)))
+    return "; copy {:.0f} GB/s, dgemm {:.0f} GFLOP/s".format(*rates)
+
+
+def _in_child(options, names, threads, saved) -> dict:
+    command = [sys.executable, __file__, *names, "--threads", str(threads), "--save", str(saved)]
+    command += ["--quick"] * options.quick + ["--no-peers"] * (not options.peers)
+    command += ["--only", options.only] if options.only else []
+    subprocess.run(command, check=True)
+    return json.loads(saved.read_text())
+
+
+def draw(results: dict, path: Path) -> None:
+    """Every contestant's time over that by hand, a panel per number of threads."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, len(results), figsize=(1 + 4.5 * len(results), 4.5), sharey=True, squeeze=False
+    )
+    styles = {HAND: ("k", "|"), OURS: ("C3", "o")} | dict(
+        zip(PEERS, zip(("C0", "C0", "C1", "C2", "C4"), "^vsDx", strict=True), strict=True)
+    )
+    for axis, (threads, rows) in zip(axes[0], results.items(), strict=True):
+        for name, (colour, marker) in styles.items():
+            points = [
+                (row[name] / row[HAND], k) for k, row in enumerate(rows.values()) if name in row
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker, color=colour, label=name, ms=5)
+        axis.set(xscale="log", xlabel="time / by hand", title=f"{threads} thread(s)")
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.grid(True, which="both", lw=0.3)
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,21 @@ directional derivative ``H(x) v = d/dt g(x + t v)`` at t = 0, written out for ea
 
 The oracle of both closed forms is the complex step (Squire and Trapp, SIAM Review 40, 1998):
 ``f'(x) = Im f(x + i h) / h`` has no cancellation, so with h = 1e-30 it is exact to rounding. All
-functions are complex-step safe, with two remarks:
+functions are complex-step safe, with three remarks:
 
 - ``logistic`` uses ``np.logaddexp``, which knows no complex numbers (``complex_step`` is false);
+- so does ``mlp`` with one output;
 - ``mlp`` and ``mixture`` shift by a maximum. NumPy orders complex numbers by their real parts, and
   the shift cancels in exact arithmetic, so the complex step holds through it.
 
-Every maker is ``make_*(size, seed)``. ``MAKERS`` lists them; ``small()`` gives one of each.
+Every maker is ``make_*(size, seed)``. ``MAKERS`` lists them; ``small()`` gives one of each;
+``SUITE`` has the sizes that benchmarks run at.
+
+Each problem states the floor of a product at a fixed point: bytes that must come from or go to
+memory if no cache keeps anything between two products, and operations of its matrix products.
+Bytes count x, v and the result once, and data that enter every product (a matrix, indices) once;
+what a product may precompute counts where it is smaller than what it is computed from, and cheap
+arithmetic on numbers at hand counts nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +29,14 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 __all__ = [
     "MAKERS",
+    "SUITE",
+    "Floor",
     "Problem",
+    "make",
     "make_heat",
     "make_lennard_jones",
     "make_logistic",
@@ -34,7 +46,17 @@ __all__ = [
     "make_surface",
     "make_transcendental",
     "small",
+    "value_floor",
 ]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a product H(x) v at a fixed point moves and multiplies at least."""
+
+    bytes: int
+    flops: int = 0
+    """Operations of matrix products, additions and multiplications counted apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +73,8 @@ class Problem:
         A point and a direction.
     args : tuple
         Further arguments of ``fun``, ``gradient`` and ``hvp``.
+    floor : Floor
+        Of a product at a fixed point.
     gradient, hvp : callable
         ``gradient(x, *args)`` and ``hvp(x, v, *args)``, by hand. Both accept complex ``x``.
     data : mapping
@@ -65,6 +89,7 @@ class Problem:
     v: np.ndarray
     gradient: Callable[..., np.ndarray]
     hvp: Callable[..., np.ndarray]
+    floor: Floor
     args: tuple = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     complex_step: bool = True
@@ -96,7 +121,8 @@ def make_rosenbrock(size: int = 1000, seed: int = 0) -> Problem:
 
     rng = np.random.default_rng(seed)
     x0 = np.where(np.arange(size) % 2 == 0, -1.2, 1.0) + 0.1 * rng.standard_normal(size)
-    return Problem("rosenbrock", fun, x0, rng.standard_normal(size), gradient, hvp)
+    floor = Floor(24 * size)  # x, v, the result: the coefficients are three operations on x
+    return Problem("rosenbrock", fun, x0, rng.standard_normal(size), gradient, hvp, floor)
 
 
 def make_logistic(size: tuple[int, int] = (2000, 50), seed: int = 0) -> Problem:
@@ -126,11 +152,16 @@ def make_logistic(size: tuple[int, int] = (2000, 50), seed: int = 0) -> Problem:
 
     data = {"X": X, "y": y, "l2": l2}
     v = rng.standard_normal(columns)
-    return Problem("logistic", fun, w, v, gradient, hvp, data=data, complex_step=False)
+    # X once: a row that is in cache for X v serves X^T too. One weight per row; two gemv.
+    floor = Floor(8 * (X.size + rows + 2 * columns), 4 * X.size)
+    return Problem("logistic", fun, w, v, gradient, hvp, floor, data=data, complex_step=False)
 
 
 def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int = 0) -> Problem:
     """Tanh network with softmax cross-entropy; ``size`` = (layer widths, batch).
+
+    With one output z, labels y = ±1 and the logistic loss mean(log(1 + exp(-y z))): softmax
+    cross-entropy against a second logit that is zero, p = 1 / (1 + exp(-z)) in place of softmax.
 
     Forward: a_0 = X, z_l = a_{l-1} W_l + b_l, a_l = tanh(z_l); the last z gives p = softmax(z) and
     f = mean(logsumexp(z) - z[label]) + l2/2 |x|^2. Backward: d_L = (p - Y) / m,
@@ -141,8 +172,10 @@ def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int 
     l2 = 1e-3
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((batch, widths[0]))
-    labels = rng.integers(widths[-1], size=batch)
-    onehot = np.eye(widths[-1])[labels]
+    is_binary = widths[-1] == 1
+    labels = rng.integers(2 if is_binary else widths[-1], size=batch)
+    signs = 2.0 * labels[:, None] - 1.0
+    onehot = labels[:, None] if is_binary else np.eye(widths[-1])[labels]
 
     def unpack(x):
         layers, at = [], 0
@@ -159,6 +192,8 @@ def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int 
         for W_hidden, b_hidden in hidden:
             a = np.tanh(a @ W_hidden + b_hidden)
         z = a @ W + b
+        if is_binary:
+            return np.mean(np.logaddexp(0.0, -signs * z)) + 0.5 * l2 * np.sum(x**2)
         z = z - z.max(axis=1, keepdims=True)
         log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
         return -np.mean(log_p[np.arange(batch), labels]) + 0.5 * l2 * np.sum(x**2)
@@ -168,6 +203,8 @@ def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int 
         for W, b in layers[:-1]:
             activations.append(np.tanh(activations[-1] @ W + b))
         z = activations[-1] @ layers[-1][0] + layers[-1][1]
+        if is_binary:
+            return activations, 0.5 + 0.5 * np.tanh(0.5 * z)
         p = np.exp(z - z.max(axis=1, keepdims=True))
         return activations, p / p.sum(axis=1, keepdims=True)
 
@@ -191,7 +228,8 @@ def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int 
             tangents.append(z_dot if a is None else (1.0 - a**2) * z_dot)
         z_dot = tangents.pop()
         d = (p - onehot) / batch
-        d_dot = p * (z_dot - np.sum(p * z_dot, axis=1, keepdims=True)) / batch
+        mean = p * z_dot if is_binary else np.sum(p * z_dot, axis=1, keepdims=True)
+        d_dot = p * (z_dot - mean) / batch
         parts = []
         for (W, _), (V, _), a, a_dot in zip(
             layers[::-1], directions[::-1], activations[::-1], tangents[::-1], strict=True
@@ -208,7 +246,16 @@ def make_mlp(size: tuple[tuple[int, ...], int] = ((64, 32, 10), 256), seed: int 
     ]
     x0 = np.concatenate([part.ravel() for layer in layers for part in layer])
     data = {"X": X, "labels": labels, "widths": widths, "l2": l2}
-    return Problem("mlp", fun, x0, rng.standard_normal(x0.size), gradient, hvp, data=data)
+    v = rng.standard_normal(x0.size)
+    # Per layer a_in V, a_in^T d_dot, and after the first, whose input is constant, a_in_dot W,
+    # a_in_dot^T d, d_dot W^T and d V^T. Beside x, v and the result: the batch, and per layer's
+    # output the activation (of which its slope is one operation) and the adjoint.
+    weights = [n_in * n_out for n_in, n_out in pairwise(widths)]
+    floor = Floor(
+        8 * (3 * x0.size + X.size + 2 * batch * sum(widths[1:])),
+        2 * batch * (2 * weights[0] + 6 * sum(weights[1:])),
+    )
+    return Problem("mlp", fun, x0, v, gradient, hvp, floor, data=data, complex_step=not is_binary)
 
 
 def make_surface(size: tuple[int, int] = (50, 50), seed: int = 0) -> Problem:
@@ -258,20 +305,27 @@ def make_surface(size: tuple[int, int] = (50, 50), seed: int = 0) -> Problem:
     unknowns = (m - 2) * (n - 2)
     x0 = 0.1 * rng.standard_normal(unknowns)
     data = {"frame": frame, "k": k}
-    return Problem("surface", fun, x0, rng.standard_normal(unknowns), gradient, hvp, data=data)
+    v = rng.standard_normal(unknowns)
+    floor = Floor(24 * unknowns)  # a cell's root and quotient can be had from x again
+    return Problem("surface", fun, x0, v, gradient, hvp, floor, data=data)
 
 
-def make_lennard_jones(size: int = 6, seed: int = 0) -> Problem:
-    """Lennard-Jones energy of ``size`` cubed atoms over a fixed list of pairs within 2.5 units.
+def make_lennard_jones(size: tuple[int, int] = (216, 20), seed: int = 0) -> Problem:
+    """Lennard-Jones energy over a fixed list of pairs; ``size`` = (atoms, neighbours of each).
+
+    The atoms fill a cubic lattice with some noise. The list has the nearest pairs, as many as give
+    an atom its neighbours in the mean: more inside, fewer at the surface.
 
     f = sum over pairs of phi(r^2), phi(r^2) = 4 (r^-12 - r^-6). With d = x_i - x_j, D = v_i - v_j:
     atom i gets 2 phi' d and, in the product, 2 phi' D + 4 phi'' (d.D) d; atom j the negative.
     phi' = 4 (3 u^-4 - 6 u^-7), phi'' = 4 (42 u^-8 - 12 u^-5) for u = r^2.
     """
+    atoms, neighbours = size
     rng = np.random.default_rng(seed)
-    lattice = 1.2 * np.stack(np.meshgrid(*3 * [np.arange(size)], indexing="ij"), axis=-1)
-    positions = lattice.reshape(-1, 3) + 0.05 * rng.standard_normal((size**3, 3))
-    i, j = _pairs_within(positions, 2.5)
+    side = next(k for k in range(1, atoms + 1) if k**3 >= atoms)
+    lattice = 1.2 * np.stack(np.meshgrid(*3 * [np.arange(side)], indexing="ij"), axis=-1)
+    positions = lattice.reshape(-1, 3)[:atoms] + 0.05 * rng.standard_normal((atoms, 3))
+    i, j = _nearest_pairs(positions, atoms * neighbours // 2)
 
     def fun(x):
         positions = x.reshape(-1, 3)
@@ -301,18 +355,22 @@ def make_lennard_jones(size: int = 6, seed: int = 0) -> Problem:
     x0 = positions.ravel()
     data = {"i": i, "j": j}
     v = rng.standard_normal(x0.size)
-    return Problem("lennard_jones", fun, x0, v, gradient, hvp, data=data)
+    # An index per pair and one per atom, as int32; all else follows from x.
+    floor = Floor(24 * x0.size + 4 * (i.size + atoms))
+    return Problem("lennard_jones", fun, x0, v, gradient, hvp, floor, data=data)
 
 
-def _pairs_within(positions, cutoff):
-    """Index arrays i < j of all pairs nearer than ``cutoff``, a row of atoms at a time."""
-    found = []
-    for i, position in enumerate(positions[:-1]):
-        distance = np.linalg.norm(positions[i + 1 :] - position, axis=1)
-        j = i + 1 + np.flatnonzero(distance < cutoff)
-        found.append(np.stack([np.full_like(j, i), j]))
-    i, j = np.concatenate(found, axis=1)
-    return i, j
+def _nearest_pairs(positions, count):
+    """Index arrays i < j of the ``count`` nearest pairs, sorted by i, then j."""
+    tree, cutoff = cKDTree(positions), 1.0
+    pairs = tree.query_pairs(cutoff, output_type="ndarray")
+    while len(pairs) < count:
+        cutoff *= 1.1
+        pairs = tree.query_pairs(cutoff, output_type="ndarray")
+    distance = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    nearest = pairs[np.argsort(distance)[:count]]
+    i, j = nearest[np.lexsort((nearest[:, 1], nearest[:, 0]))].T
+    return np.ascontiguousarray(i), np.ascontiguousarray(j)
 
 
 def make_mixture(size: tuple[int, int, int] = (500, 3, 4), seed: int = 0) -> Problem:
@@ -383,7 +441,14 @@ def make_mixture(size: tuple[int, int, int] = (500, 3, 4), seed: int = 0) -> Pro
         ]
     )
     data = {"y": y, "components": components}
-    return Problem("mixture", fun, x0, rng.standard_normal(x0.size), gradient, hvp, data=data)
+    v = rng.standard_normal(x0.size)
+    # The log densities are quadratic in y_n, so that with the features (1, y, y^2) both passes are
+    # one matrix product each; y and gamma are what they need of the point.
+    features = 1 + 2 * dimensions
+    floor = Floor(
+        8 * (3 * x0.size + y.size + samples * components), 4 * samples * components * features
+    )
+    return Problem("mixture", fun, x0, v, gradient, hvp, floor, data=data)
 
 
 def make_transcendental(size: int = 5, seed: int = 0) -> Problem:
@@ -442,7 +507,9 @@ def make_transcendental(size: int = 5, seed: int = 0) -> Problem:
     rng = np.random.default_rng(seed)
     x0 = rng.uniform(0.3, 1.5, 5)
     data = {"hessian": hessian}
-    return Problem("transcendental", fun, x0, rng.standard_normal(5), gradient, hvp, data=data)
+    v = rng.standard_normal(5)
+    floor = Floor(8 * (25 + 2 * 5))  # the Hessian as a matrix
+    return Problem("transcendental", fun, x0, v, gradient, hvp, floor, data=data)
 
 
 def make_heat(size: tuple[int, int] = (100, 20), seed: int = 0) -> Problem:
@@ -511,7 +578,10 @@ def make_heat(size: tuple[int, int] = (100, 20), seed: int = 0) -> Problem:
     x0 = np.sin(3.0 * np.pi * s) + 0.3 * rng.standard_normal(points)
     data = {"steps": steps, "r": r, "h": h}
     v = rng.standard_normal(points)
-    return Problem("heat", fun, x0, v, gradient, hvp, args=(target,), data=data)
+    # The state and the adjoint of each step, and the tangents written and read again; their
+    # linear maps are a few operations on these.
+    floor = Floor(8 * points * (4 * steps + 2))
+    return Problem("heat", fun, x0, v, gradient, hvp, floor, args=(target,), data=data)
 
 
 MAKERS: dict[str, Callable[..., Problem]] = {
@@ -526,6 +596,39 @@ MAKERS: dict[str, Callable[..., Problem]] = {
 }
 
 
+SUITE: dict[str, tuple[str, Any]] = {
+    "5 variables": ("transcendental", 5),
+    "Rosenbrock, n = 10": ("rosenbrock", 10),
+    "Rosenbrock, n = 10^3": ("rosenbrock", 1000),
+    "Rosenbrock, n = 10^6": ("rosenbrock", 10**6),
+    "Rosenbrock, n = 10^7": ("rosenbrock", 10**7),
+    "logistic, 1000 x 20": ("logistic", (1000, 20)),
+    "logistic, 20000 x 500": ("logistic", (20_000, 500)),
+    "MLP 10-16-1, batch 64": ("mlp", ((10, 16, 1), 64)),
+    "MLP 784-256-128-10, batch 512": ("mlp", ((784, 256, 128, 10), 512)),
+    "surface, 1000 x 1000": ("surface", (1000, 1000)),
+    "Lennard-Jones, 10^4 atoms": ("lennard_jones", (10_000, 40)),
+    "mixture, 1000 x 10, K = 25": ("mixture", (1000, 10, 25)),
+}
+"""What the benchmarks run, by the label of its row: the key in ``MAKERS``, and the size."""
+
+
+def make(label: str, seed: int = 0) -> Problem:
+    """The problem of one row of ``SUITE``."""
+    name, size = SUITE[label]
+    return MAKERS[name](size, seed)
+
+
+def value_floor(problem: Problem) -> Floor:
+    """What the value at a new x moves and multiplies at least: x and the data, once."""
+    data = (*problem.data.values(), *problem.args)
+    moved = problem.x0.nbytes + sum(part.nbytes for part in data if isinstance(part, np.ndarray))
+    if problem.name != "mlp":
+        return Floor(moved)
+    weights = sum(n_in * n_out for n_in, n_out in pairwise(problem.data["widths"]))
+    return Floor(moved, 2 * problem.data["labels"].size * weights)
+
+
 def small(seed: int = 0) -> tuple[Problem, ...]:
     """One instance of each problem, with 5 to 60 unknowns: the size at which tests run."""
     sizes = {
@@ -533,7 +636,7 @@ def small(seed: int = 0) -> tuple[Problem, ...]:
         "logistic": (60, 7),
         "mlp": ((4, 3, 3, 2), 9),
         "surface": (7, 8),
-        "lennard_jones": 2,
+        "lennard_jones": (8, 7),
         "mixture": (30, 2, 3),
         "transcendental": 5,
         "heat": (12, 9),

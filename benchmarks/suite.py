@@ -3,10 +3,12 @@
 In this folder, with nbhvp installed in the environment at hand (asv ignores PYTHONPATH):
 ``asv machine --yes`` once, then ``asv run --python=same``, with ``--quick`` for a mere check.
 
-``Function`` times value, gradient and linearisation at a new point; ``Product`` the product at a
-remembered point next to the one derived by hand and to a copy of the same bytes; ``TwoThreads``
-those two floors on two threads; ``FirstProduct`` the way from a fresh process to the first H v.
-``compare.py`` has the ratios, interleaved.
+``Product`` and ``LargeProduct`` time the product at a remembered point next to the one derived by
+hand and to a copy of the same bytes, at the sizes of ``problems.SUITE`` below and from a megabyte
+on; ``Point`` value, gradient, point program and one-shot product at a new point; ``Columns`` 32
+vectors at once; ``TwoThreads`` the product by hand and its floor on two threads; ``FirstProduct``
+the way from a fresh process to the first H v; ``Memory`` what a product takes.
+``compare.py`` has the ratios, interleaved, and the peers.
 """
 
 import itertools
@@ -15,75 +17,41 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import hand
-from benchmarks.problems import MAKERS
+from benchmarks.problems import MAKERS, SUITE, make
 from nbhvp import differentiable
 
 ROOT = str(Path(__file__).resolve().parents[1])
-SIZES = {
-    "rosenbrock n=10": ("rosenbrock", 10),
-    "rosenbrock n=1000000": ("rosenbrock", 1_000_000),
-    "logistic 20000x500": ("logistic", (20_000, 500)),
-    "mlp 64-32-10, batch 1797": ("mlp", ((64, 32, 10), 1797)),
-    "surface 200x200": ("surface", (200, 200)),
-    "lennard_jones 1000 atoms": ("lennard_jones", 10),
-    "mixture 10000x8, 8 components": ("mixture", (10_000, 8, 8)),
-    "transcendental n=5": ("transcendental", 5),
-    "heat n=2000, 200 steps": ("heat", (2000, 200)),
-}
-
-
-def _problem(label):
-    name, size = SIZES[label]
-    return MAKERS[name](size)
-
-
-class Function:
-    """Value, gradient and linearisation, the point changing with every call."""
-
-    params = tuple(SIZES)
-    param_names = ("problem",)
-    timeout = 300
-
-    def setup(self, label):
-        problem = _problem(label)
-        self.args = problem.args
-        self.x = problem.x0
-        self.points = itertools.cycle([problem.x0, problem.x0 * (1.0 + 1e-3)])
-        self.before_products = differentiable(problem.fun)
-        self.before_products.grad(problem.x0, *self.args)
-        self.f = differentiable(problem.fun)
-        self.f.hessian(problem.x0, *self.args) @ problem.v
-
-    def time_value(self, label):
-        self.f(next(self.points), *self.args)
-
-    def time_gradient_before_products(self, label):
-        self.before_products.grad(next(self.points), *self.args)
-
-    def time_gradient(self, label):
-        self.f.grad(next(self.points), *self.args)
-
-    def time_point(self, label):
-        self.f.hessian(next(self.points), *self.args)
+LARGE = (
+    "Rosenbrock, n = 10^6",
+    "Rosenbrock, n = 10^7",
+    "logistic, 20000 x 500",
+    "MLP 784-256-128-10, batch 512",
+    "surface, 1000 x 1000",
+    "Lennard-Jones, 10^4 atoms",
+)
+"""Rows whose floor is above a megabyte."""
 
 
 class Product:
     """H v at one point: both doors of the package, the product by hand, the bytes alone."""
 
-    params = tuple(SIZES)
+    params = tuple(label for label in SUITE if label not in LARGE)
     param_names = ("problem",)
     timeout = 300
 
     def setup(self, label):
-        problem = _problem(label)
+        problem = make(label)
         self.x, self.v, self.args = problem.x0, problem.v, problem.args
         self.f = differentiable(problem.fun)
         self.hessian = self.f.hessian(self.x, *self.args)
         self.by_hand = hand.prepare(problem, self.x)
-        self.copy = hand.prepare_copy(self.x.size)
+        self.copy = hand.prepare_copy(problem.floor.bytes)
         self.out = self.v.copy()
         self.hessian @ self.v
         self.f.hvp(self.x, self.v, *self.args)
@@ -102,17 +70,72 @@ class Product:
         self.copy()
 
 
+class LargeProduct(Product):
+    """The same where arrays leave the caches."""
+
+    params = LARGE
+
+
+class Point:
+    """Value, gradient, point program and one-shot product, the point changing with every call."""
+
+    params = tuple(SUITE)
+    param_names = ("problem",)
+    timeout = 300
+
+    def setup(self, label):
+        problem = make(label)
+        self.fun, self.v, self.args = problem.fun, problem.v, problem.args
+        self.points = itertools.cycle([problem.x0, problem.x0 * (1.0 + 1e-3)])
+        self.before_products, self.f = differentiable(problem.fun), differentiable(problem.fun)
+        self.before_products.grad(problem.x0, *self.args)
+        self.f.hvp(problem.x0, problem.v, *self.args)
+
+    def time_numpy(self, label):
+        self.fun(next(self.points), *self.args)
+
+    def time_value(self, label):
+        self.before_products(next(self.points), *self.args)
+
+    def time_gradient(self, label):
+        self.before_products.grad(next(self.points), *self.args)
+
+    def time_point(self, label):
+        self.f.value_and_grad(next(self.points), *self.args)
+
+    def time_one_shot(self, label):
+        self.f.hvp(next(self.points), self.v, *self.args)
+
+
+class Columns:
+    """32 directions at once."""
+
+    params = ("logistic, 20000 x 500", "MLP 784-256-128-10, batch 512")
+    param_names = ("problem",)
+    timeout = 300
+
+    def setup(self, label):
+        problem = make(label)
+        self.hessian = differentiable(problem.fun).hessian(problem.x0, *problem.args)
+        self.V = np.random.default_rng(1).standard_normal((problem.x0.size, 32))
+        self.hessian @ self.V
+
+    def time_columns(self, label):
+        self.hessian @ self.V
+
+
 class TwoThreads:
     """The floors again, on two threads, where the product by hand can use them."""
 
-    params = tuple(label for label, (name, _) in SIZES.items() if name in hand.PARALLEL)
+    params = tuple(label for label in LARGE if SUITE[label][0] in hand.PARALLEL)
     param_names = ("problem",)
+    timeout = 300
 
     def setup(self, label):
-        problem = _problem(label)
+        problem = make(label)
         self.v, self.out = problem.v, problem.v.copy()
         self.by_hand = hand.prepare(problem, problem.x0, threads=2)
-        self.copy = hand.prepare_copy(self.v.size, threads=2)
+        self.copy = hand.prepare_copy(problem.floor.bytes, threads=2)
         self.by_hand(self.v, self.out)
         self.copy()
 
@@ -147,9 +170,26 @@ class FirstProduct:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([*sys.path, ROOT]),
             "NUMBA_CACHE_DIR": folder,
-            "XDG_CACHE_HOME": folder,
+            "NBHVP_CACHE_DIR": folder,
         }
         command = [sys.executable, "-c", self.program.format(name=name)]
         start = time.perf_counter()
         subprocess.run(command, env=environment, cwd=folder, check=True)
         return time.perf_counter() - start
+
+
+class Memory:
+    """What NumPy allocates at its peak for one product, in arrays of n, its result among them."""
+
+    unit = "arrays"
+
+    def track_product(self):
+        problem = MAKERS["rosenbrock"](10**6)
+        f = differentiable(problem.fun)
+        f.hvp(problem.x0, problem.v)
+        x = problem.x0 + 1.0
+        tracemalloc.start()
+        f.hvp(x, problem.v)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak / x.nbytes

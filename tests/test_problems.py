@@ -4,16 +4,17 @@
 agree with it to rounding. What accepts no complex numbers is differentiated by mpmath instead.
 """
 
+import importlib.util
 from functools import partial
 
 import mpmath
 import numpy as np
 import pytest
 
-from benchmarks import hand, problems
+from benchmarks import hand, peers, problems
 
 STEP = 1e-30
-PROBLEMS = problems.small()
+PROBLEMS = (*problems.small(), problems.make_mlp(((3, 4, 1), 9)))
 
 
 def named(selected):
@@ -86,6 +87,31 @@ def test_closed_forms_are_those_of_mpmath(problem, reference):
     assert_close(problem.hvp(x, v), np.array(product), 1e-13)
 
 
+@named([problem for problem in PROBLEMS if not problem.complex_step])
+def test_gradient_is_that_of_differences(problem):
+    """Five points: with h = 1e-3 the truncation h^4 and the rounding eps / h are 1e-12 alike."""
+
+    def along(t):
+        return problem.fun(problem.x0 + t * problem.v)
+
+    h = 1e-3
+    slope = (along(-2 * h) - 8 * along(-h) + 8 * along(h) - along(2 * h)) / (12 * h)
+    assert slope == pytest.approx(problem.gradient(problem.x0) @ problem.v, rel=1e-9)
+
+
+def test_each_atom_has_its_neighbours_in_the_mean():
+    pairs = problems.make_lennard_jones((60, 10)).data
+    assert pairs["i"].size == 300 and np.all(pairs["i"] < pairs["j"])
+    assert len(set(zip(pairs["i"].tolist(), pairs["j"].tolist(), strict=True))) == 300
+
+
+@named(PROBLEMS)
+def test_value_as_a_plain_loop(problem):
+    value = hand.value(problem)
+    if value is not None:
+        assert value(problem.x0) == pytest.approx(problem.fun(problem.x0), rel=1e-13)
+
+
 @named(PROBLEMS)
 def test_product_is_symmetric(problem):
     u = problem.v[::-1]
@@ -110,3 +136,25 @@ def check_hand(problem, threads):
     for v in (problem.v, problem.v[::-1].copy()):
         product(v, out)
         assert_close(out, problem.hvp(problem.x0, v, *problem.args), 1e-12)
+
+
+def peers_at_hand():
+    """The peers that are installed: the extra `peers` is not one of the tests'."""
+    modules = {"PyTorch": "torch", "CasADi": "casadi", "autograd": "autograd"}
+    for name in peers.PEERS:
+        missing = importlib.util.find_spec(modules.get(name, "jax")) is None
+        yield pytest.param(name, marks=pytest.mark.skipif(missing, reason=f"needs {name}"))
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("peer", list(peers_at_hand()))
+@named([problem for problem in PROBLEMS if problem.name in peers.FUNCTIONS])
+def test_products_of_peers_are_the_closed_form(problem, peer, monkeypatch):
+    monkeypatch.setattr(peers, "_in_c", lambda casadi, function: None)  # a compiler takes seconds
+    product = peers.PEERS[peer](problem, 1)
+    for v in (problem.v, problem.v[::-1].copy()):
+        assert_close(product(v), problem.hvp(problem.x0, v), 1e-12)
+    first = product(problem.v)
+    kept = first.copy()
+    product(problem.v[::-1].copy())
+    np.testing.assert_array_equal(first, kept)  # a result is the caller's own
