@@ -161,8 +161,8 @@ class Function:
 
     def _value_and_grad(self, x, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         mode, recorded = self._memory.mode, self._memory.latest
-        inputs = recorded and recorded.inputs_of(x, args, kwargs, self._owner)
-        if inputs is not None:
+        inputs = recorded.inputs_of(x, args, kwargs, self._owner) if recorded else None
+        if recorded is not None and inputs is not None:
             found = self._gradient_of(recorded, inputs, args, mode)
             if found is not None:
                 return found

@@ -198,8 +198,8 @@ class Recorded:
         """Arguments as inputs, if a glance shows that they may be arguments of this trace."""
         if kwargs or self._leaves is None or len(args) != len(self._leaves):
             return None
-        leaves = tuple(map(_as_leaf, args, self._leaves))
-        return None if any(leaf is None for leaf in leaves) else leaves
+        leaves = [leaf for leaf in map(_as_leaf, args, self._leaves) if leaf is not None]
+        return tuple(leaves) if len(leaves) == len(args) else None
 
     def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
         """The outputs of a program, guards left out; None where the trace does not hold."""
@@ -348,7 +348,7 @@ class Point:
     call: Call
     owner: Owner | None
     known: Mapping[Node, np.ndarray] = field(default_factory=dict)
-    products: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+    products: Mapping[str, Any] = field(default_factory=dict)
     bits: bytes | None = field(init=False)
     """The bytes of a small x."""
 

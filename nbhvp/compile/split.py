@@ -33,6 +33,8 @@ __all__ = ["split"]
 LOAD = 16.0
 """Additions that take about as long as to load eight bytes beyond the cache, measured."""
 LOAD_SCALAR = 2.0
+GIVEN = 0.75
+"""What a load of an input counts beside one of what must be stored first, and kept."""
 GATHER = 8.0
 """Additions that take about as long as to load an element through an index."""
 CHOICE = 2.0
@@ -123,7 +125,7 @@ def _load(node: Node) -> float:
     if p.scalar_value(node) is not None:
         return 0.0
     each = LOAD if node.size > 1 else LOAD_SCALAR
-    return each * node.size * (0.9 if _is_given(node) else 1.0)
+    return each * node.size * (GIVEN if _is_given(node) else 1.0)
 
 
 def _is_given(node: Node) -> bool:
