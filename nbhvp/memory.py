@@ -13,7 +13,6 @@ trace, to compile and to change the list of traces.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
 import threading
@@ -153,6 +152,7 @@ class Recorded:
         self._linearized: dict[str, Linearized] = {}
         self._ways: dict[str, Way | None] = {}
         self._several: dict[str, Several | None] = {}
+        self._gradient: Node | None = None
         self._value_program = self._gradient_program = None
 
     @property
@@ -165,11 +165,6 @@ class Recorded:
                 "or return a sum"
             )
         return self.array
-
-    @functools.cached_property
-    def gradient(self) -> Node:
-        with self._memory.preparing():
-            return derive.gradient(self.value, self.x)
 
     def holds(self, outputs: Sequence[np.ndarray]) -> bool:
         """Whether the guards, the first outputs of a program, are as they were when tracing."""
@@ -213,6 +208,13 @@ class Recorded:
 
     # Not cached properties: before Python 3.12 these hold a lock of their own while they compute,
     # and a thread that holds the memory's lock may wait for it.
+    @property
+    def gradient(self) -> Node:
+        if self._gradient is None:
+            with self._memory.preparing():
+                self._gradient = derive.gradient(self.value, self.x)
+        return self._gradient
+
     @property
     def value_program(self):
         if self._value_program is None:

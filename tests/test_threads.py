@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -92,6 +93,35 @@ def test_first_calls_of_every_kind_at_once(round_):
     at_once(lambda k: [calls[(k + j) % 5](x if j % 2 else -x) for j in range(10)])
     np.testing.assert_allclose(f.hvp(x, x), 6 * x**2)
     assert f.report().traces == 2
+
+
+def test_whoever_holds_the_lock_waits_for_nobody():
+    """A thread on its way to the lock keeps nothing that its owner needs."""
+    f = nbhvp.differentiable(branched, target="interpret")
+    x = np.linspace(0.5, 1, 6)
+    f(x)
+    memory, (recorded,) = f._memory, f._memory.traces
+    needed = [
+        lambda: recorded.gradient,
+        lambda: recorded.value_program,
+        lambda: recorded.gradient_program,
+        lambda: recorded.linearized("forward-over-reverse"),
+    ]
+    others = [threading.Thread(target=need, daemon=True) for need in needed]
+
+    def own():
+        with memory.lock:
+            for other in others:
+                other.start()
+            time.sleep(0.2)  # they come as far as they can
+            for need in needed:
+                need()
+
+    owner = threading.Thread(target=own, daemon=True)
+    owner.start()
+    for thread in (owner, *others):
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_minimisers_side_by_side():
