@@ -130,6 +130,15 @@ def surface(rows: int, columns: int):
     return make
 
 
+def two_parts(i):
+    """Two loops of one nest, over the same columns, whose guards change at different ones."""
+    x, zero = i(30, 45), p.broadcast(p.constant(i.pool, np.zeros(())), shape=(30, 45))
+    part = p.slice_(x, start=(0, 0), step=(1, 1), size=(30, 20))
+    first = p.sum_(p.update(zero, 2 * part, start=(0, 3), step=(1, 1)), axes=(1,))
+    second = p.update(zero, part * p.reshape(first, shape=(30, 1)), start=(0, 22), step=(1, 1))
+    return p.sum_(second * x, axes=(1,))
+
+
 def softmax_along(i, axis):
     """Sums that are complete only when a loop outside their own has ended."""
     z = i(5, 6, 11)
@@ -218,6 +227,7 @@ STRUCTURE: dict[str, Callable] = {
     "gather": lambda i: p.gather(i(4, 6) * i(4, 6), i.indices(9, below=4), axis=0),
     "gather the last axis": lambda i: p.gather(p.transpose(i(4, 6), axes=(1, 0)), i.indices(5, below=4), axis=1) * 2,
     "gather a matrix of indices": lambda i: p.gather(p.exp(i(7, 2)), i.indices(3, 4, below=7), axis=0),
+    "two parts in one row": lambda i: two_parts(i),
     "softmax along the middle": lambda i: softmax_along(i, 1),
     "softmax along the first": lambda i: softmax_along(i, 0),
     "pick": lambda i: p.pick(i(4, 6) * i(4, 6), i.indices(4, below=6), axis=1),

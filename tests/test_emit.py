@@ -19,7 +19,7 @@ from checks import (
     total,
 )
 
-from nbhvp.compile import cache
+from nbhvp.compile import cache, emit, lower, pull
 from nbhvp.compile.schedule import schedule
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
@@ -31,14 +31,26 @@ pytestmark = pytest.mark.filterwarnings("error")
 SINGLE = ("sum in single precision", "contract in single precision", "casts")
 
 
+@pytest.fixture(params=["small", "large"])
+def sizes(request, monkeypatch):
+    """Loops as small sizes have them, and as large ones do: nothing written out, all cut."""
+    if request.param == "large":
+        monkeypatch.setattr(pull, "UNROLLED", 1)
+        monkeypatch.setattr(pull, "MOST_UNROLLED", 1)
+        monkeypatch.setattr(emit, "NARROW", 0)
+        monkeypatch.setattr(emit, "SUM_BLOCK", 4)
+        monkeypatch.setattr(emit, "SHARE", 1)
+        monkeypatch.setattr(lower, "FEWEST_ROWS", 1)
+
+
 @pytest.mark.parametrize("name", STRUCTURE)
-def test_structure(name):
+def test_structure(name, sizes):
     """Values, gradients and products of every structural primitive."""
     assert_same(*build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_random_graphs(seed):
+def test_random_graphs(seed, sizes):
     graph, inputs = random_graph(seed)
     assert_same(graph, inputs, 1e-9)
 

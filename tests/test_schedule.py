@@ -6,6 +6,7 @@ from cases import STRUCTURE, Inputs, build, part, random_graph
 from checks import assert_same, run_plain, total
 from test_emit import PROBLEMS, problem
 
+from nbhvp.compile import nest
 from nbhvp.compile import schedule as module
 from nbhvp.compile.nest import LIMIT, Nest
 from nbhvp.compile.pull import weight
@@ -65,12 +66,13 @@ def test_random_graphs(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("limit", ["RECOMPUTE", "SHARED", "WIDENED", "LIMIT"])
+@pytest.mark.parametrize("limit", ["RECOMPUTE", "SHARED", "WIDENED", "MOST_GATHERED", "LIMIT"])
 def test_any_balance_gives_the_same_values(monkeypatch, limit, seed):
     """What is stored is a matter of speed alone: with each rule at its ends."""
     graph, inputs = random_graph(seed)
     for value in (-1.0, 1e9):
-        monkeypatch.setattr(module, limit, value)
+        for where in (module, nest) if limit == "LIMIT" else (module,):
+            monkeypatch.setattr(where, limit, value)
         assert_same(graph, inputs, 1e-9, lambda g, *v: run_plain(schedule(g), *v))
 
 

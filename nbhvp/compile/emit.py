@@ -162,7 +162,10 @@ def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], 
         tests = " & ".join(test for c in across for test in body.tests(c))
         body.line(f"stop = {end} if {tests} else {start}")
         stop = "stop"
-    names = {at: body.slots.integer(("cut", variable, k), at) for k, at in enumerate(sorted(cuts))}
+    loop_number = len(body.slots.contents)  # loops of one variable are cut at places of their own
+    names = {
+        at: body.slots.integer(("cut", loop_number, k), at) for k, at in enumerate(sorted(cuts))
+    }
     clip = lambda part: (f"max({start}, {names[part[0]]})", f"min({stop}, {names[part[1]]})")
     guarded = [clip(part) for part in short] + [("stop", end)] * bool(across)
     if guarded:

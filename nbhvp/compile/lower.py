@@ -98,7 +98,7 @@ def _pairs(graph: Graph) -> set[Node]:
             continue
         matrix, vector = _matrix_of(node)
         rows = vector.size
-        if rows < FEWEST_ROWS:
+        if rows < FEWEST_ROWS or matrix.size == 0:
             continue
         pending, seen = [vector], set()
         while pending:

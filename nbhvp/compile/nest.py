@@ -53,7 +53,7 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A stored node, or those of its elements that differ in one of its loops, not in a coordinate."""
+    """A stored node, or its elements at one corner of the axes that are written out."""
 
     node: Node
     index: Index
@@ -116,7 +116,7 @@ class Nest:
             first = 0
             for load in member.loads:
                 for writer in self._writers(load, member, at):
-                    first = max(first, at[writer] + (not is_at_hand(load, member, writer, True)))
+                    first = max(first, at[writer] + (not _is_at_hand(load, member, writer, True)))
             fitting = (k for k in range(first, len(found)) if found[k].loops == loops)
             at[member] = next(fitting, len(found))
             if at[member] == len(found):
@@ -127,7 +127,7 @@ class Nest:
     def _writers(self, load: Load, reader: Member, candidates: Iterable[Member]) -> list[Member]:
         """The members that compute an element, or may do so."""
         writers = [one for one in candidates if one.node is load.array]
-        return [one for one in writers if is_same_element(load, reader, one)] or writers
+        return [one for one in writers if _is_same_element(load, reader, one)] or writers
 
     def prune(self, needed: set[Node]) -> None:
         """Leave out members that are neither needed outside nor read by others."""
@@ -146,7 +146,7 @@ class Nest:
         for member in self.members:
             for load in member.loads:
                 writers = self._writers(load, member, self.members)
-                if not any(is_at_hand(load, member, w, at[w] == at[member]) for w in writers):
+                if not any(_is_at_hand(load, member, w, at[w] == at[member]) for w in writers):
                     found.add(load.array)
         return found
 
@@ -176,7 +176,7 @@ def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
     writer = writers[0]
     if writer.row.is_summed:
         return False
-    if any(is_same_element(load, reader, one) for one in writers):
+    if any(_is_same_element(load, reader, one) for one in writers):
         return True
     # Else it is in the row if that lies in one piece.
     length, index = writer.node.size // max(1, writer.row.extent), load.index
@@ -195,7 +195,7 @@ def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
     return lowest >= 0 and highest < length
 
 
-def is_same_element(load: Load, reader: Member, writer: Member) -> bool:
+def _is_same_element(load: Load, reader: Member, writer: Member) -> bool:
     """Whether what `reader` loads is what `writer` computes in the same iteration."""
     return (
         load.array is writer.node
@@ -207,9 +207,9 @@ def is_same_element(load: Load, reader: Member, writer: Member) -> bool:
     )
 
 
-def is_at_hand(load: Load, reader: Member, writer: Member, together: bool) -> bool:
+def _is_at_hand(load: Load, reader: Member, writer: Member, together: bool) -> bool:
     """Whether a name still has what `writer` computed, in one statement with `reader` or before."""
-    if not is_same_element(load, reader, writer):
+    if not _is_same_element(load, reader, writer):
         return False
     in_same_loop = together and writer.depth == len(writer.loops) and reader.loops == writer.loops
     return in_same_loop or (writer.depth == 0 and not (together and writer.loops))

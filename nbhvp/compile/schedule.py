@@ -8,10 +8,12 @@ For the rest the rule is the balance of two costs, in additions per element:
   where (k - 1) w > RECOMPUTE, so that pulling through T stencils cannot cost 3^T;
 - needed by several kernels, it is stored where w > SHARED;
 - broadcast along a new axis, it is stored where w > WIDENED: it would be computed per copy;
+- read through an index, it is stored where it would come from more than MOST_GATHERED arrays;
 - a kernel's weight ends at LIMIT, which bounds compile time.
 
-Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. Steps of
-one shape that read the same things at the same places are one kernel.
+Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. What is
+stored joins the nest with which it shares most loads (`nest`); sums of matrix products that nothing
+else reads are one step, whose terms BLAS adds up in place.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ WIDENED = 12.0
 MOST_GATHERED = 2
 """Arrays that an element read through an index may come from."""
 WINDOW = 8
-"""Steps back to which a map may be joined."""
+"""Steps back among which a stored node looks for a nest to join."""
 
 
 @dataclass(eq=False)
@@ -316,7 +318,7 @@ class _Memory:
             while arg.primitive.is_elementwise and arg.primitive.cost <= 1:
                 # Not with a sign or a number, without which others may read it too.
                 inner = [one for one in arg.args if one.size > 1]
-                if len(inner) > 1 or inner[0].shape != arg.shape:
+                if len(inner) != 1 or inner[0].shape != arg.shape:
                     break
                 (arg,) = inner
             if len(arrays) > MOST_GATHERED:

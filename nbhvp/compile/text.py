@@ -84,6 +84,7 @@ class Slots:
         self.contents: list = []
         self.lines: list[str] = []
         self._names: dict = {}
+        self._integers: dict = {}
         self._counts: dict[str, int] = {}
 
     def _new(self, key, letter: str, text: str, contents: list) -> str:
@@ -105,6 +106,8 @@ class Slots:
 
     def integer(self, key, value: int) -> str:
         """A run-time integer; equal values are one slot only if they have the same key."""
+        # Two values under one key would be the first, read twice: wrong, without a sign of it.
+        assert self._integers.setdefault(key, value) == value, f"{key} has two values"
         return self._new(("int", key), "s", "integer(table, {k})", [int(value)])
 
     def constant(self, value, dtype) -> str:
