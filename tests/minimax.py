@@ -54,9 +54,9 @@ def points(a, b, count):
 def error(name: str, count: int = 101) -> float:
     """The largest weighted error of the coefficients in use, in bits."""
     _, a, b, function, weight, _ = FITS[name]
-    coefficients = [mpf(c) for c in reversed(getattr(elementary, name))]
+    coefficients = [mpf(c) for c in getattr(elementary, name)]
     errors = (
-        weight(x) * abs(mpmath.polyval(coefficients, x) - function(x)) for x in points(a, b, count)
+        weight(x) * abs(_polynomial(coefficients, x) - function(x)) for x in points(a, b, count)
     )
     return float(mpmath.log(max(errors), 2))
 
@@ -74,7 +74,7 @@ def fit(degree, a, b, function, weight, *_, dense=501, rounds=20) -> list[float]
         ]
         scaled = list(mpmath.lu_solve(mpmath.matrix(rows), [values[j] for j in chosen]))[:-1]
         errors = [
-            w * (mpmath.polyval(scaled[::-1], (x - middle) / half) - y)
+            w * (_polynomial(scaled, (x - middle) / half) - y)
             for x, y, w in zip(grid, values, weights, strict=True)
         ]
         extrema = _extrema(errors)
@@ -83,7 +83,15 @@ def fit(degree, a, b, function, weight, *_, dense=501, rounds=20) -> list[float]
         if extrema == chosen or len(extrema) < size:
             break
         chosen = extrema
-    return [float(c) for c in mpmath.taylor(lambda x: mpmath.polyval(scaled[::-1], (x - middle) / half), 0, degree)]  # fmt: skip
+    return [float(c) for c in mpmath.taylor(lambda x: _polynomial(scaled, (x - middle) / half), 0, degree)]  # fmt: skip
+
+
+def _polynomial(coefficients, x):
+    """The value at x, coefficients from that of 1 on: mpmath's order depends on its version."""
+    total = mpf(0)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
 
 
 def _extrema(errors) -> list[int]:

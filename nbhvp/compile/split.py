@@ -9,7 +9,7 @@ per element (`LOAD` for eight bytes), a node at a time:
 
 A cut at `load` stores the node, a cut at `compute` computes it again, and that needs all its
 arguments on the product's side. Inputs are there already, and so are their views: to load them is
-a little cheaper than to load what would have to be stored.
+cheaper than to load what would have to be stored first.
 """
 
 from __future__ import annotations
