@@ -459,7 +459,8 @@ def _lennard_jones(problem, x, threads):
 
     def parallel(v, out):
         _lennard_jones_parallel(cuts, start, j, x, slope, curve, v.reshape(-1, 3), partial)
-        return np.sum(partial, axis=0, out=out.reshape(-1, 3))
+        np.sum(partial, axis=0, out=out.reshape(-1, 3))
+        return out
 
     return serial if threads == 1 else parallel
 

@@ -134,7 +134,7 @@ def check_hand(problem, threads):
     product = hand.prepare(problem, problem.x0, threads)
     out = np.full(problem.x0.size, np.nan)
     for v in (problem.v, problem.v[::-1].copy()):
-        product(v, out)
+        assert product(v, out) is out
         assert_close(out, problem.hvp(problem.x0, v, *problem.args), 1e-12)
 
 
