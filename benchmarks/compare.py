@@ -58,6 +58,7 @@ def confine(threads: int) -> dict[str, str]:
     pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OPENBLAS", "OMP", "MKL", "NUMBA")}
     # OpenMP's threads go on spinning after a loop, on the processors that the next one needs.
     pools["OMP_WAIT_POLICY"] = "passive"
+    pools["OPENBLAS_THREAD_TIMEOUT"] = "4"  # the same for OpenBLAS: 2^4 cycles instead of 2^26
     multi = "true" if threads > 1 else "false"
     pools["XLA_FLAGS"] = (
         f"--xla_cpu_multi_thread_eigen={multi} intra_op_parallelism_threads={threads}"
