@@ -1,5 +1,7 @@
 """Derivatives of graphs: closed forms, the three exact modes, and what `check` finds."""
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -194,3 +196,45 @@ def test_substitute_replaces_wherever_it_is_used():
     given = interpret(Graph((x, v), (moved,)), POINT, DIRECTION)[0]
     needed = interpret(Graph((x,), (rosenbrock(x),)), POINT + DIRECTION)[0]
     assert given == needed
+
+
+def made_primitive(**fields):
+    """A primitive that is in no table."""
+    shape_of_first = lambda *args: (args[-1].shape, args[-1].dtype)
+    return p.Primitive("made", evaluate=None, infer=shape_of_first, **fields)
+
+
+def made_scale():
+    """(x, y) -> x^2 y, linear in y, with a tangent for x alone."""
+    evaluate = lambda x, y: x * x * y
+    rule = lambda z_bar, z, x, y: (None, scale(x, z_bar))
+    tangent = lambda z, dots, x, y: 2 * x * y * dots[0]
+    scale = replace(
+        made_primitive(kind="linear", linear=((1,),), rule=rule, tangent=tangent), evaluate=evaluate
+    )
+    return scale
+
+
+def made_cube():
+    """x -> x^3 by its tangent alone."""
+    cube = made_primitive(kind="general", tangent=lambda z, dots, x: 3 * x * x * dots[0])
+    return replace(cube, evaluate=lambda x: x**3)
+
+
+@pytest.mark.parametrize("mode", derive.EXACT_MODES)
+def test_a_tangent_is_transposed(mode):
+    x, v = inputs()
+    scale, cube = made_scale(), made_cube()
+    value = total(scale(p.sin(x), cube(x)) + scale(x, x))
+    needed = total(p.sin(x) * p.sin(x) * (x * x * x) + x * x * x)
+    for make in (lambda f: derive.gradient(f, x), lambda f: derive.hvp(f, x, v, mode)):
+        graph = derive.check(Graph((x, v), (make(value), make(needed))))
+        given, plain = interpret(graph, POINT, DIRECTION)
+        np.testing.assert_allclose(given, plain, rtol=1e-13)
+
+
+def test_a_tangent_that_is_not_linear_is_found():
+    x, v = inputs()
+    square = replace(made_cube(), tangent=lambda z, dots, x: dots[0] * dots[0])
+    with pytest.raises(AssertionError, match="not linear"):
+        derive.gradient(total(square(x)), x)

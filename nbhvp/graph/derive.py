@@ -49,7 +49,8 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
             continue
         # What an argument gets twice from one node (as in x * x) is added up first.
         own: dict[Node, Node] = {}
-        for arg, bar in zip(node.args, _pull_back(node, z_bar), strict=True):
+        wanted = [arg in active and _differentiable(arg) for arg in node.args]
+        for arg, bar in zip(node.args, _pull_back(node, z_bar, wanted), strict=True):
             if bar is not None and arg in active and _differentiable(arg):
                 own[arg] = own[arg] + bar if arg in own else bar
         for arg, bar in own.items():
@@ -68,13 +69,12 @@ def _push(node: Node, dots: list[Node | None]) -> Node | None:
         partials = _partials(node)
         terms = [_times(q, dot) for q, dot in zip(partials, dots, strict=True)]
     elif entry.kind == "linear":
-        positions = range(len(args)) if entry.linear is None else entry.linear[0]
-        if all(dots[k] is None for k in positions):
-            return None
+        positions = _linear_positions(node)
         mixed = list(args)
         for k in positions:
             mixed[k] = dots[k] or p.zeros(node.pool, args[k].shape, args[k].dtype)
-        return entry(*mixed, **params)
+        is_moved = any(dots[k] is not None for k in positions)
+        terms = [entry(*mixed, **params)] if is_moved else []
     elif entry.kind == "bilinear":
         (x, y), (x_dot, y_dot) = args, dots
         terms = [
@@ -82,7 +82,9 @@ def _push(node: Node, dots: list[Node | None]) -> Node | None:
             entry(x, y_dot, **params) if y_dot is not None else None,
         ]
     else:
-        return None
+        terms = []
+    if entry.tangent is not None:
+        terms.append(_tangent(node, dots))
     total = None
     for term in terms:
         if term is not None:
@@ -90,7 +92,41 @@ def _push(node: Node, dots: list[Node | None]) -> Node | None:
     return None if total is None else p.broadcast(total, shape=node.shape)
 
 
-def _pull_back(node: Node, z_bar: Node) -> list[Node | None]:
+def _linear_positions(node: Node) -> tuple[int, ...]:
+    """The arguments in which a node of kind linear is jointly linear."""
+    alternatives = node.primitive.linear
+    return tuple(range(len(node.args))) if alternatives is None else alternatives[0]
+
+
+def _tangent(node: Node, dots: list[Node | None]) -> Node | None:
+    """The part of a tangent that the rule named `tangent` gives, from arguments it speaks for."""
+    own = _linear_positions(node) if node.primitive.kind == "linear" else ()
+    dots = [None if k in own else dot for k, dot in enumerate(dots)]
+    if all(dot is None for dot in dots):
+        return None
+    return node.primitive.tangent(node, dots, *node.args, **node.params)
+
+
+def _transposed_tangent(node: Node, z_bar: Node, wanted: list[bool]) -> list[Node | None]:
+    """The adjoints of arguments by transposing `tangent`, which is linear in the dots."""
+    bars: list[Node | None] = [None] * len(node.args)
+    own = _linear_positions(node) if node.primitive.kind == "linear" else ()
+    places = [k for k, is_wanted in enumerate(wanted) if is_wanted and k not in own]
+    dots = {
+        k: p.input_node(node.pool, f"dot {k} of {node.index}", arg.shape, arg.dtype)
+        for k, arg in enumerate(node.args)
+        if k in places
+    }
+    z_dot = _tangent(node, [dots.get(k) for k in range(len(node.args))])
+    if z_dot is not None:
+        found = vjp([z_dot], list(dots.values()), [z_bar])
+        left = [dot for dot in dots.values() if dot in reachable(found)]
+        assert not left, f"the tangent of {node.primitive} is not linear in {left}"
+        bars = [found[places.index(k)] if k in places else None for k in range(len(bars))]
+    return bars
+
+
+def _pull_back(node: Node, z_bar: Node, wanted: list[bool]) -> list[Node | None]:
     """The adjoints of the arguments of one node from its own."""
     entry = node.primitive
     if entry.kind == "elementwise":
@@ -99,7 +135,10 @@ def _pull_back(node: Node, z_bar: Node) -> list[Node | None]:
     elif entry.kind in ("linear", "bilinear"):
         bars = list(entry.rule(z_bar, node, *node.args, **node.params))
     else:
-        return [None] * len(node.args)
+        bars = [None] * len(node.args)
+    if entry.tangent is not None:
+        curved = _transposed_tangent(node, z_bar, wanted)
+        bars = [bar if other is None else other for bar, other in zip(bars, curved, strict=True)]
     if entry.is_elementwise:
         bars = [
             None if bar is None else p.sum_to(bar, arg.shape)

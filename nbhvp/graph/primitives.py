@@ -9,6 +9,9 @@ An entry gives the NumPy definition (`evaluate`), the shape and dtype rule (`inf
 - linear: `rule(z_bar, z, *args, **params)` gives the adjoints of the arguments, None for operands
   (an index, a condition); `linear` names the arguments in which it is jointly linear.
 - bilinear: the same form of rule, for a product of two arguments.
+- general: `tangent(z, dots, *args, **params)` gives the tangent from those of the arguments, None
+  where an argument has none; it is linear in the dots, and reverse mode transposes it. A linear
+  primitive with operands that carry derivatives (the matrix of a solve) has a tangent for those.
 - discrete: integer or boolean results, no derivative. Whatever the kind, only nodes of floating or
   complex dtype carry derivatives.
 
@@ -46,6 +49,7 @@ class Primitive:
     evaluate: Callable
     infer: Callable
     rule: Callable | None = None
+    tangent: Callable | None = None
     linear: tuple[tuple[int, ...], ...] | None = None
     """Alternatives of argument positions in which it is jointly linear; None: in all of them."""
     source: str | Callable | None = None
