@@ -35,6 +35,7 @@ from nbhvp.memory import (
     Report,
     apply_columns,
     can_be_remembered,
+    copied,
     point_at,
 )
 from nbhvp.operators import HessianOperator, JacobianOperator
@@ -171,7 +172,7 @@ class Function:
             return self._gradient_at(call)
         point = self._at(call, mode, complete=True)
         recorded = point.recorded
-        return point.known[recorded.value][()], point.known[recorded.gradient].copy()
+        return point.known[recorded.value][()], copied(point.known[recorded.gradient])
 
     def _gradient_of(self, recorded: Recorded, inputs: tuple, args: tuple, mode: str | None):
         """Value and gradient by a trace; None where it does not hold."""
@@ -193,7 +194,7 @@ class Function:
         if recorded.gradient not in known:
             point = memory.point = point.extended(mode, complete=True)
             known = point.known
-        return known[recorded.array][()], known[recorded.gradient].copy()
+        return known[recorded.array][()], copied(known[recorded.gradient])
 
     def _gradient_at(self, call: Call) -> tuple[Any, np.ndarray]:
         self._memory.report.gradient_runs += 1

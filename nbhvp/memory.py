@@ -44,6 +44,7 @@ __all__ = [
     "Report",
     "apply_columns",
     "can_be_remembered",
+    "copied",
     "point_at",
     "same_bits",
 ]
@@ -53,6 +54,8 @@ LARGE = 1 << 20
 """Bytes above which an argument is neither copied nor compared."""
 SMALL = 1 << 12
 """Bytes up to which arrays are compared as strings of bytes."""
+SHARED = 1 << 22
+"""Bytes from which arrays are copied and compared on several threads."""
 
 # One set of arguments.
 
@@ -83,7 +86,7 @@ class Call:
     def kept(self) -> Call:
         """The same values, safe from later writes; large arguments are kept as they are."""
         leaves = self.leaves and tuple(a if a.nbytes > LARGE else a.copy() for a in self.leaves)
-        return Call(self.x.copy(), leaves, self.key, self.args, self.kwargs)
+        return Call(copied(self.x), leaves, self.key, self.args, self.kwargs)
 
     def equals(self, other: Call) -> bool:
         """Whether another call has the same arguments, bit by bit."""
@@ -111,9 +114,21 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
         return a.tobytes() == b.tobytes()
     a, b = a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)
     if a.size % 8 == 0:
-        a, b = a.view(np.uint64), b.view(np.uint64)
+        a, b = a.view(np.int64), b.view(np.int64)
     block = 1 << 15
+    if a.nbytes >= SHARED and a.itemsize == 8:
+        return np.array_equal(a[:block], b[:block]) and _compiled_large().same_words(a, b)
     return all(np.array_equal(a[k : k + block], b[k : k + block]) for k in range(0, a.size, block))
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy, in C order if it is large."""
+    is_large = array.nbytes >= SHARED and array.flags.c_contiguous
+    return _compiled_large().copied(array) if is_large else array.copy()
+
+
+def _compiled_large():
+    return importlib.import_module("nbhvp.compile.large")  # which imports numba
 
 
 # One trace.

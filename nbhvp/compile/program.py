@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba.extending import get_cython_function_address
 
-from nbhvp.compile import blas, cache, cpu
+from nbhvp.compile import blas, cache, cpu, results
 from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit
 from nbhvp.compile.layout import ALIGNMENT, Layout, layout
 from nbhvp.compile.schedule import Library, MatrixProduct, Operand, Schedule, schedule
@@ -31,6 +31,8 @@ MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
 LARGE = 1 << 20
 """Bytes of a workspace from which it keeps one at most: new memory costs 0.25 ms for each of these."""
+DIRECT = 1 << 15
+"""Bytes from which an output is written where it stays, and not copied there: what 3 µs are worth."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Program:
     hot : int
         The position of the input that changes with every call.
     main : int
-        The position of the output that each call writes to a fresh array; other outputs are copied.
+        The position of the output that each call writes to a fresh array; other outputs are copied,
+        if they are small.
     """
 
     def __init__(self, graph: Graph, hot: int = -1, main: int = -1):
@@ -63,13 +66,22 @@ class Program:
         self._inputs = plan.graph.inputs
         self._outputs = plan.graph.outputs
         self._stretches, self.seconds, self.kernels = _compile(plan)
-        self._buffers = _buffers(plan, self._stretches, self._outputs[self.main])
+        main = self._outputs[self.main]
+        self._direct = {
+            node: shape
+            for node, shape in zip(self._outputs[::-1], plan.shapes[::-1], strict=True)
+            if node is not main and node.size * node.dtype.itemsize >= DIRECT
+        }
+        self._buffers = _buffers(plan, self._stretches, {main, *self._direct})
         self._layout = _layout(plan, self._stretches, self._buffers)
         self.parallel = self.seconds >= PARALLEL_FROM
         products = any(_may_use_threads(step) for step in plan.steps)
         self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
-        self._patches = [[_references(s, node) for s in self._stretches] for node in self._cold]
+        self._patches = {
+            node: [_references(s, node) for s in self._stretches]
+            for node in (*self._cold, *self._direct)
+        }
         self._free: list[_Workspace] = []
         self.counts = cache.counts() - before
         self._shape, self._dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
@@ -78,11 +90,14 @@ class Program:
         """The outputs, as fresh arrays, at the values of all inputs."""
         cold = [a for k, a in enumerate(inputs) if k != self.hot] if len(inputs) > 1 else ()
         workspace = self.take(cold)
-        main = np.empty(self._shape, self._dtype)
+        main = results.empty(self._shape, self._dtype)
+        direct = {n: results.empty(shape, n.dtype) for n, shape in self._direct.items()}
+        for node, array in direct.items():
+            workspace.point(node, array.reshape(node.shape))
         workspace.run(_contiguous(inputs[self.hot]), main)
-        results = workspace.results(main)
+        found = workspace.results(main, direct)
         self.give(workspace)
-        return results
+        return found
 
     @property
     def source(self) -> str:
@@ -126,7 +141,7 @@ class Bound:
         except IndexError:
             workspace = self.program.take(self.stored)
         if out is None:
-            out = np.empty(self._shape, self._dtype)
+            out = results.empty(self._shape, self._dtype)
         workspace.run(x, out)
         self._free.append(workspace)
         return out
@@ -161,25 +176,28 @@ class _Workspace:
         others = list(zip(program._outputs, shapes, strict=True))
         del others[program.main]
         self._others = [
-            (None if node is main else self.arrays[node].reshape(shape), shape)
+            (node, None if node is main or node in program._direct else self.arrays[node], shape)
             for node, shape in others
         ]
 
     def bind(self, cold: Sequence[np.ndarray]) -> None:
         """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
         self.cold = tuple(map(_contiguous, cold))
-        program = self.program
-        for node, array, patches in zip(program._cold, self.cold, program._patches, strict=True):
-            self.arrays[node] = array
-            for words, references in zip(self._words, patches, strict=True):
-                if references is not None:
-                    cpu.place.call(words, references, array)
+        for node, array in zip(self.program._cold, self.cold, strict=True):
+            self.point(node, array)
+
+    def point(self, node: Node, array: np.ndarray) -> None:
+        """Read an input from an array, or write an output there."""
+        self.arrays[node] = array
+        for words, references in zip(self._words, self.program._patches[node], strict=True):
+            if references is not None:
+                cpu.place.call(words, references, array)
 
     def release(self) -> None:
         """Let go of the values of inputs."""
-        if self.cold or not self._is_single:
+        if self.cold or not self._is_single or self.program._direct:
             self.cold = ()
-            for node in self.program._inputs:
+            for node in (*self.program._inputs, *self.program._direct):
                 self.arrays.pop(node, None)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
@@ -195,12 +213,15 @@ class _Workspace:
         with np.errstate(all="ignore"):
             self.arrays[node][...] = node.primitive.evaluate(*args, **node.params)
 
-    def results(self, main: np.ndarray) -> list[np.ndarray]:
-        """All outputs as arrays of their own."""
-        found = [
-            (main.reshape(shape) if array is None else array).copy()
-            for array, shape in self._others
-        ]
+    def results(self, main: np.ndarray, direct: dict[Node, np.ndarray]) -> list[np.ndarray]:
+        """All outputs as arrays of their own, given those that were written where they stay."""
+        written = direct.copy()
+        found = []
+        for node, array, shape in self._others:
+            own = direct.pop(node, None)
+            if own is None:  # a small one, or one that is in the list already
+                own = (written.get(node, main) if array is None else array).reshape(shape).copy()
+            found.append(own)
         found.insert(self.program.main, main)
         return found
 
@@ -349,14 +370,13 @@ def _touched(stretches: list[_Stretch]) -> list[tuple]:
     return touched
 
 
-def _buffers(plan: Schedule, stretches: list[_Stretch], main: Node) -> list[Node | Scratch]:
-    """Everything that steps write, but for the main output: nodes, partial results."""
+def _buffers(plan: Schedule, stretches: list[_Stretch], fresh: set[Node]) -> list[Node | Scratch]:
+    """Everything that steps write, but for outputs in memory of their own: nodes, partial results."""
     found = dict.fromkeys(
         key for keys in _touched(stretches) for key in keys if _is_buffer(key, plan)
     )
     found.update(dict.fromkeys(plan.graph.outputs))
-    found.pop(main)
-    return list(found)
+    return [key for key in found if key not in fresh]
 
 
 def _layout(plan: Schedule, stretches: list[_Stretch], buffers: list[Node | Scratch]) -> Layout:
