@@ -61,10 +61,11 @@ class _Lease:
 
 def _drop_oldest() -> None:
     for size, some in list(_waiting.items()):
-        if some:
+        if len(some) > 1:
             some.pop()
             return
-        _waiting.pop(size, None)
+        if _waiting.pop(size, None):
+            return
 
 
 def _installed() -> int:
