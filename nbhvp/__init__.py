@@ -9,14 +9,17 @@ from nbhvp.errors import TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
+from nbhvp.trace.structure import Unravel, ravel
 
 __all__ = [
     "Function",
     "HessianOperator",
     "JacobianOperator",
     "TraceError",
+    "Unravel",
     "differentiable",
     "minimize",
+    "ravel",
 ]
 
 __version__ = "0.1.0"

@@ -41,6 +41,7 @@ from nbhvp.memory import (
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import record
+from nbhvp.trace.structure import Unravel
 
 __all__ = ["Function", "differentiable"]
 
@@ -50,7 +51,13 @@ DEFAULT_MODE = "forward-over-reverse"
 DIFFERENCES = ("finite-difference", "finite-difference-forward")
 
 
-def differentiable(fun=None, *, trace: str = "once", target: str = DEFAULT_TARGET):
+def differentiable(
+    fun=None,
+    *,
+    trace: str = "once",
+    target: str = DEFAULT_TARGET,
+    unravel: Unravel | None = None,
+):
     """Give a NumPy function compiled values, gradients and exact Hessian-vector products.
 
     Parameters
@@ -65,6 +72,9 @@ def differentiable(fun=None, *, trace: str = "once", target: str = DEFAULT_TARGE
         randomness.
     target : {"cpu", "interpret"}
         Compiled by Numba, or interpreted node by node with NumPy: slow, and the reference.
+    unravel : Unravel
+        From `ravel`: `fun` takes the tree ``unravel(x)`` in the place of x, and Hessians know the
+        names of its parts. All methods take and give x as a vector, as SciPy does.
 
     Returns
     -------
@@ -83,13 +93,16 @@ def differentiable(fun=None, *, trace: str = "once", target: str = DEFAULT_TARGE
     """
     if trace not in ("once", "always"):
         raise ValueError(f"trace must be 'once' or 'always', got {trace!r}")
+    if not isinstance(unravel, Unravel | None):
+        kind = type(unravel).__name__
+        raise TypeError(f"unravel must be what nbhvp.ravel gives beside x, got {kind}")
     if fun is None:
-        return functools.partial(differentiable, trace=trace, target=target)
+        return functools.partial(differentiable, trace=trace, target=target, unravel=unravel)
     if isinstance(fun, Function):
         raise TypeError(f"{fun!r} is differentiable already")
     if not callable(fun):
         raise TypeError(f"needed a function of x, got {type(fun).__name__}")
-    return Function(fun, trace=trace, target=target)
+    return Function(fun, trace=trace, target=target, unravel=unravel)
 
 
 class Function:
@@ -110,9 +123,16 @@ class Function:
         If a direction has the wrong shape.
     """
 
-    def __init__(self, fun: Callable, *, trace: str = "once", target: str = DEFAULT_TARGET):
+    def __init__(
+        self,
+        fun: Callable,
+        *,
+        trace: str = "once",
+        target: str = DEFAULT_TARGET,
+        unravel: Unravel | None = None,
+    ):
         self._fun = fun
-        self._options = {"trace": trace, "target": target}
+        self._options: dict[str, Any] = {"trace": trace, "target": target, "unravel": unravel}
         self._memory = Memory(target)
         self._owner: Owner | None = None
         functools.update_wrapper(self, fun)
@@ -337,6 +357,11 @@ class Function:
         """How often the function was traced and its programs ran, and what compiling took."""
         return replace(self._memory.report)
 
+    @property
+    def unravel(self) -> Unravel | None:
+        """The map from x to the tree that the function takes, if it takes one."""
+        return self._options["unravel"]
+
     # Methods, and pickling.
 
     def __get__(self, instance, owner=None) -> Function:
@@ -477,7 +502,7 @@ class Function:
 
     def _record(self, call: Call) -> Recorded:
         start = time.perf_counter()
-        trace = record(self._fun, call.x, call.args, call.kwargs)
+        trace = record(self._fun, call.x, call.args, call.kwargs, self._options["unravel"])
         self._memory.report.trace_seconds += time.perf_counter() - start
         source = _source(self._fun)
         if trace.hidden_state and not self._is_always_traced:
@@ -509,7 +534,7 @@ def _primal(x) -> np.ndarray:
         advice = (
             "pass real and imaginary parts, as np.concatenate([z.real, z.imag])"
             if array.dtype.kind == "c"
-            else "pass x.astype(float)"
+            else "pass x.astype(float), or of dicts and lists of arrays the x of nbhvp.ravel"
         )
         raise TypeError(
             "x must be float32 or float64 (integers and booleans are promoted), "
@@ -574,5 +599,5 @@ def _pickled(fun: Callable) -> bytes:
         return cloudpickle.dumps(fun)
 
 
-def _unpickled(fun: bytes, options: dict[str, str]) -> Function:
+def _unpickled(fun: bytes, options: dict[str, Any]) -> Function:
     return Function(pickle.loads(fun), **options)

@@ -203,6 +203,47 @@ class HessianOperator(LinearOperator):
         """The diagonal, of shape (n,), by n products."""
         return _diagonal(self._times, self.shape[0], self.dtype)
 
+    def block(self, rows, columns=None) -> Block:
+        """A block of the Hessian by the names of parameters, as a LinearOperator.
+
+        Parameters
+        ----------
+        rows, columns : str, int or tuple
+            Names as `Unravel.slice` takes them: of an array of the tree, or of a container of some.
+            Without `columns`, the diagonal block of `rows`.
+
+        Returns
+        -------
+        LinearOperator
+            Of shape (size of rows, size of columns), with ``.toarray()``. Each of its products is
+            one with the whole Hessian.
+
+        Raises
+        ------
+        TypeError
+            If the function does not take a tree (``differentiable(unravel=...)``).
+        KeyError
+            If the tree has no such name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> x, unravel = nbhvp.ravel({"a": np.ones(2), "b": 3.0})
+        >>> f = nbhvp.differentiable(lambda p: p["b"] ** 2 * np.sum(p["a"]), unravel=unravel)
+        >>> f.hessian(x).block("a", "b").toarray()
+        array([[6.],
+               [6.]])
+        """
+        function = self._origin[0]
+        if function.unravel is None:
+            raise TypeError(
+                f"{function!r} takes x as it is, so its Hessian has no names: let it take the tree, "
+                "with differentiable(unravel=unravel)"
+            )
+        columns = rows if columns is None else columns
+        return Block(self, function.unravel.slice(rows), function.unravel.slice(columns))
+
     def __array__(self, dtype=None, copy=None):
         raise TypeError("needed an array, got a HessianOperator: pass .toarray()")
 
@@ -214,6 +255,34 @@ class HessianOperator(LinearOperator):
 
     def __reduce__(self):
         return _remade, self._origin
+
+
+class Block(LinearOperator):
+    """Some rows and columns of a Hessian. Made by `HessianOperator.block`."""
+
+    def __init__(self, hessian: HessianOperator, rows: slice, columns: slice):
+        super().__init__(hessian.dtype, (rows.stop - rows.start, columns.stop - columns.start))
+        self._hessian, self._rows, self._columns = hessian, rows, columns
+
+    def _matmat(self, v) -> np.ndarray:
+        v = _checked(v, self.shape[1])
+        embedded = np.zeros((self._hessian.shape[1], *v.shape[1:]), v.dtype)
+        embedded[self._columns] = v
+        return self._hessian._times(embedded)[self._rows]
+
+    _matvec = _matmat
+
+    def _adjoint(self) -> Block:
+        return Block(self._hessian, self._columns, self._rows)
+
+    _transpose = _adjoint
+
+    def toarray(self) -> np.ndarray:
+        """The block as an array, by as many products as it has rows or columns, if fewer."""
+        m, n = self.shape
+        if m < n:
+            return self.T.toarray().T.copy()
+        return _columns(self._matmat, (m, n), self.dtype)
 
 
 class JacobianOperator(LinearOperator):

@@ -19,6 +19,7 @@ from nbhvp.trace import numpy_functions  # noqa: F401 its functions register the
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.standins import Closure, Standins
+from nbhvp.trace.structure import Unravel
 
 __all__ = ["Trace", "record"]
 
@@ -40,7 +41,13 @@ class Trace:
     """What else the function depends on (random numbers), which no guard can see."""
 
 
-def record(fun: Callable, x: np.ndarray, args: tuple = (), kwargs: dict | None = None) -> Trace:
+def record(
+    fun: Callable,
+    x: np.ndarray,
+    args: tuple = (),
+    kwargs: dict | None = None,
+    unravel: Unravel | None = None,
+) -> Trace:
     """Trace `fun(x, *args, **kwargs)`.
 
     Parameters
@@ -51,6 +58,8 @@ def record(fun: Callable, x: np.ndarray, args: tuple = (), kwargs: dict | None =
         The point. It is not modified.
     args, kwargs
         Further arguments, see `nbhvp.trace.arguments`.
+    unravel
+        The function takes ``unravel(x)`` in the place of x.
 
     Raises
     ------
@@ -69,7 +78,8 @@ def record(fun: Callable, x: np.ndarray, args: tuple = (), kwargs: dict | None =
             inputs.append(_input(recording, f"arg{k}", leaf, value))
         nodes = tuple(traced_input.node for traced_input in inputs)
         args, kwargs = unflatten(key, inputs[1:], static=standins.of)
-        result = standins.of(fun)(inputs[0], *args, **kwargs)
+        point = inputs[0] if unravel is None else standins.of(unravel)(inputs[0])
+        result = standins.of(fun)(point, *args, **kwargs)
         output, form = _output(result, fun, x.dtype)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
     state = recording.hidden_state

@@ -33,6 +33,7 @@ import scipy.sparse
 from nbhvp.graph import primitives as p
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import HANDLERS, Traced, apply, lift, weaken
+from nbhvp.trace.structure import Unravel
 
 __all__ = ["Closure", "SparseConstant", "Standins"]
 
@@ -65,7 +66,7 @@ def _same(a, b) -> bool:
         return False
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
-    return isinstance(a, _IMMUTABLE) and bool(a == b)
+    return isinstance(a, (*_IMMUTABLE, Unravel)) and bool(a == b)
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,9 @@ class Standins:
             if isinstance(part, np.ndarray) and part.dtype != object:
                 self._watches.append(watch_array(part))
         return self._remember(value, SparseConstant(value))
+
+    def _unravel(self, value: Unravel) -> Unravel:
+        return self._remember(value, value.of_classes(self.of))
 
     def _list(self, value: list) -> list:
         standin = self._remember(value, [])
@@ -478,6 +482,7 @@ _KINDS = (
     (lambda s, v: isinstance(v, Traced | SparseConstant | LibraryFunction), lambda s, v: v),
     (lambda s, v: type(v) is np.ndarray and v.dtype.kind in "biufc", Standins._array),
     (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
+    (lambda s, v: isinstance(v, Unravel), Standins._unravel),
     (lambda s, v: type(v) is list, Standins._list),
     (lambda s, v: type(v) in _DICTS, Standins._dict),
     (lambda s, v: type(v) is collections.deque, Standins._deque),

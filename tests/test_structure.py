@@ -1,0 +1,263 @@
+"""Trees of parameters as vectors, in functions that take the tree, and in the Hessian's blocks."""
+
+import pickle
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy.sparse.linalg import aslinearoperator
+
+import nbhvp
+
+RNG = np.random.default_rng(5)
+
+
+class Pair(NamedTuple):
+    first: np.ndarray
+    second: object
+
+
+@dataclass(frozen=True)
+class Layer:
+    W: np.ndarray
+    b: np.ndarray
+
+    def __call__(self, z):
+        out = np.zeros(len(self.b))
+        out[:] = np.tanh(self.W @ z + self.b)
+        return out
+
+
+@dataclass
+class Derived:
+    a: np.ndarray
+    total: float = field(init=False, default=0.0)
+
+
+TREES = {
+    "array": np.ones((2, 3)),
+    "number": 2.5,
+    "dict": {"b": np.arange(3.0), "a": 1.0},
+    "ordered dict": OrderedDict(z=np.ones(2), a=np.zeros((1, 2))),
+    "list": [1.0, np.float64(2.0), np.array(3.0)],
+    "tuple": (np.ones(2), (np.zeros((2, 0)), 1.0)),
+    "named tuple": Pair(np.ones(2), [np.zeros(1), 4.0]),
+    "dataclass": {"layers": [Layer(np.ones((2, 2)), np.zeros(2))], "scale": 2.0},
+    "empty": {},
+    "float32": [np.ones(2, np.float32), 1.0],
+    "mixed": {"a": np.ones(2, np.float32), "b": np.zeros(1)},
+    "transposed": np.arange(6.0).reshape(2, 3).T,
+}
+
+
+def same(a, b) -> bool:
+    if isinstance(a, dict):
+        return type(a) is type(b) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, Layer):
+        return type(b) is Layer and same(vars(a), vars(b))
+    is_weak = type(a) is float
+    return (
+        np.array_equal(a, b)
+        and (is_weak or np.asarray(a).dtype == b.dtype)
+        and isinstance(b, np.ndarray) == isinstance(a, np.ndarray)
+    )
+
+
+@pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+def test_a_tree_comes_back(tree):
+    x, unravel = nbhvp.ravel(tree)
+    assert x.shape == (unravel.size,)
+    assert same(tree, unravel(x))
+    again = pickle.loads(pickle.dumps(unravel))
+    assert again == unravel
+    assert hash(again) == hash(unravel)
+    assert same(tree, again(x))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float32", "f4"), ("mixed", "f8"), ("dict", "f8")])
+def test_dtypes(name, dtype):
+    x, unravel = nbhvp.ravel(TREES[name])
+    assert x.dtype == dtype
+    tree = unravel(x.astype(np.float32))
+    assert all(np.asarray(leaf).dtype == "f4" for leaf in tree) or name != "float32"
+    assert name != "mixed" or (tree["a"].dtype, tree["b"].dtype) == ("f4", "f8")
+    assert name != "dict" or tree["b"].dtype == "f4"
+
+
+def test_trees_are_fresh():
+    x, unravel = nbhvp.ravel({"a": np.ones(3)})
+    unravel(x)["a"][0] = 5.0
+    assert x.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"a": [1.0, 2]}, r"tree\['a'\]\[1\] is of type int"),
+        ({"a": np.arange(3)}, r"tree\['a'\] is an array of int64"),
+        ([None], r"tree\[0\] is of type NoneType"),
+        ("text", "tree is of type str"),
+        (np.ones(2, complex), "array of complex128"),
+        (np.ones(2, np.float16), "array of float16"),
+        (np.ma.ones(2), "MaskedArray|masked|array of"),
+        ({"a": Derived(np.ones(2))}, r"tree\['a'\] is a dataclass with fields"),
+    ],
+)
+def test_what_is_no_float_is_refused(tree, words):
+    with pytest.raises(TypeError, match=words):
+        nbhvp.ravel(tree)
+
+
+def test_a_vector_of_another_size_is_refused():
+    _, unravel = nbhvp.ravel({"a": np.ones(3)})
+    with pytest.raises(ValueError, match=r"shape \(3,\), got \(4,\)"):
+        unravel(np.ones(4))
+    with pytest.raises(ValueError, match=r"shape \(3,\), got \(4,\)"):
+        nbhvp.differentiable(lambda p: np.sum(p["a"]), unravel=unravel)(np.ones(4))
+
+
+def test_names():
+    tree = {"layers": [Layer(np.ones((2, 3)), np.ones(2))], 1: 3.0, "a.b": 1.0, "a": {"b": 2.0}}
+    x, unravel = nbhvp.ravel(tree)
+    assert unravel.names == (("layers", 0, "W"), ("layers", 0, "b"), (1,), ("a.b",), ("a", "b"))
+    assert unravel.slice("layers.0.W") == unravel.slice(("layers", 0, "W")) == slice(0, 6)
+    assert unravel.slice("layers") == slice(0, 8)
+    assert unravel.slice(1) == unravel.slice("1") == slice(8, 9)
+    assert unravel.slice("a.b") == slice(9, 10)
+    assert unravel.slice(()) == slice(0, x.size)
+    assert "layers.0.W[2, 3]" in repr(unravel)
+    with pytest.raises(KeyError, match=r"its arrays are layers\.0\.W"):
+        unravel.slice("W")
+
+
+def test_an_ambiguous_name_is_refused():
+    _, unravel = nbhvp.ravel({"a": {"b.c": 1.0}, "a.b": {"c": 2.0}})
+    with pytest.raises(KeyError, match="more than one part"):
+        unravel.slice("a.b.c")
+    assert unravel.slice(("a.b", "c")) == slice(1, 2)
+
+
+PARAMETERS = {
+    "layers": [Layer(RNG.normal(size=(3, 2)), RNG.normal(size=3)), Pair(RNG.normal(size=3), 0.5)]
+}
+Z = np.array([0.3, -0.7])
+X, UNRAVEL = nbhvp.ravel(PARAMETERS)
+
+
+def network(parameters):
+    first, (weights, shift) = parameters["layers"]
+    return (weights @ first(Z) + shift) ** 2
+
+
+def on_the_vector(x):
+    tree = UNRAVEL(x)
+    tree["layers"][0].b[0] *= 1.0  # the tree is made of fresh arrays, so this may be written
+    return network(tree)
+
+
+def by_hand(x):
+    W, b, w, shift = x[:6].reshape(3, 2), x[6:9], x[9:12], x[12]
+    return (w @ np.tanh(W @ Z + b) + shift) ** 2
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        nbhvp.differentiable(network, unravel=UNRAVEL, target="interpret"),
+        nbhvp.differentiable(on_the_vector, target="interpret"),
+        nbhvp.differentiable(network, unravel=UNRAVEL),
+    ],
+    ids=["takes the tree", "calls unravel", "compiled"],
+)
+def test_derivatives_are_those_of_the_vector(f):
+    plain = nbhvp.differentiable(by_hand, target="interpret")
+    assert np.isclose(f(X), plain(X), rtol=1e-14)
+    np.testing.assert_allclose(f.grad(X), plain.grad(X), rtol=1e-13)
+    V = RNG.normal(size=(X.size, 3))
+    np.testing.assert_allclose(f.hvp(X, V), plain.hvp(X, V), rtol=1e-12, atol=1e-14)
+
+
+def test_an_equal_map_needs_no_new_trace(monkeypatch):
+    f = nbhvp.differentiable(on_the_vector, target="interpret")
+    f(X)
+    monkeypatch.setitem(globals(), "UNRAVEL", nbhvp.ravel(PARAMETERS)[1])
+    f(X + 1)
+    assert f.report().traces == 1
+    monkeypatch.setitem(globals(), "UNRAVEL", nbhvp.ravel({"layers": [PARAMETERS["layers"]]})[1])
+    with pytest.raises(AttributeError, match="no attribute"):
+        f(X)
+
+
+@pytest.fixture(scope="module")
+def H():
+    return nbhvp.differentiable(network, unravel=UNRAVEL, target="interpret").hessian(X)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ("layers.0.W", "layers.0.b"),
+        ("layers.1.second", "layers.0"),
+        (("layers", 1), ("layers", 0, "W")),
+        ("layers", None),
+    ],
+)
+def test_blocks(H, rows, columns):
+    block = H.block(rows, columns)
+    a, b = UNRAVEL.slice(rows), UNRAVEL.slice(columns or rows)
+    needed = H.toarray()[a, b]
+    np.testing.assert_allclose(block.toarray(), needed, rtol=1e-13, atol=1e-15)
+    V = RNG.normal(size=(block.shape[1], 2))
+    W = RNG.normal(size=block.shape[0])
+    np.testing.assert_allclose(block @ V, needed @ V, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(block.T @ W, needed.T @ W, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose((block.H @ W), block.rmatvec(W), rtol=1e-14)
+    shifted = 2.0 * block + aslinearoperator(np.ones(block.shape))
+    np.testing.assert_allclose(shifted @ V, (2.0 * needed + 1.0) @ V, rtol=1e-12, atol=1e-13)
+
+
+def test_blocks_need_names(H):
+    with pytest.raises(KeyError, match="no part of the tree"):
+        H.block("W1")
+    with pytest.raises(TypeError, match="differentiable.unravel=unravel"):
+        nbhvp.differentiable(by_hand, target="interpret").hessian(X).block("W1")
+
+
+def test_a_tree_given_as_x_is_refused():
+    f = nbhvp.differentiable(network, unravel=UNRAVEL)
+    with pytest.raises(TypeError, match=r"nbhvp\.ravel"):
+        f.grad(PARAMETERS)
+    with pytest.raises(TypeError, match="what nbhvp.ravel gives"):
+        nbhvp.differentiable(network, unravel=lambda x: x)
+
+
+@nbhvp.differentiable(unravel=UNRAVEL, target="interpret")
+def decorated(parameters):
+    return network(parameters)
+
+
+def by_value():
+    return nbhvp.differentiable(lambda p: network(p), unravel=UNRAVEL, target="interpret")
+
+
+@pytest.mark.parametrize("f", [decorated, by_value()])
+def test_functions_and_operators_pickle_with_their_names(f):
+    H = pickle.loads(pickle.dumps(f.hessian(X)))
+    np.testing.assert_array_equal(H.block("layers.0").toarray(), H.toarray()[:9, :9])
+
+
+def test_a_fit_by_scipy():
+    tree = {"slope": 0.0, "offset": np.zeros(2)}
+    x, unravel = nbhvp.ravel(tree)
+    loss = nbhvp.differentiable(
+        lambda p: (p["slope"] - 2) ** 4 + np.sum((p["offset"] + p["slope"]) ** 2),
+        unravel=unravel,
+        target="interpret",
+    )
+    best = unravel(nbhvp.minimize(loss, x, tol=1e-9).x)
+    assert abs(best["slope"] - 2) < 1e-2
+    np.testing.assert_allclose(best["offset"], [-best["slope"]] * 2, atol=1e-6)
