@@ -59,7 +59,7 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
 
 
 def _differentiable(node: Node) -> bool:
-    return node.dtype.kind in "fc"
+    return node.dtype.kind in "fc" and node.primitive.kind != "state"
 
 
 def _push(node: Node, dots: list[Node | None]) -> Node | None:

@@ -14,6 +14,8 @@ An entry gives the NumPy definition (`evaluate`), the shape and dtype rule (`inf
   primitive with operands that carry derivatives (the matrix of a solve) has a tangent for those.
 - discrete: integer or boolean results, no derivative. Whatever the kind, only nodes of floating or
   complex dtype carry derivatives.
+- state: what others of the table have computed at their argument, without a derivative of its own.
+  Who takes it takes that argument too, and has the derivative in it.
 
 Adjoints belong to the real inner product Re<a, b>: a holomorphic partial is conjugated in reverse,
 `cast`, `real`, `imag`, `conjugate` and `complex` are linear over the reals.
@@ -122,6 +124,12 @@ class Primitive:
     def is_elementwise(self) -> bool:
         """Whether the result at an index depends on the arguments at that index alone."""
         return self.source is not None
+
+    @property
+    def arity(self) -> int:
+        """The number of arguments of an elementwise primitive."""
+        source = self.source if isinstance(self.source, str) else self.source(**self.params)
+        return sum("{" + letter in source for letter in "xyc")
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
