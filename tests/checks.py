@@ -2,7 +2,8 @@
 
 `plain` runs a schedule with each kernel's text as plain Python, where every read and write is
 checked for bounds; `assert_same` compares a target with the interpreter; `together` makes one graph
-of many, since compiling costs by the kernel, and not by the case.
+of many, since compiling costs by the kernel, and not by the case. `assert_composition` holds what
+is recorded of a function to NumPy: value, gradient, product, a batch of products.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from nbhvp.compile.language import raise_paths
 from nbhvp.compile.program import Program
 from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.graph import primitives as p
-from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
+from nbhvp.graph.batch import batched
+from nbhvp.graph.derive import EXACT_MODES, check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
+from nbhvp.trace.record import record
 
 __all__ = [
     "assert_close",
+    "assert_composition",
     "assert_no_raise",
     "assert_same",
+    "close",
     "compiled",
     "derivatives",
     "forget_kernels",
@@ -35,6 +40,7 @@ __all__ = [
     "texts_of",
     "together",
     "total",
+    "weighted",
 ]  # fmt: skip
 
 
@@ -200,3 +206,79 @@ def derivatives(node: Node, active: Sequence[Node], modes=EXACT_MODES[:1]) -> li
         v = p.constant(x.pool, np.asarray(rng.normal(size=x.shape), x.dtype))
         found += [gradient(value, x), *(hvp(value, x, v, mode) for mode in modes)]
     return found
+
+
+# Functions of NumPy against what is recorded of them.
+
+
+def close(given, needed, tolerance) -> None:
+    """Equal shapes, and values within a tolerance of the largest one (or of 1)."""
+    given, needed = np.asarray(given), np.asarray(needed)
+    assert given.shape == needed.shape
+    scale = max(np.abs(needed).max(initial=0.0), 1.0)
+    np.testing.assert_allclose(given, needed, rtol=0, atol=tolerance * scale)
+
+
+def weighted(trace):
+    """The first output of a trace as a scalar: its sum with fixed weights."""
+    value = trace.outputs[0]
+    weights = np.cos(1.0 + np.arange(value.size)).reshape(value.shape)
+    product = p.multiply(value, p.constant(value.pool, weights))
+    return p.sum_(product, axes=tuple(range(value.ndim))), weights
+
+
+def slope(function, x, direction, step=1e-3):
+    """The derivative along a direction: central differences, with an error of order step**6."""
+    terms = [
+        c * (function(x + k * step * direction) - function(x - k * step * direction))
+        for k, c in ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60))
+    ]
+    return sum(terms) / step
+
+
+def directions(x, count: int) -> np.ndarray:
+    """Fixed directions at x, in a last axis."""
+    return np.cos(3.0 * np.arange(x.size * count)).reshape(*x.shape, count)
+
+
+def recorded(fun, x):
+    """x, v, and the outputs of a function, the gradient of their weighted sum, and its product."""
+    trace = record(fun, x, (), {})
+    (node,) = trace.inputs
+    value, weights = weighted(trace)
+    v = p.input_node(node.pool, "v", node.shape, node.dtype)
+    products = [hvp(value, node, v, mode) for mode in EXACT_MODES]
+    return node, v, trace.outputs[0], gradient(value, node), products, weights
+
+
+def assert_composition(fun, x, tolerance=1e-9) -> None:
+    """What is recorded of fun at x has NumPy's values near x, and their first two derivatives."""
+    node, v, output, grad, products, weights = recorded(fun, x)
+    graph = check(Graph((node,), (output,)))
+    for point in (x, 1.001 * x + 1e-4):
+        needed = np.asarray(fun(point))
+        needed = needed.reshape(()) if needed.size == 1 else needed
+        assert output.dtype == needed.dtype
+        close(interpret(graph, point)[0], needed, 1e-12)
+    first = check(Graph((node,), (grad,)))
+    units = np.eye(x.size).reshape(x.size, *x.shape)
+    with np.errstate(all="ignore"):
+        slopes = [slope(lambda y: np.sum(weights * fun(y)), x, unit) for unit in units]
+    close(interpret(first, x)[0].ravel(), slopes, tolerance)
+    vs = directions(x, 2)
+    needed = slope(lambda y: interpret(first, y)[0], x, vs[..., 0])
+    second = check(Graph((node, v), tuple(products)), linear_in=v)
+    found = interpret(second, x, vs[..., 0])
+    close(found[0], needed, tolerance)
+    for other in found[1:]:
+        close(other, found[0], 1e-11)
+    assert_batch(Graph((node, v), (products[0],)), x, v, vs)
+
+
+def assert_batch(graph: Graph, x, v: Node, vs) -> None:
+    """A batch of products is the products one by one."""
+    several = batched(graph, v, vs.shape[-1])
+    if several is not None:
+        (found,) = interpret(several, x, vs)
+        for k in range(vs.shape[-1]):
+            close(found[..., k], interpret(graph, x, vs[..., k])[0], 1e-12)

@@ -1,3 +1,3 @@
 """From a user's function to a graph."""
 
-from nbhvp.trace import indexing, operators  # noqa: F401 they complete the traced array
+from nbhvp.trace import indexing, operators, ufunc_methods  # noqa: F401 they complete the traced array

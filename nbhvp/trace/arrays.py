@@ -31,6 +31,8 @@ from nbhvp.trace.recording import Recording, current, trace_error
 
 __all__ = [
     "HANDLERS",
+    "OBJECTS",
+    "LibraryObject",
     "Recording",
     "Traced",
     "adopt",
@@ -57,6 +59,9 @@ HANDLERS: dict[Callable, Callable] = {}
 UFUNC_METHODS: dict[str, Callable] = {}
 """What answers to a call, reduce, at, ... of a ufunc; takes the ufunc and its arguments."""
 
+OBJECTS: dict[type, type[LibraryObject]] = {}
+"""The stand-ins for objects of library classes; made of the object and of what makes stand-ins."""
+
 _WEAK = (bool, int, float, complex)
 _NUMERIC = "biufc"
 
@@ -70,6 +75,28 @@ def implements(*functions: Callable) -> Callable[[Callable], Callable]:
         return handler
 
     return register
+
+
+class LibraryObject:
+    """The stand-in of an object of a library, which may meet traced arrays in its methods.
+
+    What a subclass does not define is that of the object itself, with stand-ins for arrays.
+    """
+
+    def __init__(self, original, standin: Callable):
+        self.original = original
+        self._standin = standin
+
+    def __init_subclass__(cls, stands_for: tuple[type, ...] = ()):
+        OBJECTS.update(dict.fromkeys(stands_for, cls))
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") or name == "original":
+            raise AttributeError(name)
+        return self._standin(getattr(self.original, name))
+
+    def __repr__(self) -> str:
+        return repr(self.original)
 
 
 # Storage and views.
@@ -308,11 +335,16 @@ class Traced:
     def __complex__(self) -> complex:
         return complex(self._plain("complex(x)", "multiply by 1j and add instead"))
 
-    def item(self, *index):
-        return self._plain(".item()", "index the array instead: x[i]").item(*index)
+    def item(self, *index) -> Traced:
+        """An element as a Python number, which is still traced."""
+        if self.size != 1 and not index:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
+        element = self.flatten()[index[0] if index else 0] if len(index) < 2 else self[index]
+        return weaken(lift(element))
 
     def tolist(self):
-        return self._plain(".tolist()", "iterate over the array itself").tolist()
+        """Nested lists of Python numbers, which are still traced."""
+        return [row.tolist() for row in self] if self.ndim else self.item()
 
     def tobytes(self, order="C") -> bytes:
         return self._plain(".tobytes()", "leave it out").tobytes(order)
@@ -398,6 +430,12 @@ class Traced:
 
     def sort(self, axis=-1, kind=None, order=None, *, stable=None) -> None:
         write(self, dispatch(np.sort, (self,), {"axis": axis}))
+
+    def partition(self, kth, axis=-1, kind="introselect", order=None) -> None:
+        self.sort(axis)
+
+    def resize(self, *new_shape, refcheck=True) -> None:
+        raise trace_error("x.resize changes its array's shape in place", "use np.resize")
 
     def conj(self) -> Traced:
         return np.conjugate(self)

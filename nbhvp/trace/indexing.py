@@ -19,8 +19,6 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.trace.arrays import (
-    NOT_OURS,
-    UFUNC_METHODS,
     Traced,
     apply,
     cast_node,
@@ -31,7 +29,6 @@ from nbhvp.trace.arrays import (
     is_array,
     is_constant,
     lift,
-    name_of,
     overwrite,
     slice_view,
     through,
@@ -40,9 +37,8 @@ from nbhvp.trace.arrays import (
     view_of,
     write,
 )
-from nbhvp.trace.recording import trace_error
 
-__all__: list[str] = []
+__all__ = ["add_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +271,7 @@ def _set_advanced(x: Traced, merged: Merged, index, value: Traced) -> None:
         overwrite(merged.base, new, assign)
 
 
-def _add_at(x: Traced, index, value) -> None:
+def add_at(x: Traced, index, value) -> None:
     """np.add.at: repeated indices accumulate."""
     items, plain = _normalised(index)
     items = [_concrete_mask(item) for item in items]
@@ -301,14 +297,5 @@ def _add_at(x: Traced, index, value) -> None:
     overwrite(merged.base, new, assign)
 
 
-def _at_ufunc(ufunc, x, index, *values):
-    if not isinstance(x, Traced):
-        raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
-    if ufunc not in (np.add, np.subtract):
-        raise trace_error(f"{name_of(ufunc)}.at is not supported", "only np.add.at has derivatives")
-    _add_at(x, index, values[0] if ufunc is np.add else -lift(values[0]))
-
-
 Traced.__getitem__ = get
 Traced.__setitem__ = set_
-UFUNC_METHODS["at"] = _at_ufunc

@@ -10,25 +10,37 @@ import numpy as np
 from nbhvp.trace import (
     creation,
     elementwise,
+    histograms,
+    integration,
+    mapping,
+    polynomials,
     products,
+    quantiles,
     reductions,
     selections,
     sequences,
     shapes,
     special,
+    windows,
 )
-from nbhvp.trace.arrays import Traced, guard, imag_view, lift, map_traced, real_view
+from nbhvp.trace.arrays import imag_view, lift, map_traced, real_view
 from nbhvp.trace.elementwise import composition, isclose
 
 __all__ = [
     "creation",
     "elementwise",
+    "histograms",
+    "integration",
+    "mapping",
+    "polynomials",
     "products",
+    "quantiles",
     "reductions",
     "selections",
     "sequences",
     "shapes",
     "special",
+    "windows",
 ]
 
 
@@ -83,20 +95,3 @@ def array_equiv(a1, a2):
     except ValueError:
         return False
     return bool(reductions.all_(a == b))
-
-
-@composition(np.piecewise)
-def piecewise(x, condlist, funclist, *args, **kw):
-    """As NumPy does it, each function sees its own elements only; the conditions are guards."""
-    x = lift(x)
-    if (isinstance(condlist, Traced) and condlist.ndim == x.ndim) or np.ndim(condlist[0]) < x.ndim:
-        condlist = [condlist]
-    masks = [guard(lift(c)) for c in condlist]
-    if len(funclist) == len(masks) + 1:
-        masks.append(~np.any(masks, axis=0))
-    result = creation.zeros_like(x)
-    for mask, function in zip(masks, funclist, strict=True):
-        chosen = x[mask]
-        if chosen.size:
-            result[mask] = function(chosen, *args, **kw) if callable(function) else function
-    return result

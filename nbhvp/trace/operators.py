@@ -29,13 +29,12 @@ from nbhvp.trace.arrays import (
     lift,
     map_traced,
     name_of,
-    reshape_view,
     weaken,
     write,
 )
 from nbhvp.trace.recording import trace_error
 
-__all__: list[str] = []
+__all__ = ["store"]
 
 
 # Functions of shapes and dtypes alone; arrays whose shape is computed; writing functions.
@@ -73,7 +72,7 @@ for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
 
 @implements(np.copyto)
 def _copyto(dst, src, casting="same_kind", where=True):
-    _store(np.copyto, dst, lift(src) if where is True else apply(p.where, where, src, dst), casting)
+    store(np.copyto, dst, lift(src) if where is True else apply(p.where, where, src, dst), casting)
 
 
 @implements(np.put)
@@ -100,7 +99,7 @@ def _call_ufunc(ufunc, *inputs, out=None, where=True, dtype=None, casting="same_
         return result
     results = result if isinstance(result, tuple) else (result,)
     stored = tuple(
-        r if o is None else _store(ufunc, o, r, casting) for o, r in zip(out, results, strict=True)
+        r if o is None else store(ufunc, o, r, casting) for o, r in zip(out, results, strict=True)
     )
     return stored if isinstance(result, tuple) else stored[0]
 
@@ -119,7 +118,7 @@ def _call_masked(ufunc, inputs, out, where):
     return apply(p.where, where, ufunc(*inputs), out[0])
 
 
-def _store(ufunc, out, result, casting):
+def store(ufunc, out, result, casting):
     """`out` after it has taken the result, as NumPy's casting rule allows."""
     if not isinstance(out, Traced):
         raise trace_error(NOT_OURS, "write plain = plain + traced, or make it inside the function")
@@ -137,46 +136,7 @@ def _store(ufunc, out, result, casting):
     return out
 
 
-_REDUCTIONS = {
-    np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min,
-    np.logical_and: np.all, np.logical_or: np.any,
-}  # fmt: skip
-_ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
-
-
-def _reduce_ufunc(ufunc, x, axis=0, dtype=None, out=None, **kwargs):
-    if ufunc not in _REDUCTIONS:
-        raise trace_error(f"{name_of(ufunc)}.reduce is not supported", "use np.sum and its kin")
-    if dtype is not None:
-        kwargs["dtype"] = dtype
-    result = dispatch(_REDUCTIONS[ufunc], (lift(x),), {"axis": axis, **kwargs})
-    return result if out is None else _store(ufunc, out[0], result, "same_kind")
-
-
-def _accumulate_ufunc(ufunc, x, axis=0, dtype=None, out=None):
-    if ufunc not in _ACCUMULATIONS or dtype is not None or out is not None:
-        raise trace_error(f"{name_of(ufunc)}.accumulate is not supported", "use np.cumsum")
-    return dispatch(_ACCUMULATIONS[ufunc], (lift(x),), {"axis": axis})
-
-
-def _outer_ufunc(ufunc, x, y, **kwargs):
-    x, y = lift(x), lift(y)
-    return ufunc(reshape_view(x, x.shape + (1,) * y.ndim), y, **kwargs)
-
-
-def _reduceat_ufunc(ufunc, *inputs, **kwargs):
-    raise trace_error(f"{name_of(ufunc)}.reduceat is not supported", "use np.add.at")
-
-
-UFUNC_METHODS.update(
-    {
-        "__call__": _call_ufunc,
-        "reduce": _reduce_ufunc,
-        "accumulate": _accumulate_ufunc,
-        "outer": _outer_ufunc,
-        "reduceat": _reduceat_ufunc,
-    }
-)
+UFUNC_METHODS["__call__"] = _call_ufunc
 
 
 # Operators and methods, by loops over names.
@@ -213,7 +173,7 @@ _COMPARISONS = {
 }  # fmt: skip
 _UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
 _METHODS = (
-    "all", "any", "argmax", "argmin", "argpartition", "argsort", "choose", "clip", "compress",
+    "all", "any", "argmax", "argmin", "argpartition", "argsort", "choose", "clip",
     "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "repeat",
     "round", "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var",
 )  # fmt: skip
@@ -231,5 +191,8 @@ for _key, _ufunc in _BINARY.items():
         setattr(Traced, f"__i{_key}__", lambda x, y, u=_ufunc: _operate_in_place(u, x, y))
 for _key, _ufunc in _UNARY.items():
     setattr(Traced, f"__{_key}__", lambda x, u=_ufunc: _operate(u, x))
+Traced.compress = lambda self, condition, axis=None, out=None: dispatch(
+    np.compress, (condition, self, axis, out), {}
+)
 for _key in _METHODS:
     setattr(Traced, _key, _method(getattr(np, _key)))

@@ -451,35 +451,22 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     return (max_ if ord > 0 else min_)(sums, (-2, -1), keepdims=keepdims)
 
 
-@composition(np.polyval)
-def polyval(p, x):
-    p, x = lift(p), lift(x)
-    result = 0 * x
-    for k in range(p.shape[0]):
-        result = result * x + p[k]
-    return result
-
-
-@composition(np.polymul)
-def polymul(a1, a2):
-    return convolve(a1, a2)
-
-
-@composition(np.polyder)
-def polyder(p, m=1):
-    p = lift(p)
-    for _ in range(m):
-        p = p[:-1] * np.arange(p.size - 1, 0, -1)
-    return p
-
-
 @composition(np.cov)
-def cov(m, y=None, rowvar=True, bias=False, ddof=None):
-    rows = [_observations(q, rowvar) for q in (m, y) if q is not None]
+def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
+    rows = [_observations(cast(lift(q), dtype), rowvar) for q in (m, y) if q is not None]
     x = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=0)
     ddof = (0 if bias else 1) if ddof is None else ddof
-    x = x - sum_(x, 1, keepdims=True) / x.shape[1]
-    return np.squeeze(dot(x, np.conjugate(transpose(x))) / max(x.shape[1] - ddof, 0))
+    weights = [lift(w) for w in (fweights, aweights) if w is not None]
+    if not weights:
+        x = x - sum_(x, 1, keepdims=True) / x.shape[1]
+        weighted, scale = x, max(x.shape[1] - ddof, 0)
+    else:
+        w = reduce(lambda one, other: one * other, weights)
+        total = sum_(w)
+        x = x - sum_(x * w, 1, keepdims=True) / total
+        weighted = x * w
+        scale = total - ddof * (1 if aweights is None else sum_(w * aweights) / total)
+    return np.squeeze(dot(weighted, np.conjugate(transpose(x))) / scale)
 
 
 @composition(np.corrcoef)

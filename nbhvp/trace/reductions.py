@@ -11,10 +11,10 @@
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, guard, lift, trace_error
+from nbhvp.trace.arrays import Traced, adopt, apply, lift
 from nbhvp.trace.elementwise import (
     cast,
     composition,
@@ -24,15 +24,7 @@ from nbhvp.trace.elementwise import (
     positive_root,
     where,
 )
-from nbhvp.trace.shapes import (
-    along,
-    expand_dims,
-    moveaxis,
-    part,
-    reshape,
-    row,
-    stack,
-)
+from nbhvp.trace.shapes import broadcast_to, part, reshape, row, transpose
 
 __all__ = ["as_last_axis", "axes_of", "kept", "max_", "min_", "sum_", "without_nan"]
 
@@ -93,18 +85,24 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         result = mean(a, axis, keepdims=keepdims)
         scale = adopt(np.full(result.shape, a.size / max(result.size, 1)))
         return (result, scale) if returned else result
-    weights = lift(weights)
-    if weights.shape != a.shape:
-        if weights.ndim != 1 or not isinstance(axis, int):
-            raise trace_error(
-                "np.average with weights neither of the shape of a nor 1-D along an axis",
-                "broadcast the weights to the shape of a",
-            )
-        axis = normalize_axis_index(axis, a.ndim)
-        weights = apply(p.broadcast, along(axis, a.ndim, weights), shape=a.shape)
+    weights = _along_axes(lift(weights), a, axis)
     scale = sum_(weights, axis, keepdims=keepdims)
     result = sum_(a * weights, axis, keepdims=keepdims) / scale
     return (result, scale) if returned else result
+
+
+def _along_axes(weights, a, axis):
+    """Weights of the shape of a, or of its extents along the axes of the average."""
+    if weights.shape == a.shape:
+        return weights
+    if axis is None:
+        raise TypeError("Axis must be specified when shapes of a and weights differ.")
+    axes = normalize_axis_tuple(axis, a.ndim)
+    if weights.shape != tuple(a.shape[k] for k in axes):
+        raise ValueError("Shape of weights must be consistent with shape of a along axis.")
+    ordered = transpose(weights, np.argsort(axes))
+    shape = [n if k in axes else 1 for k, n in enumerate(a.shape)]
+    return broadcast_to(reshape(ordered, shape), a.shape)
 
 
 @composition(np.var)
@@ -307,32 +305,3 @@ composition(np.nanargmin)(
         without_nan(lift(a), math.inf), axis, out, keepdims=keepdims
     )
 )
-
-
-@composition(np.bincount)
-def bincount(x, /, weights=None, minlength=0):
-    """The largest element of x is a guard: it is the size of the result."""
-    x = lift(x)
-    size = max(int(guard(max_(x))) + 1 if x.size else 0, minlength)
-    weights = np.ones(x.shape, np.int64) if weights is None else cast(lift(weights), np.float64)
-    return apply(p.scatter_add, weights, x, axis=0, size=size)
-
-
-@composition(np.apply_along_axis)
-def apply_along_axis(func1d, axis, arr, *args, **kwargs):
-    rows = moveaxis(arr, axis, -1)
-    axis = normalize_axis_index(axis, rows.ndim)
-    outer = rows.shape[:-1]
-    results = [lift(func1d(rows[index], *args, **kwargs)) for index in np.ndindex(outer)]
-    joined = reshape(stack(results), (*outer, *results[0].shape))
-    inner = range(len(outer), joined.ndim)
-    return moveaxis(joined, inner, range(axis, axis + len(inner)))
-
-
-@composition(np.apply_over_axes)
-def apply_over_axes(func, a, axes):
-    a = lift(a)
-    for axis in normalize_axis_tuple(axes, a.ndim):
-        result = func(a, axis)
-        a = result if result.ndim == a.ndim else expand_dims(result, axis)
-    return a

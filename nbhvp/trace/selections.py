@@ -1,9 +1,11 @@
-"""Functions that pick elements: takes, masks, insertions, padding, diagonals and triangles.
+"""Functions that pick elements: takes, masks, insertions, diagonals and triangles.
 
 Where the shape of a result depends on values (nonzero, compress, repeat by an array), those values
 are guarded. An index whose shape is known is an operand of a gather and needs no guard: it may come
 from an argument or from argsort.
 """
+
+import math
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -15,7 +17,6 @@ from nbhvp.trace.shapes import (
     along,
     broadcast_to,
     concatenate,
-    copy_,
     expand_dims,
     moveaxis,
     part,
@@ -88,6 +89,31 @@ def argwhere(a):
     return np.argwhere(guard(lift(a) != 0))
 
 
+@composition(np.unravel_index)
+def unravel_index(indices, shape, order="C"):
+    if order != "C":
+        raise trace_error("np.unravel_index of a traced index in Fortran's order", "use order='C'")
+    rest, parts = lift(indices), []
+    for n in reversed(np.atleast_1d(shape).tolist()):
+        rest, place = np.divmod(rest, n)
+        parts.append(place)
+    return tuple(reversed(parts))
+
+
+@composition(np.ravel_multi_index)
+def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
+    """Where NumPy would raise for an index beyond its extent, the trace holds a guard."""
+    if order != "C" or mode != "raise":
+        raise trace_error("np.ravel_multi_index with another mode or order", "compute the index")
+    total = 0
+    for index, n in zip(multi_index, dims, strict=True):
+        index = lift(index)
+        if not bool(np.all((index >= 0) & (index < n))):
+            raise ValueError("invalid entry in coordinates array")
+        total = total * n + index
+    return total
+
+
 @composition(np.where)
 def where_or_nonzero(condition, x=None, y=None, /):
     if x is None and y is None:
@@ -132,7 +158,12 @@ def trim_zeros(filt, trim="fb"):
 # Diagonals and triangles.
 
 
-@composition(np.diagonal, np.linalg.diagonal)
+@composition(np.linalg.diagonal)
+def matrix_diagonal(x, /, *, offset=0):
+    return diagonal(x, offset, -2, -1)
+
+
+@composition(np.diagonal)
 def diagonal(a, offset=0, axis1=0, axis2=1):
     a = moveaxis(a, (axis1, axis2), (-2, -1))
     rows, columns = a.shape[-2:]
@@ -163,10 +194,17 @@ def diagflat(v, k=0):
 
 @composition(np.fill_diagonal)
 def fill_diagonal(a, val, wrap=False):
-    if wrap or a.ndim != 2:
-        raise trace_error("np.fill_diagonal of other than a matrix, or with wrap", "index instead")
-    target = diagonal(a)
-    target[...] = lift(val) if lift(val).ndim == 0 else ravel(val)[: target.size]
+    if a.ndim < 2:
+        raise ValueError("array must be at least 2-d")
+    if a.ndim == 2:
+        step, size = a.shape[1] + 1, a.size if wrap else min(a.shape[1] ** 2, a.size)
+    elif len(set(a.shape)) == 1:
+        step, size = sum(a.shape[0] ** k for k in range(a.ndim)), a.size
+    else:
+        raise ValueError("All dimensions of input must be of equal length")
+    count = len(range(0, size, step))
+    values = ravel(val)
+    a.flat[:size:step] = gather(values, np.arange(count) % values.size)
 
 
 @composition(np.tril)
@@ -206,6 +244,17 @@ def ix_(*args):
 # Writing.
 
 
+@composition(np.place)
+def place(arr, mask, vals):
+    """The mask says which value goes where, so it is guarded."""
+    mask = guard(mask) if isinstance(mask, Traced) else np.asarray(mask, bool)
+    places, values = np.flatnonzero(mask), ravel(vals)
+    if places.size and not values.size:
+        raise ValueError("Cannot insert from an empty array!")
+    if places.size:
+        arr.flat[places] = gather(values, np.arange(places.size) % values.size)
+
+
 @composition(np.putmask)
 def putmask(a, mask, values):
     values = ravel(values)
@@ -222,7 +271,17 @@ def put_along_axis(arr, indices, values, axis):
         write(arr, flat.reshape(arr.shape))
 
 
-# Repeating and padding.
+# Repeating.
+
+
+@composition(np.resize)
+def resize(a, new_shape):
+    a = ravel(a)
+    shape = tuple(np.atleast_1d(new_shape).tolist())
+    size = math.prod(shape)
+    if a.size == 0:
+        return lift(np.zeros(shape, a.dtype))
+    return reshape(gather(a, np.arange(size) % a.size), shape)
 
 
 @composition(np.repeat)
@@ -235,36 +294,3 @@ def repeat(a, repeats, axis=None):
         merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
         return reshape(broadcast_to(a, shape), merged)
     return gather(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
-
-
-@composition(np.pad)
-def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
-    array = lift(array)
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap") or reflect_type != "even":
-        raise trace_error(f"np.pad with {mode=}, {reflect_type=}", "pad by np.concatenate")
-    if isinstance(pad_width, dict):
-        pad_width = [pad_width.get(k, pad_width.get(k - array.ndim, 0)) for k in range(array.ndim)]
-    widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
-    if mode != "constant":
-        for axis, width in enumerate(widths):
-            if any(width):
-                index = np.pad(np.arange(array.shape[axis]), width, mode=mode)
-                array = gather(array, index, axis)
-        return copy_(array)
-    return _pad_constant(array, widths, constant_values)
-
-
-def _pad_constant(array, widths, values):
-    if not isinstance(values, Traced) and np.ndim(values) == 0:
-        shape = tuple(n + sum(width) for n, width in zip(array.shape, widths, strict=True))
-        frame = broadcast_to(cast(lift(values), array.dtype), shape)
-        starts = tuple(before for before, _ in widths)
-        return apply(p.update, frame, array, start=starts, step=(1,) * array.ndim)
-    values = broadcast_to(cast(lift(values), array.dtype), (array.ndim, 2))
-    for axis, width in enumerate(widths):
-        sides = []
-        for side in range(2):
-            shape = (*array.shape[:axis], width[side], *array.shape[axis + 1 :])
-            sides.append(broadcast_to(values[axis, side], shape))
-        array = concatenate([sides[0], array, sides[1]], axis)
-    return array

@@ -1,4 +1,4 @@
-"""Functions along one axis: scans, orderings, quantiles, differences, interpolation.
+"""Functions along one axis: scans, orderings, differences, interpolation.
 
 - cumprod and its kin are scans in log2(n) steps: after step k each element holds 2**k factors, so
   derivatives are right when factors are 0.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, lift, trace_error
+from nbhvp.trace.arrays import Traced, adopt, apply, lift
 from nbhvp.trace.elementwise import (
     cast,
     composition,
@@ -21,7 +21,7 @@ from nbhvp.trace.elementwise import (
     into,
     where,
 )
-from nbhvp.trace.reductions import as_last_axis, axes_of, kept, sum_, without_nan
+from nbhvp.trace.reductions import axes_of, count_nonzero, without_nan
 from nbhvp.trace.selections import gather, take, take_along_axis
 from nbhvp.trace.shapes import (
     along,
@@ -33,7 +33,7 @@ from nbhvp.trace.shapes import (
     row,
 )
 
-__all__ = ["argsort", "cumsum", "diff", "sort"]
+__all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort"]
 
 
 # Scans.
@@ -133,46 +133,27 @@ def digitize(x, bins, right=False):
     return bins.size - searchsorted(flip(bins), x, "left" if side == "right" else "right")
 
 
-@composition(np.median)
-def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    return quantile(a, 0.5, axis, out, keepdims=keepdims)
+@composition(np.lexsort)
+def lexsort(keys, axis=-1):
+    """By the last key, then the one before: stable sorts from the first key on."""
+    keys = [row(key, axis)[0] for key in (lift(keys) if isinstance(keys, Traced) else keys)]
+    order = None
+    for key in keys:
+        if order is None:
+            order = argsort(key, axis)
+        else:
+            order = take_along_axis(order, argsort(take_along_axis(key, order, axis), axis), axis)
+    return order
 
 
-@composition(np.percentile)
-def percentile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
-    return quantile(a, np.asarray(q) / 100, axis, out, False, method, keepdims)
+@composition(np.isin)
+def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None):
+    element, tests = lift(element), ravel(test_elements)
+    found = count_nonzero(expand_dims(element, -1) == tests, -1) != 0
+    return ~found if invert else found
 
 
-@composition(np.quantile)
-def quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
-    if method != "linear" or isinstance(q, Traced) or np.ndim(q) > 1:
-        raise trace_error(
-            "np.quantile with another method than 'linear', or another q than constants up to 1-D",
-            "take elements of np.sort(a)",
-        )
-    a = floating(lift(a))
-    axes = axes_of(a, axis)
-    rows = sort(as_last_axis(a, axes))
-    results = [kept(_between(rows, float(t)), a, axes, keepdims) for t in np.atleast_1d(q)]
-    if np.ndim(q) == 0:
-        return into(out, results[0])
-    return into(out, concatenate([expand_dims(r, 0) for r in results], 0))
-
-
-def _between(rows, fraction: float):
-    """The quantile of sorted rows, linear between the two nearest; NaN, sorted last, prevails."""
-    n = rows.shape[-1]
-    if n == 0:
-        return adopt(np.full(rows.shape[:-1], math.nan, rows.dtype))
-    place = fraction * (n - 1)
-    low = min(int(place), n - 1)
-    high = min(low + 1, n - 1)
-    below, above, last = (gather(rows, k, rows.ndim - 1) for k in (low, high, n - 1))
-    value = below if place == low else below + (above - below) * (place - low)
-    return where(np.isnan(last), last, value)
-
-
-# Differences and sums of differences.
+# Differences.
 
 
 @composition(np.diff)
@@ -253,17 +234,6 @@ def _one_sided(f, h, order):
         return (f[1] - f[0]) / h[0]
     a, b = h
     return -(2 * a + b) / (a * (a + b)) * f[0] + (a + b) / (a * b) * f[1] - a / (b * (a + b)) * f[2]
-
-
-@composition(np.trapezoid)
-def trapezoid(y, x=None, dx=1.0, axis=-1):
-    y = lift(y)
-    axis = normalize_axis_index(axis, y.ndim)
-    if x is not None:
-        x = lift(x)
-        dx = along(axis, y.ndim, diff(x)) if x.ndim == 1 else diff(x, axis=axis)
-    sums = part(y, axis, 1) + part(y, axis, 0, y.shape[axis] - 1)
-    return sum_(dx * sums / 2.0, axis)
 
 
 @composition(np.interp)

@@ -40,6 +40,8 @@ __all__ = ["Closure", "SparseConstant", "Standins"]
 _SAMPLES = 1024
 _LIBRARIES = ("numpy", "scipy", "math")
 _MODULES = (*_LIBRARIES, "random")
+_OPEN = ("numpy.polynomial",)
+"""Library packages of plain Python over NumPy's functions: traced into as the user's own code is."""
 _IMMUTABLE = (bool, int, float, complex, str, bytes, np.generic)
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
@@ -129,6 +131,10 @@ def _is_foreign(name: str) -> bool:
     return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
+def _is_open(module: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in _OPEN)
+
+
 def _module_of(value) -> str:
     return getattr(value, "__module__", None) or ""
 
@@ -183,8 +189,9 @@ class Standins:
         return seen
 
     def _is_own(self, module: str) -> bool:
-        """Whether code of this module is the user's, to be traced into."""
-        return module.partition(".")[0] == self._home != "" or not _is_foreign(module)
+        """Whether code of this module is the user's (or as plain), to be traced into."""
+        own = module.partition(".")[0] == self._home != ""
+        return own or _is_open(module) or not _is_foreign(module)
 
     # Data.
 
@@ -201,6 +208,9 @@ class Standins:
 
     def _unravel(self, value: Unravel) -> Unravel:
         return self._remember(value, value.of_classes(self.of))
+
+    def _object(self, value) -> arrays.LibraryObject:
+        return self._remember(value, _object_standin(type(value))(value, self.of))
 
     def _list(self, value: list) -> list:
         standin = self._remember(value, [])
@@ -424,6 +434,8 @@ def _wrapped(value):
     package = str(type(value).__module__).partition(".")[0]
     if package == "numba":
         return getattr(value, "py_func", None)
+    if _is_open(_module_of(value)):  # a function behind __array_function__
+        return getattr(value, "_implementation", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
 
 
@@ -460,29 +472,44 @@ def _original_class(kind):
 def _original(value):
     if isinstance(value, SparseConstant):
         return value.matrix
+    if isinstance(value, arrays.LibraryObject):
+        return value.original
     return value.function if isinstance(value, LibraryFunction) else value
 
 
-def _is_sparse_class(value) -> bool:
-    return isinstance(value, type) and issubclass(
-        value, scipy.sparse.sparray | scipy.sparse.spmatrix
-    )
+def _makes_standins(kind: type) -> bool:
+    """Whether the objects of a class have stand-ins."""
+    sparse = scipy.sparse.sparray | scipy.sparse.spmatrix
+    return issubclass(kind, sparse) or _object_standin(kind) is not None
+
+
+def _object_standin(kind: type) -> type | None:
+    return next((arrays.OBJECTS[base] for base in kind.__mro__ if base in arrays.OBJECTS), None)
 
 
 def _is_library_function(value) -> bool:
     if isinstance(value, type):
-        return _is_sparse_class(value)
+        return _makes_standins(value) or value in HANDLERS
     if isinstance(getattr(value, "__self__", None), _GENERATORS):
         return True
-    return callable(value) and hasattr(value, "__name__") and _library_of(value) in _LIBRARIES
+    if not callable(value) or not hasattr(value, "__name__"):
+        return False
+    is_open = _is_open(_module_of(value)) and value not in HANDLERS
+    return _library_of(value) in _LIBRARIES and not is_open
 
 
 _KINDS = (
     (lambda s, v: isinstance(v, _IMMUTABLE) or v is None, lambda s, v: v),
-    (lambda s, v: isinstance(v, Traced | SparseConstant | LibraryFunction), lambda s, v: v),
+    (
+        lambda s, v: isinstance(
+            v, Traced | SparseConstant | LibraryFunction | arrays.LibraryObject
+        ),
+        lambda s, v: v,
+    ),
     (lambda s, v: type(v) is np.ndarray and v.dtype.kind in "biufc", Standins._array),
     (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
     (lambda s, v: isinstance(v, Unravel), Standins._unravel),
+    (lambda s, v: _object_standin(type(v)) is not None, Standins._object),
     (lambda s, v: type(v) is list, Standins._list),
     (lambda s, v: type(v) in _DICTS, Standins._dict),
     (lambda s, v: type(v) is collections.deque, Standins._deque),
@@ -546,7 +573,7 @@ class LibraryFunction:
         if _library_of(function) == "math":
             return _call_math(function, args, kwargs)
         result = arrays.call(function, args, kwargs)
-        return self._standins.of(result) if scipy.sparse.issparse(result) else result
+        return self._standins.of(result) if _makes_standins(type(result)) else result
 
     def __getattr__(self, name: str):
         return getattr(self.function, name)
