@@ -14,7 +14,7 @@ import numpy as np
 import scipy.special
 
 from nbhvp.compile import cache
-from nbhvp.compile.emit import Pointer, Symbol, emit
+from nbhvp.compile.emit import Pointer, Symbol, emit, has_kernels
 from nbhvp.compile.language import raise_paths
 from nbhvp.compile.program import Program
 from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
@@ -53,7 +53,7 @@ def run_plain(plan: Schedule, *inputs: np.ndarray) -> list[np.ndarray]:
     memory = dict(zip(plan.graph.inputs, map(np.ascontiguousarray, inputs), strict=True))
     with np.errstate(all="ignore"):
         for step in plan.steps:
-            if isinstance(step, Library):
+            if isinstance(step, Library) and not has_kernels(step):
                 args = [_whole(memory, arg) for arg in step.node.args]
                 value = step.node.primitive.evaluate(*args, **step.node.params)
                 memory[step.node] = np.array(value, step.node.dtype, order="C")
@@ -188,8 +188,7 @@ def kernels(*graphs: Graph) -> set[str]:
 
 
 def texts_of(plan: Schedule) -> set[str]:
-    steps = [step for step in plan.steps if not isinstance(step, Library | MatrixProduct)]
-    return {call.source for step in steps for call in emit(step)}
+    return {call.source for step in plan.steps if has_kernels(step) for call in emit(step)}
 
 
 def total(node: Node) -> Node:

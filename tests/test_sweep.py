@@ -8,7 +8,10 @@ import functools
 
 import numpy as np
 import pytest
+from checks import assert_close, assert_no_raise, plain
 
+from nbhvp.compile.program import Program
+from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
@@ -168,48 +171,101 @@ def both(name):
     return u, replay(u, tape=tape), language.stacked(PROGRAMS[name](language))
 
 
-def pair(u, make, inputs=()):
-    """What `make` makes of the results by the tape and of those as a graph, in one graph."""
-
-    def graph(u, by_tape, by_nodes):
-        return derive.check(Graph((u, *inputs), (make(by_tape), make(by_nodes))))
-
-    return graph
-
-
-def assert_same(graph, *values, tolerance=1e-11):
-    given, needed = interpret(graph, *values)
-    np.testing.assert_allclose(given, needed, tolerance, tolerance * np.abs(needed).max(initial=1))
+def assert_pairs(graph, *values, target=interpret, tolerance=1e-11):
+    """Outputs come in pairs: by the tape on some target, and by nodes on the interpreter."""
+    given = target(Graph(graph.inputs, graph.outputs[::2]), *values)
+    needed = interpret(Graph(graph.inputs, graph.outputs[1::2]), *values)
+    for a, b in zip(given, needed, strict=True):
+        assert_close(a, b, tolerance * max(1.0, np.abs(b).max(initial=0)))
 
 
-@by_program
-@pytest.mark.parametrize("at", [POINT, POINT[::-1] * 0.9], ids=["recorded", "another point"])
-def test_values_and_first_derivatives(name, at):
+def weighted(z, w):
+    return derive.inner(w, z)
+
+
+def curved(z, w):
+    """Weights that depend on the results."""
+    return derive.inner(w, p.sin(z) * z)
+
+
+def derivatives(name, function, modes=derive.EXACT_MODES):
+    """Values, first derivatives and products, in pairs, and the values of the inputs."""
     u, *results = both(name)
     v = p.input_node(u.pool, "v", u.shape, np.float64)
     w = p.input_node(u.pool, "w", results[0].shape, np.float64)
-    rng = np.random.default_rng(0)
-    values = at, rng.normal(size=v.shape), rng.normal(size=w.shape)
-    for make in (
+    makers = [
         lambda z: z,
         lambda z: derive.jvp([z], [u], [v])[0],
         lambda z: derive.vjp([z], [u], [w])[0],
-    ):
-        graph = derive.check(Graph((u, v, w), tuple(map(make, results))))
-        assert_same(graph, *values)
+        *(lambda z, m=mode: derive.hvp(function(z, w), u, v, m) for mode in modes),
+    ]
+    outputs = [make(z) for make in makers for z in results]
+    rng = np.random.default_rng(0)
+    values = POINT, rng.normal(size=v.shape), rng.normal(size=w.shape)
+    return derive.check(Graph((u, v, w), tuple(outputs))), values
+
+
+@pytest.mark.parametrize("function", [weighted, curved])
+@by_program
+def test_derivatives(name, function):
+    graph, values = derivatives(name, function)
+    assert_pairs(graph, *values)
+    assert_pairs(graph, POINT[::-1] * 0.9, *values[1:])
 
 
 @by_program
-@pytest.mark.parametrize("mode", derive.EXACT_MODES)
-def test_products(name, mode):
-    """The Hessian of weighted results, and of a function of the results and of the input."""
-    u, *results = both(name)
+def test_plain_text(name):
+    """The kernels as plain Python, where every index is checked."""
+    graph, values = derivatives(name, weighted, derive.EXACT_MODES[:1])
+    assert_pairs(graph, *values, target=plain)
+
+
+@pytest.mark.parametrize("name", ["every primitive", "recurrence"])
+def test_compiled(name):
+    graph, values = derivatives(name, weighted, derive.EXACT_MODES[:1])
+    program = Program(Graph(graph.inputs, graph.outputs[::2]))
+    for at in (POINT, POINT[::-1] * 0.9):
+        assert_pairs(graph, at, *values[1:], target=lambda graph, *values: program(*values))
+    for kernel in program.kernels:
+        assert_no_raise(kernel)
+    assert not any(stretch.library for stretch in program._stretches)
+
+
+def test_the_product_is_linear():
+    graph, _ = derivatives("recurrence", curved, derive.EXACT_MODES)
+    for output in graph.outputs[6::2]:
+        derive.check(Graph(graph.inputs, (output,)), linear_in=graph.inputs[1])
+
+
+def test_what_is_stored_for_a_product():
+    """Partials, and second partials times adjoints: neither values nor codes."""
+    graph, _ = derivatives("recurrence", weighted, derive.EXACT_MODES[:1])
+    u, v, w = graph.inputs
+    state, _ = split(Graph(graph.inputs, graph.outputs[6:7]), v)
+    assert {node.primitive.name for node in state} == {"tape_partials", "tape_curvature"}
+
+
+def test_third_derivatives_are_refused():
+    u, z, _ = both("recurrence")
     v = p.input_node(u.pool, "v", u.shape, np.float64)
-    w = p.input_node(u.pool, "w", results[0].shape, np.float64)
+    w = p.input_node(u.pool, "w", z.shape, np.float64)
+    for mode in derive.EXACT_MODES:
+        product = derive.hvp(derive.inner(w, z), u, v, mode)
+        for x, x_dot in ((u, v), (w, w)):
+            with pytest.raises(NotImplementedError, match="not three times"):
+                derive.jvp([product], [x], [x_dot])
+        with pytest.raises(NotImplementedError, match="not three times"):
+            derive.vjp([product], [u], [v])
+
+
+def test_second_tangents():
+    """The tangent of a tangent, which no product needs, is right as well."""
+    u, *results = both("expression 0")
+    v = p.input_node(u.pool, "v", u.shape, np.float64)
+    w = p.input_node(u.pool, "w", u.shape, np.float64)
+    outputs = (derive.jvp(derive.jvp([z], [u], [v]), [u], [w])[0] for z in results)
     rng = np.random.default_rng(0)
-    values = POINT, rng.normal(size=v.shape), rng.normal(size=w.shape)
-    products = [derive.hvp(derive.inner(w, z), u, v, mode) for z in results]
-    assert_same(derive.check(Graph((u, v, w), tuple(products)), linear_in=v), *values)
+    assert_pairs(Graph((u, v, w), tuple(outputs)), POINT, rng.normal(size=4), rng.normal(size=4))
 
 
 def test_guards():

@@ -17,14 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from nbhvp.compile import sweep
 from nbhvp.compile.nest import Member, Nest, Statement
 from nbhvp.compile.pull import Choose, Expr, Index, Inside, Quotient, Var, contiguous, parts
-from nbhvp.compile.schedule import Reduction
-from nbhvp.compile.text import Body, Pointer, Scratch, Slots, Symbol, code, kernel_text
+from nbhvp.compile.schedule import Library, Reduction, Step
+from nbhvp.compile.text import Body, KernelCall, Pointer, Scratch, Slots, Symbol, code, kernel_text
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import CALL
 
-__all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "seconds"]
+__all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "has_kernels", "seconds"]
 
 BLOCK = 20e-6
 """Seconds of a nest that one thread takes at a time."""
@@ -38,21 +39,17 @@ MOST_PARTS = 8
 """More long parts than this share it too."""
 
 
-@dataclass(eq=False)
-class KernelCall:
-    """The text of a kernel, the contents of its table, and how its outermost loop is cut."""
-
-    source: str
-    slots: list
-    extent: int
-    block: int
-    writes: tuple = ()
-    seconds: float = 0.0
-    """An estimate of the time that it takes on one thread."""
+def has_kernels(step: Step) -> bool:
+    """Whether a step is made of kernels: neither BLAS nor a call of NumPy."""
+    if isinstance(step, Library):
+        return step.node.primitive in sweep.KERNELS
+    return isinstance(step, Nest | Reduction)
 
 
-def emit(step: Nest | Reduction) -> list[KernelCall]:
-    """The kernels of one step."""
+def emit(step: Step) -> list[KernelCall]:
+    """The kernels of one step that has some."""
+    if isinstance(step, Library):
+        return sweep.KERNELS[step.node.primitive](step.node)
     if isinstance(step, Nest):
         return _Kernel(step).calls()
     return _scan(step) if step.node.primitive.reduction == "cumsum" else _arg(step)

@@ -18,7 +18,7 @@ import numpy as np
 from numba.extending import get_cython_function_address
 
 from nbhvp.compile import blas, cache, cpu, results
-from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit
+from nbhvp.compile.emit import KernelCall, Pointer, Scratch, Symbol, code, emit, has_kernels
 from nbhvp.compile.layout import ALIGNMENT, Layout, layout
 from nbhvp.compile.schedule import Library, MatrixProduct, Operand, Schedule, schedule
 from nbhvp.graph.node import Graph, Node
@@ -283,7 +283,7 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
     kernels: list[cache.Kernel] = []
     time = 0.0
     for step in plan.steps:
-        if isinstance(step, Library):
+        if isinstance(step, Library) and not has_kernels(step):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
         elif isinstance(step, MatrixProduct):

@@ -29,7 +29,7 @@ from nbhvp.compile.pull import (
 )
 from nbhvp.graph.node import Node
 
-__all__ = ["Body", "Pointer", "Scratch", "Slots", "Symbol", "code", "kernel_text"]
+__all__ = ["Body", "KernelCall", "Pointer", "Scratch", "Slots", "Symbol", "code", "kernel_text"]
 
 HEADER = '''"""One kernel of a program."""
 import cmath
@@ -70,6 +70,19 @@ class Symbol:
     """A slot that holds the address of a function of scipy.special.cython_special."""
 
     name: str
+
+
+@dataclass(eq=False)
+class KernelCall:
+    """The text of a kernel, the contents of its table, and how its outermost loop is cut."""
+
+    source: str
+    slots: list
+    extent: int
+    block: int
+    writes: tuple = ()
+    seconds: float = 0.0
+    """An estimate of the time that it takes on one thread."""
 
 
 def code(dtype: np.dtype) -> str:

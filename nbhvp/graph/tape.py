@@ -17,8 +17,9 @@ records of their second partials times their adjoint, a symmetric matrix. Then
     pull   u_bar     = E^T (I - L^T)^-1 R^T z_bar              adjoints, backward: its transpose
     curve  u_bar_dot = E^T (I - L^T)^-1 C (I - L)^-1 E u_dot   what the tangent of pull adds
 
-(Griewank and Walther, Evaluating Derivatives). Partials come from the rules of the primitives. What
-does not move with any active input has no derivative: its partials count as zero, whatever they are.
+(Griewank and Walther, Evaluating Derivatives). Partials come from the rules of the primitives. Only
+active records count, those that depend on an input and that a result depends on: all other partials
+are zero, even where their rules give NaN.
 
 The nodes of kind "state" hold what is known at u and carry no derivative. So whatever takes them
 takes u as well and has the whole derivative in u; or it refuses to be differentiated.
@@ -88,7 +89,7 @@ class Tape:
         return 1 + sum(self.sizes)
 
     @cached_property
-    def active(self) -> np.ndarray:
+    def varied(self) -> np.ndarray:
         """bool, one per element of the inputs: whether somebody may differentiate in it."""
         flags = [k not in self.passive for k in range(len(self.sizes))]
         return np.repeat(flags, self.sizes)
@@ -103,12 +104,17 @@ class Tape:
 # What is known at a point.
 
 
-def _moving(u, tape):
-    """Whether each record depends on an active input."""
-    moves = [False, *tape.active.tolist()]
-    for a, b in _operands(tape):
-        moves.append(moves[a] or moves[b])
-    return np.array(moves)
+def _active(u, tape):
+    """Whether each record depends on an input that varies, and some result on the record."""
+    operands = list(_operands(tape))
+    varied = [False, *tape.varied.tolist()]
+    for a, b in operands:
+        varied.append(varied[a] or varied[b])
+    useful = np.zeros(len(varied), bool)
+    useful[tape.outputs] = True
+    for i in range(len(varied) - 1, tape.start - 1, -1):
+        useful[list(operands[i - tape.start])] |= useful[i]
+    return useful & varied
 
 
 def _operands(tape):
@@ -139,7 +145,7 @@ def partials_of(entry: Primitive, shape: tuple[int, ...] = ()) -> Graph:
     return Graph((z, x, y), tuple(derive.substitute([*first, *second], known)))
 
 
-def _by_code(tape, values, moving):
+def _by_code(tape, values, active):
     """For each code, where it occurs, and the first and second partials there."""
     for code in np.unique(tape.codes[tape.start :]):
         if code == CONSTANT:
@@ -148,24 +154,22 @@ def _by_code(tape, values, moving):
         a, b = tape.first[at], tape.second[at]
         graph = partials_of(tape.primitive(code), at.shape)
         found = np.stack(interpret(graph, values[at], values[a], values[b]), axis=-1)
-        move_a, move_b = moving[a], moving[b]
-        both = np.stack([move_a, move_b, move_a, move_a & move_b, move_b], axis=-1)
-        yield at, *np.split(np.where(both, found, 0.0), [2], axis=-1)
+        in_a, in_b = active[at] & active[a], active[at] & active[b]
+        counts = np.stack([in_a, in_b, in_a, in_a & in_b, in_b], axis=-1)
+        yield at, *np.split(np.where(counts, found, 0.0), [2], axis=-1)
 
 
-def _partials(values, moving, tape):
+def _partials(values, active, tape):
     out = np.zeros((len(values), 2))
-    for at, first, _ in _by_code(tape, values, moving):
+    for at, first, _ in _by_code(tape, values, active):
         out[at] = first
     return out
 
 
-def _curvature(u, values, moving, adjoints, tape):
+def _curvature(u, values, active, adjoints, tape):
     out = np.zeros((len(values), 3))
-    for at, _, second in _by_code(tape, values, moving):
-        # A record that no result depends on counts for nothing, whatever its partials are.
-        bars = adjoints[at, None]
-        out[at] = np.where(bars == 0, 0.0, second * bars)
+    for at, _, second in _by_code(tape, values, active):
+        out[at] = second * adjoints[at, None]
     return out
 
 
@@ -285,13 +289,13 @@ def _refuse(z, dots, *args, **params):
 
 
 def _partials_at(u, tape) -> Node:
-    return tape_partials(tape_values(u, tape=tape), tape_moving(u, tape=tape), tape=tape)
+    return tape_partials(tape_values(u, tape=tape), tape_active(u, tape=tape), tape=tape)
 
 
 def _curvature_at(u, adjoints, tape) -> Node:
     """The second partials of the records times these adjoints."""
-    values, moving = tape_values(u, tape=tape), tape_moving(u, tape=tape)
-    return tape_curvature(u, values, moving, adjoints, tape=tape)
+    values, active = tape_values(u, tape=tape), tape_active(u, tape=tape)
+    return tape_curvature(u, values, active, adjoints, tape=tape)
 
 
 def _results_tangent(z, dots, u, values, tape):
@@ -337,7 +341,7 @@ def _entry(name, kind, evaluate, infer, rule=None, **fields) -> Primitive:
 
 # fmt: off
 tape_values    = _entry("tape_values", "state", _values, _shape(_records))
-tape_moving    = _entry("tape_moving", "discrete", _moving, lambda u, tape: ((_records(tape),), p.BOOL))
+tape_active    = _entry("tape_active", "discrete", _active, lambda u, tape: ((_records(tape),), p.BOOL))
 tape_partials  = _entry("tape_partials", "state", _partials, _shape(_records, lambda tape: 2))
 tape_results   = _entry("tape_results", "general", lambda u, values, tape: values[tape.outputs], _shape(_results), tangent=_results_tangent)
 tape_adjoints  = _entry("tape_adjoints", "general", _adjoints, _shape(_records), tangent=_refuse)
