@@ -1,0 +1,198 @@
+"""Compiling the user's functions for active numbers: a recorder of one function and its callees.
+
+Each function is compiled anew from its Python source, with our options in the place of the user's: no
+explicit signature, no `parallel` (a prange records serially), no fastmath; the error model and bounds
+checks stay. Between numba's untyped passes and type inference one pass of ours rewrites its
+intermediate representation, so that plain floats do not decide types that active numbers are to
+have: `np.zeros(n)`, `[0.0, 0.0]`, `items.append(0.0)`, `float(x)`; functions compiled by numba become
+their recording twins, wherever they are named.
+
+Nothing outside the recorder sees a twin, and no function or module is patched.
+"""
+
+from __future__ import annotations
+
+import types as python
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from numba.core import ir, ir_utils, postproc
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import NopythonRewrites
+from numba.core.untyped_passes import MakeFunctionToJitFunction
+from numba.np.ufunc.dufunc import DUFunc
+
+from nbhvp.trace import loops_functions
+from nbhvp.trace.loops_active import widen
+from nbhvp.trace.loops_sources import python_function
+from nbhvp.trace.recording import trace_error
+
+__all__ = ["Twins"]
+
+_KEPT = ("error_model", "boundscheck")
+"""The options of a user's function that its twin has too."""
+
+
+class Twins:
+    """The recording twins of a function and of what it calls, compiled when first called."""
+
+    def __init__(self):
+        self._made: dict[int, tuple] = {}
+        twins = {"twins": self}
+        self._pipeline = type("RecordingCompiler", (RecordingCompiler,), twins)
+
+    def of(self, value):
+        """The twin of a compiled function, also in tuples; anything else as it is."""
+        if isinstance(value, tuple) and not hasattr(value, "_fields"):
+            return tuple(map(self.of, value))
+        if isinstance(value, DUFunc):
+            value = value._dispatcher
+        return self.function(value) if isinstance(value, CPUDispatcher) else value
+
+    def function(self, function) -> CPUDispatcher:
+        """The twin of a function, compiled or plain."""
+        if id(function) not in self._made:
+            options = {"error_model": "numpy"}
+            if isinstance(function, CPUDispatcher):
+                given = function.targetoptions
+                options = {name: given[name] for name in _KEPT if name in given}
+            compiled = njit(
+                python_function(function),
+                pipeline_class=self._pipeline,
+                no_cpython_wrapper=True,
+                no_cfunc_wrapper=True,
+                **options,
+            )
+            # The twin of a twin is itself, which a second pass over the same code may ask for.
+            self._made[id(function)] = (function, compiled)
+            self._made[id(compiled)] = (compiled, compiled)
+        return self._made[id(function)][1]
+
+
+class RecordingCompiler(CompilerBase):
+    """numba's compiler with the pass below, and without fused array expressions."""
+
+    twins: Twins
+
+    def define_pipelines(self):
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state, "recording")
+        passes.passes = [step for step in passes.passes if step[0] is not NopythonRewrites]
+        self.state.twins = self.twins
+        passes.add_pass_after(RewriteForActive, MakeFunctionToJitFunction)
+        passes.finalize()
+        return [passes]
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class RewriteForActive(FunctionPass):
+    """The rewriting that the module's docstring tells of."""
+
+    _name = "nbhvp_rewrite_for_active"
+
+    def __init__(self):
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state):
+        rewriting = _Rewriting(state.func_ir, state.twins)
+        for block in state.func_ir.blocks.values():
+            rewriting.block(block)
+        state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
+        postproc.PostProcessor(state.func_ir).run()
+        return True
+
+
+class _Rewriting:
+    """One function's rewriting; new statements go before the one that needs them."""
+
+    def __init__(self, func_ir, twins: Twins):
+        self._ir, self._twins = func_ir, twins
+        self._body: list = []
+
+    def block(self, block):
+        self._body, self._scope = [], block.scope
+        for statement in block.body:
+            if isinstance(statement, ir.Assign):
+                self._assignment(statement)
+            self._body.append(statement)
+        block.body = self._body
+
+    def _assignment(self, statement):
+        value = statement.value
+        if isinstance(value, ir.Global | ir.FreeVar):
+            value.value = self._twins.of(value.value)
+        elif isinstance(value, ir.Expr):
+            rewrite = getattr(self, f"_{value.op}", None)
+            if rewrite is not None:
+                rewrite(statement, value)
+
+    def _getattr(self, statement, expr):
+        """A compiled function in a module."""
+        value = self._constant(statement.target)
+        twin = self._twins.of(value)
+        if twin is not value:
+            statement.value = ir.Global(expr.attr, twin, expr.loc)
+
+    def _call(self, statement, expr):
+        function = self._constant(expr.func)
+        definition = self._definition(expr.func)
+        if isinstance(function, Callable):
+            _refuse(function)
+            standin = loops_functions.STANDINS.get(function)
+            if standin is not None:
+                expr.func = self._global(standin, expr.loc)
+        elif isinstance(definition, ir.Expr) and definition.op == "getattr":
+            if definition.attr in ("append", "insert"):
+                expr.args = [*expr.args[:-1], *(self._widened(arg) for arg in expr.args[-1:])]
+            elif definition.attr in loops_functions.METHODS:
+                method = loops_functions.METHODS[definition.attr]
+                expr.func = self._global(method, expr.loc)
+                expr.args = [definition.value, *expr.args]
+
+    def _build_list(self, statement, expr):
+        expr.items = [self._widened(item) for item in expr.items]
+
+    def _binop(self, statement, expr):
+        # An implementation for a constant operand would get it as a Python number.
+        expr.static_lhs = expr.static_rhs = ir.UNDEFINED
+
+    _inplace_binop = _binop
+
+    def _widened(self, item):
+        call = ir.Expr.call(self._global(widen, item.loc), (item,), (), item.loc)
+        return self._assign(call, item.loc)
+
+    def _global(self, value, loc):
+        return self._assign(ir.Global(getattr(value, "__name__", "value"), value, loc), loc)
+
+    def _assign(self, value, loc):
+        name = ir_utils.mk_unique_var("$nbhvp")
+        variable = ir.Var(self._scope, name, loc)
+        self._body.append(ir.Assign(value, variable, loc))
+        return variable
+
+    def _definition(self, variable):
+        return ir_utils.guard(ir_utils.get_definition, self._ir, variable)
+
+    def _constant(self, variable):
+        """What a variable is if it is a global, a free variable or in a module; else None."""
+        definition = self._definition(variable)
+        if isinstance(definition, ir.Global | ir.FreeVar):
+            return definition.value
+        if isinstance(definition, ir.Expr) and definition.op == "getattr":
+            module = self._constant(definition.value)
+            if isinstance(module, python.ModuleType):
+                return getattr(module, definition.attr, None)
+        return None
+
+
+def _refuse(function):
+    """Calls that no recording can follow."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, np.random.RandomState) or owner is np.random:
+        raise trace_error(
+            f"the random function {function.__name__} is called",
+            "draw the numbers outside and pass them as an argument",
+        )
