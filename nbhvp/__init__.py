@@ -9,15 +9,19 @@ from nbhvp.errors import TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
+from nbhvp.trace.rules import CustomFunction, custom_jvp, elementwise
 from nbhvp.trace.structure import Unravel, ravel
 
 __all__ = [
+    "CustomFunction",
     "Function",
     "HessianOperator",
     "JacobianOperator",
     "TraceError",
     "Unravel",
+    "custom_jvp",
     "differentiable",
+    "elementwise",
     "minimize",
     "ravel",
 ]

@@ -41,6 +41,7 @@ from nbhvp.memory import (
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import record
+from nbhvp.trace.recording import source_of
 from nbhvp.trace.structure import Unravel
 
 __all__ = ["Function", "differentiable"]
@@ -280,8 +281,9 @@ class Function:
         if mode not in derive.EXACT_MODES:
             known = ", ".join((*derive.EXACT_MODES, *DIFFERENCES))
             raise ValueError(f"mode must be one of {known}, got {mode!r}")
+        product = self._product(mode, x, v, args, kwargs)
         memory.mode = mode
-        return self._product(mode, x, v, args, kwargs)
+        return product
 
     def hessian(self, x, *args, **kwargs) -> HessianOperator:
         """The Hessian at x as a LinearOperator of shape (x.size, x.size).
@@ -298,8 +300,8 @@ class Function:
         >>> H @ np.array([1.0, 0.0, 0.0])
         array([0., 3., 2.])
         """
-        self._memory.mode = DEFAULT_MODE
         point = self._at(self._call(x, args, kwargs), DEFAULT_MODE)
+        self._memory.mode = DEFAULT_MODE
         return HessianOperator(self, "hessian", point, DEFAULT_MODE, (args, kwargs))
 
     # Derivatives of functions with array results.
@@ -374,7 +376,7 @@ class Function:
         return bound
 
     def __repr__(self) -> str:
-        return f"<nbhvp.Function {_source(self._fun)}>"
+        return f"<nbhvp.Function {source_of(self._fun)}>"
 
     def __reduce__(self):
         if self._owner is not None:
@@ -504,7 +506,7 @@ class Function:
         start = time.perf_counter()
         trace = record(self._fun, call.x, call.args, call.kwargs, self._options["unravel"])
         self._memory.report.trace_seconds += time.perf_counter() - start
-        source = _source(self._fun)
+        source = source_of(self._fun)
         if trace.hidden_state and not self._is_always_traced:
             raise TraceError(
                 f"{source} depends on {trace.hidden_state}, so its derivatives would be those of "
@@ -570,16 +572,6 @@ def _weights(w, like: Node) -> np.ndarray:
 
 
 # Names and pickles of functions.
-
-
-def _source(fun: Callable) -> str:
-    """The name of a function, with its file and line."""
-    while isinstance(fun, functools.partial):
-        fun = fun.func
-    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
-    code = code or getattr(vars(type(fun)).get("__call__"), "__code__", None)
-    name = getattr(fun, "__qualname__", type(fun).__qualname__)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
 
 
 def _find(module: str, qualname: str):

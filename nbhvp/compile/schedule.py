@@ -276,7 +276,7 @@ class _Memory:
             self.operands[node] = tuple(matrix_operand(self, arg) for arg in node.args)
         else:
             for arg in node.args:
-                if self.strides.get(arg) != contiguous(arg.shape):
+                if arg.value is None and self.strides.get(arg) != contiguous(arg.shape):
                     self.store(arg)
 
     def _demand(self, node: Node) -> None:

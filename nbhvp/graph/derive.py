@@ -20,7 +20,16 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 
-__all__ = ["check", "gradient", "hvp", "joint_positions", "jvp", "substitute", "vjp"]
+__all__ = [
+    "check",
+    "gradient",
+    "hvp",
+    "is_linear",
+    "joint_positions",
+    "jvp",
+    "substitute",
+    "vjp",
+]
 
 EXACT_MODES = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
 
@@ -205,21 +214,32 @@ def check(graph: Graph, linear_in: Node | None = None) -> Graph:
             assert shape == node.shape, f"{node.primitive}: shape {shape}, recorded {node.shape}"
             assert dtype == node.dtype, f"{node.primitive}: dtype {dtype}, recorded {node.dtype}"
     if linear_in is not None:
-        _check_linear(graph, linear_in)
+        found = _not_linear(graph.nodes, [linear_in])
+        assert found is None, f"{found.primitive} is not linear in {linear_in}"
     return graph
 
 
-def _check_linear(graph: Graph, v: Node) -> None:
-    active = dependent(graph.nodes, [v])
-    vanishing = active | {node for node in graph.nodes if _is_zero(node)}
-    for node in graph.nodes:
-        if node not in active or node is v:
+def is_linear(output: Node, directions: Sequence[Node]) -> bool:
+    """Whether a node is jointly linear in some inputs, as the table tells."""
+    nodes = reachable([output])
+    depends = output in dependent(nodes, directions)
+    return (depends or _is_zero(output)) and _not_linear(nodes, directions) is None
+
+
+def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | None:
+    """The first node that is not jointly linear in the inputs on which it depends."""
+    active = dependent(nodes, directions)
+    vanishing = active | {node for node in nodes if _is_zero(node)}
+    for node in nodes:
+        if node not in active or node in directions:
             continue
         positions = {k for k, arg in enumerate(node.args) if arg in active}
-        assert node.primitive.linear_in(positions), f"{node.primitive} is not linear in {v}"
         # A sum of a linear and a constant term is affine, not linear.
-        joint = joint_positions(node, positions)
-        assert all(node.args[k] in vanishing for k in joint), f"{node.primitive} is affine in {v}"
+        if not node.primitive.linear_in(positions) or any(
+            node.args[k] not in vanishing for k in joint_positions(node, positions)
+        ):
+            return node
+    return None
 
 
 def _is_zero(node: Node) -> bool:

@@ -18,6 +18,7 @@ from nbhvp.graph.node import Node, Pool
 from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.recording import source_of
 from nbhvp.trace.standins import Closure, Standins
 from nbhvp.trace.structure import Unravel
 
@@ -83,6 +84,7 @@ def record(
         output, form = _output(result, fun, x.dtype)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
     state = recording.hidden_state
+    standins.finish()
     return Trace(recording.pool, nodes, (output.node,), form, guards, standins.closure, state)
 
 
@@ -119,7 +121,7 @@ def _stacked(results: Sequence, fun: Callable) -> Traced:
     if any(result.size != 1 for result in results):
         shapes = ", ".join(str(result.shape) for result in results)
         raise TypeError(
-            f"{_where(fun)} returned a list or tuple of arrays of shapes {shapes}; "
+            f"{source_of(fun)} returned a list or tuple of arrays of shapes {shapes}; "
             "return one array (np.concatenate), or a list or tuple of scalars"
         )
     return lift([reshape_view(result, ()) for result in results])
@@ -127,25 +129,18 @@ def _stacked(results: Sequence, fun: Callable) -> Traced:
 
 def _lifted(result, fun: Callable) -> Traced:
     if result is None:
-        raise TypeError(f"{_where(fun)} returned None; end it with `return value`")
+        raise TypeError(f"{source_of(fun)} returned None; end it with `return value`")
     try:
         result = lift(result)
     except TraceError:
         kind = type(result).__name__
         raise TypeError(
-            f"{_where(fun)} returned an object of type {kind}; return a number, an array, or a "
+            f"{source_of(fun)} returned an object of type {kind}; return a number, an array, or a "
             "list or tuple of numbers"
         ) from None
     if result.dtype.kind == "c":
         raise TypeError(
-            f"{_where(fun)} returned a complex result; return its .real, or real and imaginary "
+            f"{source_of(fun)} returned a complex result; return its .real, or real and imaginary "
             "parts as two results"
         )
     return result
-
-
-def _where(fun: Callable) -> str:
-    """The name of a function, with its file and line."""
-    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
-    name = getattr(fun, "__qualname__", repr(fun))
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

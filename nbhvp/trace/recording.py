@@ -7,9 +7,11 @@ with a `TraceError`, the message gets the user's own file and line, in this one 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import linecache
 import os
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +24,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 
-__all__ = ["Recording", "current", "trace_error"]
+__all__ = ["Recording", "current", "source_of", "trace_error", "user_line"]
 
 _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
@@ -35,6 +37,8 @@ class Recording:
         self.guards: dict[Node, Any] = {}
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
+        self.is_closed = False
+        """Whether the trace is made: nodes may be added, for derivative rules, but no guards."""
         self.plain_arrays: dict[int, np.ndarray] = {}
         """The arrays from outside the trace that became constants on the way."""
         self._live: dict[Node, bool] = {}
@@ -69,11 +73,13 @@ class Recording:
 
     def __exit__(self, kind, error, traceback) -> None:
         _CURRENT.reset(self._token)
+        self.is_closed = True
         # NumPy raises a ValueError of its own from the TraceError of a float(x) in plain[0] = x.
         ours = getattr(error, "__cause__", None)
         ours = ours if isinstance(ours, TraceError) else error
         if isinstance(ours, TraceError):
-            ours.args = (f"{user_line(traceback)}: {ours.args[0]}",)
+            line = user_line(traceback)
+            ours.args = (f"{line}: {ours.args[0]}" if line else ours.args[0],)
             if ours is not error:
                 raise ours
 
@@ -98,15 +104,28 @@ _OURS = tuple(
 
 
 def user_line(traceback: TracebackType) -> str:
-    """File, line and text of the innermost frame outside nbhvp, NumPy and SciPy."""
-    found = traceback
+    """File, line and text of the innermost frame outside nbhvp, NumPy and SciPy, if any."""
+    found = None
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(_OURS):
             found = traceback
         traceback = traceback.tb_next
+    if found is None:
+        return ""
     file, line = found.tb_frame.f_code.co_filename, found.tb_lineno
     text = linecache.getline(file, line).strip()
     return f"{file}:{line}" + (f" in `{text}`" if text else "")
+
+
+def source_of(fun: Callable) -> str:
+    """The name of a function, with its file and line."""
+    while isinstance(fun, functools.partial):
+        fun = fun.func
+    fun = getattr(fun, "py_func", fun)  # of Numba's
+    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
+    code = code or getattr(vars(type(fun)).get("__call__"), "__code__", None)
+    name = getattr(fun, "__qualname__", type(fun).__qualname__)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
 
 
 def trace_error(what: str, instead: str) -> TraceError:

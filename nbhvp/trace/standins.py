@@ -22,7 +22,7 @@ import random
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import HANDLERS, Traced, apply, lift, weaken
+from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.structure import Unravel
 
 __all__ = ["Closure", "SparseConstant", "Standins"]
@@ -71,11 +73,20 @@ def _same(a, b) -> bool:
     return isinstance(a, (*_IMMUTABLE, Unravel)) and bool(a == b)
 
 
-@dataclass(frozen=True)
 class Closure:
     """The globals, cells, attributes and arrays outside its arguments that a trace depends on."""
 
-    watches: tuple[Watch, ...]
+    def __init__(self, watches: Iterable[Watch] = ()):
+        self.watches: tuple[Watch, ...] = ()
+        self.extend(watches)
+
+    def extend(self, watches: Iterable[Watch]) -> None:
+        """Watch more: what the derivative rules of a trace turn out to depend on."""
+        self.watches = (*self.watches, *watches)
+        self._names = tuple((watch.read, watch.seen) for watch in self.watches if watch.is_name)
+        self._samples = tuple(
+            (watch.read, watch.seen) for watch in self.watches if not watch.is_name
+        )
 
     def changed(self) -> bool:
         """Whether a name means another object now, or the sample of an array has changed."""
@@ -92,14 +103,6 @@ class Closure:
             if now is not seen and not _same(now, seen):
                 return True
         return False
-
-    @functools.cached_property
-    def _names(self) -> tuple[tuple[Callable[[], Any], Any], ...]:
-        return tuple((watch.read, watch.seen) for watch in self.watches if watch.is_name)
-
-    @functools.cached_property
-    def _samples(self) -> tuple[tuple[Callable[[], bytes], bytes], ...]:
-        return tuple((watch.read, watch.seen) for watch in self.watches if not watch.is_name)
 
 
 def watch_array(array: np.ndarray) -> Watch:
@@ -161,12 +164,28 @@ class Standins:
         self._made: dict[int, tuple[Any, Any]] = {}
         self._scopes: dict[int, tuple[set[str], dict]] = {}
         self._watches: list[Watch] = []
+        self.closure = Closure()
+        """What the trace depends on, as of the latest `finish`."""
 
     @property
-    def closure(self) -> Closure:
-        """What the trace has seen so far."""
-        plain = (watch_array(array) for array in self._recording.plain_arrays.values())
-        return Closure((*self._watches, *plain))
+    def pool(self):
+        return self._recording.pool
+
+    def finish(self) -> None:
+        """Add what the trace has seen since to its closure."""
+        plain = self._recording.plain_arrays
+        self.closure.extend((*self._watches, *map(watch_array, plain.values())))
+        self._watches.clear()
+        plain.clear()
+
+    def resumed(self, run: Callable[[], Any]) -> Any:
+        """What `run` gives, recorded into the trace after it was made: a derivative rule."""
+        with self._recording, np.errstate(all="ignore"):
+            result = run()
+        self.finish()
+        if self._recording.hidden_state is not None:
+            raise TraceError(f"a derivative rule depends on {self._recording.hidden_state}")
+        return result
 
     def of(self, value):
         """The stand-in of an object; the object itself where none is needed."""
@@ -182,7 +201,8 @@ class Standins:
         self._made[id(value)] = (value, standin)
         return standin
 
-    def _watch(self, read: Callable, *args) -> Any:
+    def watched(self, read: Callable, *args) -> Any:
+        """What `read` gives, which is read again to see whether it has changed."""
         read = functools.partial(read, *args)
         seen = read()
         self._watches.append(Watch(read, seen))
@@ -214,26 +234,26 @@ class Standins:
 
     def _list(self, value: list) -> list:
         standin = self._remember(value, [])
-        standin.extend(map(self.of, self._watch(tuple, value)))
+        standin.extend(map(self.of, self.watched(tuple, value)))
         return standin
 
     def _deque(self, value: collections.deque) -> collections.deque:
         standin = self._remember(value, collections.deque(maxlen=value.maxlen))
-        standin.extend(map(self.of, self._watch(tuple, value)))
+        standin.extend(map(self.of, self.watched(tuple, value)))
         return standin
 
     def _set(self, value: set) -> set:
-        return self._remember(value, set(map(self.of, self._watch(tuple, value))))
+        return self._remember(value, set(map(self.of, self.watched(tuple, value))))
 
     def _dict(self, value: dict) -> dict:
         standin = self._remember(value, value.copy())
-        standin.update((key, self.of(item)) for key, item in self._watch(_items, value))
+        standin.update((key, self.of(item)) for key, item in self.watched(_items, value))
         return standin
 
     def _namespace(self, value: types.SimpleNamespace) -> types.SimpleNamespace:
         standin = self._remember(value, types.SimpleNamespace())
         vars(standin).update(
-            (name, self.of(item)) for name, item in self._watch(_items, vars(value))
+            (name, self.of(item)) for name, item in self.watched(_items, vars(value))
         )
         return standin
 
@@ -258,14 +278,14 @@ class Standins:
         self._remember(function, copy)
         copy.__dict__.update(function.__dict__)
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
-        copy.__defaults__ = self.of(self._watch(getattr, function, "__defaults__"))
-        copy.__kwdefaults__ = self.of(self._watch(getattr, function, "__kwdefaults__"))
+        copy.__defaults__ = self.of(self.watched(getattr, function, "__defaults__"))
+        copy.__kwdefaults__ = self.of(self.watched(getattr, function, "__kwdefaults__"))
         for cell, original in zip(copies, cells, strict=True):
             if id(original) not in known and _contents(original) is not _EMPTY:
-                cell.cell_contents = self.of(self._watch(_contents, original))
+                cell.cell_contents = self.of(self.watched(_contents, original))
         for name in {*_names(code)} & function.__globals__.keys() - names:
             names.add(name)
-            scope[name] = self.of(self._watch(function.__globals__.get, name))
+            scope[name] = self.of(self.watched(function.__globals__.get, name))
         return copy
 
     def _cell(self, cell: types.CellType) -> types.CellType:
@@ -303,6 +323,11 @@ class Standins:
     def _library_function(self, value) -> LibraryFunction:
         return self._remember(value, LibraryFunction(value, self))
 
+    def _custom(self, value: CustomFunction) -> InTrace:
+        standin = self._remember(value, InTrace(value, self))
+        standin.watch()
+        return standin
+
     def _module(self, module: types.ModuleType) -> ModuleStandin:
         return self._remember(module, ModuleStandin(module, self))
 
@@ -311,7 +336,7 @@ class Standins:
         if module.__name__.partition(".")[0] in _MODULES:
             return self.of(getattr(module, name))
         getattr(module, name)  # its own error for a name that it has not
-        return self.of(self._watch(getattr, module, name, None))
+        return self.of(self.watched(getattr, module, name, None))
 
     # Classes and their objects.
 
@@ -324,7 +349,7 @@ class Standins:
         }
         copy = type(kind)(kind.__name__, tuple(map(self.of, kind.__bases__)), fields)
         self._remember(kind, copy)
-        self._watch(_class_items, kind)
+        self.watched(_class_items, kind)
         copy.__nbhvp_original__ = kind
         for name, value in fields.items():
             standin = value if name.startswith("__dataclass") else self._class_attribute(value)
@@ -348,8 +373,8 @@ class Standins:
         """A shallow copy with stand-ins for its attributes."""
         copy = object.__new__(self.of(type(value)))
         self._remember(value, copy)
-        for name in self._watch(_attribute_names, value):
-            attribute = self._watch(getattr, value, name, None)
+        for name in self.watched(_attribute_names, value):
+            attribute = self.watched(getattr, value, name, None)
             object.__setattr__(copy, name, self.of(attribute))
         return copy
 
@@ -357,7 +382,7 @@ class Standins:
         """An object of the user's that is not copied; what it holds is watched all the same."""
         self._remember(value, value)
         for content in (_held, _listed):
-            for item in self._watch(content, value):
+            for item in self.watched(content, value):
                 self.of(item)
         return value
 
@@ -517,6 +542,7 @@ _KINDS = (
     (lambda s, v: type(v) is types.SimpleNamespace, Standins._namespace),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
     (lambda s, v: isinstance(v, _GENERATORS), Standins._generator),
+    (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
     (

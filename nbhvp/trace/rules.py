@@ -1,0 +1,367 @@
+"""Functions of the user's own with derivative rules of her own: compiled loops, C, tables.
+
+Such a function is a primitive of kind "general", made for each trace: its value is a call of the
+function on whole arrays, and its tangent is the user's rule,
+
+    elementwise:  z_dot = sum_k (dz/dx_k) x_k_dot,      custom_jvp:  z_dot = J(x) x_dot,
+
+which reverse mode transposes. The rule is traced when a derivative first asks for it, at the values
+that the arguments had, with inputs for the tangents: into a graph that must be linear in these, have
+the shape and dtype of the result, and take no branch. It is made of primitives, or of other functions
+with rules, so higher derivatives come by themselves, as deep as rules go.
+
+The invariant: what a rule or a function reads outside its arguments is watched like all that a trace
+depends on, also where the rule is traced later than the function that calls it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbhvp.errors import TraceError
+from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node
+from nbhvp.trace.arrays import Traced, cast_node, is_constant, lift, traced, traced_in
+from nbhvp.trace.recording import source_of, trace_error, user_line
+
+if TYPE_CHECKING:
+    from nbhvp.trace.standins import Standins
+
+__all__ = ["CustomFunction", "InTrace", "custom_jvp", "elementwise"]
+
+
+def elementwise(fun=None, *, partials: Callable | None = None):
+    """Give an elementwise function of one's own its partial derivatives.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, y, ...)`` of arrays that broadcast, with one array as result: any code, such as a
+        function compiled by Numba, a call into C, or a table look-up. When it is differentiated it
+        gets fresh C-contiguous arrays, of shape () for numbers. Numbers of type int, strings and
+        other hashable objects are passed on as they are.
+    partials : callable
+        ``partials(z, x, y, ...)``, of the result and the arguments: a tuple with the partial
+        derivative by each argument, None where it is zero. Without it `fun` has a value only, and
+        its derivative is an error.
+
+        It is written in NumPy, without branches on values, or with functions that have rules
+        themselves. Then second and higher derivatives follow.
+
+    Returns
+    -------
+    CustomFunction
+        To be called like `fun`, inside differentiable functions too. Or a decorator, if `fun` is
+        left out.
+
+    Examples
+    --------
+    >>> import math
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> @nbhvp.elementwise(partials=lambda z, x: (1 / x,))
+    ... @np.vectorize
+    ... def log(x):
+    ...     return math.log(x)
+    >>> f = nbhvp.differentiable(lambda x: np.sum(log(x)))
+    >>> f.hvp(np.array([1.0, 2.0]), np.ones(2))
+    array([-1.  , -0.25])
+    """
+    if fun is None:
+        return functools.partial(elementwise, partials=partials)
+    return CustomFunction(_callable(fun), "elementwise", partials and _callable(partials))
+
+
+def custom_jvp(fun) -> CustomFunction:
+    """Give a function of arrays of one's own a rule for its JVP, the product J(x) x_dot.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, y, ...)`` of arrays, with one array as result, as in `elementwise`. Its rule is
+        given by the decorator ``fun.defjvp``, as in JAX: ``rule((x, y, ...), (x_dot, y_dot, ...))``
+        gives ``(z, z_dot)``, the result ``fun(x, y, ...)`` and its tangent, linear in the tangents
+        of the arguments. These are None for arguments that are no floats.
+
+    Returns
+    -------
+    CustomFunction
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> @nbhvp.custom_jvp
+    ... def root(a):                               # of x + x**5 = a
+    ...     return np.array([np.roots([1, 0, 0, 0, 1, -c])[-1].real for c in a])
+    >>> @root.defjvp
+    ... def root_jvp(primals, tangents):
+    ...     (a,), (a_dot,) = primals, tangents
+    ...     x = root(a)
+    ...     return x, a_dot / (1 + 5 * x**4)
+    >>> f = nbhvp.differentiable(lambda a: np.sum(root(a)))
+    >>> f.hvp(np.array([2.0]), np.ones(1)).round(6)
+    array([-0.092593])
+    """
+    return CustomFunction(_callable(fun), "custom_jvp", None)
+
+
+def _callable(fun):
+    if not callable(fun):
+        raise TypeError(f"needed a function, got {type(fun).__name__}")
+    return fun
+
+
+class CustomFunction:
+    """A function with a derivative rule of one's own. Made by `elementwise` and `custom_jvp`."""
+
+    def __init__(self, fun: Callable, kind: str, rule: Callable | None):
+        self._fun = fun
+        self._kind = kind
+        self._rule = rule
+        functools.update_wrapper(self, fun)
+
+    def __call__(self, *args):
+        if any(True for _ in traced_in(args)):
+            raise trace_error(
+                f"{source_of(self._fun)} is called by code that nbhvp does not follow",
+                "call it in a function of your own",
+            )
+        return self._fun(*args)
+
+    def defjvp(self, rule: Callable) -> Callable:
+        """Take ``rule(primals, tangents) -> (z, z_dot)`` as the JVP; a decorator."""
+        if self._kind != "custom_jvp":
+            raise TypeError("an elementwise function takes partials=, one made by custom_jvp a JVP")
+        self._rule = _callable(rule)
+        return rule
+
+    def __reduce__(self):
+        found = sys.modules.get(self.__module__)
+        for part in self.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return self.__qualname__
+        return CustomFunction, (self._fun, self._kind, self._rule)
+
+    def __repr__(self) -> str:
+        return f"<nbhvp.{self._kind} {source_of(self._fun)}>"
+
+
+@dataclass(frozen=True, eq=False)
+class Application:
+    """One application of such a function in a trace: its result, and all that it was called with."""
+
+    result: Traced
+    args: tuple
+    arrays: tuple[int, ...]
+    """The positions of the arguments that are nodes; others are static."""
+
+
+class InTrace:
+    """The stand-in of a CustomFunction in one trace; it owns its primitive."""
+
+    def __init__(self, custom: CustomFunction, standins: Standins):
+        self._custom = custom
+        self._standins = standins
+        self._known: dict[tuple, Application] = {}
+        self._applications: dict[Node, Application] = {}
+        self._tangents: dict[Node, tuple[Node, dict[int, Node]]] = {}
+        self._primitive = p.Primitive(
+            getattr(custom, "__name__", "custom"),
+            "general",
+            self._evaluate,
+            lambda *args, shape, dtype, static: (shape, dtype),
+            tangent=self._tangent,
+            batches=False,
+        )
+
+    def watch(self) -> None:
+        """See to it that a change of the function, or of what it depends on, is noticed."""
+        self._standins.of(self._custom._fun)
+        self._rule = self._standins.of(self._standins.watched(getattr, self._custom, "_rule"))
+
+    def __call__(self, *args):
+        args = tuple(map(_argument, args))
+        arrays = tuple(k for k, arg in enumerate(args) if isinstance(arg, Traced))
+        nodes = tuple(args[k].node for k in arrays)
+        static = tuple((k, arg) for k, arg in enumerate(args) if k not in arrays)
+        key = (nodes, tuple((k, type(arg), arg) for k, arg in static))
+        if key not in self._known:
+            self._known[key] = self._apply(args, arrays, nodes, static)
+        result = self._known[key].result
+        return traced(result.node, result.value)
+
+    def _apply(self, args: tuple, arrays: tuple, nodes: tuple, static: tuple) -> Application:
+        value = self._value([args[k].value for k in arrays], static)
+        if self._custom._kind == "elementwise":
+            self._check_elementwise(value.shape, [args[k].shape for k in arrays])
+        if all(is_constant(args[k]) for k in arrays):
+            node = p.constant(self._standins.pool, value)
+            return Application(traced(node, value[()]), args, arrays)
+        params = {"shape": value.shape, "dtype": value.dtype, "static": static}
+        node = self._primitive(*nodes, **params)
+        # Arguments as they are now: whoever writes into them later changes other values.
+        args = tuple(
+            traced(arg.node, arg.value) if k in arrays else arg for k, arg in enumerate(args)
+        )
+        application = Application(traced(node, value[()]), args, arrays)
+        self._applications[node] = application
+        return application
+
+    def _check_elementwise(self, shape: tuple, given: list[tuple]) -> None:
+        if shape != np.broadcast_shapes(*given):
+            raise trace_error(
+                f"{source_of(self._custom._fun)} is elementwise, and gives shape {shape} from "
+                f"{', '.join(map(str, given))}",
+                "for a function that is not elementwise use nbhvp.custom_jvp",
+            )
+
+    # Values.
+
+    def _value(self, values, static: tuple) -> np.ndarray:
+        """What the function gives, as an array of its own."""
+        args: list[Any] = [np.array(value, order="C") for value in values]
+        for k, value in static:
+            args.insert(k, value)
+        result = self._custom._fun(*args)
+        if isinstance(result, list | tuple) or not isinstance(
+            result, np.ndarray | np.generic | bool | int | float | complex
+        ):
+            raise TypeError(
+                f"{source_of(self._custom._fun)} returned an object of type "
+                f"{type(result).__name__}; needed one array or number"
+            )
+        return np.array(result, order="C")
+
+    def _evaluate(self, *values, shape: tuple, dtype: np.dtype, static: tuple) -> np.ndarray:
+        result = self._value(values, static)
+        if (result.shape, result.dtype) != (shape, dtype):
+            raise ValueError(
+                f"{source_of(self._custom._fun)} gave {dtype}{list(shape)} when it was traced, and "
+                f"{result.dtype}{list(result.shape)} here: shape and dtype must follow from those "
+                "of the arguments"
+            )
+        return result
+
+    # Tangents.
+
+    def _tangent(self, z: Node, dots: list[Node | None], *args: Node, **params) -> Node | None:
+        if z not in self._tangents:
+            self._tangents[z] = self._traced_rule(self._applications[z])
+        z_dot, inputs = self._tangents[z]
+        active = {k: dot for k, dot in enumerate(dots) if dot is not None and k in inputs}
+        # Linear in its inputs, it is its own JVP, in which those without a tangent cost nothing.
+        return derive.jvp([z_dot], [inputs[k] for k in active], list(active.values()))[0]
+
+    def _traced_rule(self, application: Application) -> tuple[Node, dict[int, Node]]:
+        """The tangent of an application, and its inputs: by position among the nodes."""
+        name = source_of(self._custom._fun)
+        if self._custom._rule is None:
+            how = "partials=" if self._custom._kind == "elementwise" else "a rule, by .defjvp"
+            raise TraceError(f"{name} has no derivative rule: give it {how}")
+        dots: dict[int, Traced] = {}
+        for position, k in enumerate(application.arrays):
+            arg = application.args[k]
+            if arg.dtype.kind in "fc":
+                label = f"dot {position} of {application.result.node.index}"
+                node = p.input_node(arg.node.pool, label, arg.shape, arg.dtype)
+                dots[k] = traced(node, np.ones(arg.shape, arg.dtype)[()])
+        run, finish = _STEPS[self._custom._kind]
+        try:
+            found = self._standins.resumed(lambda: run(self, application, dots))
+        except Exception as error:
+            what = str(error)
+            if not isinstance(error, TraceError):
+                what = f"{user_line(error.__traceback__)}: {type(error).__name__}: {what}"
+            raise TraceError(
+                f"{what}; this is the derivative rule of {name}, which must be written in NumPy "
+                "without branches on values, or with functions that have rules themselves"
+            ) from error
+        z_dot = self._standins.resumed(lambda: finish(self, application, dots, found))
+        inputs = {application.arrays.index(k): dot.node for k, dot in dots.items()}
+        self._check_tangent(z_dot, application.result.node, inputs)
+        return z_dot, inputs
+
+    def _partials(self, application: Application, dots: dict[int, Traced]):
+        result = application.result
+        return self._rule(traced(result.node, result.value), *_copies(application.args))
+
+    def _sum_of_partials(self, application: Application, dots: dict[int, Traced], found) -> Node:
+        result, args = application.result, application.args
+        partials = found if isinstance(found, tuple) else (found,)
+        if len(partials) != len(args):
+            raise self._wrong(f"gave {len(partials)} partials, needed {len(args)}")
+        total = p.zeros(result.node.pool, result.shape, result.dtype)
+        for k, dot in dots.items():
+            if partials[k] is not None:
+                partial = lift(partials[k])
+                if np.broadcast_shapes(partial.shape, result.shape) != result.shape:
+                    raise self._wrong(f"gave shape {partial.shape}, needed {result.shape}")
+                total = total + cast_node((partial * dot).node, result.dtype)
+        return total
+
+    def _jvp(self, application: Application, dots: dict[int, Traced]):
+        primals = _copies(application.args)
+        return self._rule(primals, tuple(dots.get(k) for k in range(len(primals))))
+
+    def _second_result(self, application: Application, dots: dict[int, Traced], found) -> Node:
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise self._wrong("must return (z, z_dot)")
+        result, (z, z_dot) = application.result, map(lift, found)
+        is_same = z.node is result.node or (
+            z.shape == result.shape
+            and np.allclose(z.value, result.value, rtol=1e-6, equal_nan=True)
+        )
+        if not is_same:
+            raise self._wrong("gave another value than the function")
+        return z_dot.node
+
+    def _check_tangent(self, z_dot: Node, z: Node, inputs: dict[int, Node]) -> None:
+        for what, given, needed in (
+            ("shape", z_dot.shape, z.shape),
+            ("dtype", z_dot.dtype, z.dtype),
+        ):
+            if given != needed:
+                raise self._wrong(f"gave a tangent of {what} {given}, needed {needed}")
+        if not derive.is_linear(z_dot, tuple(inputs.values())):
+            raise self._wrong("is not linear in the tangents")
+
+    def _wrong(self, what: str) -> TraceError:
+        rule, fun = source_of(self._custom._rule), source_of(self._custom._fun)
+        return TraceError(f"the derivative rule {rule} of {fun} {what}")
+
+    def __repr__(self) -> str:
+        return repr(self._custom)
+
+
+_STEPS = {
+    "elementwise": (InTrace._partials, InTrace._sum_of_partials),
+    "custom_jvp": (InTrace._jvp, InTrace._second_result),
+}
+"""For each kind: what calls the rule, and what makes the tangent of what the rule returned."""
+
+
+def _argument(arg):
+    """An array or float as a traced array; anything else that is hashable as it is."""
+    if isinstance(arg, Traced | np.ndarray | float | np.floating | np.complexfloating):
+        return lift(arg)
+    if isinstance(arg, list | tuple | dict):
+        raise trace_error(
+            "a function with a derivative rule takes arrays and numbers, each as one argument",
+            "pass np.array(...)",
+        )
+    hash(arg)
+    return arg
+
+
+def _copies(args: tuple) -> tuple:
+    """Arguments for a rule, which may write into what it gets."""
+    return tuple(traced(arg.node, arg.value) if isinstance(arg, Traced) else arg for arg in args)
