@@ -5,7 +5,8 @@ block: the directions are the last axis, and such products become matrix product
 goes into matrix products already gains a little where a block of them is one call: the directions
 are the first axis, each with its arrays together. All others are computed one at a time, since a
 block of elementwise work leaves the caches that one direction stays in (measured: 2 to 4 times
-slower for a stencil of 10^5 elements).
+slower for a stencil of 10^5 elements). Sweeps over a tape read its partials once for a block, and wait
+less for each other's results, as long as the block's tangents stay in cache.
 
 A block has a fixed number of directions, so that a product has at most one more program, and its
 memory is bounded. What is left over is filled up with zeros if it is a large part of a block.
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.compile.lower import MULTIPLY, lower
+from nbhvp.compile.pull import is_pulled
 from nbhvp.graph.node import Graph, dependent
 
 __all__ = ["Several", "Way", "choose", "in_blocks"]
@@ -30,6 +32,8 @@ WORTH = 3e-5
 """Seconds of one product from which it is worth to compile a program for several."""
 MOST_BYTES = 1 << 29
 """Bytes of the values of a block."""
+MOST_SWEPT = 10 << 20
+"""Bytes that sweeps read beside their directions, from which a block of these is not in cache."""
 TOGETHER, PART = 16, 512
 """Columns that are made contiguous at a time, and how many entries of each before the next."""
 
@@ -59,7 +63,7 @@ def choose(graph: Graph) -> Way | None:
     """The way for a product graph, whose last input is the direction; None for one at a time."""
     nodes = lower(graph, in_one_pass=False).nodes
     active = dependent(nodes, graph.inputs[-1:])
-    vectors = matrices = other = size = 0.0
+    vectors = matrices = other = sweeps = size = 0.0
     for node in nodes:
         if node not in active or not node.args:
             continue
@@ -71,9 +75,14 @@ def choose(graph: Graph) -> Way | None:
                 matrices += node.size * k * MULTIPLY
         elif node.primitive.is_elementwise or node.primitive.reduction:
             other += max(node.size, *(arg.size for arg in node.args)) * ELEMENT
+        elif not is_pulled(node):
+            sweeps += sum(arg.size for arg in node.args if arg not in active) * LOADED
         size += node.size * node.dtype.itemsize
-    if vectors + matrices + other < WORTH or max(vectors, matrices) < other:
+    if vectors + matrices + other + sweeps < WORTH or max(vectors, matrices, sweeps) < other:
         return None
+    if sweeps > max(vectors, matrices):
+        in_cache = sweeps / LOADED * 8 <= MOST_SWEPT
+        return Way(8, leading=False) if in_cache else None
     count = 8 if matrices > vectors else 32
     while count > 8 and count * size > MOST_BYTES:
         count //= 2

@@ -8,12 +8,16 @@ import functools
 
 import numpy as np
 import pytest
-from checks import assert_close, assert_no_raise, plain
+from checks import assert_close, assert_no_raise, compiled, plain
 
+from nbhvp.columns import Way, choose
 from nbhvp.compile.program import Program
+from nbhvp.compile.schedule import schedule
 from nbhvp.compile.split import split
+from nbhvp.compile.traffic import traffic
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
+from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.tape import CONSTANT, FIRST, INPUT, Guards, Tape, replay, tape_guards
@@ -162,6 +166,11 @@ POINT = np.array([0.7, 0.4, 0.9, 0.6])
 by_program = pytest.mark.parametrize("name", PROGRAMS)
 
 
+def z_of(tape, u):
+    """The only result of a tape, as a scalar."""
+    return p.reshape(replay(u, tape=tape), shape=())
+
+
 def both(name):
     """Input, and results by the tape and as a graph."""
     recorder = Recorder(POINT)
@@ -268,7 +277,127 @@ def test_second_tangents():
     assert_pairs(Graph((u, v, w), tuple(outputs)), POINT, rng.normal(size=4), rng.normal(size=4))
 
 
-def test_guards():
+# Several directions.
+
+
+@pytest.mark.parametrize("leading", [False, True], ids=["last", "first"])
+@pytest.mark.parametrize("count", [3, 8, 16])
+@pytest.mark.parametrize("target", [interpret, plain])
+def test_several_directions(count, leading, target):
+    graph, values = derivatives("expression 1", weighted, derive.EXACT_MODES[:1])
+    u, v, w = graph.inputs
+    rng = np.random.default_rng(count)
+    axis = 0 if leading else -1
+    for direction, output in ((v, 2), (w, 4), (v, 6)):
+        alone = Graph((*(i for i in graph.inputs if i is not direction), direction), ())
+        alone = Graph(alone.inputs, graph.outputs[output : output + 1])
+        many = batched(alone, direction, count, leading)
+        cold = [x for i, x in zip(graph.inputs, values, strict=True) if i is not direction]
+        columns = rng.normal(size=(count, *direction.shape))
+        (given,) = target(many, *cold, np.ascontiguousarray(np.moveaxis(columns, 0, axis)))
+        needed = np.stack([interpret(alone, *cold, one)[0] for one in columns], axis)
+        assert_close(given, needed, 1e-12)
+
+
+def chain(steps, h=0.01):
+    """x -> x + h sin x, many times, as columns of a tape made at once."""
+    sine, scaled, moved = (3 + 3 * np.arange(steps) + k for k in range(3))
+    before = np.concatenate([[1], moved[:-1]])
+    first = np.concatenate([[0, 0, 0], np.stack([before, sine, before], 1).ravel()])
+    second = np.concatenate([[0, 0, 0], np.stack([0 * sine, 0 * sine + 2, scaled], 1).ravel()])
+    codes = np.concatenate([[CONSTANT, INPUT, CONSTANT], np.tile(FIRST + np.arange(3), steps)])
+    values = np.zeros(len(codes))
+    values[2] = h
+    columns = (a.astype(t) for a, t in ((codes, np.uint8), (first, np.uint32), (second, np.uint32)))
+    guards = Recorder().tape([]).guards
+    entries = (p.sin, p.multiply, p.add)
+    return Tape(entries, *columns, values, (1,), np.array([moved[-1]]), guards)
+
+
+def test_a_deep_recurrence():
+    """Against the first two derivatives carried along by hand; eight directions at once too."""
+    steps, h = 10_000, 0.01
+    u = p.input_node(Pool(), "u", (1,), np.float64)
+    v = p.input_node(u.pool, "v", (1,), np.float64)
+    value = z_of(chain(steps, h), u)
+    graph = Graph((u, v), (derive.hvp(value, u, v),))
+    x, dx, ddx = 0.1, 1.0, 0.0
+    for _ in range(steps):
+        sin, cos = np.sin(x), np.cos(x)
+        x, dx, ddx = x + h * sin, dx + h * cos * dx, ddx + h * (cos * ddx - sin * dx * dx)
+    outputs = (value, derive.gradient(value, u), *graph.outputs)
+    found = Program(Graph((u, v), outputs))(np.array([0.1]), np.array([2.0]))
+    np.testing.assert_allclose([one.item() for one in found], [x, dx, 2 * ddx], 1e-9)
+    state, product = split(graph, v)
+    assert choose(product) == Way(8, leading=False)
+    many = Program(batched(product, product.inputs[-1], 8))
+    known = Program(Graph((u,), tuple(state)))(np.array([0.1]))
+    (found,) = many(*known, np.array([0.1]), np.arange(8.0)[None])
+    np.testing.assert_allclose(found, ddx * np.arange(8.0)[None], 1e-9)
+
+
+def test_what_a_product_costs():
+    """Indices, partials, second partials; tangent and adjoint of each record, written and read."""
+    u = p.input_node(Pool(), "u", (1,), np.float64)
+    v = p.input_node(u.pool, "v", (1,), np.float64)
+    tape = chain(2 * 10**5)
+    graph = Graph((u, v), (derive.hvp(z_of(tape, u), u, v),))
+    _, product = split(graph, v)
+    moved = traffic(schedule(product).steps)
+    records = len(tape.codes)
+    assert moved.read / records == pytest.approx(8 + 16 + 24 + 16, rel=1e-3)
+    assert moved.written / records == pytest.approx(16, rel=1e-3)
+    assert choose(product) is None, "a block of directions would not stay in cache"
+
+
+# What has no derivative, and guards.
+
+
+def test_what_is_not_active_counts_for_nothing():
+    """Partials that are NaN or infinite: of a passive exponent, and of records nobody uses."""
+    recorder = Recorder([-2.0, 0.5], [3.0])
+    (x, y), (e,) = recorder.inputs
+    exponent = recorder.record(p.multiply, e, recorder.constant(1.0))
+    zero = recorder.record(p.subtract, x, x)
+    recorder.record(p.sqrt, zero)
+    recorder.record(p.log, recorder.constant(-1.0))
+    cube = recorder.record(p.power, x, exponent)
+    tape = recorder.tape([recorder.record(p.multiply, cube, y)], passive=(1,))
+    x = p.input_node(Pool(), "x", (2,), np.float64)
+    v = p.input_node(x.pool, "v", (2,), np.float64)
+    value = z_of(tape, p.concatenate(x, p.constant(x.pool, np.array([3.0])), axis=0))
+    outputs = [derive.jvp([value], [x], [v])[0], derive.gradient(value, x)]
+    outputs += [derive.hvp(value, x, v, mode) for mode in derive.EXACT_MODES]
+    needed = [12 * 0.5 * 3 - 8 * 4, [6.0, -8.0], *[[-6 * 3 + 12 * 4, 12 * 3]] * 3]
+    for target in (interpret, plain):
+        found = target(Graph((x, v), tuple(outputs)), np.array([-2.0, 0.5]), np.array([3.0, 4.0]))
+        for a, b in zip(found, needed, strict=True):
+            np.testing.assert_allclose(a, b, 1e-14)
+
+
+@pytest.mark.parametrize("target", [interpret, plain])
+def test_results_of_any_kind(target):
+    """Inputs, constants and the same record twice; no results, no inputs, no operations."""
+    recorder = Recorder([2.0], [], [3.0])
+    square = recorder.record(p.multiply, recorder.inputs[0][0], recorder.inputs[0][0])
+    outputs = [square, 2, 0, square, recorder.constant(7.0)]
+    u = p.input_node(Pool(), "u", (2,), np.float64)
+    v = p.input_node(u.pool, "v", (2,), np.float64)
+    z = replay(u, tape=recorder.tape(outputs))
+    (dot,) = derive.jvp([z], [u], [v])
+    found = target(Graph((u, v), (z, dot)), np.array([2.0, 3.0]), np.array([1.0, 5.0]))
+    np.testing.assert_array_equal(found, [[4, 3, 0, 4, 7], [4, 5, 0, 4, 0]])
+    empty = p.input_node(Pool(), "u", (0,), np.float64)
+    for outputs in ([], [0]):
+        z = replay(empty, tape=Recorder().tape(outputs))
+        bars = derive.vjp([z], [empty], [z])
+        found = target(Graph((empty,), (z, *bars)), np.zeros(0))
+        np.testing.assert_array_equal(found[0], np.zeros(len(outputs)))
+        assert found[1].shape == (0,)
+
+
+@pytest.mark.parametrize("target", [interpret, plain, compiled])
+def test_guards(target):
     recorder = Recorder(POINT)
     (xs,) = recorder.inputs
     product = recorder.record(p.multiply, xs[0], xs[1])
@@ -276,6 +405,6 @@ def test_guards():
     assert recorder.guard(p.floor, recorder.record(p.add, xs[2], recorder.constant(3.0))) == 3
     tape = recorder.tape([product])
     u = p.input_node(Pool(), "u", POINT.shape, np.float64)
-    graph = Graph((u,), (tape_guards(u, tape=tape),))
+    graph = Graph((u,), (tape_guards(u, tape=tape), 2 * u))
     for at, holds in (((0.7, 0.4, 0.9, 0), True), ((2, 0.5, 0.9, 0), False), ((0, 0, 1, 0), False)):
-        assert interpret(graph, np.array(at, float))[0] == holds
+        assert target(graph, np.array(at, float))[0] == holds

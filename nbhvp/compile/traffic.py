@@ -3,8 +3,8 @@
 A step reads every element that it loads once, if it stays in cache for that long: for each load the
 positions that its index takes, in sum at most the array. Operations are in additions, by the costs
 that the table of primitives gives (a division 4, an exp about 20), and two for each term of a
-matrix product. Guarded parts count as if they held everywhere. What library calls compute is not
-counted.
+matrix product. Guarded parts count as if they held everywhere. What library calls and sweeps over
+tapes compute is not counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from nbhvp.compile.emit import Pointer, Scratch, emit, has_kernels
 from nbhvp.compile.nest import Nest, Statement
 from nbhvp.compile.pull import Apply, Expr, Load, Var, parts
 from nbhvp.compile.schedule import Library, MatrixProduct, Reduction, Step
@@ -121,6 +122,13 @@ def _matrix_product(step: MatrixProduct) -> Traffic:
 
 
 def _library(step: Library) -> Traffic:
+    """The arrays that a call is given, or that its kernels touch, each once."""
+    if has_kernels(step):
+        calls = emit(step)
+        touched = {slot.array for one in calls for slot in one.slots if isinstance(slot, Pointer)}
+        written = {array for one in calls for array in one.writes}
+        read = sum(map(_bytes, touched - {step.node}))
+        return Traffic(read, sum(map(_bytes, written)), kernels=len(calls))
     return Traffic(sum(map(_bytes, step.node.args)), _bytes(step.node), library_calls=1)
 
 
@@ -132,8 +140,8 @@ _COUNTED = {
 }
 
 
-def _bytes(node: Node) -> int:
-    return node.size * node.dtype.itemsize
+def _bytes(array: Node | Scratch) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize
 
 
 def _visited(loads: Iterable[Load], extents: dict[Var, int], count: int) -> dict[object, int]:
