@@ -12,6 +12,7 @@ import numpy as np
 from checks import derivatives
 
 from nbhvp.graph import primitives as p
+from nbhvp.graph import special as sp
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Node, Pool
 
@@ -317,7 +318,18 @@ STRUCTURE.update(TINY)
 
 # Random graphs.
 
-SMOOTH = [p.exp, p.sin, p.cos, p.tanh, p.arctan, p.expit, p.negative, p.erf, p.arcsinh, p.log_expit]
+SMOOTH = [
+    p.exp,
+    p.sin,
+    p.cos,
+    p.tanh,
+    p.arctan,
+    p.expit,
+    p.negative,
+    sp.erf,
+    p.arcsinh,
+    sp.log_expit,
+]
 PAIRS = [p.add, p.subtract, p.multiply, p.maximum, p.minimum, p.arctan2, p.logaddexp, p.fmax]
 
 

@@ -21,6 +21,12 @@ from nbhvp.graph.node import Graph, Pool
 pytestmark = pytest.mark.filterwarnings("error")
 
 TOLERANCE = {"f8": 1e-13, "f4": 2e-6, "c16": 1e-13, "c8": 2e-6}
+LOOSE = {
+    # Sums of many terms, in another order; differences of large terms far from the domain.
+    "f8": {"gammainc_da": 1e-9, "betainc_da": 1e-9, "spherical_jn": 1e-12, "spherical_yn": 1e-12},
+    # What SciPy computes in single precision throughout.
+    "f4": dict.fromkeys(("betainc", "betaincc", "gammainc_da", "betainc_da"), 3e-5),
+}
 DTYPES = [*TOLERANCE, "i8", "u1", "?"]
 EDGES = [
     np.nan,
@@ -59,7 +65,7 @@ def params_of(entry):
 def takes(entry, dtype) -> bool:
     """Whether NumPy has a loop of exactly this dtype."""
     kind = np.dtype(dtype).kind
-    if entry in (p.complex_, p.polygamma):
+    if entry is p.complex_ or entry.params.keys() - {"dtype"}:
         return kind == "f"
     if entry in (p.cast, p.where, p.real, p.imag, p.conjugate):
         return kind != "c" or entry is not p.cast
@@ -149,8 +155,11 @@ def check_compiled(selected, dtype):
     assert len(program.kernels) <= 4
     inputs = x, y, np.arange(3.0)
     given, needed = program(*inputs), interpret(program.graph, *inputs)
+    errors = []
     for name, a, b in zip(named, given, needed, strict=False):
-        assert_equal(name, a, b, x, y, TOLERANCE.get(dtype, 0))
+        tolerance = LOOSE.get(dtype, {}).get(name, TOLERANCE.get(dtype, 0))
+        errors += errors_of(name, a, b, x, y, tolerance)
+    assert not errors, "\n".join(errors)
     return program.kernels
 
 
@@ -159,11 +168,11 @@ def arguments(entry, x, y):
         return p.not_equal(x, 0), x, y
     if entry in (p.power, p.left_shift, p.right_shift) and y.dtype.kind == "i":
         return x, p.absolute(y)
-    return (x, y)[: count_of(entry)]
+    return (x, y, x)[: count_of(entry)]
 
 
-def assert_equal(name, given, needed, x, y, tolerance):
-    """To rounding, relative; NaN, infinities and the sign of zeros as NumPy has them."""
+def errors_of(name, given, needed, x, y, tolerance) -> list[str]:
+    """Where they are not equal to rounding, relative; NaN, infinities and zeros as NumPy has them."""
     assert given.dtype == needed.dtype, name
     with np.errstate(all="ignore"):
         close = (
@@ -176,16 +185,15 @@ def assert_equal(name, given, needed, x, y, tolerance):
             close &= (np.signbit(given) == np.signbit(needed)) | (needed != 0)
     if name == "spacing":
         close |= x == 0  # its sign there
-    if not close.all():
-        rows = [
-            f"({a}, {b}): {c}, needed {d}"
-            for a, b, c, d in zip(*(t[~close] for t in (x, y, given, needed)), strict=True)
-        ]
-        pytest.fail(f"{name} at {len(rows)} points: " + "; ".join(rows[:6]))
+    rows = [
+        f"({a}, {b}): {c}, needed {d}"
+        for a, b, c, d in zip(*(t[~close] for t in (x, y, given, needed)), strict=True)
+    ]
+    return [f"{name} at {len(rows)} points: " + "; ".join(rows[:6])] if rows else []
 
 
 @pytest.mark.parametrize("name", elementary.__all__)
 def test_every_function_is_used(name):
-    sources = [e.source for e in ELEMENTWISE if isinstance(e.source, str)]
+    sources = [e.source if isinstance(e.source, str) else e.source(**e.params) for e in ELEMENTWISE]
     sources += [e.complex_source or "" for e in ELEMENTWISE]
-    assert any(re.search(rf"\b{name}\b", s) for s in [*sources, p.polygamma.source(2)])
+    assert any(re.search(rf"\b{name}\b", s) for s in sources)

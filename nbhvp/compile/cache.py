@@ -253,6 +253,7 @@ _PLAIN = SimpleNamespace(
     cplx=lambda table, k, code: np.dtype(code).type(complex(table[k], table[k + 1])),
     function=lambda table, k: table[k],
     call=lambda f, *xs: f(*xs),
+    output=lambda f, x, k, count: f(x)[k],
     cast=lambda x, code: np.dtype(code).type(x),
     add_reassoc=operator.add,
 )

@@ -30,6 +30,11 @@ from nbhvp.compile.branchless import (
     select,
     sqrt,
 )
+from nbhvp.graph import incomplete
+
+OPTIONS = {"error_model": "numpy"}
+"""For functions with branches: a division by zero gives infinity or NaN."""
+jitable = register_jitable(**OPTIONS)
 
 ROUND = 1.5 * 2.0**52
 """The sum with it is a number rounded to an integer, which its low bits hold."""
@@ -68,6 +73,11 @@ _BERNOULLI = (
     1 / 74724249600, -3617 / 10670622842880000,
 )  # fmt: skip
 
+# B_2k / (2k), k = 1, 2, ...: the asymptotic series of digamma.
+_DIGAMMA = (
+    1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12, -3617 / 8160,
+)  # fmt: skip
+
 __all__ = [
     "arccos",
     "arccosh",
@@ -76,6 +86,7 @@ __all__ = [
     "arctan",
     "arctan2",
     "arctanh",
+    "betainc_da",
     "cbrt",
     "cos",
     "cosh",
@@ -90,7 +101,9 @@ __all__ = [
     "fmax",
     "fmin",
     "fmod",
+    "gammainc_da",
     "invert",
+    "lambertw",
     "log",
     "log1p",
     "log2",
@@ -105,6 +118,10 @@ __all__ = [
     "power",
     "sin",
     "sinh",
+    "spherical_in",
+    "spherical_jn",
+    "spherical_kn",
+    "spherical_yn",
     "tan",
     "tanh",
     "xlog1py",
@@ -113,7 +130,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@register_jitable
+@jitable
 def divide(x, y):
     """The quotient of complex numbers as NumPy computes it (Smith 1962): numba's own may raise."""
     if abs(y.real) >= abs(y.imag):
@@ -127,29 +144,29 @@ def divide(x, y):
     return complex((x.real * ratio + x.imag) * scale, (x.imag * ratio - x.real) * scale)
 
 
-@register_jitable
+@jitable
 def maximum(x, y):
     """The larger, NaN if either is."""
     return x if (x >= y) | (x != x) else y
 
 
-@register_jitable
+@jitable
 def minimum(x, y):
     return x if (x <= y) | (x != x) else y
 
 
-@register_jitable
+@jitable
 def fmax(x, y):
     """The larger, the other one where one is NaN."""
     return x if (x >= y) | (y != y) else y
 
 
-@register_jitable
+@jitable
 def fmin(x, y):
     return x if (x <= y) | (y != y) else y
 
 
-@register_jitable
+@jitable
 def fmod(x, y):
     """The remainder with the sign of x; numba's own is wrong for negative integers."""
     size = np.remainder(abs(x), abs(y))
@@ -746,30 +763,42 @@ def erf(x):
 # Others.
 
 
-@register_jitable
+@jitable
 def ndtr(x):
     """The normal distribution function, accurate in its lower tail."""
     return 0.5 * math.erfc(-x * 0.7071067811865476)
 
 
-@register_jitable
+@jitable
 def invert(x):
     return ~x
 
 
-@register_jitable
+@jitable
 def zeta(s, x):
-    """The Hurwitz zeta function, sum over k >= 0 of (x + k)^-s, for an integer s > 1.
+    """The Hurwitz zeta function, sum over k >= 0 of (x + k)^-s, for s > 1.
 
-    The first terms as they stand, the tail by Euler and Maclaurin (DLMF 25.11.5) from x + k >= 12.
+    The first terms as they stand, the tail by Euler and Maclaurin (DLMF 25.11.5) from x + k >= 12 + s.
     """
-    if (x <= 0) & (x == np.floor(x)):
+    if s == 1:
         return math.inf
+    if s < 1:
+        return math.nan
+    if x <= 0:
+        if x == np.floor(x):
+            return math.inf
+        if s != np.floor(s):
+            return math.nan
     if x == math.inf:
-        return 0.0
+        return 0.0 if s == s else s
+    if s == math.inf:
+        return 1.0 if x == 1 else (math.inf if x < 1 else math.nan)
     total = 0.0 * x
-    while x < 12:
-        total += x**-s
+    while x < 12 + s:
+        term = x**-s
+        total += term
+        if abs(term) < 1e-17 * abs(total):
+            return total
         x += 1
     power = x**-s
     total += power * (x / (s - 1) + 0.5)
@@ -778,3 +807,140 @@ def zeta(s, x):
         total += _BERNOULLI[k] * factor
         factor *= (s + 2 * k + 1) * (s + 2 * k + 2) / (x * x)
     return total
+
+
+# Spherical Bessel functions, from the cylindrical ones of order n + 1/2 at |x|.
+
+
+@jitable
+def _half_order(n, x, value, at_zero):
+    """sqrt(pi / 2|x|) value, times (-1)^n where x < 0."""
+    if x == 0:
+        return at_zero
+    z = math.sqrt(HALF_PI / abs(x)) * value
+    return -z if (x < 0) & (n % 2 == 1) else z
+
+
+@jitable
+def spherical_jn(n, x, value):
+    if abs(x) == math.inf:
+        return 0.0
+    return _half_order(n, x, value, 1.0 if n == 0 else 0.0)
+
+
+@jitable
+def spherical_in(n, x, value):
+    if abs(x) == math.inf:
+        return -math.inf if (x < 0) & (n % 2 == 1) else math.inf
+    return _half_order(n, x, value, 1.0 if n == 0 else 0.0)
+
+
+@jitable
+def spherical_yn(n, x, value):
+    z = _half_order(n, x, 0.0 if abs(x) == math.inf else value, -math.inf)
+    return -z if x < 0 else z
+
+
+@jitable
+def spherical_kn(n, x):
+    """By the recurrence k_(n+1) = k_(n-1) + (2 n + 1) / x k_n."""
+    if x == 0:
+        return math.inf
+    if abs(x) == math.inf:
+        return 0.0 if x > 0 else x
+    before = HALF_PI * exp(-x) / x
+    if n == 0:
+        return before
+    z = before * (1.0 + 1.0 / x)
+    for k in range(1, n):
+        before, z = z, before + (2 * k + 1) / x * z
+    return z
+
+
+# Lambert's function: w e^w = x.
+
+INVERSE_E, INVERSE_E_TAIL = 0.36787944117144233, -1.2428753672788363e-17
+# w + 1 in p = sqrt(2 (1 + e x)), near the branch point (Corless et al. 1996).
+_LAMBERT = np.array(
+    [0.0, 1.0, -1 / 3, 11 / 72, -43 / 540, 769 / 17280, -221 / 8505, 680863 / 43545600]
+)  # no tuple: its index would be checked
+
+
+@jitable
+def _lambertw_near(p, last):
+    """The series to the given power."""
+    total = 0.0
+    for k in range(last, -1, -1):
+        total = total * p + _LAMBERT[k]
+    return total - 1.0
+
+
+@jitable
+def lambertw(k, x):
+    """The real branch k, 0 or -1, NaN where there is none.
+
+    From near it, w -> w / (1 + w) (1 + log(x / w)) doubles the digits (Iacono and Boyd 2017).
+    """
+    rest = (x + INVERSE_E) + INVERSE_E_TAIL
+    if not (rest >= -1e-17) or (k != 0 and x >= 0) or (k != 0 and k != -1):
+        return -math.inf if (k == -1) & (x == 0) else math.nan
+    if x == 0 or x == math.inf:
+        return x
+    p = math.sqrt(2 * math.e * max(rest, 0.0))
+    p = p if k == 0 else -p
+    if abs(p) < 0.01:
+        return _lambertw_near(p, 7)
+    if x < -0.2 and (k == 0 or x < -0.3):
+        w = _lambertw_near(p, 3)
+    elif k == 0:
+        w = math.log1p(x)
+        w *= 1.0 - math.log1p(w) / (2.0 + w)
+    else:
+        w = math.log(-x)
+        w -= math.log(-w)
+    for _ in range(5):
+        w *= (1.0 + math.log(x / w)) / (1.0 + w)
+    return w
+
+
+# Derivatives in parameters: the bodies are those of `incomplete`, which arrays share.
+
+
+@overload(incomplete.digamma, jit_options=OPTIONS)
+def _digamma(x):
+    def digamma(x):
+        total = 0.0
+        while x < 12:
+            total -= 1 / x
+            x += 1
+        square, power, rest = x * x, 1.0, 0.0
+        for k in range(8):
+            power /= square
+            rest += _DIGAMMA[k] * power
+        return total + math.log(x) - 0.5 / x - rest
+
+    return digamma
+
+
+overload(incomplete.trigamma, jit_options=OPTIONS)(lambda x: lambda x: zeta(2.0, x))
+overload(incomplete.gammaln, jit_options=OPTIONS)(lambda x: lambda x: math.lgamma(x))
+for _function in incomplete.BODIES:
+    jitable(_function)
+
+
+@jitable
+def gammainc_da(a, x, n):
+    """The n-th derivative of gammainc in a: 0 at both ends of x, NaN outside a > 0, x >= 0."""
+    if not (a > 0) or not (x >= 0):
+        return math.nan
+    return 0.0 if x == 0 or x == math.inf else incomplete.gammainc_da(float(a), float(x), n)
+
+
+@jitable
+def betainc_da(a, b, x, i, j):
+    """A derivative of betainc in a and b: 0 at both ends of x, NaN outside the domain."""
+    if not (a > 0) or not (b > 0) or not (x >= 0) or not (x <= 1):
+        return math.nan
+    if x == 0 or x == 1:
+        return 0.0
+    return incomplete.betainc_da(float(a), float(b), float(x), i, j)

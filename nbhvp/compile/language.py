@@ -13,7 +13,7 @@ import re
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import alloca_once_value
+from numba.core.cgutils import alloca_once, alloca_once_value
 from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, register_model
@@ -182,6 +182,19 @@ def call(typing, address, *xs):
         return c_call(builder, args[0], ir.DoubleType(), doubles)
 
     return types.float64(types.int64, types.StarArgTuple(xs)), generate
+
+
+@intrinsic(prefer_literal=True)
+def output(typing, address, x, k, count):
+    """The k-th of `count` results of f(x, *results), for the address of a C function of doubles."""
+
+    def generate(context, builder, sig, args):
+        places = [alloca_once(builder, ir.DoubleType()) for _ in range(count.literal_value)]
+        double = context.cast(builder, args[1], x, types.float64)
+        c_call(builder, args[0], ir.VoidType(), [double, *places])
+        return builder.load(places[k.literal_value])
+
+    return types.float64(types.int64, x, k, count), generate
 
 
 @intrinsic

@@ -36,6 +36,10 @@ class _Library(JITCodeLibrary):
         module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            # Nobody else calls them: so LLVM sees that those which it does not inline return 0.
+            if not function.is_declaration and function.name != self.name:
+                function.linkage = "internal"
         builder = self._codegen._pass_builder()
         builder.getModulePassManager().run(self._final_module, builder)
 
@@ -120,8 +124,6 @@ def _add_entry(context, library, native):
     status, _ = context.call_conv.call_function(builder, called, *signature, entry.args)
     builder.ret(status.code)
     library.add_ir_module(module)
-    # So that it is inlined, and not kept beside.
-    library._final_module.get_function(native.llvm_func_name).linkage = "internal"
 
 
 # --- from object code to an address ---------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -313,11 +314,19 @@ def _entry(slot):
 
 
 def _symbol_address(name: str) -> int:
+    """The function of doubles, among the variants of a name that Cython numbers."""
     from scipy.special import cython_special
 
     exported = cython_special.__pyx_capi__
-    name = name if name in exported else f"__pyx_fuse_1{name}"
+    variants = (name, f"__pyx_fuse_0{name}", f"__pyx_fuse_1{name}")
+    name = next(v for v in variants if v in exported and _is_of_doubles(exported[v]))
     return get_cython_function_address("scipy.special.cython_special", name)
+
+
+def _is_of_doubles(capsule) -> bool:
+    """Whether a capsule, which is named after its C signature, takes and gives doubles only."""
+    types = re.findall(r"\w+(?= \*)|\w+(?=[,)])|\w+(?= \()", re.search('"(.*)"', repr(capsule))[1])
+    return {*types} <= {"void", "double", "__pyx_skip_dispatch"}
 
 
 def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:

@@ -54,6 +54,9 @@ class Primitive:
     tangent: Callable | None = None
     linear: tuple[tuple[int, ...], ...] | None = None
     """Alternatives of argument positions in which it is jointly linear; None: in all of them."""
+    fixed: tuple[int, ...] = ()
+    """Argument positions in which it has a derivative that is not here (the order of a Bessel
+    function): `derive` refuses to ask for it."""
     source: str | Callable | None = None
     """Scalar source text in {x}, {y}, {c} and {f} (a C function); a callable gets the params."""
     complex_source: str | None = None
@@ -203,12 +206,12 @@ def _loop_dtypes(ufunc, dtypes) -> tuple[np.dtype, ...]:
     return ufunc.resolve_dtypes((*dtypes, *(None,) * ufunc.nout))
 
 
-def _real_loops(ufunc):
+def _real_loops(ufunc, name=None):
     """`dtypes` of a function that kernels have for real numbers only, though NumPy has more."""
 
     def dtypes(given):
         if any(np.dtype(d).kind == "c" for d in given):
-            raise TypeError(f"{ufunc.__name__} of complex numbers has no derivative here")
+            raise TypeError(f"{name or ufunc.__name__} of complex numbers has no derivative here")
         return _loop_dtypes(ufunc, given)
 
     return dtypes
@@ -415,11 +418,6 @@ def _as_given(dtypes):
     return dtypes
 
 
-def _floating(dtypes):
-    """Like np.cbrt: integers become floats, complex numbers are refused."""
-    return tuple(_loop_dtypes(np.cbrt, (d,))[0] for d in dtypes)
-
-
 POSITIVE, UNIT, ANY = ((0.3, 3.0),), ((-0.9, 0.9),), ((-2.0, 2.0),)
 NONZERO = ((-2.0, 2.0), (0.5, 2.0))
 CALL = 30.0  # the cost of a call into libm
@@ -476,19 +474,6 @@ where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lam
                           evaluate=np.where, dtypes=_where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where)
 
 expit       = elementwise("expit", special.expit, "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
-logit       = elementwise("logit", special.logit, "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=SERIES)
-log_expit   = elementwise("log_expit", special.log_expit, "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * SERIES)
-erf         = elementwise("erf", special.erf, "erf({x})", lambda z, x: (2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL, dtypes=_real_loops(special.erf))
-erfc        = elementwise("erfc", special.erfc, "math.erfc({x})", lambda z, x: (-2 / math.sqrt(math.pi) * exp(-x * x),), cost=CALL, dtypes=_real_loops(special.erfc))
-ndtr        = elementwise("ndtr", special.ndtr, "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / math.sqrt(2 * math.pi),), cost=CALL, dtypes=_real_loops(special.ndtr))
-log_ndtr    = elementwise("log_ndtr", special.log_ndtr, "call({f}, {x})", lambda z, x: (exp(-0.5 * x * x - z) / math.sqrt(2 * math.pi),), symbol="log_ndtr", special=((-30.0,),), cost=2 * CALL, dtypes=_real_loops(special.log_ndtr))
-gammaln     = elementwise("gammaln", special.gammaln, "call({f}, {x})", lambda z, x: (digamma(x),), symbol="gammaln", domain=POSITIVE, cost=2 * CALL)
-digamma     = elementwise("digamma", special.digamma, "call({f}, {x})", lambda z, x: (polygamma(x, n=1),), symbol="psi", domain=POSITIVE, cost=2 * CALL, dtypes=_real_loops(special.digamma))
-polygamma   = elementwise("polygamma", None, lambda n: f"{(-1) ** (n + 1) * math.factorial(n)}.0 * zeta({n + 1}.0, {{x}})", lambda z, x, n: (polygamma(x, n=n + 1),),
-                          evaluate=lambda x, n: special.polygamma(n, x).astype(np.asarray(x).dtype), dtypes=_floating, result=lambda x, n: x, domain=POSITIVE, cost=4 * CALL, params={"n": 2})
-xlogy       = elementwise("xlogy", special.xlogy, "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(special.xlogy))
-xlog1py     = elementwise("xlog1py", special.xlog1py, "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(special.xlog1py))
-entr        = elementwise("entr", special.entr, "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=SERIES)
 
 real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else x)

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.special as special
 
 from nbhvp.graph import primitives as p
+from nbhvp.graph import special as sp
 from nbhvp.trace.arrays import apply, is_constant, lift, trace_error
 from nbhvp.trace.elementwise import (
     absolute,
@@ -78,7 +79,7 @@ def polygamma(n, x):
         raise trace_error("scipy.special.polygamma of a variable order", "use a constant integer")
     order = int(n.value)
     return (
-        special.digamma(lift(x)) if order == 0 else apply(p.polygamma, floating(lift(x)), n=order)
+        special.digamma(lift(x)) if order == 0 else apply(sp.polygamma, floating(lift(x)), n=order)
     )
 
 
@@ -87,7 +88,7 @@ def digamma(z):
     z = lift(z)
     if is_complex(z):
         raise trace_error("scipy.special.digamma of complex values", "use real ones")
-    return apply(p.digamma, z)
+    return apply(sp.digamma, z)
 
 
 @composition(special.loggamma)
@@ -96,14 +97,14 @@ def loggamma(z):
     if is_complex(z):
         raise trace_error("scipy.special.loggamma of complex values", "use real ones")
     z = floating(z)
-    return where(z < 0, math.nan, apply(p.gammaln, z))
+    return where(z < 0, math.nan, apply(sp.gammaln, z))
 
 
 @composition(special.gamma, math.gamma)
 def gamma(x):
     x = floating(lift(x))
     is_odd = np.floor(x) % 2 == 1
-    return where((x < 0) & is_odd, -1, 1) * np.exp(apply(p.gammaln, x))
+    return where((x < 0) & is_odd, -1, 1) * np.exp(apply(sp.gammaln, x))
 
 
 @composition(special.factorial)
@@ -116,7 +117,7 @@ def factorial(n, exact=False):
 @composition(special.betaln)
 def betaln(a, b):
     a, b = floats(a, b)
-    return apply(p.gammaln, a) + apply(p.gammaln, b) - apply(p.gammaln, a + b)
+    return apply(sp.gammaln, a) + apply(sp.gammaln, b) - apply(sp.gammaln, a + b)
 
 
 @composition(special.beta)
