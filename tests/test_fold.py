@@ -81,3 +81,44 @@ def test_what_is_not_chosen_cannot_spoil_the_product():
     values[5] = np.inf
     (result,) = interpret(collected(Graph((factor, v), (chosen,)), v), values, np.ones(20))
     assert np.isfinite(result).all() and result[4] == 0
+
+
+def sums_of(graph, v):
+    active = dependent(graph.nodes, [v])
+    return [node for node in graph.nodes if node in active and node.primitive is p.sum_]
+
+
+def test_what_does_not_change_along_a_sum_is_taken_out_of_it():
+    """sum_n of (y_n - x_k)^2 w_nk: a product needs one number per k of the point, and no n."""
+    i = Inputs()
+    x = i(5)
+    y, w = i.constant(np.linspace(0, 1, 40)[:, None]), i.constant(np.ones((40, 5)))
+    graph, v = product(total(w * (y - x) ** 4), x)
+    found = assert_collected(graph, v)
+    assert sums_of(graph, v)
+    assert not sums_of(found, v)
+    assert all(node.size <= 5 for node in found.nodes if node in dependent(found.nodes, [v]))
+
+
+def test_tangents_that_change_along_a_sum_are_one_sum():
+    """Terms of one sum that differ in numbers alone are not summed one by one."""
+    i = Inputs()
+    x = i(30)
+    low, high = (p.slice_(x, start=(k,), step=(1,), size=(29,)) for k in (0, 1))
+    scale = p.sum_(x * x, axes=(0,))
+    graph, v = product(scale * total(3 * low * high - high * high), x)
+    found = assert_collected(graph, v)
+    assert len(sums_of(found, v)) <= len(sums_of(graph, v))
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+def test_sums_over_any_axes(axes):
+    i = Inputs()
+    x = i(2, 3, 4)
+    parts = [
+        p.slice_(x, start=(0, 0, 0), step=(1, 1, 1), size=size)
+        for size in ((2, 3, 4), (1, 3, 1), (2, 1, 4), (1, 1, 4), (2, 3, 1))
+    ]
+    whole = sum(a * b * b for a, b in zip(parts, parts[::-1], strict=True))
+    graph, v = product(total(p.exp(p.sum_(p.exp(whole), axes=axes) * 0.01)), x)
+    assert_collected(graph, v)

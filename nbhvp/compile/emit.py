@@ -27,6 +27,8 @@ from nbhvp.graph.primitives import CALL
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "has_kernels", "seconds"]
 
+LINE = 64
+"""Bytes of a cache line."""
 BLOCK = 20e-6
 """Seconds of a nest that one thread takes at a time."""
 SUM_BLOCK = 4096
@@ -59,6 +61,15 @@ def seconds(*exprs: Expr) -> float:
     """About how long one element takes: arithmetic is vectorised, calls are not (measured)."""
     costs = [part.cost for part in parts(exprs)]
     return 1e-10 + sum(cost * (2e-10 if cost >= CALL else 2.5e-11) for cost in costs)
+
+
+def _padded(node: Node) -> int:
+    """How far apart the partial results of blocks lie, in elements.
+
+    Not in one cache line if they are added to in memory, where threads would take it from one another.
+    """
+    line = LINE // node.dtype.itemsize
+    return node.size if node.size == 1 else -(-node.size // line) * line
 
 
 def _block(row: float) -> int:
@@ -235,7 +246,7 @@ class _Kernel:
         # Where each sum over rows is added up: with one block, in the node itself.
         blocks = -(-self.row.extent // self.block)
         self.partials: dict[Node, Node | Scratch] = {
-            node: Scratch((blocks, node.size), node.dtype) if blocks > 1 else node
+            node: Scratch((blocks, _padded(node)), node.dtype) if blocks > 1 else node
             for node in dict.fromkeys(m.node for m in nest.members if m.row.is_summed)
         }
 
@@ -289,7 +300,7 @@ class _Kernel:
             for k in range(len(statement.members))
         ]
         for node in self.partials:
-            size = self.slots.integer(("size", node), node.size)
+            size = self.slots.integer(("size", node), _padded(node))
             rows = self.slots.integer("block", self.block)
             body.line(f"{self._offset(node)} = lo // {rows} * {size}")
         for statement, loops, dropped, k in everything:
@@ -442,8 +453,7 @@ def _combine_blocks(node: Node, partial: Scratch) -> KernelCall:
     ]
     text = kernel_text("combine", slots, body)
     row = partial.shape[0] * 1e-10
-    extent = partial.shape[1]
-    return KernelCall(text, slots.contents, extent, _block(row), (node,), extent * row)
+    return KernelCall(text, slots.contents, node.size, _block(row), (node,), node.size * row)
 
 
 # Scans and positions.

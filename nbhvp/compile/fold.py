@@ -6,6 +6,10 @@ some tangents and their use is sum_i c_i t_i, with coefficients that do not depe
 derives a product by hand computes the c_i once per point; here they are made, and the minimum cut
 decides on each whether it is stored or computed again.
 
+A sum over axes along which a tangent and some factors do not change is these times the sum of the
+other factors: of the tangents of 250 parameters of a mixture, none is met again at each of 1000
+samples. The sum of factors that do not depend on v is one more coefficient.
+
 Only sums and products of one real dtype are collected, not choices: what `where` leaves out may be
 infinite, and must not meet a coefficient of zero.
 """
@@ -43,7 +47,11 @@ def collected(graph: Graph, direction: Node) -> Graph:
             continue
         args = tuple(new[arg] for arg in node.args)
         same = node if args == node.args else node.primitive(*args, **node.params)
-        form = _form(node, active, forms, new) if _is_collected(node) else None
+        form = None
+        if node.primitive is p.sum_ and _is_collected(node):
+            form = _form_of_sum(node, forms[node.args[0]])
+        elif _is_collected(node):
+            form = _form(node, active, forms, new)
         if form is None:
             new[node], forms[node] = same, {same: ()}
             continue
@@ -56,7 +64,7 @@ def collected(graph: Graph, direction: Node) -> Graph:
 
 
 def _is_collected(node: Node) -> bool:
-    kinds = (p.add, p.subtract, p.multiply, p.divide, p.negative)
+    kinds = (p.add, p.subtract, p.multiply, p.divide, p.negative, p.broadcast, p.sum_)
     return node.primitive in kinds and node.dtype.kind == "f"
 
 
@@ -64,7 +72,9 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None
     """A node as a sum over tangents; None if these are too many, or their dtypes differ."""
     first, *rest = node.args
     entry = node.primitive
-    if entry is p.negative:
+    if entry is p.broadcast:
+        parts = [forms[first]]
+    elif entry is p.negative:
         parts = [_times(forms[first], _number(node, -1))]
     elif entry is p.add or entry is p.subtract:
         sign = () if entry is p.add else (_number(node, -1),)
@@ -81,15 +91,67 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None
         (tangent,) = (arg for arg in node.args if arg in active)
         (factor,) = (arg for arg in node.args if arg not in active)
         parts = [_times(forms[tangent], new[factor])]
+    total = _sum_of_forms(node, *parts)
+    if len(total) > MOST_TANGENTS or any(t.dtype != node.dtype for t in total):
+        return None
+    return total
+
+
+def _sum_of_forms(node: Node, *parts: _Form) -> _Form:
     total: _Form = {}
     for part in parts:
         for tangent, factors in part.items():
             if tangent in total:
                 factors = (p.add(_product(node, total[tangent]), _product(node, factors)),)
             total[tangent] = factors
-    if len(total) > MOST_TANGENTS or any(t.dtype != node.dtype for t in total):
-        return None
     return total
+
+
+def _form_of_sum(node: Node, form: _Form) -> _Form:
+    """A sum over axes, with what does not change along them taken out of it."""
+    arg, axes = node.args[0], node.params["axes"]
+    found: _Form = {}
+    inside: dict[tuple[Node, ...], _Form] = {}
+    for tangent, factors in form.items():
+        outer = tuple(one for one in factors if not _varies(one, arg, axes))
+        inner = tuple(one for one in factors if _varies(one, arg, axes))
+        if _varies(tangent, arg, axes):
+            # Numbers stay: terms that differ in these alone are one sum.
+            numbers = (one for one in outer if one.size == 1)
+            outer = _ordered(one for one in outer if one.size > 1)
+            inside.setdefault(outer, {})[tangent] = (*inner, *numbers)
+        else:
+            # Two tangents may differ in their shapes alone.
+            squeezed = _squeezed(tangent, arg, axes)
+            factors = (*(_squeezed(one, arg, axes) for one in outer), _summed(node, inner))
+            found = _sum_of_forms(node, found, {squeezed: factors})
+    for outer, some in inside.items():
+        common, whole = _terms(arg, some)
+        summed = p.sum_(p.broadcast(whole, shape=arg.shape), axes=axes)
+        factors = (_squeezed(one, arg, axes) for one in (*outer, common))
+        found = _sum_of_forms(node, found, {summed: tuple(factors)})
+    return found
+
+
+def _varies(one: Node, arg: Node, axes: tuple[int, ...]) -> bool:
+    """Whether a node that broadcasts to the shape of another changes along some of its axes."""
+    missing = arg.ndim - one.ndim
+    return any(k >= missing and one.shape[k - missing] != 1 for k in axes)
+
+
+def _squeezed(one: Node, arg: Node, axes: tuple[int, ...]) -> Node:
+    """A node that does not change along some axes of another, without these."""
+    shape = (1,) * (arg.ndim - one.ndim) + one.shape
+    return p.reshape(one, shape=tuple(n for k, n in enumerate(shape) if k not in axes))
+
+
+def _summed(node: Node, factors: tuple[Node, ...]) -> Node:
+    """The sum of a product of factors, in the shape that it broadcasts from to the result's."""
+    arg, axes = node.args[0], node.params["axes"]
+    product = _product(node, factors)
+    shape = (1,) * (arg.ndim - product.ndim) + product.shape
+    shape = tuple(arg.shape[k] if k in axes else n for k, n in enumerate(shape))
+    return p.sum_(p.broadcast(product, shape=shape), axes=axes)
 
 
 def _number(node: Node, value: float) -> Node:
@@ -113,20 +175,31 @@ def _factors(node: Node) -> list[Node]:
 def _product(node: Node, factors: Iterable[Node]) -> Node:
     """The product of some factors, in an order of its own: so equal products are one node."""
     total = _number(node, 1)
-    for factor in sorted(factors, key=lambda one: (p.scalar_value(one) is None, one.index)):
+    for factor in _ordered(factors):
         total = p.multiply(total, factor)
     return total
 
 
-def _written(node: Node, form: _Form) -> Node:
-    """A form as a node of its own shape.
+def _ordered(factors: Iterable[Node]) -> tuple[Node, ...]:
+    """Factors in their order in a product: numbers, then small arrays, which large ones repeat."""
+    key = lambda one: (p.scalar_value(one) is None, one.size, one.index)
+    return tuple(sorted(factors, key=key))
 
-    Numbers come last, a sign or number that all terms have after their sum: what differs in it
-    alone shares the rest.
+
+def _written(node: Node, form: _Form) -> Node:
+    """A form as a node of its own shape."""
+    common, total = _terms(node, form)
+    return p.broadcast(p.multiply(common, total), shape=node.shape)
+
+
+def _terms(node: Node, form: _Form) -> tuple[Node, Node]:
+    """A number that all terms of a form have in common, and the sum of the rest.
+
+    Numbers come last: what differs in a sign or number alone shares all else.
     """
     total, common = None, None
     for tangent, factors in sorted(form.items(), key=lambda item: item[0].index):
-        term = p.multiply(_product(node, (one for one in factors if one.size > 1)), tangent)
+        term = _term(node, tangent, [one for one in factors if one.size > 1])
         number = _product(node, (one for one in factors if one.size == 1))
         if total is None:
             total, common = term, number
@@ -139,4 +212,11 @@ def _written(node: Node, form: _Form) -> Node:
         else:
             total = p.add(p.multiply(common, total), p.multiply(number, term))
             common = _number(node, 1)
-    return p.broadcast(p.multiply(common, total), shape=node.shape)
+    return common, total
+
+
+def _term(node: Node, tangent: Node, factors: list[Node]) -> Node:
+    """A tangent times its factors, the larger of which come last."""
+    small = (one for one in factors if one.size <= tangent.size)
+    large = (one for one in factors if one.size > tangent.size)
+    return p.multiply(_product(node, large), p.multiply(_product(node, small), tangent))

@@ -10,6 +10,7 @@ A trailing axis of few coordinates is not a loop: each of its elements is a memb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -66,6 +67,20 @@ class Member:
     @property
     def is_sum(self) -> bool:
         return any(loop.is_summed for loop in (self.row, *self.loops))
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether rows lie one behind the other in all memory that is read or written."""
+        return not any(
+            abs(index.terms.get(ROW, 0)) < abs(index.terms.get(loop.variable, 0))
+            for index in (self.index, *(load.index for load in self.loads))
+            for loop in self.loops
+            if ROW in index.terms
+        )
+
+    @property
+    def iterations(self) -> int:
+        return math.prod(loop.extent for loop in (self.row, *self.loops) if not loop.bounds)
 
     @property
     def depth(self) -> int:
@@ -151,7 +166,10 @@ class Nest:
         return found
 
     def shared(self, new: list[Member], is_ready: Callable[[Node], bool]) -> int:
-        """How many loads the members of one more node would save here; 0 if they cannot join."""
+        """How many loads the members of one more node would save here; 0 if they had better not join.
+
+        Rows that do not lie one behind the other in memory cost more than a few loads in common.
+        """
         own: dict[Node, list[Member]] = {}
         for member in self.members:
             own.setdefault(member.node, []).append(member)
@@ -168,7 +186,8 @@ class Nest:
             elif load.array.shape and (load.array, load.index) in places:
                 saved += load.array.size
         exprs = [expr for member in (*self.members, *new) for expr in member.exprs]
-        return saved if weight(*exprs) <= LIMIT else 0
+        is_worth = all(member.is_in_order or 2 * saved >= member.iterations for member in new)
+        return saved if is_worth and weight(*exprs) <= LIMIT else 0
 
 
 def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
