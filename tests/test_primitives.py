@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from nbhvp.graph import derive, tape
+from nbhvp.graph import derive, filters, tape  # noqa: F401 filters are in the table
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
@@ -320,6 +320,11 @@ LINEAR = [
     ("segment_sum", [(2, 6)], {"axis": 1, "index": np.array([0, 2, 2, 6])}),
     ("cumsum", [(3, 4)], {"axis": 0, "reverse": False}),
     ("cumsum", [(3, 4)], {"axis": 1, "reverse": True}),
+    ("correlate", [(7, 3), np.array([1.0, -2.0, 0.5])], {"axes": (0,)}),
+    ("correlate", [(4, 3, 5), np.array([[1.0, -2.0, 0.5], [3, 0, 1]])], {"axes": (1, 2)}),
+    ("correlate", [(4,), np.ones(4)], {"axes": (0,)}),
+    ("recurrence", [(6, 2), np.array([0.5, -0.3])], {"axis": 0, "reverse": False}),
+    ("recurrence", [(2, 6), np.array([0.5, -0.3, 0.1])], {"axis": 1, "reverse": True}),
     ("contract", [(3, 4), (4, 2)], {"subscripts": "ij,jk->ik"}),
     ("contract", [(3, 4), (4, 2)], {"subscripts": "ij,jk->ki"}),
     ("contract", [(2, 3, 4), (2, 4)], {"subscripts": "bij,bj->bi"}),

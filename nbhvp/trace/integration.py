@@ -16,34 +16,18 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbhvp.trace.arrays import lift
 from nbhvp.trace.elementwise import composition, floating
 from nbhvp.trace.reductions import sum_
-from nbhvp.trace.sequences import cumsum, diff
-from nbhvp.trace.shapes import along, broadcast_to, concatenate, moveaxis, part, reshape, stack
+from nbhvp.trace.sequences import cumsum, steps, trapezoid, trapezoids
+from nbhvp.trace.shapes import broadcast_to, concatenate, moveaxis, reshape, stack
 
 __all__: list[str] = []
 
 
-def _steps(y, x, dx, axis: int):
-    """The steps between the points, to broadcast against those of y."""
-    if x is None:
-        return dx
-    x = lift(x)
-    return along(axis, y.ndim, diff(x)) if x.ndim == 1 else diff(x, axis=axis)
-
-
-@composition(np.trapezoid, scipy.integrate.trapezoid)
-def trapezoid(y, x=None, dx=1.0, axis=-1):
-    return sum_(_trapezoids(lift(y), x, dx, axis), axis)
-
-
-def _trapezoids(y, x, dx, axis):
-    axis = normalize_axis_index(axis, y.ndim)
-    sums = part(y, axis, 1) + part(y, axis, 0, y.shape[axis] - 1)
-    return _steps(y, x, dx, axis) * sums / 2.0
+composition(scipy.integrate.trapezoid)(trapezoid)
 
 
 @composition(scipy.integrate.cumulative_trapezoid)
 def cumulative_trapezoid(y, x=None, dx=1.0, axis=-1, initial=None):
-    result = cumsum(_trapezoids(lift(y), x, dx, axis), axis)
+    result = cumsum(trapezoids(lift(y), x, dx, axis), axis)
     if initial is None:
         return result
     if initial != 0:
@@ -69,7 +53,7 @@ def _rows(y, x, dx, axis):
     y = floating(lift(y))
     axis = normalize_axis_index(axis, y.ndim)
     n = y.shape[axis]
-    h = _steps(y, x, dx, axis)
+    h = steps(y, x, dx, axis)
     h = broadcast_to(h, (*y.shape[:axis], n - 1, *y.shape[axis + 1 :]))
     return moveaxis(y, axis, -1), moveaxis(h, axis, -1)
 
@@ -112,8 +96,8 @@ def _single_steps(y, h):
     begins = _first_step(*three, h[..., :-1], h[..., 1:])
     ends = _first_step(*three[::-1], h[..., 1:], h[..., :-1])
     pairs = stack([begins[..., ::2], ends[..., ::2]], -1)
-    steps = reshape(pairs, (*h.shape[:-1], -1))
-    return steps if h.shape[-1] % 2 == 0 else concatenate([steps, ends[..., -1:]], -1)
+    woven = reshape(pairs, (*h.shape[:-1], -1))
+    return woven if h.shape[-1] % 2 == 0 else concatenate([woven, ends[..., -1:]], -1)
 
 
 @composition(scipy.integrate.romb)

@@ -2,7 +2,7 @@
 
 Importing this module fills `HANDLERS`: elementwise functions, shapes, reductions, products, special
 functions; and here the questions about an array that need no graph (its shape, its dtype), or whose
-answer is a truth value that the function acts on (a guard).
+answer is a truth value that the function acts on (a guard). Parts of SciPy come from `on_demand`.
 """
 
 import numpy as np
@@ -11,8 +11,6 @@ from nbhvp.trace import (
     creation,
     elementwise,
     histograms,
-    integration,
-    interpolation,
     mapping,
     polynomials,
     products,
@@ -31,8 +29,6 @@ __all__ = [
     "creation",
     "elementwise",
     "histograms",
-    "integration",
-    "interpolation",
     "mapping",
     "polynomials",
     "products",

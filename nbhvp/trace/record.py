@@ -18,6 +18,7 @@ from nbhvp.graph.node import Node, Pool
 from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.on_demand import complete
 from nbhvp.trace.recording import source_of
 from nbhvp.trace.standins import Closure, Standins
 from nbhvp.trace.structure import Unravel
@@ -70,6 +71,7 @@ def record(
         If x, an argument or the result is of the wrong kind.
     """
     _check_point(x)
+    complete()
     leaves, key = flatten(args, kwargs or {})
     recording = Recording()
     standins = Standins(recording, fun)

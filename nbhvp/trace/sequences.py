@@ -21,7 +21,7 @@ from nbhvp.trace.elementwise import (
     into,
     where,
 )
-from nbhvp.trace.reductions import axes_of, count_nonzero, without_nan
+from nbhvp.trace.reductions import axes_of, count_nonzero, sum_, without_nan
 from nbhvp.trace.selections import gather, take, take_along_axis
 from nbhvp.trace.shapes import (
     along,
@@ -33,7 +33,7 @@ from nbhvp.trace.shapes import (
     row,
 )
 
-__all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort"]
+__all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort", "steps", "trapezoid", "trapezoids"]
 
 
 # Scans.
@@ -234,6 +234,26 @@ def _one_sided(f, h, order):
         return (f[1] - f[0]) / h[0]
     a, b = h
     return -(2 * a + b) / (a * (a + b)) * f[0] + (a + b) / (a * b) * f[1] - a / (b * (a + b)) * f[2]
+
+
+def steps(y, x, dx, axis: int):
+    """The steps between points x, to broadcast against those of y; dx where there are none."""
+    if x is None:
+        return dx
+    x = lift(x)
+    return along(axis, y.ndim, diff(x)) if x.ndim == 1 else diff(x, axis=axis)
+
+
+def trapezoids(y, x, dx, axis):
+    """The areas under y between its points."""
+    axis = normalize_axis_index(axis, y.ndim)
+    sums = part(y, axis, 1) + part(y, axis, 0, y.shape[axis] - 1)
+    return steps(y, x, dx, axis) * sums / 2.0
+
+
+@composition(np.trapezoid)
+def trapezoid(y, x=None, dx=1.0, axis=-1):
+    return sum_(trapezoids(lift(y), x, dx, axis), axis)
 
 
 @composition(np.interp)

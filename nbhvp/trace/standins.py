@@ -34,6 +34,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import HANDLERS, Traced, apply, lift, weaken
+from nbhvp.trace.on_demand import complete
 from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.structure import Unravel
 
@@ -303,7 +304,9 @@ class Standins:
         return self._scopes[id(original)]
 
     def _import(self, *args, **kwargs):
-        return self.of(builtins.__import__(*args, **kwargs))
+        module = builtins.__import__(*args, **kwargs)
+        complete()
+        return self.of(module)
 
     def _method(self, method: types.MethodType) -> types.MethodType:
         return types.MethodType(self.of(method.__func__), self.of(method.__self__))
@@ -334,7 +337,9 @@ class Standins:
     def attribute(self, module: types.ModuleType, name: str):
         """The stand-in of an attribute of a module."""
         if module.__name__.partition(".")[0] in _MODULES:
-            return self.of(getattr(module, name))
+            value = getattr(module, name)  # which may import a part of SciPy
+            complete()
+            return self.of(value)
         getattr(module, name)  # its own error for a name that it has not
         return self.of(self.watched(getattr, module, name, None))
 
