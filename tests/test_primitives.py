@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from nbhvp.graph import derive, filters, tape  # noqa: F401 filters are in the table
+from nbhvp.graph import derive, filters, linalg, spectra, tape  # noqa: F401 filters are in the table
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
@@ -331,14 +331,44 @@ LINEAR = [
     ("contract", [(4,), (4,)], {"subscripts": "i,i->"}),
     ("contract", [(3,), (4,)], {"subscripts": "i,j->ji"}),
 ]
+LINEAR += [
+    ("solve", [lambda d: linalg.lu.evaluate(random((3, 3), d)), (3,)], {"axis": 0, "transposed": False}),
+    ("solve", [lambda d: linalg.lu.evaluate(random((2, 3, 3), d)), (4, 2, 3, 5)], {"axis": 2, "transposed": True}),
+    ("triangular", [lambda d: regular(d), (2, 3, 4)], {"axis": 1, "lower": True, "transposed": False, "unit": False}),
+    ("triangular", [lambda d: regular(d), (3, 4)], {"axis": 0, "lower": False, "transposed": True, "unit": True}),
+    ("rayleigh", [lambda d: decomposed(spectra.eigh, d, lower=True), (2, 3, 3)], {}),
+    ("rayleigh", [lambda d: decomposed(spectra.svd, d), (2, 3, 3)], {}),
+    ("spectral", [lambda d: decomposed(spectra.eigh, d, lower=True), lambda d: real_of(d, 2, 3)], {}),
+    ("spectral", [lambda d: decomposed(spectra.svd, d), lambda d: real_of(d, 2, 3)], {}),
+]  # fmt: skip
 DTYPES = (np.float64, np.complex128, np.float32)
 OF_TAPES = {e for e in vars(tape).values() if isinstance(e, p.Primitive)}
 """Those have tests of their own, in test_sweep."""
 
 
+def regular(dtype, *stack):
+    """Diagonally dominant matrices."""
+    return (0.5 * random((*stack, 3, 3)) + 3 * np.eye(3)).astype(dtype) + 0.2 * random(
+        (3, 3), dtype
+    )
+
+
+def real_of(dtype, *shape):
+    """Real numbers beside arrays of a dtype."""
+    return random(shape, np.empty(0, dtype).real.dtype)
+
+
+def decomposed(entry, dtype, **params):
+    return entry.evaluate(regular(dtype, 2), **params)
+
+
 def arguments(shapes, params, dtype):
-    """Arguments of an example: random arrays for shapes; an operand stands among the parameters."""
-    xs = [s if isinstance(s, np.ndarray) else random(s, dtype) for s in shapes]
+    """Arguments of an example: random arrays for shapes, or what a function of the dtype gives; an
+    operand stands among the parameters."""
+    xs = [
+        s(dtype) if callable(s) else s if isinstance(s, np.ndarray) else random(s, dtype)
+        for s in shapes
+    ]
     params = dict(params)
     if "index" in params:
         xs.append(params.pop("index"))
@@ -385,6 +415,59 @@ def test_declared_linearity(entry):
         ]
         needed = 2 * entry.evaluate(*u) - 3 * entry.evaluate(*w)
         np.testing.assert_allclose(entry.evaluate(*mixed), needed, 1e-12, 1e-12)
+
+
+def with_solve(factor):
+    """A factor shows its tangent in what is solved by it."""
+    eye = p.constant(factor.pool, np.eye(3, dtype=factor.dtype))
+    b = p.broadcast(eye, shape=(2, 3, 3))
+    return linalg.solve(factor, b, axis=1, transposed=False)
+
+
+# General primitives: name, and a function of matrices whose tangent must be its derivative.
+GENERAL = [
+    ("lu", lambda a: with_solve(linalg.lu(a))),
+    ("logdet", lambda a: linalg.logdet(linalg.lu(a))),
+    ("cholesky", lambda a: linalg.cholesky(a + linalg.adjoint(a))),
+    ("cholesky", linalg.cholesky),
+    ("qr", linalg.qr),
+    ("eigh", lambda a: spectra.values(spectra.eigh(a, lower=False))),
+    ("values", lambda a: spectra.values(spectra.svd(a))),
+    ("vectors", lambda a: absolute_squares(spectra.vectors(spectra.eigh(a, lower=True), left=True))),
+    ("vectors", lambda a: absolute_squares(spectra.vectors(spectra.svd(a), left=False))),
+    ("svd", lambda a: absolute_squares(spectra.vectors(spectra.svd(a), left=True))),
+]  # fmt: skip
+
+
+def absolute_squares(z):
+    """Without the phases, which are arbitrary."""
+    return p.real(p.conjugate(z) * z)
+
+
+def test_all_general_primitives_have_an_example():
+    named = {e.name for e in {*p.TABLE.values()} - OF_TAPES if e.kind == "general"}
+    assert named == {name for name, _ in GENERAL}
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=lambda d: np.dtype(d).str[1:])
+@pytest.mark.parametrize(
+    ("name", "make"), GENERAL, ids=[f"{k}-{c[0]}" for k, c in enumerate(GENERAL)]
+)
+def test_tangents(name, make, dtype):
+    """Against differences, and transposed: <Jv, w> = <v, J^T w>."""
+    a, pool = regular(dtype, 2), Pool()
+    x = node_of(pool, 0, a)
+    z = make(x)
+    assert p.TABLE[name] in {node.primitive for node in Graph((x,), (z,)).nodes}
+    v, w = random(a.shape, dtype), random(z.shape, z.dtype)
+    (dot,) = derive.jvp([z], [x], [p.constant(pool, v)])
+    (bar,) = derive.vjp([z], [x], [p.constant(pool, w)])
+    graph = derive.check(Graph((x,), (z, dot, bar)))
+    ends = [interpret(graph, a + s * v)[0] for s in (1e-6, -1e-6)]
+    _, jv, jtw = interpret(graph, a)
+    assert np.isfinite(jv).all()
+    np.testing.assert_allclose(jv, (ends[0] - ends[1]) / 2e-6, 1e-6, 1e-7)
+    assert real_inner([jv], [w]) == pytest.approx(real_inner([v], [jtw]), rel=1e-11)
 
 
 DISCRETE = [

@@ -14,10 +14,11 @@ import string
 from functools import reduce
 
 import numpy as np
+import scipy.linalg
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import apply, lift, trace_error
+from nbhvp.trace.arrays import apply, lift
 from nbhvp.trace.elementwise import (
     absolute,
     cast,
@@ -215,7 +216,7 @@ def multi_dot(arrays, *, out=None):
 def matrix_power(a, n):
     a = lift(a)
     if n < 0:
-        raise trace_error("np.linalg.matrix_power of a negative power", "no inverse is traced")
+        a, n = np.linalg.inv(a), -n
     result = broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
     while n:
         result = matmul(result, a) if n % 2 else result
@@ -400,7 +401,7 @@ def _lettered(sublist) -> str:
 # Norms.
 
 
-@composition(np.linalg.norm)
+@composition(np.linalg.norm, scipy.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     x = floating(lift(x))
     if axis is None and ord is None:
@@ -442,11 +443,12 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     x = floating(lift(x))
     if ord in ("fro", "f"):
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
+    if ord in (2, -2, "nuc"):
+        s = np.linalg.svdvals(x)
+        result = sum_(s, -1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
+        return kept(result, x, (-2, -1), keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
-        raise trace_error(
-            f"np.linalg.norm of a matrix with {ord=} needs singular values",
-            "use the Frobenius norm, 1, -1, inf or -inf",
-        )
+        raise ValueError(f"Invalid norm order {ord!r} for matrices")
     sums = sum_(absolute(x), -2 if abs(ord) == 1 else -1, keepdims=True)
     return (max_ if ord > 0 else min_)(sums, (-2, -1), keepdims=keepdims)
 

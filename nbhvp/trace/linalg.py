@@ -1,0 +1,592 @@
+"""Functions of numpy.linalg and scipy.linalg, by factorisations that are computed once per point.
+
+Whether a factorisation succeeds is a guard: where it fails the function is traced anew, and there
+NumPy or SciPy raises its own error at the user's line, which the function may catch.
+
+Conventions: of a symmetric matrix only the triangle that LAPACK reads counts. Least squares and
+pseudoinverses are those of matrices of full rank; where the rank drops they have no derivative, and
+it is an error. Determinants up to 3 x 3 are polynomials; larger ones need a regular matrix.
+"""
+
+import warnings
+
+import numpy as np
+import scipy.linalg
+
+from nbhvp.graph import linalg as la
+from nbhvp.graph import primitives as p
+from nbhvp.graph import spectra
+from nbhvp.trace.arrays import HANDLERS, Traced, apply, guard, lift, map_traced, trace_error
+from nbhvp.trace.elementwise import (
+    absolute,
+    cast,
+    common,
+    composition,
+    floating,
+    floats,
+    given,
+    is_complex,
+)
+from nbhvp.trace.products import matmul
+from nbhvp.trace.reductions import all_, max_, sum_
+from nbhvp.trace.selections import diagonal, gather
+from nbhvp.trace.shapes import broadcast_to, concatenate, matrix_transpose, reshape
+
+__all__ = ["singular_values", "solved"]
+
+_HINTS = ("check_finite", "overwrite_a", "overwrite_b", "overwrite_ab", "overwrite_x")
+
+
+def _answers(*functions):
+    """A composition that takes SciPy's hints, which change no result."""
+
+    def enter(handler):
+        composition(*functions)(handler)
+        for function in functions:
+            HANDLERS[function] = _without_hints(HANDLERS[function])
+        return handler
+
+    return enter
+
+
+def _without_hints(handler):
+    return lambda *args, **kwargs: handler(
+        *args, **{k: q for k, q in kwargs.items() if k not in _HINTS}
+    )
+
+
+def _raise_unless(ok, function, *args, **kwargs) -> None:
+    """A guard; where it does not hold, the error that the library itself raises."""
+    if guard(ok):
+        return
+    args, kwargs = map_traced(_value, args), map_traced(_value, kwargs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function(*args, **kwargs)
+
+
+def _value(x: Traced):
+    return x.value
+
+
+def _matrix(a):
+    a = floating(lift(a))
+    if a.ndim < 2:
+        raise np.linalg.LinAlgError(
+            f"{a.ndim}-dimensional array given. Array must be at least two-dimensional"
+        )
+    return a
+
+
+def _square(a):
+    a = _matrix(a)
+    if a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
+    return a
+
+
+def _adjoint(a):
+    return np.conjugate(matrix_transpose(a))
+
+
+def _is_given(x):
+    """Whether no element is the NaN that a failed factorisation leaves everywhere."""
+    return ~np.isnan(x)
+
+
+# Solves.
+
+
+def _factor(a, function, *args):
+    """The factors of LU, where they are regular."""
+    factor = apply(la.lu, a)
+    regular = all_(diagonal(factor[..., :-1, :], 0, -2, -1) != 0)
+    _raise_unless(regular, function, *args)
+    return factor
+
+
+def solved(primitive, factor, b, is_vector: bool, **params):
+    """Solves by a factor, with all stacks broadcast."""
+    stack, axis = factor.shape[:-2], -1 if is_vector else -2
+    if b.ndim < -axis or b.shape[axis] != factor.shape[-1]:
+        raise ValueError(
+            f"solve: the matrix has {factor.shape[-1]} rows, the right side has shape {b.shape}"
+        )
+    if stack:
+        whole = np.broadcast_shapes(stack, b.shape[:axis])
+        factor = broadcast_to(factor, (*whole, *factor.shape[-2:]))
+        b = broadcast_to(b, (*whole, *b.shape[axis:]))
+    return apply(primitive, factor, b, axis=b.ndim + axis, **params)
+
+
+def _by_lu(factor, b, transposed=False):
+    return solved(la.solve, factor, b, b.ndim == 1, transposed=transposed)
+
+
+def _by_triangle(a, b, lower, transposed=False, unit=False):
+    return solved(la.triangular, a, b, b.ndim == 1, lower=lower, transposed=transposed, unit=unit)
+
+
+@_answers(np.linalg.solve)
+def solve(a, b):
+    a, b = floats(a, b)
+    return _by_lu(_factor(_square(a), np.linalg.solve, a, b), b)
+
+
+@_answers(scipy.linalg.solve)
+def solve_as(a, b, lower=False, assume_a=None, transposed=False):
+    a, b = floats(a, b)
+    a = _square(a)
+    if assume_a in ("pos", "positive definite") and not transposed:
+        return cho_solve(cho_factor(a, lower), b)
+    if assume_a in ("sym", "symmetric", "her", "hermitian"):
+        mirrored = _adjoint if assume_a.startswith("her") else matrix_transpose
+        half = np.tril(a) if lower else np.triu(a)
+        a = half + mirrored(half) - half * np.eye(a.shape[-1])
+    elif assume_a in ("upper triangular", "lower triangular"):
+        return solve_triangular(a, b, int(transposed), assume_a.startswith("lower"))
+    elif assume_a not in (None, "gen", "general"):
+        raise trace_error(f"scipy.linalg.solve with {assume_a=}", "leave assume_a= out")
+    return _by_lu(_factor(a, scipy.linalg.solve, a, b), b, transposed)
+
+
+@_answers(np.linalg.inv, scipy.linalg.inv)
+def inv(a):
+    a = _square(a)
+    factor = _factor(a, np.linalg.inv, a)
+    return _by_lu(factor, broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape))
+
+
+@_answers(scipy.linalg.solve_triangular)
+def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
+    a, b = floats(a, b)
+    a = _square(a)
+    kind = {0: "N", 1: "T", 2: "C"}.get(trans, trans)
+    if kind not in ("N", "T", "C"):
+        raise ValueError(f"trans must be 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
+    if not unit_diagonal:
+        regular = all_(diagonal(a, 0, -2, -1) != 0)
+        _raise_unless(regular, scipy.linalg.solve_triangular, a, b, trans, lower)
+    a = np.conjugate(a) if kind == "C" else a
+    return _by_triangle(a, b, bool(lower), kind != "N", bool(unit_diagonal))
+
+
+class LuFactors:
+    """What `lu_factor` gives in the place of its first array: good for `lu_solve` alone."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") and name not in ("__array__", "__array_interface__"):
+            raise AttributeError(name)
+        raise trace_error(
+            "the factors of scipy.linalg.lu_factor are used as an array",
+            "pass them to lu_solve, and take determinants by np.linalg.slogdet",
+        )
+
+    def __getitem__(self, index):
+        return self.__getattr__("shape")
+
+    def __array_function__(self, *args):
+        return self.__getattr__("shape")
+
+    __array_ufunc__ = __array_function__
+
+
+@_answers(scipy.linalg.lu_factor)
+def lu_factor(a):
+    a = _square(a)
+    factor = apply(la.lu, a)
+    pivots = factor[..., -1, :]
+    pivots = apply(p.real, pivots) if is_complex(pivots) else pivots
+    return LuFactors(factor), cast(pivots, np.int32)
+
+
+@_answers(scipy.linalg.lu_solve)
+def lu_solve(lu_and_piv, b, trans=0):
+    factor = lu_and_piv[0].factor
+    factor, b = common(factor, b)
+    if trans == 2:
+        return np.conjugate(_by_lu(factor, np.conjugate(b), True))
+    return _by_lu(factor, b, bool(trans))
+
+
+# Determinants.
+
+
+@_answers(np.linalg.det, scipy.linalg.det)
+def det(a):
+    a = _square(a)
+    n = a.shape[-1]
+    if n <= 3:
+        return _polynomial(a, range(n), range(n))
+    sign, size = _sign_and_log(a)
+    return sign * np.exp(size)
+
+
+def _polynomial(a, rows, columns):
+    """A small determinant by its first row."""
+    if not rows:
+        return lift(np.ones(a.shape[:-2], a.dtype))
+    first, *rest = rows
+    total = None
+    for k, j in enumerate(columns):
+        minor = _polynomial(a, rest, [c for c in columns if c != j])
+        term = a[..., first, j] * minor if rest else a[..., first, j]
+        total = term if total is None else total + term if k % 2 == 0 else total - term
+    return total
+
+
+def _sign_and_log(a):
+    factor = apply(la.lu, a)
+    size = apply(la.logdet, factor)
+    if is_complex(a):
+        return np.exp(1j * apply(p.imag, size)), apply(p.real, size)
+    n = a.shape[-1]
+    pivots = diagonal(factor[..., :n, :], 0, -2, -1)
+    negative = sum_(pivots < 0, -1) + sum_(factor[..., n, :] != np.arange(n), -1)
+    sign = cast(1 - 2 * (negative % 2), a.dtype)
+    return np.where(all_(pivots != 0, -1), sign, 0), size
+
+
+_SLOGDET = type(np.linalg.slogdet(np.eye(1)))
+
+
+@_answers(np.linalg.slogdet)
+def slogdet(a):
+    return _SLOGDET(*_sign_and_log(_square(a)))
+
+
+# Cholesky.
+
+
+@_answers(np.linalg.cholesky)
+def cholesky(a, /, *, upper=False):
+    return _cholesky(_square(a), not upper, _cholesky_of_lower)
+
+
+@_answers(scipy.linalg.cholesky)
+def cholesky_of_upper(a, lower=False):
+    return _cholesky(_square(a), lower, scipy.linalg.cholesky)
+
+
+def _cholesky(a, lower, function):
+    """The triangle on the side that is read."""
+    below = a if lower else _adjoint(a)
+    factor = apply(la.cholesky, below)
+    if factor.size:
+        _raise_unless(all_(_is_given(factor[..., 0, 0])), function, below, lower=True)
+    return factor if lower else _adjoint(factor)
+
+
+def _cholesky_of_lower(a, lower):
+    """NumPy's function in SciPy's form."""
+    return np.linalg.cholesky(a)
+
+
+@_answers(scipy.linalg.cho_factor)
+def cho_factor(a, lower=False):
+    return _cholesky(_square(a), lower, scipy.linalg.cho_factor), lower
+
+
+@_answers(scipy.linalg.cho_solve)
+def cho_solve(c_and_lower, b):
+    c, lower = c_and_lower
+    c, b = floats(c, b)
+    lower_factor = c if lower else _adjoint(c)
+    half = _by_triangle(lower_factor, b, True)
+    return _by_triangle(np.conjugate(lower_factor), half, True, transposed=True)
+
+
+# Spectra.
+
+_EIGH = type(np.linalg.eigh(np.eye(1)))
+_SVD = type(np.linalg.svd(np.eye(1)))
+
+
+def _decomposed(primitive, a, function, **params):
+    packed = apply(primitive, a, **params)
+    if packed.size:
+        _raise_unless(all_(_is_given(packed[..., 0, 0])), function, a)
+    return packed
+
+
+def _eigh(a, lower, function):
+    packed = _decomposed(spectra.eigh, _square(a), function, lower=lower)
+    return apply(spectra.values, packed), packed
+
+
+def _is_lower(UPLO: str) -> bool:
+    if UPLO.upper() not in ("L", "U"):
+        raise ValueError("UPLO argument must be 'L' or 'U'")
+    return UPLO.upper() == "L"
+
+
+@_answers(np.linalg.eigh)
+def eigh(a, UPLO="L"):
+    w, packed = _eigh(a, _is_lower(UPLO), np.linalg.eigh)
+    return _EIGH(w, apply(spectra.vectors, packed, left=True))
+
+
+@_answers(np.linalg.eigvalsh)
+def eigvalsh(a, UPLO="L"):
+    return _eigh(a, _is_lower(UPLO), np.linalg.eigvalsh)[0]
+
+
+@_answers(scipy.linalg.eigvalsh)
+def generalized_eigvalsh(a, b=None, *, lower=True, subset_by_index=None):
+    return generalized_eigh(a, b, lower=lower, eigvals_only=True, subset_by_index=subset_by_index)
+
+
+def _eigh_beside(b, lower):
+    """SciPy's own error for a matrix B that is not positive definite."""
+    return scipy.linalg.eigh(np.eye(b.shape[-1]), b, lower=lower)
+
+
+@_answers(scipy.linalg.eigh)
+def generalized_eigh(a, b=None, *, lower=True, eigvals_only=False, subset_by_index=None):
+    """A v = w B v as the problem of L^-1 A L^-H, with B = L L^H and v = L^-H y."""
+    factor = None
+    if b is not None:
+        a, b = floats(a, b)
+        half = np.tril(a) if lower else np.triu(a)
+        a = half + _adjoint(half) - half * np.eye(a.shape[-1])
+        factor = _cholesky(b, lower, _eigh_beside)
+        factor = factor if lower else _adjoint(factor)
+        a = _by_triangle(factor, _adjoint(_by_triangle(factor, a, True)), True)
+    w, packed = _eigh(a, lower, scipy.linalg.eigh)
+    first, last = (0, w.shape[-1] - 1) if subset_by_index is None else subset_by_index
+    chosen = slice(int(first), int(last) + 1)
+    if eigvals_only:
+        return w[..., chosen]
+    v = apply(spectra.vectors, packed, left=True)
+    if factor is not None:
+        v = _by_triangle(np.conjugate(factor), v, True, transposed=True)
+    return w[..., chosen], v[..., chosen]
+
+
+def _svd(a, function):
+    """Left vectors, singular values and right vectors as functions, of a or of its adjoint."""
+    is_wide = a.shape[-2] < a.shape[-1]
+    packed = _decomposed(spectra.svd, _adjoint(a) if is_wide else a, function)
+    return packed, is_wide
+
+
+def singular_values(a, function=np.linalg.svd):
+    packed, _ = _svd(_matrix(a), function)
+    return apply(spectra.values, packed)
+
+
+@_answers(np.linalg.svdvals, scipy.linalg.svdvals)
+def svdvals(x, /):
+    return singular_values(x)
+
+
+@_answers(np.linalg.svd, scipy.linalg.svd)
+def svd(a, full_matrices=True, compute_uv=True, hermitian=False, lapack_driver="gesdd"):
+    a = _matrix(a)
+    packed, is_wide = _svd(a, np.linalg.svd)
+    s = apply(spectra.values, packed)
+    if not compute_uv:
+        return s
+    if full_matrices and a.shape[-1] != a.shape[-2]:
+        raise trace_error(
+            "np.linalg.svd with full_matrices=True of a matrix that is not square",
+            "use full_matrices=False, since further vectors are arbitrary and have no derivative",
+        )
+    left, right = (apply(spectra.vectors, packed, left=side) for side in (not is_wide, is_wide))
+    return _SVD(left, s, _adjoint(right))
+
+
+@_answers(np.linalg.cond)
+def cond(x, p=None):
+    if p in (None, 2, -2):
+        s = singular_values(x)
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    axes = (-2, -1)
+    return np.linalg.norm(lift(x), p, axes) * np.linalg.norm(inv(x), p, axes)
+
+
+@_answers(np.linalg.matrix_rank)
+def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
+    a = lift(A)
+    if a.ndim < 2:
+        return int(sum_(a != 0) > 0)
+    s = singular_values(a)
+    if tol is None:
+        rtol = max(a.shape[-2:]) * np.finfo(s.dtype).eps if rtol is None else rtol
+        tol = s[..., :1] * rtol
+    return sum_(s > tol, -1)
+
+
+# QR, and least squares by it.
+
+_QR = type(np.linalg.qr(np.eye(1)))
+
+
+def _qr(a):
+    """Q with orthonormal columns, and R."""
+    m, n = a.shape[-2:]
+    k = min(m, n)
+    packed = apply(la.qr, a[..., :k])
+    q, r = packed[..., :m, :], matrix_transpose(packed[..., m:, :])
+    if k < n:
+        r = concatenate([r, matmul(_adjoint(q), a[..., k:])], -1)
+    return q, r
+
+
+@_answers(np.linalg.qr)
+def qr(a, mode="reduced"):
+    a = _matrix(a)
+    return _in_mode(a, {"full": "reduced", "f": "reduced"}.get(mode, mode))
+
+
+@_answers(scipy.linalg.qr)
+def qr_in_full(a, lwork=None, mode="full", pivoting=False):
+    if pivoting:
+        raise trace_error("scipy.linalg.qr with pivoting=True", "leave it out")
+    modes = {"full": "complete", "economic": "reduced"}
+    result = _in_mode(_matrix(a), modes.get(mode, mode))
+    return (result,) if mode == "r" else tuple(result)
+
+
+def _in_mode(a, mode):
+    if mode not in ("reduced", "r", "complete"):
+        raise trace_error(f"qr in {mode=}", "use 'reduced' or 'r'")
+    if mode == "complete" and a.shape[-2] > a.shape[-1]:
+        raise trace_error(
+            "a complete QR of a matrix with more rows than columns",
+            "use the reduced one, since further columns are arbitrary and have no derivative",
+        )
+    q, r = _qr(a)
+    return r if mode == "r" else _QR(q, r)
+
+
+def _full_rank_qr(a, cutoff):
+    """QR of a, or of its adjoint if that is taller; it is an error if the rank is not full."""
+    is_wide = a.shape[-2] < a.shape[-1]
+    q, r = _qr(_adjoint(a) if is_wide else a)
+    if cutoff is None:
+        size = absolute(diagonal(r, 0, -2, -1))
+        limit = r.shape[-1] * np.finfo(r.dtype).eps
+    else:
+        size, limit = singular_values(a), cutoff
+    full = all_(size > limit * max_(size, -1, keepdims=True)) if size.size else lift(True)
+    if not guard(full):
+        raise trace_error(
+            "a least-squares solution or pseudoinverse of a matrix without full rank",
+            "where the rank changes it has no derivative: add a small multiple of the identity",
+        )
+    return q, r, is_wide
+
+
+@_answers(np.linalg.pinv)
+def pinv(a, rcond=None, hermitian=False, *, rtol=None):
+    return _pinv(_matrix(a), rtol if given(rtol) else rcond)
+
+
+@_answers(scipy.linalg.pinv)
+def pinv_of_tolerances(a, *, atol=None, rtol=None):
+    if atol is not None:
+        raise trace_error("scipy.linalg.pinv with atol=", "use rtol=")
+    return _pinv(_matrix(a), rtol)
+
+
+def _pinv(a, cutoff):
+    q, r, is_wide = _full_rank_qr(a, cutoff)
+    found = _by_triangle(r, _adjoint(q), False)
+    return _adjoint(found) if is_wide else found
+
+
+@_answers(np.linalg.lstsq)
+def lstsq(a, b, rcond=None):
+    a, b = floats(a, b)
+    return _least_squares(a, b, None if rcond == -1 else rcond)
+
+
+@_answers(scipy.linalg.lstsq)
+def lstsq_by_driver(a, b, cond=None, lapack_driver=None):
+    a, b = floats(a, b)
+    return _least_squares(a, b, cond)
+
+
+def _least_squares(a, b, cutoff):
+    m, n = _matrix(a).shape
+    q, r, is_wide = _full_rank_qr(a, cutoff)
+    if is_wide:
+        x = matmul(q, _by_triangle(np.conjugate(r), b, False, transposed=True))
+    else:
+        x = _by_triangle(r, matmul(_adjoint(q), b), False)
+    columns = 1 if b.ndim == 1 else b.shape[1]
+    residuals = lift(np.zeros(0, apply(p.real, a).dtype))
+    if m > n:
+        residuals = sum_(absolute(b - matmul(a, x)) ** 2, 0)
+        residuals = reshape(residuals, (columns,))
+    return x, residuals, min(m, n), singular_values(a)
+
+
+# Functions of matrices.
+
+_PADE = [
+    64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0,
+    129060195264000.0, 10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0,
+    960960.0, 16380.0, 182.0, 1.0,
+]  # fmt: skip
+_THETA = 5.371920351148152
+
+
+@_answers(scipy.linalg.expm)
+def expm(A):
+    """Scaling and squaring with the Pade approximant of degree 13 (Higham, SIAM Rev. 51, 2009)."""
+    a = _square(A)
+    if not a.size:
+        return a
+    norm = max_(sum_(absolute(a), -2))
+    squarings = int(np.maximum(np.ceil(np.log2(np.maximum(norm / _THETA, 1e-300))), 0))
+    a = a * 0.5**squarings
+    a2 = matmul(a, a)
+    a4 = matmul(a2, a2)
+    a6 = matmul(a4, a2)
+    b, eye = _PADE, np.eye(a.shape[-1], dtype=a.dtype)
+    high = (b[13] * a6 + b[11] * a4 + b[9] * a2, b[12] * a6 + b[10] * a4 + b[8] * a2)
+    low = (b[7] * a6 + b[5] * a4 + b[3] * a2, b[6] * a6 + b[4] * a4 + b[2] * a2)
+    odd = matmul(a, matmul(a6, high[0]) + low[0] + b[1] * eye)
+    even = matmul(a6, high[1]) + low[1] + b[0] * eye
+    result = _by_lu(_factor(even - odd, np.linalg.inv, even - odd), even + odd)
+    for _ in range(squarings):
+        result = matmul(result, result)
+    return result
+
+
+# Toeplitz and block matrices.
+
+
+@_answers(scipy.linalg.toeplitz)
+def toeplitz(c, r=None):
+    c = lift(c)
+    r = np.conjugate(c) if r is None else lift(r)
+    c, r = common(c, r)
+    m, n = c.shape[-1], r.shape[-1]
+    diagonals = concatenate([c[..., ::-1], r[..., 1:]], -1)
+    place = m - 1 + np.arange(n) - np.arange(m)[:, None]
+    return gather(diagonals, place, diagonals.ndim - 1)
+
+
+@_answers(scipy.linalg.solve_toeplitz)
+def solve_toeplitz(c_or_cr, b):
+    c, r = c_or_cr if isinstance(c_or_cr, tuple) else (c_or_cr, None)
+    return solve_as(toeplitz(c, r), b)
+
+
+@_answers(scipy.linalg.block_diag)
+def block_diag(*arrs):
+    blocks = [np.atleast_2d(block) for block in common(*arrs)]
+    width = sum(block.shape[-1] for block in blocks)
+    padded, start = [], 0
+    for block in blocks:
+        m, n = block.shape
+        before, after = (np.zeros((m, k), block.dtype) for k in (start, width - start - n))
+        padded.append(concatenate([before, block, after], 1))
+        start += n
+    return concatenate(padded, 0)
