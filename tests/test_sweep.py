@@ -345,7 +345,7 @@ def test_what_a_product_costs():
     _, product = split(graph, v)
     moved = traffic(schedule(product).steps)
     records = len(tape.codes)
-    assert moved.read / records == pytest.approx(8 + 16 + 24 + 16, rel=1e-3)
+    assert moved.read / records == pytest.approx(8 + 16 + 16 + 16, rel=1e-3)
     assert moved.written / records == pytest.approx(16, rel=1e-3)
     assert choose(product) is None, "a block of directions would not stay in cache"
 

@@ -16,7 +16,7 @@ contiguous numbers, along a first axis one sweep each.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def _values(node: Node) -> list[KernelCall]:
     return [_call("values", slots, body.lines, node, len(tape.codes))]
 
 
-def _partial_graph(which: slice) -> Callable[[p.Primitive], Graph]:
+def _partials_in(which: slice) -> Callable[[p.Primitive], Graph]:
     def graph_of(entry):
         graph = t.partials_of(entry)
         return Graph(graph.inputs, graph.outputs[which])
@@ -138,48 +138,58 @@ def _partial_graph(which: slice) -> Callable[[p.Primitive], Graph]:
     return graph_of
 
 
-def _each_record(node: Node, values: Node, active: Node, count: int, lines: Callable):
-    """A kernel of partials: each record's own, where it and its operands are active."""
+def _print_partials(
+    body: Body, columns: _Columns, tape: Tape, nodes: Sequence[Node], names
+) -> None:
+    """The partials of record i by their names: zero where it, or the operand, isn't active."""
+    w, active = (body.slots.read(node, 0) for node in nodes)
+    body.line(f"first, second = {columns.first}[i], {columns.second}[i]")
+    body.line(f"x, y, z = {w}[first], {w}[second], {w}[i]")
+    for name in names:
+        body.line(f"{name} = 0.0")
+    store = lambda found: [f"{name} = {one}" for name, one in zip(names, found, strict=True)]
+    which = slice(2) if len(names) == 2 else slice(2, 5)
+    _switch(body, columns, tape, tape.codes, _partials_in(which), store)
+    body.line(f"in_a, in_b = {active}[i] & {active}[first], {active}[i] & {active}[second]")
+    tests = {"a": "in_a", "b": "in_b", "aa": "in_a", "ab": "in_a & in_b", "bb": "in_b"}
+    for name in names:
+        body.line(f"{name} = {name} if {tests[name]} else 0.0")
+
+
+@_kernels_of(t.tape_partials)
+def _partials(node: Node) -> list[KernelCall]:
     tape, slots = node.params["tape"], Slots()
-    body, columns = _body(slots), _Columns(slots, node.pool, tape)
-    w, counts, out = slots.read(values, 0), slots.read(active, 0), slots.write(node)
-    names = ["aa", "ab", "bb"] if count == 3 else ["a", "b"]
+    body, columns, out = _body(slots), _Columns(slots, node.pool, tape), slots.write(node)
 
     def record() -> None:
-        body.line(f"first, second = {columns.first}[i], {columns.second}[i]")
-        body.line(f"x, y, z = {w}[first], {w}[second], {w}[i]")
-        for name in names:
-            body.line(f"{name} = 0.0")
-        graph_of = _partial_graph(slice(2) if count == 2 else slice(2, 5))
-        _switch(
-            body,
-            columns,
-            tape,
-            tape.codes,
-            graph_of,
-            lambda found: [f"{name} = {one}" for name, one in zip(names, found, strict=True)],
-        )
-        body.line(f"in_a, in_b = {counts}[i] & {counts}[first], {counts}[i] & {counts}[second]")
-        tests = {"a": "in_a", "b": "in_b", "aa": "in_a", "ab": "in_a & in_b", "bb": "in_b"}
-        for k, name in enumerate(names):
-            body.line(f"{out}[{count} * i + {k}] = {lines(slots, name)} if {tests[name]} else 0.0")
+        _print_partials(body, columns, tape, node.args, ["a", "b"])
+        body.line(f"{out}[2 * i] = a")
+        body.line(f"{out}[2 * i + 1] = b")
 
     body.scoped("for i in range(lo, hi):", record)
     n = len(tape.codes)
     return [_call("partials", slots, body.lines, node, n, extent=n, block=BLOCK)]
 
 
-@_kernels_of(t.tape_partials)
-def _partials(node: Node) -> list[KernelCall]:
-    values, active = node.args
-    return _each_record(node, values, active, 2, lambda slots, name: name)
-
-
 @_kernels_of(t.tape_curvature)
 def _curvature(node: Node) -> list[KernelCall]:
-    _, values, active, adjoints = node.args
-    weighted = lambda slots, name: f"{name} * {slots.read(adjoints, 0)}[i]"
-    return _each_record(node, values, active, 3, weighted)
+    tape, slots = node.params["tape"], Slots()
+    body, columns, out = _body(slots), _Columns(slots, node.pool, tape), slots.write(node)
+    _, *known, adjoints = node.args
+
+    def record() -> None:
+        _print_partials(body, columns, tape, known, ["aa", "ab", "bb"])
+        bar = f"{slots.read(adjoints, 0)}[i]"
+        body.line(f"aa, ab, bb = aa * {bar}, ab * {bar}, bb * {bar}")
+        body.line("aa = aa + 2.0 * ab if first == second else aa")
+        body.line(f"{out}[2 * i] = 0.0")
+        body.line(f"{out}[2 * i + 1] = 0.0 if first == second else ab")
+        for name, operand in (("aa", "first"), ("bb", "second")):
+            body.line(f"{out}[2 * {operand}] = {out}[2 * {operand}] + {name}")
+
+    records = slots.integer("records", len(tape.codes))
+    body.scoped(f"for i in range({records}):", record)
+    return [_call("curvature", slots, body.lines, node, len(tape.codes))]
 
 
 @_kernels_of(t.tape_holds)
@@ -269,6 +279,7 @@ class _Sweep:
         self.w = self.arrays["out"] if is_result else self._scratch(records)
         self.bar = self._scratch(len(self.tape.codes)) if both and self.lanes > 1 else self.w
         self.held = f"{self._scratch(1)}[k]" if self.lanes > 1 else "held"
+        self.curvature = ""
         self.lines: list[str] = []
 
     def _scratch(self, records: int) -> str:
@@ -342,23 +353,25 @@ class _Sweep:
         self.loop(f"for j in range({count}):", added, before=before)
 
     def backward(self, curvature: Node | None = None) -> None:
-        """The adjoints of all records, with what the second partials add."""
+        """The adjoints of all records but for `own`, with what the second partials add."""
         before = (f"i = {self.records} - 1 - j", *self.operands())
-        curved = dict.fromkeys("ab", "")
+        curved = {"a": "", "b": ""}
         if curvature is not None:
-            c = self.slots.read(curvature, 0)
-            before += (f"aa, ab, bb = {c}[3 * i], {c}[3 * i + 1], {c}[3 * i + 2]",)
-            dots = self.tangent("a"), self.tangent("b")
-            curved = {"a": f" + (aa * {dots[0]} + ab * {dots[1]})"}
-            curved |= {"b": f" + (ab * {dots[0]} + bb * {dots[1]})"}
+            self.curvature = self.slots.read(curvature, 0)
+            before += (f"mixed = {self.curvature}[2 * i + 1]",)
+            curved = {k: f" + mixed * {self.tangent(other)}" for k, other in ("ab", "ba")}
         added = [
             f"{self.adjoint(k)} = {self.adjoint(k)} + (p_{k} * {self.held}{curved[k]})"
             for k in "ab"
         ]
         header = f"for j in range({self.records} - {self.start}):"
-        self.loop(header, f"{self.held} = {self.adjoint('i')}", *added, before=before)
+        self.loop(header, f"{self.held} = {self.adjoint('i')}{self.own()}", *added, before=before)
 
-    def collect(self, text: str, index: str, before: tuple[str, ...] = ()) -> None:
+    def own(self) -> str:
+        """What the diagonal of the curvature adds to the adjoint of a record."""
+        return f" + {self.curvature}[2 * i] * {self.tangent('i')}" if self.curvature else ""
+
+    def collect(self, text: str, index: str) -> None:
         """The result: what records have at its elements."""
         count = self.slots.integer("collected", self.sizes["out"])
         stored = f"{self.outside('out', 'j')} = {text}"
@@ -413,5 +426,5 @@ def _curve(node: Node) -> list[KernelCall]:
     sweep = _Sweep(node, partials, u_dot, both=True)
     sweep.forward(clear=True)
     sweep.backward(curvature)
-    sweep.collect(sweep.adjoint("i"), "j + 1")
+    sweep.collect(sweep.adjoint("i") + sweep.own(), "j + 1")
     return sweep.calls("curve")

@@ -21,6 +21,8 @@ records of their second partials times their adjoint, a symmetric matrix. Then
 active records count, those that depend on an input and that a result depends on: all other partials
 are zero, even where their rules give NaN.
 
+C is kept as its diagonal and, for each record, its element at the two operands.
+
 The nodes of kind "state" hold what is known at u and carry no derivative. So whatever takes them
 takes u as well and has the whole derivative in u; or it refuses to be differentiated.
 """
@@ -166,10 +168,21 @@ def _partials(values, active, tape):
     return out
 
 
-def _curvature(u, values, active, adjoints, tape):
+def _second(u, values, active, tape):
+    """The second partials of each record: aa, ab, bb."""
     out = np.zeros((len(values), 3))
     for at, _, second in _by_code(tape, values, active):
-        out[at] = second * adjoints[at, None]
+        out[at] = second
+    return out
+
+
+def _curvature(u, values, active, adjoints, tape):
+    """C: what stands on its diagonal at each record, and off it at the operands of each record."""
+    aa, ab, bb = _second(u, values, active, tape).T * adjoints
+    same = tape.first == tape.second
+    out = np.stack([np.zeros(len(values)), np.where(same, 0.0, ab)], axis=-1)
+    np.add.at(out[:, 0], tape.first, np.where(same, aa + 2 * ab, aa))
+    np.add.at(out[:, 0], tape.second, bb)
     return out
 
 
@@ -225,10 +238,10 @@ def _pull(u, partials, z_bar, tape, axis):
 def _curve(partials, curvature, u_dot, tape, axis):
     w_dot = _forward(partials, tape, _embedded(np.moveaxis(u_dot, axis, 0), tape))
     along = (..., *(None,) * (w_dot.ndim - 1))
-    (aa, ab, bb), dot_a, dot_b = curvature.T, w_dot[tape.first], w_dot[tape.second]
-    w_bar = np.zeros_like(w_dot)
-    np.add.at(w_bar, tape.first, aa[along] * dot_a + ab[along] * dot_b)
-    np.add.at(w_bar, tape.second, ab[along] * dot_a + bb[along] * dot_b)
+    diagonal, mixed = (column[along] for column in curvature.T)
+    w_bar = diagonal * w_dot
+    np.add.at(w_bar, tape.first, mixed * w_dot[tape.second])
+    np.add.at(w_bar, tape.second, mixed * w_dot[tape.first])
     return np.moveaxis(_backward(partials, tape, w_bar)[1 : tape.start], 0, axis)
 
 
@@ -308,8 +321,7 @@ def _push_rule(z_bar, z, u, partials, u_dot, tape, axis):
 
 def _push_tangent(z, dots, u, partials, u_dot, tape, axis):
     assert axis == 0 and z.ndim == 1, "only one direction is differentiated further"
-    ones = p.broadcast(p.constant(u.pool, 1.0), shape=(_records(tape),))
-    second = _curvature_at(u, ones, tape)
+    second = tape_second(u, tape_values(u, tape=tape), tape_active(u, tape=tape), tape=tape)
     return tape_bend(u, partials, second, u_dot, dots[0], tape=tape)
 
 
@@ -345,7 +357,8 @@ tape_active    = _entry("tape_active", "discrete", _active, lambda u, tape: ((_r
 tape_partials  = _entry("tape_partials", "state", _partials, _shape(_records, lambda tape: 2))
 tape_results   = _entry("tape_results", "general", lambda u, values, tape: values[tape.outputs], _shape(_results), tangent=_results_tangent)
 tape_adjoints  = _entry("tape_adjoints", "general", _adjoints, _shape(_records), tangent=_refuse)
-tape_curvature = _entry("tape_curvature", "general", _curvature, _shape(_records, lambda tape: 3), tangent=_refuse)
+tape_curvature = _entry("tape_curvature", "general", _curvature, _shape(_records, lambda tape: 2), tangent=_refuse)
+tape_second    = _entry("tape_second", "general", _second, _shape(_records, lambda tape: 3), tangent=_refuse)
 tape_push      = _entry("tape_push", "linear", _push, _along(2, _results), _push_rule, linear=((2,),), tangent=_push_tangent)
 tape_pull      = _entry("tape_pull", "linear", _pull, _along(2, _elements), _pull_rule, linear=((2,),), tangent=_pull_tangent)
 tape_curve     = _entry("tape_curve", "linear", _curve, _along(2, _elements), _curve_rule, linear=((2,),), tangent=_refuse)
