@@ -25,7 +25,7 @@ from nbhvp.compile.text import Body, KernelCall, Pointer, Scratch, Slots, kernel
 from nbhvp.graph import primitives as p
 from nbhvp.graph import tape as t
 from nbhvp.graph.node import Graph, Node, Pool
-from nbhvp.graph.tape import FIRST, Guards, Tape
+from nbhvp.graph.tape import Guards, Tape
 
 __all__ = ["KERNELS"]
 
@@ -68,12 +68,12 @@ class _Columns:
 
 
 def _switch(
-    body: Body, columns: _Columns, tape: Tape, codes: np.ndarray, graph_of, store: Callable
+    body: Body, columns: _Columns, tape: Tape, codes: list[int], graph_of, store: Callable
 ) -> None:
     """For each code that occurs, the outputs of its graph of z, x and y, and what is done with them."""
     body.line(f"code = {columns.codes}[i]")
     word = "if"
-    for code in np.unique(codes[codes >= FIRST]).tolist():
+    for code in codes:
         graph = graph_of(tape.primitive(code))
 
         def case(graph=graph):
@@ -122,7 +122,9 @@ def _values(node: Node) -> list[KernelCall]:
     def record() -> None:
         body.line(f"x, y = {w}[{columns.first}[i]], {w}[{columns.second}[i]]")
         body.line(f"z = {columns.values}[i]")
-        _switch(body, columns, tape, tape.codes, _application, lambda names: [f"z = {names[0]}"])
+        _switch(
+            body, columns, tape, tape.operations, _application, lambda names: [f"z = {names[0]}"]
+        )
         body.line(f"{w}[i] = z")
 
     records = slots.integer("records", len(tape.codes))
@@ -149,7 +151,7 @@ def _print_partials(
         body.line(f"{name} = 0.0")
     store = lambda found: [f"{name} = {one}" for name, one in zip(names, found, strict=True)]
     which = slice(2) if len(names) == 2 else slice(2, 5)
-    _switch(body, columns, tape, tape.codes, _partials_in(which), store)
+    _switch(body, columns, tape, tape.operations, _partials_in(which), store)
     body.line(f"in_a, in_b = {active}[i] & {active}[first], {active}[i] & {active}[second]")
     tests = {"a": "in_a", "b": "in_b", "aa": "in_a", "ab": "in_a & in_b", "bb": "in_b"}
     for name in names:
@@ -205,7 +207,7 @@ def _holds(node: Node) -> list[KernelCall]:
         body.line(f"x, y = {w}[{columns.first}[i]], {w}[{columns.second}[i]]")
         body.line(f"z = {columns.outcomes}[i]")
         store = lambda names: [f"holds = holds & {names[0]}"]
-        _switch(body, columns, tape, guards.codes, _condition, store)
+        _switch(body, columns, tape, np.unique(guards.codes).tolist(), _condition, store)
 
     body.scoped(f"for i in range({count}):", guard)
     body.line(f"{out}[0] = holds")

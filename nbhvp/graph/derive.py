@@ -75,7 +75,7 @@ def _differentiable(node: Node) -> bool:
 def _push(node: Node, dots: list[Node | None]) -> Node | None:
     """The tangent of one node from those of its arguments."""
     entry, args, params = node.primitive, node.args, node.params
-    _refuse_fixed(entry, [dot is not None for dot in dots])
+    refuse_fixed(entry, [dot is not None for dot in dots])
     if entry.kind == "elementwise":
         partials = _partials(node)
         terms = [_times(q, dot) for q, dot in zip(partials, dots, strict=True)]
@@ -140,7 +140,7 @@ def _transposed_tangent(node: Node, z_bar: Node, wanted: list[bool]) -> list[Nod
 def _pull_back(node: Node, z_bar: Node, wanted: list[bool]) -> list[Node | None]:
     """The adjoints of the arguments of one node from its own."""
     entry = node.primitive
-    _refuse_fixed(entry, wanted)
+    refuse_fixed(entry, wanted)
     if entry.kind == "elementwise":
         partials = _partials(node)
         bars = [_times(_conjugate(q), z_bar) for q in partials]
@@ -159,7 +159,7 @@ def _pull_back(node: Node, z_bar: Node, wanted: list[bool]) -> list[Node | None]
     return bars
 
 
-def _refuse_fixed(entry, wanted: list[bool]) -> None:
+def refuse_fixed(entry, wanted: list[bool]) -> None:
     """An error, where a derivative is wanted in an argument in which the entry gives none."""
     if any(wanted[k] for k in entry.fixed):
         raise TraceError(

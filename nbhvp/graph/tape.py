@@ -96,6 +96,17 @@ class Tape:
         flags = [k not in self.passive for k in range(len(self.sizes))]
         return np.repeat(flags, self.sizes)
 
+    @cached_property
+    def operations(self) -> list[int]:
+        """The codes that occur behind the inputs, but for constants."""
+        return (FIRST + np.flatnonzero(np.bincount(self.codes)[FIRST:])).tolist()
+
+    def may_vary(self, records: np.ndarray) -> bool:
+        """Whether some of these are neither constants nor passive inputs."""
+        varied = np.append(False, self.varied)[np.minimum(records, self.start - 1)]
+        computed = self.codes[records] != CONSTANT
+        return bool(np.where(records < self.start, varied, computed).any())
+
     def primitive(self, code: int) -> Primitive:
         return self.primitives[code - FIRST]
 
@@ -138,20 +149,30 @@ def partials_of(entry: Primitive, shape: tuple[int, ...] = ()) -> Graph:
     """From the result and both arguments of a primitive to its partials a, b, aa, ab, bb."""
     pool = Pool()
     z, x, y = (p.input_node(pool, name, shape, np.float64) for name in "zxy")
-    one = p.broadcast(p.constant(pool, 1.0), shape=shape)
+    one, zero = (p.broadcast(p.constant(pool, number), shape=shape) for number in (1.0, 0.0))
+
+    def partial(of: Node, k: int) -> Node:
+        return zero if k in entry.fixed else derive.jvp([of], [(x, y)[k]], [one])[0]
+
     value = entry(*(x, y)[: entry.arity])
-    first = [derive.jvp([value], [k], [one])[0] for k in (x, y)]
-    pairs = ((first[0], x), (first[0], y), (first[1], y))
-    second = [derive.jvp([partial], [k], [one])[0] for partial, k in pairs]
+    a, b = partial(value, 0), partial(value, 1)
+    outputs = [a, b, partial(a, 0), partial(a, 1), partial(b, 1)]
     known = {} if value in (x, y) else {value: z}
-    return Graph((z, x, y), tuple(derive.substitute([*first, *second], known)))
+    return Graph((z, x, y), tuple(derive.substitute(outputs, known)))
+
+
+def _refuse_fixed(tape: Tape) -> None:
+    """An error, where an argument in which a primitive has no derivative may vary."""
+    for code in tape.operations:
+        entry = tape.primitive(code)
+        for k in entry.fixed:
+            operands = (tape.first, tape.second)[k][tape.codes == code]
+            derive.refuse_fixed(entry, [k == j and tape.may_vary(operands) for j in range(2)])
 
 
 def _by_code(tape, values, active):
     """For each code, where it occurs, and the first and second partials there."""
-    for code in np.unique(tape.codes[tape.start :]):
-        if code == CONSTANT:
-            continue
+    for code in tape.operations:
         at = tape.start + np.flatnonzero(tape.codes[tape.start :] == code)
         a, b = tape.first[at], tape.second[at]
         graph = partials_of(tape.primitive(code), at.shape)
@@ -312,6 +333,7 @@ def _curvature_at(u, adjoints, tape) -> Node:
 
 
 def _results_tangent(z, dots, u, values, tape):
+    _refuse_fixed(tape)
     return tape_push(u, _partials_at(u, tape), dots[0], tape=tape, axis=0)
 
 
