@@ -20,8 +20,12 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload, register_jitable
 
-from nbhvp.graph.tape import INPUT, Guards, Tape
+from nbhvp.graph.tape import CONSTANT, INPUT, Guards, Tape
 from nbhvp.trace.loops_active import (
+    CAPACITY,
+    CODE_COLUMN,
+    COUNT,
+    GROW,
     GUARDS,
     PRIMITIVES,
     WORDS,
@@ -92,19 +96,15 @@ def record_tape(
     leaves, text = _flatten(_bind(function, args, kwargs or {}))
     inputs = [leaf for leaf in leaves if isinstance(leaf, _Input)]
     memory = _Memory(limit)
-    try:
-        numbers = memory.enter(inputs)
-        passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
-        values = [
-            next(passed).reshape(*leaf.shape, 3) if isinstance(leaf, _Input) else leaf
-            for leaf in leaves
-        ]
-        result = recorder.run(text, memory.address, values)
-        memory.check()
-        result = _outputs(result)
-        tape = memory.tape(tuple(leaf.value.size for leaf in inputs), _positions(result))
-    finally:
-        memory.free()
+    numbers = memory.enter(inputs, recorder.expected)
+    passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
+    values = [
+        next(passed).reshape(*leaf.shape, 3) if isinstance(leaf, _Input) else leaf
+        for leaf in leaves
+    ]
+    result = _outputs(recorder.run(text, memory.address, values))
+    recorder.expected = memory.counts
+    tape = memory.tape(tuple(leaf.value.size for leaf in inputs), _positions(result))
     return Run(tape, result, recorder.sources.watches)
 
 
@@ -165,31 +165,12 @@ def _leaf(arg):
 
 # The memory of a tape.
 
-_FIRST_ROWS = 1 << 14
 _ROW = (np.uint8, np.uint32, np.uint32, np.float64)
 _ROW_BYTES = sum(np.dtype(kind).itemsize for kind in _ROW)
+_FIRST_ROWS = 1 << 14
+_GROWTH = 8
+"""Memory that is not touched costs nothing, and what is touched is copied once in seven rows."""
 _MOST_ROWS = 2**32 - 1
-
-_realloc = ctypes.pythonapi.PyMem_RawRealloc
-_realloc.restype, _realloc.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t)
-_free = ctypes.pythonapi.PyMem_RawFree
-_free.restype, _free.argtypes = None, (ctypes.c_void_p,)
-
-
-class _Owner:
-    """Memory of C's allocator, freed with the last array that shows it."""
-
-    def __init__(self, address: int, count: int, kind):
-        self._address = address
-        self.__array_interface__ = {
-            "data": (address, True),
-            "shape": (count,),
-            "typestr": np.dtype(kind).str,
-            "version": 3,
-        }
-
-    def __del__(self, free=_free):
-        free(self._address)
 
 
 class _Memory:
@@ -200,85 +181,78 @@ class _Memory:
         self._is_lost = False
         self._words = np.zeros(WORDS, np.int64)
         self._blocks = self._words[:GUARDS], self._words[GUARDS : 2 * GUARDS]
-        # The callback lives as long as the words that hold its address.
+        self._columns = [[np.empty(0, kind) for kind in _ROW] for _ in self._blocks]
+        # The callback must live as long as the words that hold its address.
         self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._grow)
         for block in self._blocks:
-            block[6] = ctypes.cast(self._callback, ctypes.c_void_p).value
+            block[GROW] = ctypes.cast(self._callback, ctypes.c_void_p).value
         self.address = self._words.ctypes.data
 
     def _grow(self, address: int) -> None:
-        """Make room in the block at an address; called by compiled code. Nothing here may raise."""
-        block = self._blocks[address != self.address]
-        self._reserve(block, max(_FIRST_ROWS, 2 * int(block[1])))
-
-    def _reserve(self, block, rows: int) -> None:
-        others = sum(int(b[1]) for b in self._blocks) - int(block[1])
-        rows = min(rows, _MOST_ROWS, self._limit // _ROW_BYTES - others)
-        if rows > block[1] and all(self._resize(block, k, rows) for k in range(len(_ROW))):
-            block[1] = rows
-        else:
+        """Make room in the block at an address. Compiled code calls it, so it raises nothing."""
+        k = int(address != self.address)
+        try:
+            count = self.counts[k]
+            self._reserve(k, max(_FIRST_ROWS, _GROWTH * count), count + 1)
+        except MemoryError:
             self._is_lost = True
-            block[6] = 0
+            self._blocks[k][GROW] = 0
 
-    def _resize(self, block, column: int, rows: int) -> bool:
-        size = max(rows, 1) * np.dtype(_ROW[column]).itemsize
-        address = _realloc(int(block[2 + column]) or None, size)
-        if address is not None:
-            block[2 + column] = address
-        return address is not None
+    def _reserve(self, k: int, rows: int, least: int) -> None:
+        """Make room for a number of rows, `least` at least."""
+        block, others = self._blocks[k], self.counts[1 - k]
+        rows = min(rows, _MOST_ROWS, self._limit // _ROW_BYTES - others)
+        count = self.counts[k]
+        if rows < least:
+            raise self._too_long()
+        grown = [np.empty(rows, kind) for kind in _ROW]
+        for old, new in zip(self._columns[k], grown, strict=True):
+            new[:count] = old[:count]
+        self._columns[k] = grown
+        block[CAPACITY] = rows
+        block[CODE_COLUMN:GROW] = [column.ctypes.data for column in grown]
 
-    def enter(self, inputs: list[_Input]) -> np.ndarray:
-        """Write the constant 0 and the inputs; return the inputs as active numbers in memory."""
+    def enter(self, inputs: list[_Input], expected: tuple[int, int]) -> np.ndarray:
+        """Write the constant 0 and the inputs; return the inputs as active numbers in memory.
+
+        `expected` are the numbers of records and guards for which there shall be room.
+        """
         values = np.concatenate([[0.0], *(leaf.value for leaf in inputs)])
-        records = self._blocks[0]
-        self._reserve(records, values.size + _FIRST_ROWS)
-        self.check()
-        for column, content in enumerate((INPUT, 0, 0, values)):
-            self._column(records, column)[: values.size] = content
-        self._column(records, 0)[0] = 0
-        records[0] = values.size
+        for k, least in enumerate((values.size, 0)):
+            self._reserve(k, max(expected[k], least + _FIRST_ROWS), least)
+        for column, content in zip(self._columns[0], (INPUT, 0, 0, values), strict=True):
+            column[: values.size] = content
+        self._columns[0][0][0] = CONSTANT
+        self._blocks[0][COUNT] = values.size
         numbers = np.empty((values.size - 1, 3))
         numbers[:, 0] = values[1:]
         numbers.view(np.int64)[:, 1] = np.arange(1, values.size)
         numbers.view(np.int64)[:, 2] = self.address
         return numbers
 
-    def check(self) -> None:
-        """Raise MemoryError if a record was lost."""
-        if self._is_lost:
-            count = int(self._blocks[0][0])
-            raise MemoryError(
-                f"the tape of the recorded function would exceed {self._limit:,} bytes after "
-                f"{count:,} operations; give a higher limit, or a smaller problem"
-            )
-
-    def _column(self, block, column: int) -> np.ndarray:
-        kind = np.dtype(_ROW[column])
-        buffer = (ctypes.c_char * (int(block[1]) * kind.itemsize)).from_address(
-            int(block[2 + column])
+    def _too_long(self) -> MemoryError:
+        return MemoryError(
+            f"the tape of the recorded function does not fit: after {self.counts[0]:,} records it "
+            f"would take more than the limit of {self._limit:,} bytes, or than there is; give a "
+            "higher limit, or record a smaller problem"
         )
-        return np.frombuffer(buffer, kind)
 
-    def _take(self, block) -> list[np.ndarray]:
-        """The columns of a block, which own their memory from now on."""
-        count, columns = int(block[0]), []
-        for k, kind in enumerate(_ROW):
-            if not self._resize(block, k, count):
-                raise MemoryError("the tape cannot be cut to its length")
-            columns.append(np.asarray(_Owner(int(block[2 + k]), count, kind)))
-            block[2 + k] = 0
-        return columns
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The numbers of records and guards up to now."""
+        records, guards = (int(block[COUNT]) for block in self._blocks)
+        return records, guards
 
     def tape(self, sizes: tuple[int, ...], outputs: np.ndarray) -> Tape:
-        records, guards = map(self._take, self._blocks)
+        """The whole tape; MemoryError if there was no room for all of it."""
+        if self._is_lost:
+            raise self._too_long()
+        for columns, count in zip(self._columns, self.counts, strict=True):
+            for column in columns:
+                column.resize(count, refcheck=False)
+                column.flags.writeable = False
+        records, guards = self._columns
         return Tape(PRIMITIVES, *records, sizes, outputs, Guards(*guards))
-
-    def free(self) -> None:
-        """Give back what no tape has taken."""
-        for block in self._blocks:
-            for k in range(len(_ROW)):
-                _free(int(block[2 + k]) or None)
-                block[2 + k] = 0
 
 
 # Running.
@@ -291,6 +265,8 @@ class _Recorder:
         self.sources: Sources = sources_of(function)
         self._twin = Twins().function(function)
         self._entries: dict[str, Callable] = {}
+        self.expected = (0, 0)
+        """The numbers of records and guards of the last run."""
 
     def run(self, text: str, address: int, values: list):
         """Call the function with arguments written as `text` in terms of values."""

@@ -44,8 +44,10 @@ from nbhvp.trace.special import TWINS
 
 __all__ = [
     "ACTIVE",
-    "BLOCK",
-    "CACHED",
+    "CAPACITY",
+    "CODE_COLUMN",
+    "COUNT",
+    "GROW",
     "GUARDS",
     "LAYOUT",
     "PRIMITIVES",
