@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
+import scipy.special
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
@@ -55,6 +56,7 @@ __all__ = [
     "Active",
     "active",
     "as_active",
+    "functions",
     "position",
     "widen",
 ]
@@ -394,7 +396,7 @@ def _overload(function, entry, plain=None, arity=None):
             if kws or len(args) != arity or not any(map(_is_active, args)):
                 return None
             _, sig = _plain_signature(self.context, plain, args)
-            if sig is None:
+            if sig is None or not isinstance(sig.return_type, _PLAIN):
                 return None
             if any(map(_is_array, args)):
                 return signature(_array_result(sig, args), *args)
@@ -457,15 +459,23 @@ _IN_PLACE = {
 }  # fmt: skip
 
 
-def _functions() -> dict[Callable, p.Primitive]:
-    """All functions that are overloaded, with their entries."""
-    ufuncs = {f: f for f in vars(np).values() if isinstance(f, np.ufunc)}
+_LACKING = {math.cbrt: np.cbrt, math.fmod: np.fmod, math.ulp: np.spacing}
+"""Functions of math that numba does not have, with those that compute their values."""
+
+
+def functions() -> dict[Callable, p.Primitive]:
+    """All functions that are overloaded, with their entries.
+
+    Those of scipy.special have values where numba knows them, as with numba-scipy.
+    """
+    members = [*vars(np).values(), *vars(scipy.special).values()]
+    ufuncs = {f: f for f in members if isinstance(f, np.ufunc)}
     entries = {f: p.primitive_of(twin) for f, twin in {**ufuncs, **TWINS, **_OPERATORS}.items()}
     return {f: entry for f, entry in entries.items() if entry in CODES}
 
 
-for _function, _entry in _functions().items():
-    _overload(_function, _entry)
+for _function, _entry in functions().items():
+    _overload(_function, _entry, plain=_LACKING.get(_function))
 for _function, _plain in _IN_PLACE.items():
     _overload_in_place(_function, _plain, p.primitive_of(_OPERATORS[_plain]))
 

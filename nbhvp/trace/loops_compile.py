@@ -27,8 +27,8 @@ from numba.np.ufunc.dufunc import DUFunc
 
 from nbhvp.trace import loops_functions
 from nbhvp.trace.loops_active import widen
+from nbhvp.trace.loops_errors import refusal
 from nbhvp.trace.loops_sources import python_function
-from nbhvp.trace.recording import trace_error
 
 __all__ = ["Twins"]
 
@@ -139,7 +139,7 @@ class _Rewriting:
         function = self._constant(expr.func)
         definition = self._definition(expr.func)
         if isinstance(function, Callable):
-            _refuse(function)
+            _refuse(function, expr.loc)
             standin = loops_functions.STANDINS.get(function)
             if standin is not None:
                 expr.func = self._global(standin, expr.loc)
@@ -153,6 +153,9 @@ class _Rewriting:
 
     def _build_list(self, statement, expr):
         expr.items = [self._widened(item) for item in expr.items]
+
+    def _build_map(self, statement, expr):
+        expr.items = [(key, self._widened(item)) for key, item in expr.items]
 
     def _binop(self, statement, expr):
         # An implementation for a constant operand would get it as a Python number.
@@ -188,11 +191,13 @@ class _Rewriting:
         return None
 
 
-def _refuse(function):
+def _refuse(function, loc):
     """Calls that no recording can follow."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, np.random.RandomState) or owner is np.random:
-        raise trace_error(
+        raise refusal(
+            loc.filename,
+            loc.line,
             f"the random function {function.__name__} is called",
             "draw the numbers outside and pass them as an argument",
         )

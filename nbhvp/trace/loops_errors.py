@@ -12,14 +12,15 @@ import re
 from pathlib import Path
 
 import numba
-from numba.core.errors import NumbaError
+from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
+import nbhvp
 from nbhvp.errors import TraceError
 
-__all__ = ["explained"]
+__all__ = ["explained", "refusal"]
 
-_PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)|at (?P<at>\S+) \((?P<of>\d+)\)')
-_FOREIGN = (str(Path(numba.__file__).parent), str(Path(__file__).parents[1]), "<")
+_PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)|at (?P<at>/\S+) \((?P<of>\d+)\)')
+_FOREIGN = tuple(str(Path(file).resolve().parent) for file in (numba.__file__, nbhvp.__file__))
 
 _REASONS = (
     (
@@ -33,7 +34,7 @@ _REASONS = (
         "write it as a loop, or the whole function in NumPy, without @njit",
     ),
     (
-        r"No implementation of function Function\(<[\w-]+ '?(?P<name>[\w.]+)",
+        r"No implementation of function Function\(<(?:built-in )?\w+ '?(?P<name>[\w.]+)",
         "{name} of traced values cannot be recorded",
         "write it out in arithmetic on elements and functions of math",
     ),
@@ -41,6 +42,11 @@ _REASONS = (
         r"Unknown attribute '(?P<name>\w+)'",
         "the attribute .{name} of traced values cannot be recorded",
         "write it out in arithmetic on elements and functions of math",
+    ),
+    (
+        r"Use of unsupported opcode \((?P<name>\w+)\)",
+        "numba does not know the instruction {name}",
+        "write it in what numba compiles",
     ),
     (
         r"Cannot unify (?P<name>.+)",
@@ -55,8 +61,16 @@ def explained():
     """Errors of compilation inside become TraceErrors; all others pass."""
     try:
         yield
-    except (NumbaError, TraceError) as error:
+    except TraceError as error:
+        error.args = (re.sub(r"^(Failed in .*\n)+", "", str(error)),)
+        raise
+    except (NumbaError, UnsupportedBytecodeError) as error:
         raise TraceError(_explanation(_plain(str(error)))) from error
+
+
+def refusal(file: str, line: int, what: str, instead: str) -> TraceError:
+    """The error for a line that cannot be recorded."""
+    return TraceError(f"{_line(file, line)}: {what}; {instead}")
 
 
 def _plain(message: str) -> str:
@@ -75,8 +89,12 @@ def _reason(message: str, pattern: str, what: str, instead: str) -> str | None:
 
 def _place(message: str) -> str:
     for found in _PLACE.finditer(message):
-        file, line = found["file"] or found["at"], int(found["line"] or found["of"])
-        if not file.startswith(_FOREIGN):
-            text = linecache.getline(file, line).strip()
-            return f"{file}:{line}" + (f" in `{text}`" if text else "")
+        file = str(Path(found["file"] or found["at"]).resolve())
+        if not (found["file"] or "").startswith("<") and not file.startswith(_FOREIGN):
+            return _line(file, int(found["line"] or found["of"]))
     return "in the recorded function"
+
+
+def _line(file: str, line: int) -> str:
+    text = linecache.getline(file, line).strip()
+    return f"{Path(file).resolve()}:{line}" + (f" in `{text}`" if text else "")

@@ -331,6 +331,20 @@ def _norm(a, ord=None):
         return norm
 
 
+@_overload(np.median)
+def _median(a):
+    if _is_active(a):
+
+        def median(a):
+            ordered = np.sort(a.ravel())
+            half = ordered.size // 2
+            if ordered.size % 2:
+                return ordered[half]
+            return (ordered[half - 1] + ordered[half]) / 2.0
+
+        return median
+
+
 @_overload(np.trace)
 def _trace(a, offset=0):
     if _is_active(a):
@@ -356,6 +370,8 @@ def _is_sequence(kind, of=_is_number) -> bool:
 @_overload(np.array)
 def _array(object):
     """An array of what numba's own takes for no number."""
+    if isinstance(object, types.Array) and _is_active(object):
+        return lambda object: object.copy()
     if _is_sequence(object) and active in _elements(object):
 
         def array(object):
@@ -438,6 +454,21 @@ for _function, _fill in {np.zeros_like: None, np.empty_like: None, np.ones_like:
     _stand_for_likeness(_function, _fill)
 
 
+def _stand_for_range(function):
+    """What makes floats that are written over later, as `t = np.linspace(a, b, n)` may be."""
+
+    @_standin(function)
+    def choose(*args):
+        def make(*args):
+            return _widened(function(*args))
+
+        return make
+
+
+for _function in (np.linspace, np.arange, np.eye, np.identity):
+    _stand_for_range(_function)
+
+
 @_standin(np.full)
 def _full(shape, fill_value, dtype=None):
     if _makes_active(dtype) if _is_given(dtype) else _holds_floats(fill_value):
@@ -472,6 +503,26 @@ _stand_for_conversion(np.bool_, lambda x: bool(x))
 
 
 # Methods of arrays.
+
+
+def _widened(array):
+    """A copy of an array whose floats are active; other arrays as they are."""
+    raise NotImplementedError("it runs compiled only")
+
+
+@overload(_widened)
+def _choose_widened(array):
+    if not isinstance(array.dtype, types.Float):
+        return lambda array: array
+
+    def widened(array):
+        out = np.empty(array.shape, ACTIVE)
+        for index, x in np.ndenumerate(array):
+            out[index] = x
+        return out
+
+    return widened
+
 
 METHODS: dict = {}
 """By name: a function of the object and the arguments."""
@@ -523,14 +574,7 @@ def _dot(a, b):
 def _copy(a):
     """A copy of floats from outside may be written like any array of the function's own."""
     if isinstance(a, types.Array) and isinstance(a.dtype, types.Float):
-
-        def copy(a):
-            out = np.empty(a.shape, ACTIVE)
-            for index, x in np.ndenumerate(a):
-                out[index] = x
-            return out
-
-        return copy
+        return lambda a: _widened(a)
     return lambda a: a.copy()
 
 
@@ -538,6 +582,15 @@ def _copy(a):
 def _astype(a, dtype):
     if _is_active(a) and _makes_active(dtype):
         return lambda a, dtype: a.copy()
+    if _is_active(a):
+
+        def truncated(a, dtype):
+            out = np.empty(a.shape, dtype)
+            for index, x in np.ndenumerate(a):
+                out[index] = int(x)
+            return out
+
+        return truncated
     return lambda a, dtype: a.astype(dtype)
 
 
