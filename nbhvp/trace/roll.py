@@ -20,16 +20,15 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.tape import Tape
 from nbhvp.trace.roll_classes import CONSTANTS, SUM, Classes, Terms, classify
-from nbhvp.trace.roll_views import Read, Source, grids, is_affine, read
+from nbhvp.trace.roll_views import MOST_COLUMNS, Read, Source, grids, is_affine, read
 
 __all__ = ["MOST_CLASSES", "Rolled", "roll"]
 
 MOST_CLASSES = 256
 """A graph of more is slower to compile than it is worth."""
-MOST_COLUMNS = 8
-"""Terms of equal numbers up to so many may be read one by one, as in a stencil."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class _Roll:
         for k, node in enumerate(inputs, start=1):
             shape = node.shape or (1,)
             node = p.reshape(p.cast(node, dtype=np.dtype(np.float64)), shape=shape)
-            self.sources[k] = Source(node, shape)
+            self.sources[k] = Source(shape, node)
         self.guards: list[tuple[Node, np.ndarray]] = []
         self.sums = 0
         self.views = self.gathers = 0
@@ -120,9 +119,20 @@ class _Roll:
             )
         ]
         shape = self._shape([one for one in operands if isinstance(one, tuple)], members.size)
+        return self._applied(entry, operands, shape)
+
+    def _applied(self, entry: Primitive, operands: list, shape: tuple[int, ...]) -> Source:
+        """A primitive of operands over a grid, column by column where they are read like that."""
+        reads = [read(*one, shape) if isinstance(one, tuple) else one for one in operands]
+        if any(isinstance(one, Read) and one.columns for one in reads):
+            columns = [
+                self._applied(entry, [_column(one, k, shape[-1]) for one in operands], shape[:-1])
+                for k in range(shape[-1])
+            ]
+            return Source(shape, columns=tuple(columns))
         args = [
-            self._made(read(*one, shape)) if isinstance(one, tuple) else self._constant(one, shape)
-            for one in operands
+            self._made(one) if isinstance(one, Read) else self._constant(one, shape)
+            for one in reads
         ]
         return self._source(entry(*args), shape)
 
@@ -134,7 +144,7 @@ class _Roll:
 
     def _source(self, node: Node, shape: tuple[int, ...]) -> Source:
         missing = len(shape) - node.ndim
-        return Source(p.reshape(node, shape=(*(1,) * missing, *node.shape)), shape)
+        return Source(shape, p.reshape(node, shape=(*(1,) * missing, *node.shape)))
 
     def _made(self, found: Read) -> Node:
         self.views += found.gathers == 0
@@ -162,10 +172,11 @@ class _Roll:
         return min(found, key=lambda s: (costs[s], len(s)))
 
     def _guard(self, found: Source, outcomes: np.ndarray) -> None:
+        node = found.whole() if found.columns else found.node
         expected = self._constant(outcomes, found.shape)
-        if found.node.dtype.kind == "b":
-            expected = p.cast(expected, dtype=found.node.dtype)
-        node = p.all_(p.equal(found.node, expected))
+        if node.dtype.kind == "b":
+            expected = p.cast(expected, dtype=node.dtype)
+        node = p.all_(p.equal(node, expected))
         self.guards.append((node, np.asarray(True)))
 
     # Sums.
@@ -207,7 +218,7 @@ class _Roll:
         found = {one: read(source, places, (*shape, *one)) for one in inner}
         best = min(found, key=lambda one: found[one].cost)
         if each <= MOST_COLUMNS:
-            columns = [read(source, places[j::each], shape) for j in range(each)]
+            columns = [read(*_column((source, places), j, each), shape) for j in range(each)]
             if sum(one.cost for one in columns) < each * found[best].cost:
                 return sum_of([self._made(one) for one in columns])
         return _summed(self._made(found[best]), shape, (*shape, *best))
@@ -246,7 +257,15 @@ class _Roll:
             order.append(at)
         together = pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, axis=0)
         places = np.argsort(np.concatenate(order))
-        return read(Source(together, together.shape), places, places.shape).make()
+        return read(Source(together.shape, together), places, places.shape).make()
+
+
+def _column(operand, k: int, count: int):
+    """An operand at one position of the last axis."""
+    if isinstance(operand, tuple):
+        source, index = operand
+        return source, np.ascontiguousarray(index[k::count])
+    return np.ascontiguousarray(operand[k::count])
 
 
 def sum_of(nodes: Sequence[Node]) -> Node:

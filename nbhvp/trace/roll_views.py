@@ -28,10 +28,12 @@ __all__ = ["Read", "Source", "grids", "is_affine", "read"]
 
 MOST_PIECES = 3
 """Pieces of one step along an axis that are concatenated rather than gathered."""
-MOST_COLUMNS = 4
-"""Positions of a trailing axis that are read one by one, where the axis follows no other."""
+MOST_COLUMNS = 8
+"""Positions of a trailing axis that may be read one by one, each as a view."""
 GATHERED = 8.0
 """What an element read through an index costs beside a view of all."""
+APART = 0.25
+"""What it costs to read an array column by column."""
 REGROUPED = 0.5
 """What it costs to read an array over axes that are not its own."""
 TRIED = 6
@@ -40,10 +42,15 @@ TRIED = 6
 
 @dataclass(eq=False)
 class Source:
-    """All instances of a class: a node that broadcasts to `shape`, which they fill in C order."""
+    """All instances of a class: a node that broadcasts to `shape`, which they fill in C order.
 
-    node: Node
+    Or a column for each position of the last axis, where these have no more in common: differences
+    to several neighbours are one class, and an array each.
+    """
+
     shape: tuple[int, ...]
+    node: Node | None = None
+    columns: tuple[Source, ...] = ()
     grids: list[tuple[int, ...]] = field(default_factory=list)
     """Shapes in which it has been read."""
 
@@ -52,6 +59,9 @@ class Source:
         return math.prod(self.shape)
 
     def whole(self) -> Node:
+        """One node of the whole shape."""
+        if self.node is None:
+            self.node = _stacked([column.whole() for column in self.columns])
         return p.broadcast(self.node, shape=self.shape)
 
 
@@ -63,21 +73,35 @@ class Read:
     make: Callable[[], Node]
     gathers: int = 0
     """How many indices it needs."""
+    columns: tuple[Read, ...] = ()
+    """The reads of the positions of the last axis, if they are better read one by one."""
 
 
 def read(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> Read:
     """The elements of a source at the positions `index`, as an array of that shape."""
-    if index.size == source.size and is_affine(index, 0, 1):
+    if source.columns:
+        count = len(source.columns)
+        column = index[0] % count
+        if (index % count == column).all():
+            return read(source.columns[column], index // count, shape)
+    elif index.size == source.size and is_affine(index, 0, 1):
         if shape == source.shape:
             return Read(0.0, lambda: source.node)
         return Read(REGROUPED, lambda: p.reshape(source.whole(), shape=shape))
     together = _read_at_once(source, index, shape)
-    if together.cost < GATHERED / 2 or len(shape) == 1 or shape[-1] > MOST_COLUMNS:
+    if together.cost < GATHERED / 2 and not source.columns:
         return together
-    columns = [read(source, index[k :: shape[-1]], shape[:-1]) for k in range(shape[-1])]
-    cost = 1.0 + sum(one.cost for one in columns) / len(columns)
+    if len(shape) == 1 or not 1 < shape[-1] <= MOST_COLUMNS:
+        return together
+    columns = tuple(
+        read(source, np.ascontiguousarray(index[k :: shape[-1]]), shape[:-1])
+        for k in range(shape[-1])
+    )
+    cost = APART + sum(one.cost for one in columns) / len(columns)
+    if cost > together.cost:
+        return together
     gathers = sum(one.gathers for one in columns)
-    return min(together, Read(cost, lambda: _stacked(columns), gathers), key=lambda one: one.cost)
+    return Read(cost, lambda: _stacked([one.make() for one in columns]), gathers, columns)
 
 
 def _read_at_once(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> Read:
@@ -92,9 +116,8 @@ def _read_at_once(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> 
     raise AssertionError("any index is a gather of single elements")
 
 
-def _stacked(columns: list[Read]) -> Node:
-    """What several reads give, along a new last axis."""
-    nodes = [one.make() for one in columns]
+def _stacked(nodes: list[Node]) -> Node:
+    """Nodes along a new last axis."""
     shape = np.broadcast_shapes(*(one.shape for one in nodes))
     nodes = [p.reshape(p.broadcast(one, shape=shape), shape=(*shape, 1)) for one in nodes]
     return p.concatenate(*nodes, axis=len(shape))
@@ -127,7 +150,7 @@ def grids(index: np.ndarray) -> tuple[int, ...]:
         if period in (0, index.size):
             return (index.size, *found)
         found.insert(0, period)
-        index = index[::period]
+        index = np.ascontiguousarray(index[::period])
 
 
 def is_affine(index: np.ndarray, start: int, step: int) -> bool:
@@ -289,7 +312,7 @@ def _units(grid: tuple[int, ...]) -> list[int]:
 
 def _cut(source: Source, base: int, grid: tuple[int, ...], axes: list[_Axis]) -> Node:
     """The elements of a source along axes of a grid; extent 1 where an axis goes nowhere."""
-    if grid != source.shape:
+    if grid != source.shape or source.columns:
         node = p.reshape(source.whole(), shape=grid)
         if len(grid) > 1 and grid not in source.grids:
             source.grids.append(grid)
