@@ -5,6 +5,7 @@
 happens when the first program is compiled.
 """
 
+from nbhvp.checking import CheckReport, check
 from nbhvp.errors import TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators import HessianOperator, JacobianOperator
@@ -13,12 +14,14 @@ from nbhvp.trace.rules import CustomFunction, custom_jvp, elementwise
 from nbhvp.trace.structure import Unravel, ravel
 
 __all__ = [
+    "CheckReport",
     "CustomFunction",
     "Function",
     "HessianOperator",
     "JacobianOperator",
     "TraceError",
     "Unravel",
+    "check",
     "custom_jvp",
     "differentiable",
     "elementwise",

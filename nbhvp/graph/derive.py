@@ -40,6 +40,7 @@ def jvp(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node
     dots: dict[Node, Node] = dict(zip(inputs, tangents, strict=True))
     for node in reachable(outputs, stop=inputs):
         if node not in dots and _differentiable(node) and any(arg in dots for arg in node.args):
+            node.pool.origin = node
             z_dot = _push(node, [dots.get(arg) for arg in node.args])
             if z_dot is not None:
                 dots[node] = z_dot
@@ -57,6 +58,7 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
         z_bar = bars.get(node)
         if z_bar is None or node in inputs or node not in active:
             continue
+        node.pool.origin = node
         # What an argument gets twice from one node (as in x * x) is added up first.
         own: dict[Node, Node] = {}
         wanted = [arg in active and _differentiable(arg) for arg in node.args]

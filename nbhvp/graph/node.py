@@ -70,6 +70,8 @@ class Pool:
     def __init__(self) -> None:
         self._interned: dict[tuple, Node] = {}
         self._count = 0
+        self.origin: Node | None = None
+        """The node whose derivative is being made: what is interned meanwhile belongs to it."""
         self.lock = threading.RLock()
 
     def intern(self, primitive, args, params, shape, dtype, key=None) -> Node:

@@ -49,6 +49,7 @@ def record(
     args: tuple = (),
     kwargs: dict | None = None,
     unravel: Unravel | None = None,
+    pool: Pool | None = None,
 ) -> Trace:
     """Trace `fun(x, *args, **kwargs)`.
 
@@ -62,6 +63,8 @@ def record(
         Further arguments, see `nbhvp.trace.arguments`.
     unravel
         The function takes ``unravel(x)`` in the place of x.
+    pool
+        Where the nodes go, if not into a pool of their own.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def record(
     _check_point(x)
     complete()
     leaves, key = flatten(args, kwargs or {})
-    recording = Recording()
+    recording = Recording(pool)
     standins = Standins(recording, fun)
     with recording, np.errstate(all="ignore"):
         inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), x)]

@@ -11,10 +11,11 @@ import functools
 import hashlib
 import linecache
 import os
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 
-__all__ = ["Recording", "current", "source_of", "trace_error", "user_line"]
+__all__ = ["LinedPool", "Recording", "current", "source_of", "trace_error", "user_line"]
 
 _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
@@ -32,8 +33,8 @@ _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
 class Recording:
     """What one run of a function records: its nodes, and guards for the branches that it took."""
 
-    def __init__(self) -> None:
-        self.pool = Pool()
+    def __init__(self, pool: Pool | None = None) -> None:
+        self.pool = pool or Pool()
         self.guards: dict[Node, Any] = {}
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
@@ -103,6 +104,33 @@ _OURS = tuple(
 )
 
 
+class LinedPool(Pool):
+    """A pool that knows the user's line of each node: for reports, since it takes time.
+
+    That of a derived node is the line of the node whose derivative it belongs to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[Node, str] = {}
+
+    def intern(self, primitive, args, params, shape, dtype, key=None) -> Node:
+        """The node of this application, with its line."""
+        node = super().intern(primitive, args, params, shape, dtype, key)
+        if node in self.lines:
+            return node
+        if _CURRENT.get() is None:
+            if self.origin in self.lines:
+                self.lines[node] = self.lines[self.origin]
+        else:
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+                frame = frame.f_back
+            if frame is not None:
+                self.lines[node] = _line(frame.f_code.co_filename, frame.f_lineno)
+        return node
+
+
 def user_line(traceback: TracebackType) -> str:
     """File, line and text of the innermost frame outside nbhvp, NumPy and SciPy, if any."""
     found = None
@@ -112,7 +140,11 @@ def user_line(traceback: TracebackType) -> str:
         traceback = traceback.tb_next
     if found is None:
         return ""
-    file, line = found.tb_frame.f_code.co_filename, found.tb_lineno
+    return _line(found.tb_frame.f_code.co_filename, found.tb_lineno)
+
+
+def _line(file: str, line: int) -> str:
+    """A place in a file, with its text."""
     text = linecache.getline(file, line).strip()
     return f"{file}:{line}" + (f" in `{text}`" if text else "")
 
