@@ -376,6 +376,19 @@ def _power_rule(z, x, y):
     return p_x, where(x_is_0, 0, z * log(where(x_is_0, 1, x)))
 
 
+def _over_length(x, length):
+    """The partial of a length, 0 where it is 0, like that of np.linalg.norm."""
+    is_zero = equal(length, 0)
+    return where(is_zero, 0, x / where(is_zero, 1, length))
+
+
+def _simplify_log1p(x):
+    """log(1 + e^t) as logaddexp(0, t), which neither overflows nor has inf / inf as derivative."""
+    if x.primitive is exp and x.dtype.kind == "f":
+        return logaddexp(0, x.args[0])
+    return None
+
+
 def _cast_transpose(z_bar, z, x, dtype):
     return (cast(real(z_bar) if z.is_complex and not x.is_complex else z_bar, dtype=x.dtype),)
 
@@ -445,7 +458,7 @@ expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (z + 1,)
 log         = elementwise("log", np.log, "log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log({x})")
 log2        = elementwise("log2", np.log2, "log2({x})", lambda z, x: (1 / (math.log(2) * x),), domain=POSITIVE, cost=SERIES, complex_source="np.log2({x})")
 log10       = elementwise("log10", np.log10, "log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=SERIES, complex_source="cmath.log10({x})")
-log1p       = elementwise("log1p", np.log1p, "log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.log1p))
+log1p       = elementwise("log1p", np.log1p, "log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.log1p), simplify=_simplify_log1p)
 sin         = elementwise("sin", np.sin, "sin({x})", lambda z, x: (cos(x),), cost=SERIES, complex_source="cmath.sin({x})")
 cos         = elementwise("cos", np.cos, "cos({x})", lambda z, x: (-sin(x),), cost=SERIES, complex_source="cmath.cos({x})")
 tan         = elementwise("tan", np.tan, "tan({x})", lambda z, x: (1 + z * z,), domain=UNIT, cost=SERIES, complex_source="cmath.tan({x})")
@@ -459,7 +472,7 @@ arcsinh     = elementwise("arcsinh", np.arcsinh, "arcsinh({x})", lambda z, x: (1
 arccosh     = elementwise("arccosh", np.arccosh, "arccosh({x})", lambda z, x: (1 / (sqrt(x - 1) * sqrt(x + 1)),), domain=((1.5, 4.0),), cost=SERIES, complex_source="cmath.acosh({x})")
 arctanh     = elementwise("arctanh", np.arctanh, "arctanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.atanh({x})")
 arctan2     = elementwise("arctan2", np.arctan2, "arctan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=SERIES)
-hypot       = elementwise("hypot", np.hypot, "math.hypot({x}, {y})", lambda z, x, y: (x / z, y / z), domain=POSITIVE, cost=CALL)
+hypot       = elementwise("hypot", np.hypot, "math.hypot({x}, {y})", lambda z, x, y: (_over_length(x, z), _over_length(y, z)), domain=POSITIVE, cost=CALL)
 maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=_real_loops(np.maximum))
 minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=_real_loops(np.minimum))
 fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
