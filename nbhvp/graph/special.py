@@ -26,15 +26,19 @@ from nbhvp.graph.primitives import (
     SERIES,
     UNIT,
     _real_loops,
+    constant,
     cos,
     cosh,
     elementwise,
+    equal,
     exp,
     expit,
+    less,
     log,
     log1p,
     sign,
     sin,
+    where,
 )
 
 PI, SQRT_PI, SQRT_2PI = math.pi, math.sqrt(math.pi), math.sqrt(2 * math.pi)
@@ -149,6 +153,30 @@ def _beta_density(a, b, x):
     return exp(xlogy(a - 1, x) + xlog1py(b - 1, -x) - betaln(a, b))
 
 
+def _t_density(df, t):
+    size = gammaln(0.5 * (df + 1)) - gammaln(0.5 * df) - 0.5 * log(PI * df)
+    return exp(size - 0.5 * (df + 1) * log1p(t * t / df))
+
+
+def _stdtr_df(df, t):
+    """The derivative of Student's distribution function in its parameter, 0 at t = 0.
+
+    With w = df / (df + t^2) it is 1 - I_w(df/2, 1/2) / 2, or (1 + I_(1 - w)(1/2, df/2)) / 2 for t > 0:
+    the one with the smaller argument is differentiated.
+    """
+    square = where(equal(t, 0), 1, t * t)
+    is_near, a, b = less(square, df), constant(df.pool, 0.5, df.dtype), 0.5 * df
+    w, rest = df / (df + square), square / (df + square)
+    near = where(is_near, rest, 0.5)
+    far = where(is_near, 0.5, w)
+    slope = where(
+        is_near,
+        0.5 * betainc_da(a, b, near, i=0, j=1) - _beta_density(a, b, near) * w * rest / df,
+        -0.5 * betainc_da(b, a, far, i=1, j=0) - _beta_density(b, a, far) * w * rest / df,
+    )
+    return 0.5 * sign(t) * slope
+
+
 def _expn_rule(z, x, n):
     return (-exp1(x) if n == 2 else -expn(x, n=n - 1),)
 
@@ -192,8 +220,14 @@ gammainc    = _special("gammainc", lambda z, x, y: (gammainc_da(x, y, n=1), _gam
 gammaincc   = _special("gammaincc", lambda z, x, y: (-gammainc_da(x, y, n=1), -_gamma_density(x, y)), domain=((0.3, 4.0), (0.3, 6.0)))
 gammainc_da = _function("gammainc_da", _gammainc_da, 2, lambda n: f"gammainc_da({{x}}, {{y}}, {n})", lambda z, x, y, n: _gammainc_da_rule(x, y, n),
                         domain=((0.3, 4.0), (0.3, 6.0)), cost=100 * CALL, params={"n": 1})
+gammaincinv = _special("gammaincinv", lambda z, x, y: (-gammainc_da(x, z, n=1) / _gamma_density(x, z), 1 / _gamma_density(x, z)), domain=((0.3, 4.0), (0.1, 0.9)))
+gammainccinv = _special("gammainccinv", lambda z, x, y: (-gammainc_da(x, z, n=1) / _gamma_density(x, z), -1 / _gamma_density(x, z)), domain=((0.3, 4.0), (0.1, 0.9)))
 betainc     = _special("betainc", lambda z, x, y, c: (betainc_da(x, y, c, i=1, j=0), betainc_da(x, y, c, i=0, j=1), _beta_density(x, y, c)), domain=BETA)
 betaincc    = _special("betaincc", lambda z, x, y, c: (-betainc_da(x, y, c, i=1, j=0), -betainc_da(x, y, c, i=0, j=1), -_beta_density(x, y, c)), domain=BETA)
+betaincinv  = _special("betaincinv", lambda z, x, y, c: (-betainc_da(x, y, z, i=1, j=0) / _beta_density(x, y, z), -betainc_da(x, y, z, i=0, j=1) / _beta_density(x, y, z),
+                                                         1 / _beta_density(x, y, z)), domain=BETA)
+stdtr       = _special("stdtr", lambda z, x, y: (_stdtr_df(x, y), _t_density(x, y)), domain=((1.0, 6.0), (-3.0, 3.0)))
+stdtrit     = _special("stdtrit", lambda z, x, y: (-_stdtr_df(x, z) / _t_density(x, z), 1 / _t_density(x, z)), domain=((1.0, 6.0), (0.1, 0.9)))
 betainc_da  = _function("betainc_da", _betainc_da, 3, lambda i, j: f"betainc_da({{x}}, {{y}}, {{c}}, {i}, {j})", lambda z, x, y, c, i, j: _betainc_da_rule(x, y, c, i, j),
                         domain=BETA, cost=200 * CALL, params={"i": 1, "j": 0})
 
@@ -216,10 +250,10 @@ kv          = _special("kv", lambda z, x, y: (None, -0.5 * (kv(x - 1, y) + kv(x 
 k0e         = _special("k0e", lambda z, x: (z - k1e(x),), domain=POSITIVE)
 k1e         = _special("k1e", lambda z, x: (z - 0.5 * (k0e(x) + kve(2.0, x)),), domain=POSITIVE)
 kve         = _special("kve", lambda z, x, y: (None, z - 0.5 * (kve(x - 1, y) + kve(x + 1, y))), fixed=(0,), domain=ORDER, cost=6 * CALL)
-spherical_jn = _spherical("spherical_jn", "jv", lambda z, x, n: (_neighbours(spherical_jn, x, n, 1, -1),), special=((0.0,), (-0.5,)))
-spherical_yn = _spherical("spherical_yn", "yv", lambda z, x, n: (_neighbours(spherical_yn, x, n, 1, -1),), domain=POSITIVE)
-spherical_in = _spherical("spherical_in", "iv", lambda z, x, n: (_neighbours(spherical_in, x, n, 1, 1),), special=((0.0,), (-0.5,)))
-spherical_kn = _spherical("spherical_kn", None, lambda z, x, n: (_neighbours(spherical_kn, x, n, -1, -1),), domain=POSITIVE)
+spherical_jn = _spherical("spherical_jn", "jv", lambda z, x, n: (_neighbours(spherical_jn, x, n),), special=((0.0,), (-0.5,)))
+spherical_yn = _spherical("spherical_yn", "yv", lambda z, x, n: (_neighbours(spherical_yn, x, n),), domain=POSITIVE)
+spherical_in = _spherical("spherical_in", "iv", lambda z, x, n: (_neighbours(spherical_in, x, n),), special=((0.0,), (-0.5,)))
+spherical_kn = _spherical("spherical_kn", None, lambda z, x, n: (_neighbours(spherical_kn, x, n),), domain=POSITIVE)
 airy_ai       = _output("airy_ai", "airy", 0, lambda z, x: (airy_ai_prime(x),))
 airy_ai_prime = _output("airy_ai_prime", "airy", 1, lambda z, x: (x * airy_ai(x),))
 airy_bi       = _output("airy_bi", "airy", 2, lambda z, x: (airy_bi_prime(x),))
@@ -241,12 +275,19 @@ fresnel_c   = _output("fresnel_c", "fresnel", 1, lambda z, x: (cos(PI / 2 * x * 
 
 # Others.
 cosm1       = _special("cosm1", lambda z, x: (-sin(x),))
+spence      = _special("spence", lambda z, x: (log(x) / (1 - x),), domain=((1.3, 3.0),))
 wrightomega = _special("wrightomega", lambda z, x: (z / (1 + z),))
 lambertw    = _function("lambertw", _lambertw, 1, lambda k: f"lambertw({k}, {{x}})", lambda z, x, k: (exp(-z) / (1 + z),), domain=POSITIVE, special=((0.0,),), cost=8 * CALL, params={"k": 0})
 # fmt: on
 
 
-def _neighbours(entry, x, n, below, above):
-    """(below n f_(n-1) + above (n + 1) f_(n+1)) / (2 n + 1)."""
-    over = above * (n + 1) / (2 * n + 1) * entry(x, n=n + 1)
-    return below * n / (2 * n + 1) * entry(x, n=n - 1) + over if n else over
+NEIGHBOURS = {
+    "spherical_jn": (1, -1), "spherical_yn": (1, -1), "spherical_in": (1, 1), "spherical_kn": (-1, -1),
+}  # fmt: skip
+"""The signs in f_n' = (below n f_(n-1) + above (n + 1) f_(n+1)) / (2 n + 1)."""
+
+
+def _neighbours(entry, x, n):
+    below, above = NEIGHBOURS[entry.name]
+    slope = above * (n + 1) / (2 * n + 1) * entry(x, n=n + 1)
+    return slope + below * n / (2 * n + 1) * entry(x, n=n - 1) if n else slope

@@ -64,7 +64,10 @@ __all__ = [
 PRIMITIVES = tuple(
     entry
     for entry in p.TABLE.values()
-    if entry.kind == "elementwise" and entry.is_elementwise and not entry.params
+    if entry.kind == "elementwise"
+    and entry.is_elementwise
+    and not entry.params
+    and entry.arity <= 2
 )
 """Those that a tape may hold: of real numbers, with one or two arguments and no parameters."""
 
