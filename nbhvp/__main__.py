@@ -94,13 +94,13 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _cache(arguments: argparse.Namespace) -> None:
-    from nbhvp.compile import cache
+    from nbhvp import disk
 
     if arguments.clear:
-        cache.clear()
-    files = cache.files()
+        disk.clear()
+    files = disk.files()
     size = sum(path.stat().st_size for path in files)
-    print(f"{cache.folder()}: {len(files)} kernels, {size:,} bytes")
+    print(f"{disk.folder()}: {len(files)} kernels, {size:,} bytes")
 
 
 if __name__ == "__main__":

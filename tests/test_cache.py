@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nbhvp import disk
 from nbhvp.__main__ import main
 from nbhvp.compile import cache, machine
 
@@ -73,7 +74,7 @@ def test_processes_that_write_at_once(folder):
     processes = [other_process() for _ in range(4)]
     assert [process.communicate()[0].split()[1] for process in processes] == ["4.5"] * 4
     assert not again().compiled
-    assert files(folder) == [path.name for path in cache.files()] and len(files(folder)) == 1
+    assert files(folder) == [path.name for path in disk.files()] and len(files(folder)) == 1
 
 
 def test_the_name_covers_all_that_is_inlined(monkeypatch):
@@ -105,7 +106,7 @@ def test_modules_that_modules_import_are_inlined_too(monkeypatch):
 )
 def test_a_damaged_file_is_written_anew(folder, damage):
     cache.load(SOURCE)
-    (file,) = cache.files()
+    (file,) = disk.files()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     assert again().compiled
@@ -117,7 +118,7 @@ def test_a_damaged_file_is_written_anew(folder, damage):
 def test_without_a_folder_that_can_be_written(folder, monkeypatch, place):
     monkeypatch.setenv("NBHVP_CACHE_DIR", place)
     assert again().compiled
-    assert cache.files() == []
+    assert disk.files() == []
 
 
 FULL = """
@@ -132,20 +133,20 @@ def test_with_a_full_disk(folder, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "numba"))
     process = other_process(FULL + LOAD)
     assert process.communicate()[0].split() == ["True", "4.5"] and process.returncode == 0
-    assert cache.files() == []
+    assert disk.files() == []
 
 
 def test_files_that_nobody_uses_go(folder):
     cache.load(SOURCE)
-    (used,) = cache.files()
+    (used,) = disk.files()
     unused = folder / used.name.replace("kernel_", "kernel_0")
-    day = cache.DAY
-    for path, age in ((used, 2), (unused, cache.KEPT + 1)):
+    day = disk.DAY
+    for path, age in ((used, 2), (unused, disk.KEPT + 1)):
         path.write_bytes(used.read_bytes())
         os.utime(path, (0, time.time() - age * day))
     again()
     assert time.time() - used.stat().st_mtime < day
-    cache._forget_old.cache_clear()
+    disk.forget_old.cache_clear()
     cache._kernels.clear()
     cache.load(SOURCE + "\n")
     assert used.exists() and not unused.exists()
@@ -153,7 +154,7 @@ def test_files_that_nobody_uses_go(folder):
 
 def test_the_command_line(folder, capsys, monkeypatch):
     cache.load(SOURCE)
-    size = cache.files()[0].stat().st_size
+    size = disk.files()[0].stat().st_size
     for arguments, kernels in ([], 1), (["--clear"], 0), ([], 0):
         monkeypatch.setattr(sys, "argv", ["nbhvp", "cache", *arguments])
         main()
@@ -171,4 +172,4 @@ def test_the_platforms_folder(monkeypatch):
     monkeypatch.delenv("NBHVP_CACHE_DIR", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
-    assert cache.folder() == Path("/there/nbhvp")
+    assert disk.folder() == Path("/there/nbhvp")

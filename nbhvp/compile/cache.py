@@ -1,41 +1,29 @@
 """Kernels from source text, compiled once and kept on disk.
 
-A kernel's file holds its object code and a checksum. It is named by a hash of all that the code
+A kernel's file (`nbhvp.disk`) holds its object code. It is named by a hash of all that the code
 depends on: its text, the text of every module of ours that it imports from (they are inlined), the
-versions and the processor. So a stale file is never looked at, and where processes write one
-at once, either's will do. Files appear whole, by one renaming; one that is damaged all the same is
-compiled anew. A file that no process has used for `KEPT` days goes when the next one is written.
-
-The folder is `NBHVP_CACHE_DIR`, else `nbhvp` in the platform's folder for caches. Where it cannot
-be written, kernels are compiled in memory. `plain` runs the same text as plain Python.
+versions and the processor. Where the folder cannot be written, kernels are compiled in memory.
+`plain` runs the same text as plain Python.
 """
 
 import builtins
-import contextlib
 import functools
 import hashlib
 import importlib.util
 import operator
 import os
 import re
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 import nbhvp
+from nbhvp import disk
 from nbhvp.compile import machine
-
-KEPT = 90
-"""Days that a file is kept after its last use."""
-DAY = 86400.0
-SUFFIX = ".kernel"
 
 
 @dataclass(frozen=True)
@@ -128,76 +116,14 @@ def _text(module):
     return importlib.util.find_spec(module).loader.get_source(module)
 
 
-def folder() -> Path:
-    """Where the files are."""
-    if "NBHVP_CACHE_DIR" in os.environ:
-        return Path(os.environ["NBHVP_CACHE_DIR"])
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "nbhvp"
-
-
-def files() -> list[Path]:
-    """The files of all kernels, of this and of other versions."""
-    return sorted(folder().glob("kernel_*" + SUFFIX)) if folder().is_dir() else []
-
-
-def clear() -> None:
-    """Remove all of them. Processes that have loaded them keep what they have."""
-    for path in files():
-        path.unlink(missing_ok=True)
-
-
 def _load(name, source):
-    path = folder() / (name + SUFFIX)
-    code = _read(path)
+    path = disk.path_of(name)
+    code = disk.read(path)
     is_compiled = code is None
     if is_compiled:
         code = compiled(source, name).object_code
-        with contextlib.suppress(OSError):
-            _write(path, code)
-            _forget_old()
+        disk.write(path, code)
     return Kernel(_name(source), machine.link(name, code), source, is_compiled)
-
-
-def _read(path):
-    """The object code in a file, None if it is not there, whole."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):  # in a folder that others filled
-        if time.time() - path.stat().st_mtime > DAY:
-            os.utime(path)
-    code, checksum = data[:-32], data[-32:]
-    return code if code and hashlib.sha256(code).digest() == checksum else None
-
-
-def _write(path, code):
-    """Put a file in place in one go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(code + hashlib.sha256(code).digest())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-@functools.cache
-def _forget_old():
-    """Remove what nobody has used for long, once in the life of a process."""
-    limit = time.time() - KEPT * DAY
-    for path in [*files(), *folder().glob("*.tmp")]:
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < limit:
-                path.unlink()
 
 
 def _name(source):

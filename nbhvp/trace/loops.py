@@ -33,6 +33,7 @@ from nbhvp.trace.loops_active import (
     as_active,
     position,
 )
+from nbhvp.trace.loops_cache import RecorderCache
 from nbhvp.trace.loops_compile import Twins
 from nbhvp.trace.loops_errors import explained
 from nbhvp.trace.loops_sources import Sources, python_function, sources_of
@@ -278,9 +279,17 @@ class _Recorder:
     def _entry(self, text: str, count: int):
         names = "".join(f", a{k}" for k in range(count))
         source = f"def entry(tape{names}):\n    return positions(tape, function({text}))\n"
-        namespace = {"as_active": as_active, "function": self._twin, "positions": positions}
+        namespace = {
+            "__name__": __name__,  # by which numba finds it in another process
+            "as_active": as_active,
+            "function": self._twin,
+            "positions": positions,
+        }
         exec(compile(source, "<nbhvp recorder>", "exec"), namespace)
-        return njit(nogil=True)(namespace["entry"])
+        entry = njit(nogil=True)(namespace["entry"])
+        if self.sources.digest is not None:
+            entry._cache = RecorderCache(self.sources.digest + source)
+        return entry
 
 
 _recorders: collections.OrderedDict[int, tuple[Callable, _Recorder]] = collections.OrderedDict()

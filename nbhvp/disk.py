@@ -1,0 +1,94 @@
+"""Files of compiled code: named by a hash of all that the code depends on, written in one go.
+
+So a stale file is never looked at, and where processes write one at once, either's will do. Each holds
+its content and a checksum; files appear whole, by one renaming, and one that is damaged all the same
+reads as missing. A file that no process has used for `KEPT` days goes when another is written.
+
+The folder is `NBHVP_CACHE_DIR`, else `nbhvp` in the platform's folder for caches.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+KEPT = 90
+"""Days that a file is kept after its last use."""
+DAY = 86400.0
+SUFFIX = ".kernel"
+
+
+def folder() -> Path:
+    """Where the files are."""
+    if "NBHVP_CACHE_DIR" in os.environ:
+        return Path(os.environ["NBHVP_CACHE_DIR"])
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "nbhvp"
+
+
+def path_of(name: str) -> Path:
+    """Where the file of a name lies, whether it is there or not."""
+    return folder() / (name + SUFFIX)
+
+
+def files() -> list[Path]:
+    """The files of all kernels, of this and of other versions."""
+    return sorted(folder().glob("kernel_*" + SUFFIX)) if folder().is_dir() else []
+
+
+def clear() -> None:
+    """Remove all of them. Processes that have loaded them keep what they have."""
+    for path in files():
+        path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> bytes | None:
+    """The content of a file, None if it is not there, whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):  # in a folder that others filled
+        if time.time() - path.stat().st_mtime > DAY:
+            os.utime(path)
+    code, checksum = data[:-32], data[-32:]
+    return code if code and hashlib.sha256(code).digest() == checksum else None
+
+
+def write(path: Path, code: bytes) -> None:
+    """Write a file, if the folder can be written, and remove those that are old."""
+    with contextlib.suppress(OSError):
+        _write(path, code)
+        forget_old()
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Put a file in place in one go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(code + hashlib.sha256(code).digest())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@functools.cache
+def forget_old() -> None:
+    """Remove what nobody has used for long, once in the life of a process."""
+    limit = time.time() - KEPT * DAY
+    for path in [*files(), *folder().glob("*.tmp")]:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < limit:
+                path.unlink()
