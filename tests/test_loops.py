@@ -1,16 +1,34 @@
 """The recorder of loops: what is on the tape computes what the user's function computes."""
 
+import ctypes
 import math
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import njit, prange
+from numba import njit, objmode, prange, types, vectorize
+from numba.core.errors import NumbaError
+from numba.core.registry import cpu_target
 
-from nbhvp.graph.tape import FIRST
+import nbhvp
+from nbhvp.graph import primitives as p
+from nbhvp.graph.tape import FIRST, INPUT
+from nbhvp.trace import loops
 from nbhvp.trace.loops import Output, record_tape
+from nbhvp.trace.loops_active import functions
+from nbhvp.trace.standins import Closure
 
 x = np.array([0.7, -1.3, 2.1, 0.4, 1.9, -0.6])
 matrix = np.arange(12.0).reshape(3, 4) / 7 - 0.5
+
+
+def arity_of(entry) -> int:
+    return 2 if "{y" in str(entry.source) else 1
 
 
 def replay(tape):
@@ -22,7 +40,7 @@ def replay(tape):
             continue
         assert a < i and b < i
         entry = tape.primitives[code - FIRST]
-        arity = 2 if "{y" in str(entry.source) else 1
+        arity = arity_of(entry)
         with np.errstate(all="ignore"):
             values[i] = entry.evaluate(*(values[k] for k in (a, b)[:arity]))
     return values
@@ -67,7 +85,7 @@ def check_guards(tape, values):
         guards.codes, guards.first, guards.second, guards.outcomes, strict=True
     ):
         entry = tape.primitives[code - FIRST]
-        arity = 2 if "{y" in str(entry.source) else 1
+        arity = arity_of(entry)
         assert entry.evaluate(*(values[k] for k in (a, b)[:arity])) == outcome
 
 
@@ -233,7 +251,7 @@ def closed_over(x):
     return s
 
 
-def loops(x):
+def control_flow(x):
     s = 0.0
     for a, b in zip(x, x[1:]):  # noqa: B905 numba knows no strict
         if a * b > 3:
@@ -259,9 +277,117 @@ def constant(x):
     return 3.0, 2, np.zeros(2), x[0]
 
 
+def copies_of_constants(x):
+    """Arrays of plain floats, written over."""
+    y = weights.copy()
+    t = np.linspace(0.0, 1.0, 6)
+    e = np.eye(2)
+    a = np.array([[x[0], 1.0], [2.0, x[1]]])
+    for z in (y, t):
+        z[0] = x[0]
+    e[0, 1] = x[2]
+    return y * t, e, a, np.full(3, x[0]), np.full_like(x, 2.0), np.array(x), np.copy(x)
+
+
+def powers(x):
+    return (
+        x[0] ** 2 + x[0] ** -1 + x[0] ** 0.5 + 2.0 ** x[0] + x[0] ** x[2] + pow(x[0], 3),
+        math.pow(x[0], 2.0) + np.power(x[0], 3) - +x[0],
+    )
+
+
+def truth(x):
+    s = 0.0
+    if x[0]:
+        s += 1
+    if not x[1] or x[1] == -1.3:
+        s += 2
+    if 0 < x[2] <= 2.5 and x[0] != 3:
+        s += x[2]
+    s += x[0] if x[1] > 0 else 0.5
+    return s + (1 if bool(x[0]) else x[1])
+
+
+def nested_functions(x):
+    def f(a):
+        def g(b):
+            return b * a
+
+        return g(x[1]) + a
+
+    return f(x[0])
+
+
+def dtypes(x):
+    y = np.zeros(3, dtype=np.float64)
+    k = np.zeros(3, np.int64)
+    k[0] = 2
+    y[k[0]] = x[0]
+    y[k[1]] += x[1]
+    return y, k, (x * 3).astype(np.int64)
+
+
+def orders(x):
+    y = np.sort(x)
+    return y[2] * y[0], np.median(x), x[x > 0].sum(), x[np.array([0, 2, 4])] * 2
+
+
+def joined(x):
+    return np.concatenate((x[:2], x[3:])), np.stack((x, x * 2)), np.roll(x, 1) + np.flip(x)
+
+
+def iterators(x):
+    s = 0.0
+    for i, v in np.ndenumerate(x):
+        s += i[0] * v
+    for i in np.ndindex(x.shape):
+        s += x[i]
+    for v in x.flat:
+        s += v
+    return s + sum([x[0], x[1]]) + sum((x[0], 1.0)) + max(x) + min(x) + np.ptp(x)
+
+
+def distances(x):
+    n = x.shape[0]
+    d = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            d[i, j] = abs(x[i] - x[j])
+    return d.min(), d.argmax(), d.mean(axis=0), d.sum(axis=1), d.max(axis=-1), np.sum(d, 0)
+
+
+def containers(x):
+    table = {0: 0.0}
+    table[1] = x[0]
+    rows = [[0.0, 0.0] for _ in range(2)]
+    rows[1][0] = x[0]
+    a = [0.0] * 4
+    a[2] = x[1]
+    a.extend([1.0, 2.0])
+    last = a.pop()
+    return table[1] + table[0] + rows[1][0] + a[2] * last + a[-1] + len(a)
+
+
+def in_place(x):
+    y = np.zeros(6)
+    v = y[1:4]
+    v[0] = x[0]
+    v += x[:3]
+    y.reshape(2, 3)[1, 1] = 5.0
+    s = x[0]
+    s -= 1
+    s *= 2
+    s /= 3
+    s **= 2
+    y[0], y[1] = y[1], y[0]
+    return y, s, np.where(y > 0, y, 0.0), np.clip(y, 0.0, 1.0), np.round(x, 1), round(x[2], 1)
+
+
 FUNCTIONS = [
+    copies_of_constants, powers, truth, nested_functions, dtypes, orders, joined, iterators,
+    distances, containers, in_place,
     rosenbrock, integer_start, branches, two_arrays, stencil, newton, lists, comprehension, tuples,
-    indices, extrema, arrays, moments, modulo, scalar_functions, calls, closed_over, loops,
+    indices, extrema, arrays, moments, modulo, scalar_functions, calls, closed_over, control_flow,
     bubble, constant,
 ]  # fmt: skip
 MATRICES = [broadcasting, products, shapes]
@@ -275,3 +401,309 @@ def test_the_tape_computes_the_function(function):
 @pytest.mark.parametrize("function", MATRICES, ids=lambda f: f.__name__)
 def test_the_tape_computes_functions_of_matrices(function):
     check(njit(function), matrix)
+
+
+# Every function of the table that numba can name.
+
+
+def called_once(functions, arity: int):
+    """A function that calls each of some functions, of elements and of an element and a number."""
+    names = {f"f{k}": function for k, function in enumerate(functions)}
+    arguments = ["x[{k}]", "x[{k}], y[{k}]"][arity - 1]
+    lines = [f"    out[{k}] = {name}({arguments.format(k=k)})" for k, name in enumerate(names)]
+    text = "\n".join(
+        ["def all(x, y):", f"    out = np.zeros({len(names)})", *lines, "    return out"]
+    )
+    namespace = {"np": np, **names}
+    exec(text, namespace)
+    return namespace["all"]
+
+
+def is_known(function, arity: int) -> bool:
+    cpu_target.typing_context.refresh()
+    kind = cpu_target.typing_context.resolve_value_type(function)
+    try:
+        kind.get_call_type(cpu_target.typing_context, (types.float64,) * arity, {})
+    except NumbaError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("arity", [1, 2])
+def test_functions_of_the_table(arity):
+    entries = {f: entry for f, entry in functions().items() if arity_of(entry) == arity}
+    known = [f for f in entries if is_known(f, arity)]
+    assert len(known) > 40
+    domains = [(*entries[f].domain, entries[f].domain[-1])[:2] for f in known]
+    points = np.array([[0.3 * low + 0.7 * high for low, high in pair] for pair in domains])
+    check(called_once(known, arity), points[:, 0].copy(), points[:, 1].copy(), rtol=1e-13)
+    assert {entries[f] for f in known} >= {p.exp, p.tanh} if arity == 1 else {p.power, p.arctan2}
+
+
+# Arguments and options.
+
+
+def test_arguments_enter_in_order():
+    @njit
+    def f(a, pair, n, flags, scale, name, nothing):
+        s = 0.0
+        for i in range(n):
+            if flags[i]:
+                s += a[i, 0] * pair[0][i] * pair[1]
+        return s * scale if name == "ok" and nothing is None else s
+
+    a = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(3, 2) + 1)
+    row, flags = np.arange(6.0)[::2], np.array([True, False, True])
+    run = check(f, a, (row, 3.0), 3, flags, np.float64(0.5), "ok", None)
+    assert run.tape.sizes == (6, 3, 1, 1)
+    expected = [*a.ravel(), *row, 3.0, 0.5]
+    assert run.tape.values[1:12].tolist() == expected and (run.tape.codes[1:12] == INPUT).all()
+    assert record_tape(f, (a, (row, 3.0), 3), dict(
+        nothing=None, name="ok", scale=0.5, flags=flags)).tape.sizes == (6, 3, 1, 1)  # fmt: skip
+
+
+def test_arguments_are_not_modified():
+    def f(x, k):
+        x[0] = 5.0
+        k[0] = 7
+        return x[0] + x[1] + k[0]
+
+    a, k = np.ones(2), np.arange(3)
+    run = record_tape(f, (a, k))
+    assert run.tape.values[run.result.positions] == 13
+    assert a.tolist() == [1, 1] and k.tolist() == [0, 1, 2]
+
+
+@vectorize
+def ufunc_of_numba(a, b):
+    return a * b + a
+
+
+@njit(inline="always", fastmath=True)
+def inlined(v):
+    return v * v
+
+
+@njit("float64(float64[:])", parallel=True, cache=False)
+def with_a_signature(x):
+    s = 0.0
+    for i in prange(x.size):
+        s += inlined(x[i])
+    return s + ufunc_of_numba(x[0], x[1])
+
+
+def test_options_of_the_users_function():
+    check(with_a_signature, x)
+
+
+@pytest.mark.parametrize("model", ["python", "numpy"])
+def test_the_error_model_stays(model):
+    f = njit(error_model=model)(lambda x: 1.0 / x[0])
+    if model == "python":
+        with pytest.raises(ZeroDivisionError):
+            record_tape(f, (np.zeros(1),))
+    else:
+        run = record_tape(f, (np.zeros(1),))
+        assert run.tape.values[run.result.positions] == np.inf
+
+
+def test_errors_of_the_function_are_its_own():
+    @njit
+    def f(x):
+        if x[0] < 0:
+            raise ValueError("negative")
+        return x[0]
+
+    with pytest.raises(ValueError, match="^negative$"):
+        record_tape(f, (-np.ones(1),))
+    assert record_tape(f, (np.ones(1),)).tape.guards.outcomes.tolist() == [0]
+
+
+# What cannot be recorded.
+
+table = np.zeros(3)
+
+
+def store_outside(x):
+    table[0] = x[0]  # here
+    return table[0]
+
+
+def store_into_integers(x):
+    y = np.zeros(3, np.int64)
+    y[0] = x[0]  # here
+    return y[0]
+
+
+def solve(x):
+    return np.linalg.solve(np.outer(x, x), x)[0]  # here
+
+
+def draw(x):
+    return x[0] * np.random.rand()  # here
+
+
+def complex_number(x):
+    return (1j * x[0]).real  # here
+
+
+def two_types(x):
+    y = x[0]
+    if x[0] > 0:
+        y = "positive"
+    return y  # here
+
+
+def nothing(x):
+    x[0] = 1.0
+
+
+c_function = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(abs)
+
+
+def opaque(x):
+    return c_function(x[0])  # here
+
+
+def objects(x):
+    with objmode(y="float64"):  # here
+        y = abs(x[0])
+    return y
+
+
+@njit
+def inner_fault(v):
+    return np.fft.fft(v)[0]  # here
+
+
+def outer(x):
+    return inner_fault(x)
+
+
+FAULTS = {
+    store_outside: "stored into an array from outside",
+    store_into_integers: "stored into an array from outside, or of integers",
+    solve: "solve of traced values cannot be recorded",
+    draw: "random function rand",
+    complex_number: "mul of traced values",
+    two_types: "two types",
+    opaque: "whose Python source is not there",
+    objects: "whose Python source is not there",
+    outer: "fft",
+}
+
+
+@pytest.mark.parametrize("function", FAULTS, ids=lambda f: f.__name__)
+def test_faults_name_their_line(function):
+    with pytest.raises(nbhvp.TraceError, match=FAULTS[function]) as caught:
+        record_tape(njit(function), (x,))
+    lines = Path(__file__).read_text().splitlines()
+    file, line = re.match(r"(.+?):(\d+)", str(caught.value)).groups()
+    assert Path(file) == Path(__file__)
+    assert lines[int(line) - 1].endswith("# here"), lines[int(line) - 1]
+
+
+def test_a_function_without_a_result():
+    with pytest.raises(nbhvp.TraceError, match="the function returns none"):
+        record_tape(nothing, (x,))
+
+
+@pytest.mark.parametrize("argument", [[1.0], 1j, np.ones(2, complex), object(), np.ones(2, "f2")])
+def test_arguments_that_are_refused(argument):
+    with pytest.raises(TypeError, match="cannot be recorded"):
+        record_tape(njit(lambda x: x), (argument,))
+
+
+# Length, threads.
+
+
+def test_the_limit():
+    run = record_tape(rosenbrock, (np.linspace(-1, 1, 5000),))
+    assert run.tape.nbytes > 17 * 8 * 4999
+    with pytest.raises(MemoryError, match="limit of 500,000 bytes"):
+        record_tape(rosenbrock, (np.linspace(-1, 1, 5000),), limit=500_000)
+    with pytest.raises(MemoryError, match="limit of 1,000 bytes"):
+        record_tape(rosenbrock, (np.linspace(-1, 1, 5000),), limit=1000)
+
+
+def test_a_long_tape_is_whole():
+    point = np.linspace(-1, 1, 100_000)
+    loops._recorders.clear()
+    tape = record_tape(rosenbrock, (point,)).tape
+    again = record_tape(rosenbrock, (point,)).tape
+    for column in ("codes", "first", "second", "values"):
+        assert np.array_equal(getattr(tape, column), getattr(again, column))
+    assert tape.values[tape.outputs[0]] == njit(rosenbrock)(point)
+
+
+def test_threads_record_at_once():
+    points = [np.linspace(-1, k, 20_000) for k in range(1, 5)]
+    expected = [record_tape(rosenbrock, (point,)).tape.values for point in points]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            tapes = pool.map(lambda point: record_tape(rosenbrock, (point,)).tape.values, points)
+            for values, wanted in zip(tapes, expected, strict=True):
+                assert np.array_equal(values, wanted)
+
+
+# What a recorder was compiled from.
+
+
+def test_changes_outside_are_seen():
+    factor = 2.0
+    data = np.array([1.0, 2.0])
+
+    def f(x):
+        return factor * x[0] * data[0]
+
+    def value():
+        run = record_tape(f, (np.ones(1),))
+        return run.tape.values[run.result.positions[0]], Closure(run.sources)
+
+    (first, sources), factor = value(), 3.0
+    assert first == 2 and sources.changed()
+    second, sources = value()
+    assert second == 3 and not sources.changed()
+    data[0] = 5.0
+    assert sources.changed() and value()[0] == 15
+
+
+MODULE = """
+import numpy as np
+from numba import njit
+from helper import double
+
+@njit
+def f(x):
+    s = 0.0
+    for i in range(x.size):
+        s += double(x[i])
+    return s
+"""
+HELPER = "from numba import njit\n\n@njit\ndef double(v):\n    return 2.0 * v\n"
+ASK = """
+import numpy as np, user
+from nbhvp.trace import loops
+run = loops.record_tape(user.f, (np.ones(3),))
+(entry,) = loops._recorder(user.f)._entries.values()
+(compiled,) = entry.overloads.values()
+print(run.tape.values[run.result.positions[0]], compiled.metadata is None)
+"""
+
+
+def test_the_disk_has_recorders_and_no_stale_ones(tmp_path):
+    def ask():
+        paths = f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"
+        environment = {"PYTHONPATH": paths, "NBHVP_CACHE_DIR": str(tmp_path / "kernels")}
+        command = [sys.executable, "-B", "-W", "error", "-c", ASK]
+        done = subprocess.run(
+            command, env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    (tmp_path / "user.py").write_text(MODULE)
+    (tmp_path / "helper.py").write_text(HELPER)
+    assert ask() == ["6.0", "False"]
+    assert ask() == ["6.0", "True"]
+    (tmp_path / "helper.py").write_text(HELPER.replace("2.0", "3.0"))
+    assert ask() == ["9.0", "False"]

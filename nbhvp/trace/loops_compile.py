@@ -48,9 +48,7 @@ class Twins:
         """The twin of a compiled function, also in tuples; anything else as it is."""
         if isinstance(value, tuple) and not hasattr(value, "_fields"):
             return tuple(map(self.of, value))
-        if isinstance(value, DUFunc):
-            value = value._dispatcher
-        return self.function(value) if isinstance(value, CPUDispatcher) else value
+        return self.function(value) if isinstance(value, CPUDispatcher | DUFunc) else value
 
     def function(self, function) -> CPUDispatcher:
         """The twin of a function, compiled or plain."""
@@ -140,7 +138,7 @@ class _Rewriting:
         definition = self._definition(expr.func)
         if isinstance(function, Callable):
             _refuse(function, expr.loc)
-            standin = loops_functions.STANDINS.get(function)
+            standin = loops_functions.standin_of(function)
             if standin is not None:
                 expr.func = self._global(standin, expr.loc)
         elif isinstance(definition, ir.Expr) and definition.op == "getattr":

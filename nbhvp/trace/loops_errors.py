@@ -39,6 +39,16 @@ _REASONS = (
         "write it out in arithmetic on elements and functions of math",
     ),
     (
+        r"ExternalFunctionPointer|Active cannot be represented|No conversion from Active",
+        "a function is called whose Python source is not there",
+        "write it as a function that numba compiles",
+    ),
+    (
+        r"Untyped global name '(?P<name>\w+)'",
+        "{name} is nothing that compiled code may use",
+        "pass it as an argument, or what is needed of it",
+    ),
+    (
         r"Unknown attribute '(?P<name>\w+)'",
         "the attribute .{name} of traced values cannot be recorded",
         "write it out in arithmetic on elements and functions of math",
@@ -79,7 +89,9 @@ def _plain(message: str) -> str:
 
 def _explanation(message: str) -> str:
     reason = next(filter(None, (_reason(message, *entry) for entry in _REASONS)), None)
-    return f"{_place(message)}: {reason or message.strip()}"
+    first = re.sub(r"^(Failed in .*\n)+", "", message)
+    first = re.split(r"\n\n|\nDuring:", first)[0].strip()
+    return f"{_place(message)}: {reason or first}"
 
 
 def _reason(message: str, pattern: str, what: str, instead: str) -> str | None:

@@ -16,7 +16,7 @@ from numba.extending import overload, register_jitable
 
 from nbhvp.trace.loops_active import ACTIVE, active
 
-__all__ = ["METHODS", "STANDINS"]
+__all__ = ["METHODS", "standin_of"]
 
 
 def _is_active(kind) -> bool:
@@ -408,8 +408,12 @@ def _holds_floats(kind) -> bool:
     return kind == active or isinstance(kind, types.Float)
 
 
-STANDINS: dict = {}
-"""By the function that is called: what is called in its place."""
+_STANDINS: dict[int, tuple] = {}
+
+
+def standin_of(function):
+    """What is called in the place of a function, which need not be hashable; None: itself."""
+    return _STANDINS.get(id(function), (function, None))[1]
 
 
 def _standin(function):
@@ -418,7 +422,7 @@ def _standin(function):
             raise NotImplementedError("it runs compiled only")
 
         overload(standin, strict=False)(choose)
-        STANDINS[function] = standin
+        _STANDINS[id(function)] = function, standin
         return choose
 
     return decorate

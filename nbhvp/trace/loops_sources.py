@@ -28,7 +28,7 @@ __all__ = ["Sources", "python_function", "sources_of"]
 def python_function(function) -> python.FunctionType | None:
     """The Python function behind a compiled one; itself for a plain one; None for others."""
     if isinstance(function, DUFunc):
-        function = function._dispatcher
+        return function._dispatcher.py_func
     if isinstance(function, Dispatcher):
         return function.py_func
     return function if isinstance(function, python.FunctionType) else None
