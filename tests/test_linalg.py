@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.linalg as sl
 from checks import assert_close
+from digits import check_against, exact, mp_weighted, weighted
 
 import nbhvp
 from nbhvp.graph import linalg as primitives
@@ -22,28 +23,6 @@ X = RNG.normal(size=(N, N)) + 0.5 * np.eye(N)
 V = RNG.normal(size=(N, N, 2))
 B = RNG.normal(size=N)
 M = RNG.normal(size=(N, N))
-WEIGHTS = np.cos(1.0 + np.arange(40))
-DIGITS, STEP = 60, mpmath.mpf(10) ** -15
-
-
-def weighted(z):
-    """A real number from an array, complex or not."""
-    flat = np.ravel(z)
-    weights = WEIGHTS[: flat.size]
-    return np.sum(weights * np.real(flat)) + np.sum(weights[::-1] * np.imag(flat))
-
-
-def mp_weighted(z):
-    flat = [z[i, j] for i in range(z.rows) for j in range(z.cols)]
-    n = len(flat)
-    real = mp.fsum(mp.mpf(WEIGHTS[k]) * mp.re(flat[k]) for k in range(n))
-    return real + mp.fsum(mp.mpf(WEIGHTS[n - 1 - k]) * mp.im(flat[k]) for k in range(n))
-
-
-def exact(array):
-    """A NumPy array as a matrix of mpmath, a vector as a column."""
-    array = np.atleast_2d(array.T).T
-    return mp.matrix(array.astype(object).tolist())
 
 
 def spd(x):
@@ -261,34 +240,9 @@ CASES = [
 # fmt: on
 
 
-def oracle(function, x, v):
-    """Gradient and product by differences at 60 digits."""
-    with mp.workdps(DIGITS):
-        point, along = exact(x), exact(v)
-        gradient, product = np.empty(x.shape), np.empty(x.shape)
-        ahead, behind = point + STEP * along, point - STEP * along
-        for index in np.ndindex(x.shape):
-            e = mp.zeros(*x.shape)
-            e[index] = STEP
-            values = [function(q) for q in (ahead + e, behind + e, ahead - e, behind - e)]
-            product[index] = (values[0] - values[1] - values[2] + values[3]) / (4 * STEP**2)
-            gradient[index] = (function(point + e) - function(point - e)) / (2 * STEP)
-        return float(function(point)), gradient, product
-
-
 @pytest.mark.parametrize(("fun", "exactly"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_against_mpmath(fun, exactly):
-    f = nbhvp.differentiable(fun, target="interpret")
-    value, gradient, product = oracle(exactly, X, V[..., 0])
-    scale = max(1.0, np.abs(product).max())
-    assert f(X) == pytest.approx(fun(X), rel=1e-12)
-    assert f(X) == pytest.approx(value, rel=1e-12)
-    np.testing.assert_allclose(f.grad(X), gradient, rtol=1e-10, atol=1e-11 * scale)
-    found = f.hvp(X, V)
-    np.testing.assert_allclose(found[..., 0], product, rtol=1e-9, atol=1e-11 * scale)
-    for k in range(2):
-        one = f.hvp(X, np.ascontiguousarray(V[..., k]))
-        np.testing.assert_allclose(found[..., k], one, rtol=1e-12, atol=1e-13 * scale)
+    check_against(exactly, nbhvp.differentiable(fun, target="interpret"), fun, X, V)
 
 
 # Repeated eigenvalues: the last two columns say what a smooth function's Hessian is, if it has one.

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from nbhvp.graph import derive, filters, linalg, spectra, tape  # noqa: F401 filters are in the table
+from nbhvp.graph import derive, filters, linalg, sparse, spectra, tape  # noqa: F401 filters are in the table
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
@@ -331,11 +331,15 @@ LINEAR = [
     ("contract", [(4,), (4,)], {"subscripts": "i,i->"}),
     ("contract", [(3,), (4,)], {"subscripts": "i,j->ji"}),
 ]
+PATTERN = sparse.Pattern(np.array([0, 2, 1, 0, 2]), np.array([0, 2, 3, 5]))
+ENTRIES = np.array([2.0, 0.5, 1.5, -0.7, 3.0])
 LINEAR += [
     ("solve", [lambda d: linalg.lu.evaluate(random((3, 3), d)), (3,)], {"axis": 0, "transposed": False}),
     ("solve", [lambda d: linalg.lu.evaluate(random((2, 3, 3), d)), (4, 2, 3, 5)], {"axis": 2, "transposed": True}),
     ("triangular", [lambda d: regular(d), (2, 3, 4)], {"axis": 1, "lower": True, "transposed": False, "unit": False}),
     ("triangular", [lambda d: regular(d), (3, 4)], {"axis": 0, "lower": False, "transposed": True, "unit": True}),
+    ("sparse_solve", [lambda d: ENTRIES.astype(d), (2, 3, 2)], {"axis": 1, "transposed": False, "pattern": PATTERN}),
+    ("sparse_solve", [lambda d: ENTRIES.astype(d), (3,)], {"axis": 0, "transposed": True, "pattern": PATTERN}),
     ("rayleigh", [lambda d: decomposed(spectra.eigh, d, lower=True), (2, 3, 3)], {}),
     ("rayleigh", [lambda d: decomposed(spectra.svd, d), (2, 3, 3)], {}),
     ("spectral", [lambda d: decomposed(spectra.eigh, d, lower=True), lambda d: real_of(d, 2, 3)], {}),
@@ -477,6 +481,10 @@ DISCRETE = [
     ("searchsorted", [np.array([0.0, 1, 2]), np.array([[1.0, -1], [5, 0.5]])], {"side": "right"}),
     ("last_writer", [np.array([3, 0, 3])], {"size": 5}),
     ("all", [np.array([True, False])], {}),
+    ("sparse_regular", [ENTRIES], {"pattern": PATTERN}),
+    ("sparse_regular", [0 * ENTRIES], {"pattern": PATTERN}),
+    ("band_is_positive", [np.array([[0.0, 1.0], [2.0, 2.0]])], {"lower": False}),
+    ("band_is_positive", [np.array([[2.0, 2.0], [3.0, 0.0]])], {"lower": True}),
 ]
 
 

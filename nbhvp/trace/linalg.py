@@ -32,7 +32,7 @@ from nbhvp.trace.reductions import all_, max_, sum_
 from nbhvp.trace.selections import diagonal, gather
 from nbhvp.trace.shapes import broadcast_to, concatenate, matrix_transpose, reshape
 
-__all__ = ["singular_values", "solved"]
+__all__ = ["raise_unless"]
 
 _HINTS = ("check_finite", "overwrite_a", "overwrite_b", "overwrite_ab", "overwrite_x")
 
@@ -55,7 +55,7 @@ def _without_hints(handler):
     )
 
 
-def _raise_unless(ok, function, *args, **kwargs) -> None:
+def raise_unless(ok, function, *args, **kwargs) -> None:
     """A guard; where it does not hold, the error that the library itself raises."""
     if guard(ok):
         return
@@ -101,7 +101,7 @@ def _factor(a, function, *args):
     """The factors of LU, where they are regular."""
     factor = apply(la.lu, a)
     regular = all_(diagonal(factor[..., :-1, :], 0, -2, -1) != 0)
-    _raise_unless(regular, function, *args)
+    raise_unless(regular, function, *args)
     return factor
 
 
@@ -166,7 +166,7 @@ def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
         raise ValueError(f"trans must be 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
     if not unit_diagonal:
         regular = all_(diagonal(a, 0, -2, -1) != 0)
-        _raise_unless(regular, scipy.linalg.solve_triangular, a, b, trans, lower)
+        raise_unless(regular, scipy.linalg.solve_triangular, a, b, trans, lower)
     a = np.conjugate(a) if kind == "C" else a
     return _by_triangle(a, b, bool(lower), kind != "N", bool(unit_diagonal))
 
@@ -276,7 +276,7 @@ def _cholesky(a, lower, function):
     below = a if lower else _adjoint(a)
     factor = apply(la.cholesky, below)
     if factor.size:
-        _raise_unless(all_(_is_given(factor[..., 0, 0])), function, below, lower=True)
+        raise_unless(all_(_is_given(factor[..., 0, 0])), function, below, lower=True)
     return factor if lower else _adjoint(factor)
 
 
@@ -308,7 +308,7 @@ _SVD = type(np.linalg.svd(np.eye(1)))
 def _decomposed(primitive, a, function, **params):
     packed = apply(primitive, a, **params)
     if packed.size:
-        _raise_unless(all_(_is_given(packed[..., 0, 0])), function, a)
+        raise_unless(all_(_is_given(packed[..., 0, 0])), function, a)
     return packed
 
 

@@ -31,14 +31,14 @@ import numpy as np
 import scipy.sparse
 
 from nbhvp.errors import TraceError
-from nbhvp.graph import primitives as p
-from nbhvp.trace import arrays
-from nbhvp.trace.arrays import HANDLERS, Traced, apply, lift, weaken
+from nbhvp.trace import arrays, sparse
+from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.rules import CustomFunction, InTrace
+from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
 
-__all__ = ["Closure", "SparseConstant", "Standins"]
+__all__ = ["Closure", "Standins"]
 
 _SAMPLES = 1024
 _LIBRARIES = ("numpy", "scipy", "math")
@@ -311,6 +311,10 @@ class Standins:
     def _method(self, method: types.MethodType) -> types.MethodType:
         return types.MethodType(self.of(method.__func__), self.of(method.__self__))
 
+    def _object_method(self, method: types.BuiltinMethodType):
+        """A method of an object of a library, such as what scipy's factorized gives."""
+        return getattr(self.of(method.__self__), method.__name__)
+
     def _partial(self, value: functools.partial) -> functools.partial:
         args, keywords = map(self.of, value.args), self.of(value.keywords)
         return functools.partial(self.of(value.func), *args, **keywords)
@@ -502,6 +506,8 @@ def _original_class(kind):
 def _original(value):
     if isinstance(value, SparseConstant):
         return value.matrix
+    if isinstance(value, Sparse):
+        return value.numbers
     if isinstance(value, arrays.LibraryObject):
         return value.original
     return value.function if isinstance(value, LibraryFunction) else value
@@ -532,7 +538,7 @@ _KINDS = (
     (lambda s, v: isinstance(v, _IMMUTABLE) or v is None, lambda s, v: v),
     (
         lambda s, v: isinstance(
-            v, Traced | SparseConstant | LibraryFunction | arrays.LibraryObject
+            v, Traced | Sparse | SparseConstant | LibraryFunction | arrays.LibraryObject
         ),
         lambda s, v: v,
     ),
@@ -555,6 +561,7 @@ _KINDS = (
         Standins._function,
     ),
     (lambda s, v: isinstance(v, types.MethodType), Standins._method),
+    (lambda s, v: _object_standin(type(getattr(v, "__self__", None))), Standins._object_method),
     (lambda s, v: isinstance(v, functools.partial), Standins._partial),
     (
         lambda s, v: (
@@ -597,6 +604,9 @@ class LibraryFunction:
 
     def __call__(self, *args, **kwargs):
         function = self.function
+        handler = sparse.answer(function, args, kwargs)
+        if handler is not None:
+            return handler(*args, **kwargs)
         args = tuple(_original(arg) for arg in args)
         kwargs = {key: _original(arg) for key, arg in kwargs.items()}
         if _draws(function, args):
@@ -604,7 +614,9 @@ class LibraryFunction:
         if _library_of(function) == "math":
             return _call_math(function, args, kwargs)
         result = arrays.call(function, args, kwargs)
-        return self._standins.of(result) if _makes_standins(type(result)) else result
+        owner = getattr(result, "__self__", None)
+        known = _makes_standins(type(result)) or _makes_standins(type(owner))
+        return self._standins.of(result) if known else result
 
     def __getattr__(self, name: str):
         return getattr(self.function, name)
@@ -663,118 +675,3 @@ def _as_double(x: Traced) -> Traced:
 
 def _as_number(x: Traced) -> Traced:
     return weaken(x) if x.ndim == 0 else x
-
-
-# Sparse matrices.
-
-
-class SparseConstant:
-    """A scipy.sparse matrix that may meet a traced array in a product.
-
-    With CSR data a, columns j and rows i, (A x)_i = sum over the entries of row i of a x_j.
-    """
-
-    __array_ufunc__ = None
-    __array_priority__ = 2000.0
-
-    def __init__(self, matrix):
-        self.matrix = matrix
-
-    @functools.cached_property
-    def T(self) -> SparseConstant:
-        return SparseConstant(self.matrix.T)
-
-    def transpose(self, axes=None, copy=False) -> SparseConstant:
-        return self.T
-
-    @functools.cached_property
-    def _entries(self) -> tuple[Traced, Traced, Traced]:
-        """Data, columns and rows, sorted by row."""
-        csr = self.matrix.tocsr()
-        rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
-        columns = csr.indices.astype(np.int64)
-        return tuple(map(arrays.adopt, (csr.data.copy(), columns, rows)))
-
-    def __matmul__(self, other):
-        if isinstance(other, list | tuple):
-            other = lift(other)
-        if not isinstance(other, Traced) or arrays.is_constant(other):
-            return _wrap(self.matrix @ _plain(other))
-        rows, columns = self.matrix.shape
-        if other.ndim not in (1, 2) or other.shape[0] != columns:
-            raise ValueError(
-                f"matmul: the sparse matrix has {columns} columns, "
-                f"the array has shape {other.shape}"
-            )
-        data, column, row = self._entries
-        entries = apply(p.gather, other, column, axis=0)
-        weights = data if other.ndim == 1 else data[:, None]
-        return apply(p.scatter_add, weights * entries, row, axis=0, size=rows)
-
-    def __rmatmul__(self, other):
-        if not isinstance(other, Traced) or arrays.is_constant(other):
-            return _wrap(_plain(other) @ self.matrix)
-        return (self.T @ other.T).T if other.ndim > 1 else self.T @ other
-
-    dot = __matmul__
-
-    def __mul__(self, other):
-        if isinstance(self.matrix, scipy.sparse.spmatrix) and np.ndim(_plain_shape(other)):
-            return self @ other
-        return _wrap(self.matrix * _plain(other))
-
-    def __rmul__(self, other):
-        if isinstance(self.matrix, scipy.sparse.spmatrix) and np.ndim(_plain_shape(other)):
-            return other @ self
-        return _wrap(_plain(other) * self.matrix)
-
-    def __getitem__(self, index):
-        return _wrap(self.matrix[_plain(index)])
-
-    def __getattr__(self, name: str):
-        if name.startswith("__") or name == "matrix":
-            raise AttributeError(name)
-        value = getattr(self.matrix, name)
-        if not callable(value):
-            return value
-        return lambda *args, **kwargs: _wrap(value(*map(_plain, args), **kwargs))
-
-    def __repr__(self) -> str:
-        return repr(self.matrix)
-
-
-def _operator(name: str) -> Callable:
-    return lambda self, *others: _wrap(getattr(self.matrix, name)(*map(_plain, others)))
-
-
-for _name in ("add", "radd", "sub", "rsub", "truediv", "pow", "neg", "abs", "len"):
-    setattr(SparseConstant, f"__{_name}__", _operator(f"__{_name}__"))
-
-
-def _plain_shape(other):
-    """The array among the factors of a product; a number for a number."""
-    if isinstance(other, SparseConstant):
-        return np.zeros((1, 1))
-    return np.zeros((1,) * np.ndim(other.value if isinstance(other, Traced) else other))
-
-
-def _plain(other):
-    """The plain array or matrix for SciPy; a live value is refused, with its line."""
-    if isinstance(other, SparseConstant):
-        return other.matrix
-    if isinstance(other, tuple):
-        return tuple(map(_plain, other))
-    if not isinstance(other, Traced):
-        return other
-    if not arrays.is_constant(other):
-        raise arrays.trace_error(
-            "a sparse matrix meets a traced value outside a product A @ x",
-            "write scaled or shifted products instead: c * (A @ x), A @ x + d * x",
-        )
-    return other.value
-
-
-def _wrap(result):
-    if scipy.sparse.issparse(result):
-        return SparseConstant(result)
-    return arrays.adopt(result) if type(result) is np.ndarray else result

@@ -1,0 +1,64 @@
+"""Gradients and products of Hessians by mpmath: differences at 60 digits, exact to double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+
+__all__ = ["check_against", "exact", "mp_weighted", "weighted"]
+
+mp = mpmath.mp
+WEIGHTS = np.cos(1.0 + np.arange(64))
+DIGITS, STEP = 60, mpmath.mpf(10) ** -15
+
+
+def weighted(z):
+    """A real number from an array, complex or not."""
+    flat = np.ravel(z)
+    weights = WEIGHTS[: flat.size]
+    return np.sum(weights * np.real(flat)) + np.sum(weights[::-1] * np.imag(flat))
+
+
+def mp_weighted(z):
+    """The same of a matrix of mpmath or a list of numbers."""
+    flat = [q for row in z.tolist() for q in row] if isinstance(z, mp.matrix) else list(z)
+    n = len(flat)
+    real = mp.fsum(mp.mpf(WEIGHTS[k]) * mp.re(flat[k]) for k in range(n))
+    return real + mp.fsum(mp.mpf(WEIGHTS[n - 1 - k]) * mp.im(flat[k]) for k in range(n))
+
+
+def exact(array):
+    """A NumPy array as a matrix of mpmath, a vector as a column."""
+    array = np.atleast_2d(np.asarray(array).T).T
+    return mp.matrix(array.astype(object).tolist())
+
+
+def oracle(function: Callable, x, v):
+    """The value, gradient and product of a function of a matrix (or column) of mpmath."""
+    with mp.workdps(DIGITS):
+        point, along = exact(x), exact(v)
+        gradient, product = np.empty(x.shape), np.empty(x.shape)
+        ahead, behind = point + STEP * along, point - STEP * along
+        for index in np.ndindex(x.shape):
+            e = mp.zeros(point.rows, point.cols)
+            e[index if x.ndim == 2 else index[0]] = STEP
+            values = [function(q) for q in (ahead + e, behind + e, ahead - e, behind - e)]
+            product[index] = (values[0] - values[1] - values[2] + values[3]) / (4 * STEP**2)
+            gradient[index] = (function(point + e) - function(point - e)) / (2 * STEP)
+        return float(function(point)), gradient, product
+
+
+def check_against(function: Callable, f, fun: Callable, x, v) -> None:
+    """Value, gradient, product and a batch of products of f, made of fun, against mpmath's."""
+    value, gradient, product = oracle(function, x, v[..., 0])
+    scale = max(1.0, np.abs(product).max())
+    assert np.isclose(f(x), fun(x), rtol=1e-12, atol=1e-13)
+    assert np.isclose(f(x), value, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(f.grad(x), gradient, rtol=1e-10, atol=1e-11 * scale)
+    found = f.hvp(x, v)
+    np.testing.assert_allclose(found[..., 0], product, rtol=1e-9, atol=1e-11 * scale)
+    for k in range(v.shape[-1]):
+        one = f.hvp(x, np.ascontiguousarray(v[..., k]))
+        np.testing.assert_allclose(found[..., k], one, rtol=1e-12, atol=1e-13 * scale)
