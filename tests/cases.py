@@ -95,6 +95,20 @@ def constant_operand(value: np.ndarray):
     return lambda i: p.contract(i.constant(value), i(value.shape[1], 3), subscripts="ab,bc->ac")
 
 
+def pairs(first, second, size: int, *coordinates: int):
+    """A function of differences, added up at both of their ends, and the differences themselves."""
+
+    def make(i):
+        x = i(size, *coordinates)
+        ends = [i.constant(np.array(index)) for index in (first, second)]
+        d = p.subtract(*(p.gather(x, index, axis=0) for index in ends))
+        force = d * d * d - d
+        sums = [p.scatter_add(force, index, axis=0, size=size) for index in ends]
+        return p.subtract(*sums), force
+
+    return make
+
+
 def stencil(n: int):
     """A value at each of n places from its neighbours, and the ends: guards in the transpose."""
 
@@ -248,6 +262,11 @@ STRUCTURE: dict[str, Callable] = {
     "scatter nothing": lambda i: p.scatter_add(i(0, 3), i.indices(0, below=4), axis=0, size=4),
     "scatter one": lambda i: p.scatter_add(p.reshape(i(2), shape=(2, 1)), i.indices(1, below=4), axis=1, size=4),
     "segments": lambda i: p.segment_sum(i(2, 7, 3), i.constant(np.array([0, 2, 2, 6, 7])), axis=1),
+    "pairs": pairs([0, 0, 1, 1, 1, 4], [1, 3, 2, 0, 4, 2], 5),
+    "pairs of coordinates": pairs([0, 0, 1, 1, 1, 4], [1, 3, 2, 0, 4, 2], 5, 3),
+    "pairs with nothing at the ends": pairs([1, 1, 2], [3, 0, 1], 4, 2),
+    "pairs in no order": pairs([3, 0, 1, 0], [0, 1, 3, 2], 4, 2),
+    "pairs of neighbours": pairs([0, 1, 2, 3], [1, 2, 3, 0], 4),
     "sort": lambda i: p.gather(p.exp(i(9)), p.argsort(i(9), axis=0), axis=0),
     "searchsorted": lambda i: (p.searchsorted(p.gather(i(9), p.argsort(i(9), axis=0), axis=0), i(4, 6), side="left"), p.last_writer(i.indices(5, below=4), size=4)),
     # Products.

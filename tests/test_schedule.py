@@ -55,6 +55,16 @@ def weights(plan):
     return [weight(*(e for m in step.members for e in m.exprs)) for step in plan.steps]
 
 
+def test_pairs_run_by_their_first_ends():
+    """Forces and their sums by atom are one pass, which reads what the atom has once."""
+    plan = schedule(build(STRUCTURE["pairs of coordinates"], derive=False)[0])
+    first, second = plan.steps
+    assert first.extent == second.extent == 5
+    assert all(member.row.extent == 5 for member in first.members)
+    assert len({load.array for load in first.loads}) < len(first.loads)
+    assert_sound(plan)
+
+
 @pytest.mark.parametrize("name", STRUCTURE)
 def test_structure(name):
     assert_sound(schedule(build(STRUCTURE[name])[0]))

@@ -270,12 +270,7 @@ class _Kernel:
     def _seconds(self, statement: Statement, loops: list[_Loop]) -> float:
         count = 1.0
         for loop in loops:
-            if loop.bounds:
-                node = statement.members[0].node
-                axis = node.params["axis"]
-                count *= node.args[0].shape[axis] / max(1, node.shape[axis])
-            else:
-                count *= loop.extent
+            count *= loop.extent
         return count * seconds(*(m.expr for m in statement.members))
 
     def _block(self) -> int:

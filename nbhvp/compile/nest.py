@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -34,21 +34,27 @@ from nbhvp.compile.pull import (
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 
-__all__ = ["LIMIT", "ROW", "Loop", "Member", "Nest", "members"]
+__all__ = ["LIMIT", "ROW", "Loop", "Member", "Nest", "along_segments", "members"]
 
 LIMIT = 150.0
 """The weight of a kernel, in additions, which bounds its compile time."""
 ROW = Var("i")
 SEGMENT = Var("e")
+MOST_TERMS = 1024
+"""Terms of a segment, in the mean, up to which whole segments are what threads share."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop over 0 to `extent`, or between two bounds that depend on outer loops."""
+    """A loop over 0 to `extent`, or between two bounds that depend on outer loops.
+
+    Of a loop with bounds the extent is what it is in the mean. A member that is a map and one that
+    is a sum may have a loop in common.
+    """
 
     variable: Var
     extent: int
-    is_summed: bool = False
+    is_summed: bool = field(default=False, compare=False)
     bounds: tuple[Expr, Expr] | None = None
 
 
@@ -267,7 +273,8 @@ def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> 
         if k == segmented:
             first = Index.of(variables.get(k, 0))
             bounds = tuple(puller.at(node.args[1], (at,)) for at in (first, first + 1))
-            loops.append(Loop(SEGMENT, 0, True, bounds))
+            mean = -(-node.args[0].shape[k] // max(1, shape[k]))
+            loops.append(Loop(SEGMENT, mean, True, bounds))
     here = Loop(ROW, shape[row] if row >= 0 else 1, row in summed)
     found = []
     for corner in _corners(shape, small - summed):
@@ -283,6 +290,56 @@ def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> 
             expr = term if expr is None else Apply(p.add, {}, (expr, term), node.dtype)
         found.append(Member(node, position, expr, here, tuple(loops)))
     return found
+
+
+def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | None:
+    """The members of a nest of maps and of a sum of their rows by segments, segment by segment.
+
+    None where that cannot be, or is of no use: all terms must be in some segment, few in each.
+    """
+    starts, count, extent = reader.args[1].value, reader.shape[0], nest.extent
+    if (
+        starts is None
+        or reader.params["axis"] != 0
+        or reader.args[0].shape[0] != extent
+        or not 1 < count <= extent <= MOST_TERMS * count
+        or (starts[0], starts[-1]) != (0, extent)
+        or any(member.loops or member.row.is_summed for member in nest.members)
+        or any(node.shape[:1] != (extent,) for node in nest.nodes)
+    ):
+        return None
+    inside = _Segments(puller, np.repeat(np.arange(count), np.diff(starts)))
+    (summing,) = members(reader, inside, count)
+    row, (loop,) = summing[0].row, summing[0].loops
+    along = replace(loop, is_summed=False)
+    found = []
+    for node in nest.nodes:
+        rest = set(range(1, node.ndim))
+        for corner in _corners(node.shape, rest):
+            at = [Index.of(SEGMENT), *(Index.of(corner[k]) for k in sorted(rest))]
+            place = Index()
+            for one, stride in zip(at, contiguous(node.shape), strict=True):
+                place = place + one * stride
+            found.append(Member(node, place, inside.expand(node, tuple(at)), row, (along,)))
+    found += summing
+    own = [(load, reader) for reader in found for load in reader.loads if load.array in nest.nodes]
+    alike = (any(_is_same_element(load, one, writer) for writer in found) for load, one in own)
+    return found if all(alike) else None
+
+
+class _Segments(Puller):
+    """Pulls within a loop over segments, where a constant that numbers them is the row."""
+
+    def __init__(self, puller: Puller, rows: np.ndarray):
+        super().__init__(puller.strides)
+        self._rows = rows
+
+    def integer(self, expr: Expr, extent: int) -> Index:
+        if isinstance(expr, Load) and expr.index == Index.of(SEGMENT):
+            numbers = expr.array.value
+            if numbers is not None and np.array_equal(numbers.reshape(-1), self._rows):
+                return Index.of(ROW)
+        return super().integer(expr, extent)
 
 
 def _written_out(node: Node, shape: tuple[int, ...]) -> int:

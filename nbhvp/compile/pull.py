@@ -216,6 +216,12 @@ class Puller:
     def load(self, node: Node, flat: Index) -> Expr:
         return self._once(node, ("flat", flat), lambda: Load(node, flat, node.dtype))
 
+    def integer(self, expr: Expr, extent: int) -> Index:
+        """An integer at least 0 and less than `extent`, as an index."""
+        if isinstance(expr, Value):
+            return Index.of(expr.value)
+        return Index.of(self._once(expr, ("below", extent), lambda: Loaded(expr, extent)))
+
     def expand(self, node: Node, index: tuple) -> Expr:
         """The element of `node` at `index`, computed even if the node lies in memory."""
         index = tuple(map(Index.of, index))
@@ -264,10 +270,7 @@ class _View:
 
     def integer(self, k: int, index: tuple, extent: int) -> Index:
         """An element of an integer argument, as an index along an axis of some extent."""
-        expr = self(k, index)
-        if isinstance(expr, Value):
-            return Index.of(expr.value)
-        return Index.of(self.puller._once(expr, ("below", extent), lambda: Loaded(expr, extent)))
+        return self.puller.integer(self(k, index), extent)
 
     def choose_region(self, index, start, step, size, inside, outside) -> Expr:
         """`inside(j)` if index = start + step * j for a j within `size`, else `outside()`."""

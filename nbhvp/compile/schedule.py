@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from nbhvp.compile.lower import lower, readable
-from nbhvp.compile.nest import LIMIT, Nest, members
+from nbhvp.compile.nest import LIMIT, Nest, along_segments, members
 from nbhvp.compile.pull import (
     Expr,
     Load,
@@ -35,6 +35,7 @@ from nbhvp.compile.pull import (
     is_view,
     misfits,
     parts,
+    weight,
 )
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
@@ -406,6 +407,10 @@ def _nested(
     memory: _Memory, puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
 ) -> int:
     """The position of the nest that a node joins, where that saves most, or of its own."""
+    if node.primitive.reduction == "segment_sum":
+        place = _by_segments(puller, node, steps, position)
+        if place is not None:
+            return place
     best, place, joining = 0, len(steps), None
     for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
         nest = steps[at]
@@ -420,6 +425,20 @@ def _nested(
         (new,) = members(node, puller)
         steps.append(Nest(new[0].row.extent, new))
     return place
+
+
+def _by_segments(
+    puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
+) -> int | None:
+    """The position of a nest that a sum by segments joins, turned to run segment by segment."""
+    (sums, *_) = members(node, puller)
+    for place in {position[load.array] for load in sums[0].loads if load.array in position}:
+        nest = steps[place]
+        found = along_segments(nest, node, puller) if isinstance(nest, Nest) else None
+        if found and weight(*(expr for member in found for expr in member.exprs)) <= LIMIT:
+            steps[place] = Nest(node.shape[0], found)
+            return place
+    return None
 
 
 def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:

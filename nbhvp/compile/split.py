@@ -37,6 +37,10 @@ GIVEN = 0.75
 """What a load of an input counts beside one of what must be stored first, and kept."""
 GATHER = 8.0
 """Additions that take about as long as to load an element through an index."""
+GATHER_NEAR = 4.0
+"""The same from an array that stays in cache."""
+NEAR = 1 << 20
+"""The bytes of such an array."""
 CHOICE = 2.0
 """The same for a guarded read."""
 _INFINITE = 2**30
@@ -116,7 +120,9 @@ def _compute(node: Node) -> float:
     if node.primitive.is_elementwise:
         return node.primitive.cost * node.size
     if node.primitive.repeats and len(node.args) > 1:
-        return GATHER * node.size
+        source = node.args[0]
+        is_near = source.size * source.dtype.itemsize <= NEAR
+        return (GATHER_NEAR if is_near else GATHER) * node.size
     return CHOICE * node.size if len(node.args) > 1 else 0.0
 
 

@@ -86,16 +86,9 @@ def _extents(statement: Statement) -> tuple[dict[Var, int], int]:
     member = statement.members[0]
     extents = {member.row.variable: member.row.extent}
     count = member.row.extent
-    for variable, extent, bounds in statement.loops:
-        if bounds is not None:
-            axis = member.node.params["axis"]
-            segments, terms = member.node.shape[axis], member.node.args[0].shape[axis]
-            # All segments together visit each term once.
-            extents[variable] = max(1, terms // max(1, segments))
-            count = count * terms // max(1, segments)
-        else:
-            extents[variable] = extent
-            count *= extent
+    for variable, extent, _ in statement.loops:
+        extents[variable] = extent
+        count *= extent
     return extents, count
 
 
