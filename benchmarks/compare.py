@@ -9,6 +9,8 @@ Sections, each with the bars that it is held to:
 - ``calls``: what a call costs where the arithmetic is nothing;
 - ``columns``: 32 vectors at once;
 - ``threads``: two threads over one, by two processes that take turns;
+- ``loops``: functions written as loops, under ``@njit``, next to the same functions in NumPy and to
+  themselves; recording and sweeping by the operation;
 - ``first``: from a fresh process to the first product, with an empty and a filled cache;
 - ``memory``: what a product at n = 10^7 needs beside x, v and the result.
 
@@ -507,6 +509,155 @@ def _ask(server, label):
     return json.loads(reply)
 
 
+# --- loops ----------------------------------------------------------------------------------------
+
+LOOPS = ("Rosenbrock, n = 10^6", "surface, 1000 x 1000", "Lennard-Jones, 10^4 atoms")
+SWEPT_BYTES = 112
+"""What a product by sweeps moves at least for each operation: operands and first partials twice,
+second partials, and a tangent and an adjoint that are written and read."""
+
+FIRST_LOOPS = """
+import sys, time
+sys.path.insert(0, {root!r})
+import numpy as np
+import nbhvp
+from benchmarks.loops import LOOPS, LORENZ_START, lorenz
+from benchmarks.problems import make
+label = {label!r}
+if label:
+    problem = make(label)
+    fun, arguments = LOOPS[problem.name]
+    x, args = problem.x0, arguments(problem)
+else:
+    fun, x, args = lorenz, LORENZ_START, (10,)
+start = time.perf_counter()
+fun(x, *args)
+own = time.perf_counter() - start
+f = nbhvp.differentiable(fun)
+start = time.perf_counter()
+f.hessian(x, *args) @ np.ones(x.size)
+first = time.perf_counter() - start
+again = nbhvp.differentiable(fun)
+again(x, *args)
+compiling, recording = (g.report().loops[0].record_seconds for g in (f, again))
+print(own, compiling - recording, first)
+"""
+
+
+def section_loops(run) -> None:
+    """Products of functions written as loops; what recording and sweeping cost."""
+    labels = run.labels(("Rosenbrock, n = 10^3",) if run.quick else LOOPS)
+    _rolled_loops(run, labels)
+    _swept_loops(run)
+    _first_loops(run, labels)
+
+
+def _rolled_loops(run, labels):
+    from benchmarks.loops import LOOPS as FUNCTIONS
+    from benchmarks.problems import make
+    from nbhvp import differentiable
+
+    rows, alike, beside, recording = [], {}, {}, {}
+    for label in labels:
+        problem = make(label)
+        fun, arguments = FUNCTIONS[problem.name]
+        x, v, args = problem.x0, problem.v, arguments(problem)
+        looped = differentiable(fun).hessian(x, *args).matvec
+        check("loops", problem, looped)
+        in_numpy = ours(problem)
+        measured = run.rounds(
+            {
+                "loops": lambda looped=looped, v=v: looped(v),
+                "NumPy": lambda in_numpy=in_numpy, v=v: in_numpy(v),
+                "function": lambda fun=fun, x=x, args=args: fun(x, *args),
+            }
+        )
+        ratios = [measured.ratio("loops", other) for other in ("NumPy", "function")]
+        alike[label] = decided(measured, ratios[0].median <= 1.3)
+        beside[label] = decided(measured, ratios[1].median <= 3.0)
+        call = _recorded_again(fun, x, args)
+        recording[label] = 1e9 * call.record_seconds / call.operations <= 6.0
+        times = (measured.best(name) for name in ("function", "NumPy", "loops"))
+        rows.append([marked(label, measured), *map(micro, times), *map(str, ratios)])
+        rows[-1] += _costs(call)
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    header = ["problem", "function, µs", "product, NumPy, µs", "product, loops, µs"]
+    header += ["loops / NumPy", "loops / function", "operations", "classes", "ns to record one"]
+    print(table(header, rows) + "\n")
+    print(bar("at most 1.3 x the function in NumPy", alike))
+    print(bar("at most 3 x the compiled function itself", beside))
+    print(bar("at most 6 ns to record an operation", recording) + "\n")
+
+
+def _recorded_again(fun, x, args):
+    """The quickest of some recordings, when all is compiled."""
+    from nbhvp import differentiable
+
+    f = differentiable(fun, trace="always")
+    calls = [f(x, *args) is not None and f.report().loops[0] for _ in range(4)]
+    return min(calls, key=lambda call: call.record_seconds)
+
+
+def _costs(call) -> list[str]:
+    nanoseconds = 1e9 * call.record_seconds / call.operations
+    return [f"{call.operations:,}", str(call.classes), f"{nanoseconds:.2f}"]
+
+
+def _swept_loops(run):
+    """A deep recurrence, whose product sweeps over the tape."""
+    import numpy as np
+
+    from benchmarks import hand
+    from benchmarks.loops import LORENZ_START, lorenz
+    from nbhvp import differentiable
+
+    steps = 1000 if run.quick else 10_000
+    f, v = differentiable(lorenz), np.array([0.5, -1.0, 2.0])
+    product = f.hessian(LORENZ_START, steps).matvec
+    difference = f.hvp(LORENZ_START, v, steps, mode="finite-difference")
+    assert np.allclose(product(v), difference, rtol=1e-5)
+    call = f.report().loops[0]
+    copy = hand.prepare_copy(SWEPT_BYTES * call.operations)
+    calls = {
+        "product": lambda: product(v),
+        COPY: copy,
+        "function": lambda: lorenz(LORENZ_START, steps),
+    }
+    measured = run.rounds(calls)
+    label = f"Lorenz, {steps:,} steps"
+    sweep = 1e9 * measured.best("product") / call.operations
+    times = (measured.best(name) for name in (COPY, "function", "product"))
+    costs = _costs(_recorded_again(lorenz, LORENZ_START, (steps,)))
+    rows = [
+        [marked(label, measured), *map(micro, times), str(measured.ratio("product", "function"))]
+    ]
+    rows[0] += [*costs, f"{sweep:.2f}"]
+    header = ["problem", "floor, µs", "function, µs", "product, µs", "product / function"]
+    header += ["operations", "classes", "ns to record one", "ns to sweep one"]
+    print(table(header, rows) + "\n")
+    print(bar("at most 6 ns to record an operation", {label: float(costs[-1]) <= 6.0}))
+    met = {label: decided(measured, sweep <= 12.0)}
+    print(bar("at most 12 ns per operation and product in a sweep", met) + "\n")
+
+
+def _first_loops(run, labels):
+    """Seconds of a fresh process with empty caches."""
+    rows, first, compiling = [], {}, {}
+    for label in (*labels, ""):
+        program = FIRST_LOOPS.format(root=str(ROOT), label=label)
+        with tempfile.TemporaryDirectory() as numba_cache, tempfile.TemporaryDirectory() as folder:
+            environment = {"NUMBA_CACHE_DIR": numba_cache, "NBHVP_CACHE_DIR": folder}
+            own, active, seconds = map(float, _fresh(program, environment).split())
+            _, _, again = map(float, _fresh(program, environment).split())
+        name = label or "Lorenz, 10 steps"
+        first[name], compiling[name] = seconds <= 4.0, active <= 3.0 * own + 0.5
+        rows.append([name, *(f"{t:.2f}" for t in (own, active, seconds, again))])
+    header = ["problem", "numba's own, s", "for active numbers, s", "first product, s"]
+    print(table([*header, "from filled caches, s"], rows) + "\n")
+    print(bar("first product at most 4 s, with empty caches", first))
+    print(bar("compiled for active numbers in at most 3 x numba's own time + 0.5 s", compiling))
+
+
 # --- first ----------------------------------------------------------------------------------------
 
 IMPORTS = """
@@ -660,6 +811,7 @@ SECTIONS = {
     "calls": section_calls,
     "columns": section_columns,
     "threads": section_threads,
+    "loops": section_loops,
     "first": section_first,
     "memory": section_memory,
 }

@@ -14,9 +14,12 @@ The remembered point is keyed by x and the arguments, bit by bit.
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 import pickle
 import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -40,8 +43,9 @@ from nbhvp.memory import (
 )
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
+from nbhvp.trace.compiled_functions import is_compiled
 from nbhvp.trace.record import record
-from nbhvp.trace.recording import source_of
+from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.trace.structure import Unravel
 
 __all__ = ["Function", "differentiable"]
@@ -58,15 +62,18 @@ def differentiable(
     trace: str = "once",
     target: str = DEFAULT_TARGET,
     unravel: Unravel | None = None,
+    loops: bool | None = None,
+    tape_limit: int = TAPE_LIMIT,
 ):
-    """Give a NumPy function compiled values, gradients and exact Hessian-vector products.
+    """Give a function compiled values, gradients and exact Hessian-vector products.
 
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args, **kwargs)``, plain NumPy, with a scalar result (or one of size 1) for
-        Hessians, an array, a list or a tuple of scalars for Jacobians. Functions, bound methods,
-        partials and callable objects. Decorating a method binds as a function does.
+        ``fun(x, *args, **kwargs)``, plain NumPy or compiled by Numba's ``@njit``, with a scalar
+        result (or one of size 1) for Hessians, an array, a list or a tuple of scalars for
+        Jacobians. Functions, bound methods, partials and callable objects. Decorating a method
+        binds as a function does.
     trace : {"once", "always"}
         "once" traces ``fun`` again only where its control flow, its static arguments, or what it
         closes over differ. "always" traces at every call: for functions with hidden state or
@@ -76,6 +83,13 @@ def differentiable(
     unravel : Unravel
         From `ravel`: `fun` takes the tree ``unravel(x)`` in the place of x, and Hessians know the
         names of its parts. All methods take and give x as a vector, as SciPy does.
+    loops : bool, optional
+        True for a plain Python function with loops over elements that Numba can compile: it is
+        treated as if ``@njit`` stood before it. Compiled functions, met anywhere, are run for the
+        tape of their operations if they loop, and traced as NumPy functions if not; True or False
+        chooses one way for all.
+    tape_limit : int
+        Bytes that the tape of one call may take, 17 per operation.
 
     Returns
     -------
@@ -97,13 +111,22 @@ def differentiable(
     if not isinstance(unravel, Unravel | None):
         kind = type(unravel).__name__
         raise TypeError(f"unravel must be what nbhvp.ravel gives beside x, got {kind}")
+    if not isinstance(tape_limit, numbers.Real) or not 0 < tape_limit < math.inf:
+        raise ValueError(f"tape_limit must be a positive number of bytes, got {tape_limit!r}")
+    options: dict[str, Any] = {
+        "trace": trace,
+        "target": target,
+        "unravel": unravel,
+        "loops": loops,
+        "tape_limit": int(tape_limit),
+    }
     if fun is None:
-        return functools.partial(differentiable, trace=trace, target=target, unravel=unravel)
+        return functools.partial(differentiable, **options)
     if isinstance(fun, Function):
         raise TypeError(f"{fun!r} is differentiable already")
     if not callable(fun):
         raise TypeError(f"needed a function of x, got {type(fun).__name__}")
-    return Function(fun, trace=trace, target=target, unravel=unravel)
+    return Function(_jitted(fun) if loops else fun, **options)
 
 
 class Function:
@@ -131,9 +154,17 @@ class Function:
         trace: str = "once",
         target: str = DEFAULT_TARGET,
         unravel: Unravel | None = None,
+        loops: bool | None = None,
+        tape_limit: int = TAPE_LIMIT,
     ):
         self._fun = fun
-        self._options: dict[str, Any] = {"trace": trace, "target": target, "unravel": unravel}
+        self._options: dict[str, Any] = {
+            "trace": trace,
+            "target": target,
+            "unravel": unravel,
+            "loops": loops,
+            "tape_limit": tape_limit,
+        }
         self._memory = Memory(target)
         self._owner: Owner | None = None
         functools.update_wrapper(self, fun)
@@ -504,7 +535,8 @@ class Function:
 
     def _record(self, call: Call) -> Recorded:
         start = time.perf_counter()
-        trace = record(self._fun, call.x, call.args, call.kwargs, self._options["unravel"])
+        how = {name: self._options[name] for name in ("unravel", "loops", "tape_limit")}
+        trace = record(self._fun, call.x, call.args, call.kwargs, **how)
         self._memory.report.trace_seconds += time.perf_counter() - start
         source = source_of(self._fun)
         if trace.hidden_state and not self._is_always_traced:
@@ -572,6 +604,22 @@ def _weights(w, like: Node) -> np.ndarray:
 
 
 # Names and pickles of functions.
+
+
+def _jitted(fun: Callable) -> Callable:
+    """A plain Python function as Numba compiles it."""
+    if is_compiled(fun):
+        return fun
+    if isinstance(fun, functools.partial):
+        return functools.partial(_jitted(fun.func), *fun.args, **fun.keywords)
+    if not isinstance(fun, types.FunctionType):
+        raise TypeError(
+            f"loops=True needs a plain function, got {type(fun).__name__}: Numba compiles no "
+            "methods or callable objects; give what it needs as arguments"
+        )
+    from numba import njit
+
+    return njit(fun)
 
 
 def _find(module: str, qualname: str):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 import threading
 import time
@@ -31,10 +32,12 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
 from nbhvp.trace.arguments import Leaf
+from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.record import Trace
 
 __all__ = [
     "LARGE",
+    "MOST_TAPE_BYTES",
     "MOST_TRACES",
     "Call",
     "Memory",
@@ -50,6 +53,8 @@ __all__ = [
 ]
 
 MOST_TRACES = 32
+MOST_TAPE_BYTES = 1 << 30
+"""Of the tapes that all traces of a Function keep; one trace may have more."""
 LARGE = 1 << 20
 """Bytes above which an argument is neither copied nor compared."""
 SMALL = 1 << 12
@@ -478,6 +483,9 @@ class Report:
         The time that these took.
     trace_seconds, schedule_seconds : float
         The time that traces took, and that deriving, splitting and scheduling took.
+    loops : tuple of LoopCall
+        The calls of compiled functions in the latest trace that were recorded by loops: their
+        operations, what became arrays and what is swept over, and the time that took.
     """
 
     traces: int = 0
@@ -491,6 +499,7 @@ class Report:
     compile_seconds: float = 0.0
     trace_seconds: float = 0.0
     schedule_seconds: float = 0.0
+    loops: tuple[LoopCall, ...] = ()
 
 
 class Memory:
@@ -518,10 +527,11 @@ class Memory:
     def add(self, recorded: Recorded, keep: bool) -> None:
         """Count a new trace, and put it first. The lock is held."""
         self.report.traces += 1
+        self.report.loops = recorded.trace.loops
         if not keep:
             return
         self.report.retraces += any(other.key == recorded.key for other in self.traces)
-        self.traces = (recorded, *filter(_is_current, self.traces))[:MOST_TRACES]
+        self.traces = _bounded((recorded, *filter(_is_current, self.traces)))
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
@@ -565,6 +575,13 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _bounded(traces: tuple[Recorded, ...]) -> tuple[Recorded, ...]:
+    """The first of the traces, as many as may be kept."""
+    tape_bytes = itertools.accumulate(recorded.trace.tape_bytes for recorded in traces)
+    count = sum(1 for k, kept in enumerate(tape_bytes) if k == 0 or kept <= MOST_TAPE_BYTES)
+    return traces[: min(count, MOST_TRACES)]
 
 
 def _is_current(recorded: Recorded) -> bool:

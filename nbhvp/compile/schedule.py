@@ -176,19 +176,29 @@ class _Memory:
     def _terms(self, node: Node) -> list[Node]:
         """The nodes below a sum of matrix products, these included; nothing if it is none."""
         below: list[Node] = []
-        for arg in node.args:
-            if arg.shape != node.shape or arg.dtype != node.dtype:
+        pending = [node]
+        while pending:
+            top = pending.pop()
+            if top is not node:
+                below.append(top)
+                if top.primitive.kind == "bilinear":
+                    continue
+            # Both are looked at before either is gone into: a long sum of other things ends here.
+            args = [self._term(arg, top, below) for arg in top.args]
+            if None in args:
                 return []
-            while arg.primitive is p.reshape and self._is_used_once(arg):
-                below.append(arg)
-                arg = arg.args[0]
-            if not self._is_used_once(arg):
-                return []
-            inner = [] if arg.primitive.kind == "bilinear" else self._terms(arg)
-            if arg.primitive.kind != "bilinear" and (arg.primitive is not p.add or not inner):
-                return []
-            below += [arg, *inner]
+            pending += reversed(args)
         return below
+
+    def _term(self, arg: Node, total: Node, below: list[Node]) -> Node | None:
+        """A term of a sum, or a sum itself, where nothing else needs it; reshapes go to `below`."""
+        if arg.shape != total.shape or arg.dtype != total.dtype:
+            return None
+        while arg.primitive is p.reshape and self._is_used_once(arg):
+            below.append(arg)
+            arg = arg.args[0]
+        is_term = arg.primitive is p.add or arg.primitive.kind == "bilinear"
+        return arg if is_term and self._is_used_once(arg) else None
 
     def _is_used_once(self, node: Node) -> bool:
         return len(self.users.get(node, ())) == 1 and node not in self.outputs

@@ -36,6 +36,7 @@ __all__ = [
     "Recording",
     "Traced",
     "adopt",
+    "adopted",
     "apply",
     "broadcast_view",
     "call",
@@ -613,6 +614,8 @@ def apply(primitive: p.Primitive, *args, **params) -> Traced:
     values = [arg.value if isinstance(arg, Traced) else arg for arg in args]
     value = primitive.evaluate(*values, **params)
     node = primitive(*_strong_nodes(primitive, args, values), **params)
+    if node.size == 1:
+        current().count_scalar()
     return traced(node, value)
 
 
@@ -811,7 +814,7 @@ def call(function: Callable, args: tuple, kwargs: dict):
     # The numbers in an empty array are arbitrary: zeros serve, and are the same every time.
     function = _DEFINED.get(function, function)
     if not any(True for _ in traced_in(args, kwargs)):
-        return _adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
+        return adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
     if isinstance(function, np.ufunc):
         lifted = tuple(lift(a) if isinstance(a, list | tuple) else a for a in args)
         return function(*lifted, **kwargs)
@@ -823,7 +826,7 @@ _DEFINED = {np.empty: np.zeros, np.empty_like: np.zeros_like}
 
 def _on_constants(function, args, kwargs):
     args, kwargs = map_traced(frozen, args), map_traced(frozen, kwargs)
-    return _adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
+    return adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
 
 
 def frozen(x: Traced):
@@ -846,10 +849,10 @@ def _arrays_in(*values) -> list[np.ndarray]:
     return found
 
 
-def _adopted(result, sources: list[np.ndarray]):
+def adopted(result, sources: list[np.ndarray]):
     """New arrays become constants of the trace; what shares memory with an argument stays plain."""
     if isinstance(result, list | tuple):
-        items = [_adopted(item, sources) for item in result]
+        items = [adopted(item, sources) for item in result]
         return result._make(items) if hasattr(result, "_make") else type(result)(items)
     if type(result) is not np.ndarray or result.dtype.kind not in _NUMERIC:
         return result

@@ -12,7 +12,7 @@ import collections
 import ctypes
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,9 @@ class Run:
     tape: Tape
     result: Output | tuple
     """As the function returned it: an Output, or a tuple of such for a tuple or a list."""
+    written: tuple[tuple[int, Output | np.ndarray], ...]
+    """Arrays among the arguments that the function wrote: which one, tuples counted depth first, and
+    what it holds afterwards."""
     sources: tuple[Watch, ...]
     """What the code was compiled from: the tape is good as long as it reads the same."""
 
@@ -99,14 +102,20 @@ def record_tape(
     memory = _Memory(limit)
     numbers = memory.enter(inputs, recorder.expected)
     passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
-    values = [
-        next(passed).reshape(*leaf.shape, 3) if isinstance(leaf, _Input) else leaf
-        for leaf in leaves
-    ]
+    values = [_passed(leaf, passed) for leaf in leaves]
     result = _outputs(recorder.run(text, memory.address, values))
+    written = _written(memory.address, leaves, values)
     recorder.expected = memory.counts
-    tape = memory.tape(tuple(leaf.value.size for leaf in inputs), _positions(result))
-    return Run(tape, result, recorder.sources.watches)
+    held = tuple(held for _, held in written if isinstance(held, Output))
+    tape = memory.tape(tuple(leaf.value.size for leaf in inputs), _positions((result, *held)))
+    return Run(tape, result, written, recorder.sources.watches)
+
+
+def _passed(leaf, numbers: Iterator[np.ndarray]):
+    """An argument for compiled code, which may write it."""
+    if isinstance(leaf, _Input):
+        return next(numbers).reshape(*leaf.shape, 3)
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 # Arguments.
@@ -235,7 +244,7 @@ class _Memory:
         return MemoryError(
             f"the tape of the recorded function does not fit: after {self.counts[0]:,} records it "
             f"would take more than the limit of {self._limit:,} bytes, or than there is; give a "
-            "higher limit, or record a smaller problem"
+            "higher tape_limit, or record a smaller problem"
         )
 
     @property
@@ -343,6 +352,27 @@ def _array_positions(tape, array):
     for index, x in np.ndenumerate(array):
         found[index] = position(tape, x)
     return found
+
+
+@njit
+def _held(tape, numbers):
+    """The records of what an argument holds."""
+    return _array_positions(tape, as_active(numbers))
+
+
+def _written(tape: int, leaves: list, values: list) -> tuple[tuple[int, Output | np.ndarray], ...]:
+    """The arguments, by their place, that hold something else than they did before the run."""
+    found: list[tuple[int, Output | np.ndarray]] = []
+    first = 1
+    for k, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
+        if isinstance(leaf, _Input):
+            records = value.view(np.int64)[..., 1].ravel()
+            if not np.array_equal(records, np.arange(first, first + records.size)):
+                found.append((k, Output(_held(tape, value).ravel(), leaf.shape)))
+            first += records.size
+        elif isinstance(leaf, np.ndarray) and leaf.tobytes() != value.tobytes():
+            found.append((k, value))
+    return tuple(found)
 
 
 def _outputs(result) -> Output | tuple:

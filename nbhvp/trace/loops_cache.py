@@ -46,7 +46,12 @@ class RecorderCache:
     def load_overload(self, sig, target_context) -> CompileResult | None:
         target_context.refresh()
         data = disk.read(self._path(sig, target_context.codegen()))
-        return None if data is None else CompileResult._rebuild(target_context, *pickle.loads(data))
+        if data is None:
+            return None
+        try:
+            return CompileResult._rebuild(target_context, *pickle.loads(data))
+        except ImportError:  # of a function of no module, as in an interactive session
+            return None
 
     def save_overload(self, sig, result: CompileResult) -> None:
         # Large arrays are compiled in by their addresses.

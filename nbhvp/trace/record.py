@@ -18,8 +18,9 @@ from nbhvp.graph.node import Node, Pool
 from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.on_demand import complete
-from nbhvp.trace.recording import source_of
+from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.trace.standins import Closure, Standins
 from nbhvp.trace.structure import Unravel
 
@@ -41,6 +42,13 @@ class Trace:
     closure: Closure
     hidden_state: str | None
     """What else the function depends on (random numbers), which no guard can see."""
+    loops: tuple[LoopCall, ...] = ()
+    """The calls of compiled functions that were run for their tapes."""
+
+    @property
+    def tape_bytes(self) -> int:
+        """What tapes that were not rolled keep."""
+        return sum(call.tape_bytes for call in self.loops if not call.is_rolled)
 
 
 def record(
@@ -50,6 +58,9 @@ def record(
     kwargs: dict | None = None,
     unravel: Unravel | None = None,
     pool: Pool | None = None,
+    *,
+    loops: bool | None = None,
+    tape_limit: int = TAPE_LIMIT,
 ) -> Trace:
     """Trace `fun(x, *args, **kwargs)`.
 
@@ -65,6 +76,8 @@ def record(
         The function takes ``unravel(x)`` in the place of x.
     pool
         Where the nodes go, if not into a pool of their own.
+    loops, tape_limit
+        How compiled functions are met, see `nbhvp.trace.recording.Recording`.
 
     Raises
     ------
@@ -76,10 +89,11 @@ def record(
     _check_point(x)
     complete()
     leaves, key = flatten(args, kwargs or {})
-    recording = Recording(pool)
+    recording = Recording(pool, loops, tape_limit)
     standins = Standins(recording, fun)
     with recording, np.errstate(all="ignore"):
         inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), x)]
+        recording.point = inputs[0].node
         for k, (leaf, value) in enumerate(zip(leaves_of(key), leaves, strict=True)):
             inputs.append(_input(recording, f"arg{k}", leaf, value))
         nodes = tuple(traced_input.node for traced_input in inputs)
@@ -88,9 +102,17 @@ def record(
         result = standins.of(fun)(point, *args, **kwargs)
         output, form = _output(result, fun, x.dtype)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
-    state = recording.hidden_state
     standins.finish()
-    return Trace(recording.pool, nodes, (output.node,), form, guards, standins.closure, state)
+    return Trace(
+        recording.pool,
+        nodes,
+        (output.node,),
+        form,
+        guards,
+        standins.closure,
+        recording.hidden_state,
+        tuple(recording.loop_calls),
+    )
 
 
 def _check_point(x: np.ndarray) -> None:

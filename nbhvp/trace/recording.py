@@ -12,6 +12,7 @@ import hashlib
 import linecache
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,16 +26,59 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 
-__all__ = ["LinedPool", "Recording", "current", "source_of", "trace_error", "user_line"]
+__all__ = [
+    "TAPE_LIMIT",
+    "LinedPool",
+    "Recording",
+    "current",
+    "source_of",
+    "trace_error",
+    "user_line",
+]
+
+TAPE_LIMIT = 1 << 32
+"""Bytes."""
+MANY_SCALARS = 3000
+"""Operations on single numbers: their derivatives take about 1 ms each to schedule and compile."""
+_UNROLLED = (
+    f"the function has done {MANY_SCALARS:,} operations on single numbers, each of which becomes a "
+    "node of its own: loops over elements are unrolled here, and many elements take long. If Numba "
+    "can compile the function, nbhvp.differentiable(fun, loops=True) makes arrays of its loops; "
+    "@njit does so for a part of it. Else write the loop with operations on arrays"
+)
 
 _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 class Recording:
-    """What one run of a function records: its nodes, and guards for the branches that it took."""
+    """What one run of a function records: its nodes, and guards for the branches that it took.
 
-    def __init__(self, pool: Pool | None = None) -> None:
+    Parameters
+    ----------
+    pool : Pool, optional
+        Where the nodes go, if not into a pool of their own.
+    loops : bool, optional
+        Whether compiled functions are run for their tape, or followed through their Python source;
+        None tells by whether they loop.
+    tape_limit : int
+        Bytes that a tape may take.
+    """
+
+    def __init__(
+        self,
+        pool: Pool | None = None,
+        loops: bool | None = None,
+        tape_limit: int = TAPE_LIMIT,
+    ) -> None:
         self.pool = pool or Pool()
+        self.loops = loops
+        self.tape_limit = tape_limit
+        self.point: Node | None = None
+        """The input in which the function is differentiated."""
+        self.loop_calls: list[Any] = []
+        """The calls of compiled functions that were recorded by loops."""
+        self.sources: list[Any] = []
+        """What else compiled functions read: watches."""
         self.guards: dict[Node, Any] = {}
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
@@ -42,6 +86,7 @@ class Recording:
         """Whether the trace is made: nodes may be added, for derivative rules, but no guards."""
         self.plain_arrays: dict[int, np.ndarray] = {}
         """The arrays from outside the trace that became constants on the way."""
+        self._scalars = 0
         self._live: dict[Node, bool] = {}
         self._contents: dict[tuple, np.ndarray] = {}
 
@@ -57,6 +102,15 @@ class Recording:
             stack.pop()
             self._live[top] = top.primitive is p.INPUT or any(self._live[a] for a in top.args)
         return self._live[node]
+
+    def count_scalar(self) -> None:
+        """Count an operation on single numbers; many of them are a loop over elements."""
+        self._scalars += 1
+        if self._scalars == MANY_SCALARS:
+            frame = sys._getframe()
+            while frame.f_back and frame.f_code.co_filename.startswith(_OURS):
+                frame = frame.f_back
+            warnings.warn_explicit(_UNROLLED, UserWarning, frame.f_code.co_filename, frame.f_lineno)
 
     def snapshot(self, array: np.ndarray) -> np.ndarray:
         """The present content of a plain array, which may change; one copy for equal contents."""
@@ -76,9 +130,11 @@ class Recording:
         _CURRENT.reset(self._token)
         self.is_closed = True
         # NumPy raises a ValueError of its own from the TraceError of a float(x) in plain[0] = x.
-        ours = getattr(error, "__cause__", None)
-        ours = ours if isinstance(ours, TraceError) else error
+        cause = getattr(error, "__cause__", None)
+        is_hidden = isinstance(cause, TraceError) and not isinstance(error, TraceError)
+        ours = cause if is_hidden else error
         if isinstance(ours, TraceError):
+            # Errors of a compiled function name their line themselves.
             line = user_line(traceback)
             ours.args = (f"{line}: {ours.args[0]}" if line else ours.args[0],)
             if ours is not error:

@@ -33,6 +33,7 @@ import scipy.sparse
 from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
 from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
+from nbhvp.trace.compiled_functions import CompiledFunction, is_compiled
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.sparse import Sparse, SparseConstant
@@ -174,10 +175,10 @@ class Standins:
 
     def finish(self) -> None:
         """Add what the trace has seen since to its closure."""
-        plain = self._recording.plain_arrays
-        self.closure.extend((*self._watches, *map(watch_array, plain.values())))
-        self._watches.clear()
-        plain.clear()
+        plain, sources = self._recording.plain_arrays, self._recording.sources
+        self.closure.extend((*self._watches, *sources, *map(watch_array, plain.values())))
+        for seen in (self._watches, sources, plain):
+            seen.clear()
 
     def resumed(self, run: Callable[[], Any]) -> Any:
         """What `run` gives, recorded into the trace after it was made: a derivative rule."""
@@ -326,6 +327,9 @@ class Standins:
                 if hasattr(type(value), name):
                     setattr(inner, name, functools.partial(_refuse_nested, name))
         return inner
+
+    def _compiled(self, value) -> CompiledFunction:
+        return self._remember(value, CompiledFunction(value, lambda: self.of(value.py_func)))
 
     def _library_function(self, value) -> LibraryFunction:
         return self._remember(value, LibraryFunction(value, self))
@@ -510,7 +514,7 @@ def _original(value):
         return value.numbers
     if isinstance(value, arrays.LibraryObject):
         return value.original
-    return value.function if isinstance(value, LibraryFunction) else value
+    return value.function if isinstance(value, LibraryFunction | CompiledFunction) else value
 
 
 def _makes_standins(kind: type) -> bool:
@@ -538,7 +542,13 @@ _KINDS = (
     (lambda s, v: isinstance(v, _IMMUTABLE) or v is None, lambda s, v: v),
     (
         lambda s, v: isinstance(
-            v, Traced | Sparse | SparseConstant | LibraryFunction | arrays.LibraryObject
+            v,
+            Traced
+            | Sparse
+            | SparseConstant
+            | LibraryFunction
+            | CompiledFunction
+            | arrays.LibraryObject,
         ),
         lambda s, v: v,
     ),
@@ -554,6 +564,7 @@ _KINDS = (
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
     (lambda s, v: isinstance(v, _GENERATORS), Standins._generator),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
+    (lambda s, v: is_compiled(v), Standins._compiled),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
     (

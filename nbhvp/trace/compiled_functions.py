@@ -1,0 +1,356 @@
+"""Functions that Numba compiles, met in a trace: run for their tape, and rolled into the graph.
+
+A function with loops would be unrolled node by node if it were followed through its Python source.
+Instead its own code runs once, compiled for numbers that record what is done to them (`loops`). From
+the tape, with u its inputs, comes a part of the graph that is being recorded,
+
+    results = roll(tape, u)      if the tape has few structures, each of many instances: arrays,
+    results = replay(u; tape)    else: one node, whose derivatives sweep over the tape,
+
+applied to the nodes of the arguments. What the run branched on holds as guards of the trace: its
+comparisons, its integers, and the content of integer and boolean arrays. An array that the function
+wrote takes its new values in the caller, as it does where the function runs by itself.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import re
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbhvp.errors import TraceError
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node, dependent, reachable
+from nbhvp.graph.tape import FIRST, Tape, replay, tape_guards
+from nbhvp.trace import arrays
+from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
+from nbhvp.trace.recording import current, source_of, trace_error
+
+if TYPE_CHECKING:
+    from nbhvp.trace.loops import Run
+
+__all__ = ["CompiledFunction", "LoopCall", "has_loop", "is_compiled"]
+
+FLOAT = np.dtype(np.float64)
+
+
+@dataclass(frozen=True)
+class LoopCall:
+    """One call of a compiled function in a trace, as a Function reports it.
+
+    Attributes
+    ----------
+    function : str
+        Its name, with file and line.
+    operations : int
+        Records of the tape that are neither inputs nor constants.
+    tape_bytes : int
+        The size of the tape; kept with the trace only where it was not rolled.
+    classes : int or None
+        The structures that were found, each of which became an array; None where there are too
+        many, and derivatives sweep over the tape.
+    record_seconds, roll_seconds : float
+        The time that running the function for its tape took, compiling included, and rolling.
+    """
+
+    function: str
+    operations: int
+    tape_bytes: int
+    classes: int | None
+    record_seconds: float
+    roll_seconds: float
+
+    @property
+    def is_rolled(self) -> bool:
+        """Whether the tape became arrays."""
+        return self.classes is not None
+
+
+def is_compiled(value) -> bool:
+    """Whether an object is a function under @njit or @jit. Tells without importing Numba."""
+    return any(
+        base.__name__ == "Dispatcher" and base.__module__ == "numba.core.dispatcher"
+        for base in type(value).__mro__
+    )
+
+
+# Which functions loop.
+
+
+def has_loop(function) -> bool:
+    """Whether a compiled function, or one that it calls, loops or calls itself."""
+    return _loops(_source_of(function), [], set())
+
+
+def _loops(function: types.FunctionType, above: list, known: set) -> bool:
+    """Depth first: `above` are the callers, `known` all that were looked at."""
+    if function in above:
+        return True
+    if function in known:
+        return False
+    known.add(function)
+    above.append(function)
+    found = _jumps_back(function.__code__) or any(
+        _loops(callee, above, known) for callee in _callees(function)
+    )
+    above.pop()
+    return found
+
+
+def _jumps_back(code: types.CodeType) -> bool:
+    jumps = {*dis.hasjrel, *dis.hasjabs}
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return any(
+        step.opcode in jumps and step.argval <= step.offset for step in dis.get_instructions(code)
+    ) or any(map(_jumps_back, inner))
+
+
+def _callees(function: types.FunctionType) -> Iterator[types.FunctionType]:
+    """The functions that the code names: globals, attributes of modules, cells."""
+    for value in _named(function):
+        source = _source_of(value)
+        if isinstance(source, types.FunctionType):
+            yield source
+
+
+def _named(function: types.FunctionType) -> Iterator:
+    scope, code = function.__globals__, function.__code__
+    for name in code.co_names:
+        value = scope.get(name)
+        yield value
+        if isinstance(value, types.ModuleType):
+            yield from (getattr(value, other, None) for other in code.co_names)
+    for cell in function.__closure__ or ():
+        if cell != types.CellType():
+            yield cell.cell_contents
+
+
+def _source_of(value):
+    return value.py_func if is_compiled(value) else value
+
+
+# Arguments: what the function is run on, and the nodes that it is applied to.
+
+
+@dataclass
+class _Arguments:
+    """What a call gives to the compiled function, in its order."""
+
+    inputs: list[Node] = field(default_factory=list)
+    """The node of each float and array of floats, in double precision: the inputs of a tape."""
+    leaves: list[tuple[Traced | None, Any]] = field(default_factory=list)
+    """What is passed on, tuples depth first: the traced value, and its copy for the function."""
+
+    def plain(self, value):
+        """The value for the compiled function; what decides its way becomes a guard."""
+        if isinstance(value, tuple | list):
+            items = [self.plain(item) for item in value]
+            return value._make(items) if hasattr(value, "_make") else type(value)(items)
+        if isinstance(value, CompiledFunction):
+            value = value.function
+        if isinstance(value, float | np.ndarray | np.floating):
+            value = lift(value)
+        x = value if isinstance(value, Traced) else None
+        plain = value if x is None else self._of_traced(x)
+        self.leaves.append((x, plain))
+        return plain
+
+    def _of_traced(self, x: Traced):
+        if x.dtype.kind == "c":
+            raise trace_error(
+                "a compiled function is called with complex numbers", "pass real and imaginary part"
+            )
+        is_float = x.dtype.kind == "f"
+        if is_float:
+            self.inputs.append(p.cast(x.node, dtype=FLOAT))
+        elif not is_constant(x):
+            _guard_content(x)
+        if not arrays.is_array(x.value):
+            return float(x.value) if is_float else x.value
+        return np.array(x.value, FLOAT if is_float else x.dtype, order="C")
+
+
+def _guard_content(x: Traced) -> None:
+    """The trace holds where an array of integers or booleans is as it is now."""
+    if x.size > 1:
+        x = apply(p.all_, apply(p.equal, x, arrays.constant_of(x.value)))
+    guard(x)
+
+
+def _run_plainly(function, args: tuple, kwargs: dict):
+    """A call whose arguments depend on nothing."""
+    arguments = _Arguments()
+    args = arguments.plain(args)
+    kwargs = {name: arguments.plain(arg) for name, arg in kwargs.items()}
+    return _result_of(function, args, kwargs, arguments)
+
+
+def _result_of(function, args: tuple, kwargs: dict, arguments: _Arguments):
+    """What the function itself gives for copies of constants; these take what it wrote."""
+    result = function(*args, **kwargs)
+    for k, (x, plain) in enumerate(arguments.leaves):
+        if x is not None and arrays.is_array(plain):
+            before = np.asarray(x.value, plain.dtype)
+            if before.tobytes() != plain.tobytes():
+                _write(arguments.leaves, k, arrays.adopt(plain))
+    return arrays.adopted(result, [])
+
+
+# A recorded call.
+
+
+def _record(function, args: tuple, kwargs: dict):
+    """The results of a call from its tape, as traced values; arguments take what was written."""
+    recording = current()
+    arguments = _Arguments()
+    bound = inspect.signature(_source_of(function)).bind(*args, **kwargs)
+    args = arguments.plain(bound.args)
+    kwargs = {name: arguments.plain(arg) for name, arg in bound.kwargs.items()}
+    if not arguments.inputs:
+        return _result_of(function, args, kwargs, arguments)
+    start = time.perf_counter()
+    run = _run_for_tape(function, args, kwargs)
+    end = time.perf_counter()
+    recording.sources.extend(run.sources)
+    tape = replace(run.tape, passive=_passive(arguments.inputs))
+    outputs, classes = _outputs(tape, arguments.inputs)
+    recording.loop_calls.append(
+        LoopCall(
+            source_of(function),
+            int(np.count_nonzero(tape.codes >= FIRST)),
+            tape.nbytes,
+            classes,
+            end - start,
+            time.perf_counter() - end,
+        )
+    )
+    results = _Results(tape, outputs)
+    result = results.of(run.result)
+    for k, held in run.written:
+        _write(arguments.leaves, k, results.of(held))
+    return result
+
+
+def _write(leaves: list, k: int, held) -> None:
+    """An argument takes what the function wrote into its copy."""
+    x = leaves[k][0]
+    for j, (other, _) in enumerate(leaves):
+        is_view = j != k and other is not None and other.storage is x.storage
+        if is_view and np.may_share_memory(other.value, x.value):
+            raise trace_error(
+                "a compiled function writes into an array that it is given twice",
+                "give it a copy",
+            )
+    arrays.write(x, held)
+
+
+def _run_for_tape(function, args: tuple, kwargs: dict) -> Run:
+    # Numba, and what needs it, is imported where a compiled function is met.
+    from nbhvp.trace.loops import record_tape
+
+    try:
+        return record_tape(function, args, kwargs, limit=current().tape_limit)
+    except TypeError as error:
+        what = str(error).removeprefix("in the recorded function: ")
+        where = "" if re.match(r"\S+:\d+", what) else f"{source_of(function)}: "
+        # Raised anew, so that the call in the user's code is the innermost line of its own.
+        raise TraceError(where + what) from error
+
+
+def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:
+    """The inputs of a tape that do not depend on the point."""
+    active = dependent(reachable(inputs), [current().point])
+    return tuple(k for k, node in enumerate(inputs) if node not in active)
+
+
+def _outputs(tape: Tape, inputs: Sequence[Node]) -> tuple[Node, int | None]:
+    """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
+    from nbhvp.trace.roll import roll
+
+    rolled = roll(tape, inputs)
+    if rolled is not None:
+        for node, value in rolled.guards:
+            _guard_node(node, value)
+        return rolled.outputs, rolled.classes
+    pool = current().pool
+    flat = [p.reshape(node, shape=(node.size,)) for node in inputs]
+    u = p.concatenate(*flat, axis=0) if flat else p.zeros(pool, (0,), FLOAT)
+    if tape.guards.codes.size:
+        _guard_node(tape_guards(u, tape=tape), np.True_)
+    return replay(u, tape=tape), None
+
+
+def _guard_node(node: Node, value) -> None:
+    recording = current()
+    if recording.is_live(node):
+        recording.guards.setdefault(node, value)
+
+
+@dataclass
+class _Results:
+    """Traced values for the results of a run, which stand one after another in one node."""
+
+    tape: Tape
+    outputs: Node
+    at: int = 0
+
+    def of(self, tree):
+        if isinstance(tree, tuple):
+            items = [self.of(item) for item in tree]
+            return tree._make(items) if hasattr(tree, "_make") else tuple(items)
+        if not hasattr(tree, "positions"):
+            return arrays.adopted(tree, [])
+        size = tree.positions.size
+        node = p.slice_(self.outputs, start=(self.at,), step=(1,), size=(size,))
+        self.at += size
+        value = self.tape.values[tree.positions].reshape(tree.shape)
+        return traced(p.reshape(node, shape=tree.shape), value[()] if tree.shape == () else value)
+
+
+class CompiledFunction:
+    """The stand-in of a function compiled by Numba.
+
+    `follow` gives the stand-in of its Python source, for functions that need not be recorded.
+    """
+
+    def __init__(self, function, follow: Callable[[], Callable]):
+        self.function = function
+        self._follow = follow
+
+    def __call__(self, *args, **kwargs):
+        if all(is_constant(x) for x in arrays.traced_in(args, kwargs)):
+            return _run_plainly(self.function, args, kwargs)
+        wanted = current().loops
+        if wanted or (wanted is None and has_loop(self.function)):
+            return _record(self.function, args, kwargs)
+        return self._followed(args, kwargs, or_recorded=wanted is None)
+
+    @property
+    def py_func(self) -> Callable:
+        return self._follow()
+
+    def _followed(self, args: tuple, kwargs: dict, or_recorded: bool):
+        """The results by the Python source; what it left behind where it fails is undone."""
+        recording = current()
+        guards = dict(recording.guards)
+        cells = [(x.storage, x.storage.node, x.storage.value) for x in arrays.traced_in(args)]
+        try:
+            return self._follow()(*args, **kwargs)
+        except TraceError as error:
+            if not or_recorded:
+                raise
+            recording.guards = guards
+            for storage, node, value in cells:
+                storage.node, storage.value = node, value
+                storage.version += 1
+            try:
+                return _record(self.function, args, kwargs)
+            except TraceError:
+                raise error from None
