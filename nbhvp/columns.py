@@ -32,7 +32,7 @@ WORTH = 3e-5
 """Seconds of one product from which it is worth to compile a program for several."""
 MOST_BYTES = 1 << 29
 """Bytes of the values of a block."""
-MOST_SWEPT = 10 << 20
+MOST_SWEPT = 16 << 20
 """Bytes that sweeps read beside their directions, from which a block of these is not in cache."""
 TOGETHER, PART = 16, 512
 """Columns that are made contiguous at a time, and how many entries of each before the next."""

@@ -5,6 +5,7 @@ one and two arguments, and deep recurrences. The same operations on nodes give t
 """
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from checks import assert_close, assert_no_raise, compiled, plain
 
 import nbhvp
 from nbhvp.columns import Way, choose
+from nbhvp.compile import cache
 from nbhvp.compile.program import Program
 from nbhvp.compile.schedule import schedule
 from nbhvp.compile.split import split
@@ -273,14 +275,16 @@ def test_third_derivatives_are_refused():
             derive.vjp([product], [u], [v])
 
 
-def test_second_tangents():
+@pytest.mark.parametrize("target", [interpret, plain])
+def test_second_tangents(target):
     """The tangent of a tangent, which no product needs, is right as well."""
     u, *results = both("expression 0")
     v = p.input_node(u.pool, "v", u.shape, np.float64)
     w = p.input_node(u.pool, "w", u.shape, np.float64)
     outputs = (derive.jvp(derive.jvp([z], [u], [v]), [u], [w])[0] for z in results)
     rng = np.random.default_rng(0)
-    assert_pairs(Graph((u, v, w), tuple(outputs)), POINT, rng.normal(size=4), rng.normal(size=4))
+    graph = Graph((u, v, w), tuple(outputs))
+    assert_pairs(graph, POINT, rng.normal(size=4), rng.normal(size=4), target=target)
 
 
 # Several directions.
@@ -338,6 +342,7 @@ def test_a_deep_recurrence():
     assert choose(product) == Way(8, leading=False)
     many = Program(batched(product, product.inputs[-1], 8))
     known = Program(Graph((u,), tuple(state)))(np.array([0.1]))
+    assert re.search(r"<[48] x double>", cache.compiled(many.kernels[0].source).llvm)
     (found,) = many(*known, np.array([0.1]), np.arange(8.0)[None])
     np.testing.assert_allclose(found, ddx * np.arange(8.0)[None], 1e-9)
 

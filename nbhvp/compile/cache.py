@@ -127,7 +127,7 @@ def _load(name, source):
 
 
 def _name(source):
-    return re.search(r"^@kernel\ndef (\w+)\(", source, re.MULTILINE)[1]
+    return re.search(r"^@\w*kernel\ndef (\w+)\(", source, re.MULTILINE)[1]
 
 
 def _new_lock():
@@ -172,6 +172,7 @@ def _window(table, k, code, writable):
 
 _PLAIN = SimpleNamespace(
     kernel=lambda function: function,
+    straight_kernel=lambda function: function,
     reads=lambda table, k, code: _window(table, k, code, writable=False),
     writes=lambda table, k, code: _window(table, k, code, writable=True),
     integer=lambda table, k: operator.index(table[k]),

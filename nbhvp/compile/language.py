@@ -24,9 +24,17 @@ from nbhvp.compile.machine import Compiled, compiled
 I64 = ir.IntType(64)
 
 
+ARGUMENTS = types.CPointer(types.int64), types.int64, types.int64
+
+
 def kernel(function) -> Compiled:
     """Compile a kernel."""
-    return compiled(function, (types.CPointer(types.int64), types.int64, types.int64))
+    return compiled(function, ARGUMENTS)
+
+
+def straight_kernel(function) -> Compiled:
+    """Compile a kernel whose innermost loops are so short that LLVM writes them out first."""
+    return compiled(function, ARGUMENTS, is_straight=True)
 
 
 class Pointer(types.Type):

@@ -32,6 +32,8 @@ from numba.core.registry import cpu_target
 class _Library(JITCodeLibrary):
     """A kernel on its way through LLVM. It never enters numba's own engine."""
 
+    is_straight = False
+
     def _optimize_functions(self, module):
         module.data_layout = self._codegen._data_layout
 
@@ -40,7 +42,8 @@ class _Library(JITCodeLibrary):
             # Nobody else calls them: so LLVM sees that those which it does not inline return 0.
             if not function.is_declaration and function.name != self.name:
                 function.linkage = "internal"
-        builder = self._codegen._pass_builder()
+        options = {"slp_vectorize": True} if self.is_straight else {}
+        builder = self._codegen._pass_builder(**options)
         builder.getModulePassManager().run(self._final_module, builder)
 
     def _finalize_final_module(self):
@@ -95,13 +98,17 @@ class Compiled:
 
 
 @global_compiler_lock
-def compiled(function, arguments) -> Compiled:
-    """Compile a function that returns nothing; arguments are numba's types."""
+def compiled(function, arguments, is_straight: bool = False) -> Compiled:
+    """Compile a function that returns nothing; arguments are numba's types.
+
+    LLVM looks for vectors in loops, and in straight code if it `is_straight`.
+    """
     flags = Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model, flags.fastmath = "numpy", FastMathOptions({"contract"})
     typing, context = cpu_target.typing_context, cpu_target.target_context
     library = _Library(context.codegen(), function.__module__)
+    library.is_straight = is_straight
     library.enable_object_caching()  # else numba would finalise it
     options = flags, {}, library, _Pipeline
     result = compile_extra(typing, context, function, arguments, types.void, *options)

@@ -9,8 +9,8 @@ loops without a branch, the same text for every tape:
     backward   w_bar_a += p_a w_bar_i,  w_bar_b += p_b w_bar_i   i downward
 
 with the terms of the second partials added to the adjoints in the backward loop. A record's tangent
-and adjoint lie side by side in memory. Several directions along a last axis are an inner loop over
-contiguous numbers, along a first axis one sweep each.
+and adjoint lie side by side in memory. Directions along a last axis are swept in blocks, whose numbers
+are contiguous, along a first axis one by one.
 """
 
 from __future__ import annotations
@@ -45,13 +45,21 @@ def _kernels_of(entry: p.Primitive) -> Callable:
     return lambda function: KERNELS.setdefault(entry, function)
 
 
-def _call(kind: str, slots: Slots, lines: list[str], node: Node, records: int, **cut) -> KernelCall:
-    """A kernel that runs as a whole, or over `extent` in blocks."""
-    source = kernel_text(kind, slots, lines)
-    cut = {"extent": 1, "block": 1} | cut
+def _call(
+    kind: str,
+    slots: Slots,
+    lines: list[str],
+    node: Node,
+    records: int,
+    extent: int = 1,
+    block: int = BLOCK,
+    word: str = "kernel",
+) -> KernelCall:
+    """A kernel that visits so many records; it runs as a whole, or over an extent in blocks."""
+    source = kernel_text(kind, slots, lines, word)
     arrays = [slot.array for slot in slots.contents if isinstance(slot, Pointer)]
     writes = (node, *(array for array in arrays if isinstance(array, Scratch)))
-    return KernelCall(source, slots.contents, **cut, writes=writes, seconds=records * RECORD)
+    return KernelCall(source, slots.contents, extent, block, writes, records * RECORD)
 
 
 class _Columns:
@@ -170,7 +178,7 @@ def _partials(node: Node) -> list[KernelCall]:
 
     body.scoped("for i in range(lo, hi):", record)
     n = len(tape.codes)
-    return [_call("partials", slots, body.lines, node, n, extent=n, block=BLOCK)]
+    return [_call("partials", slots, body.lines, node, n, extent=n)]
 
 
 @_kernels_of(t.tape_curvature)
@@ -224,7 +232,7 @@ def _results(node: Node) -> list[KernelCall]:
     w, z = slots.read(node.args[1], 0), slots.write(node)
     lines = ["for k in range(lo, hi):", f"    {z}[k] = {w}[{outputs}[k]]"]
     m = node.size
-    return [_call("results", slots, lines, node, m, extent=m, block=BLOCK)]
+    return [_call("results", slots, lines, node, m, extent=m)]
 
 
 @_kernels_of(t.tape_active)
@@ -390,8 +398,9 @@ class _Sweep:
             )
         lines += ["    " + line for line in self.lines]
         count = len(self.tape.codes) * self.rows * self.lanes
-        cut = dict(extent=self.rows, block=max(1, self.rows))
-        return [_call(kind, self.slots, lines, self.node, count, **cut)]
+        word = "straight_kernel" if self.lanes > 1 else "kernel"
+        cut = self.rows, max(1, self.rows)
+        return [_call(kind, self.slots, lines, self.node, count, *cut, word)]
 
 
 @_kernels_of(t.tape_push)

@@ -40,7 +40,7 @@ from numba import boolean as b1, complex64 as c8, complex128 as c16, float32 as 
 from numba import int8 as i1, int16 as i2, int32 as i4, int64 as i8
 from numba import uint8 as u1, uint16 as u2, uint32 as u4, uint64 as u8
 
-from nbhvp.compile.language import add_reassoc, call, cast, cplx, function, integer, kernel, output, reads, real, writes
+from nbhvp.compile.language import add_reassoc, call, cast, cplx, function, integer, kernel, output, reads, real, straight_kernel, writes
 from nbhvp.compile.elementary import *
 
 '''
@@ -324,9 +324,9 @@ class _Name(str):
         return f"power({base}, {self})" if self.expr.dtype.kind == "f" else f"{base} ** {self}"
 
 
-def kernel_text(kind: str, slots: Slots, body: list[str]) -> str:
+def kernel_text(kind: str, slots: Slots, body: list[str], word: str = "kernel") -> str:
     """The text of a module with one kernel, named after what it does and a hash of its text."""
     lines = [*slots.lines, *body]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
     inner = "\n".join(f"    {line}" for line in lines)
-    return f"{HEADER}\n@kernel\ndef {kind}_{digest}(table, lo, hi):\n{inner}\n"
+    return f"{HEADER}\n@{word}\ndef {kind}_{digest}(table, lo, hi):\n{inner}\n"

@@ -391,9 +391,7 @@ tape_holds     = _entry("tape_holds", "discrete", _holds, lambda values, tape: (
 
 def replay(u: Node, tape: Tape) -> Node:
     """The results of a tape at new values of its inputs, given end to end: shape (m,) from (n,)."""
-    assert u.shape == (_elements(tape),), (
-        f"inputs of shape {u.shape} for {_elements(tape)} elements"
-    )
+    assert (u.shape, u.dtype) == ((_elements(tape),), np.float64), f"{u!r} for {tape}"
     return tape_results(u, tape_values(u, tape=tape), tape=tape)
 
 
