@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from nbhvp.graph import derive, filters, linalg, sparse, spectra, tape  # noqa: F401 filters are in the table
+from nbhvp.graph import derive, filters, fourier, linalg, sparse, spectra, tape  # noqa: F401 filters are in the table
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
@@ -331,6 +331,15 @@ LINEAR = [
     ("contract", [(4,), (4,)], {"subscripts": "i,i->"}),
     ("contract", [(3,), (4,)], {"subscripts": "i,j->ji"}),
 ]
+LINEAR += [
+    ("fft", [lambda d: random((3, 4), np.result_type(d, np.complex64))], {"axes": (0, 1), "inverse": False}),
+    ("fft", [lambda d: random((5, 2), np.result_type(d, np.complex64))], {"axes": (0,), "inverse": True}),
+    ("rfft", [lambda d: real_of(d, 2, 6)], {"axis": 1}),
+    ("rfft", [lambda d: real_of(d, 5, 2)], {"axis": 0}),
+    ("irfft", [lambda d: random((4, 2), np.result_type(d, np.complex64))], {"axis": 0, "size": 6}),
+    ("irfft", [lambda d: random((2, 3), np.result_type(d, np.complex64))], {"axis": 1, "size": 5}),
+    *(("trigonometric", [lambda d: real_of(d, 4, 3)], {"axes": (0,), "kind": kind, "type": k}) for kind in ("cosine", "sine") for k in (1, 2, 3, 4)),
+]  # fmt: skip
 PATTERN = sparse.Pattern(np.array([0, 2, 1, 0, 2]), np.array([0, 2, 3, 5]))
 ENTRIES = np.array([2.0, 0.5, 1.5, -0.7, 3.0])
 LINEAR += [

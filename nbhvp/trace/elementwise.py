@@ -70,9 +70,16 @@ def _defaults(function) -> dict[str, object]:
         return {}
 
 
+_HINTS = {
+    "order", "subok", "casting", "like", "device",
+    "check_finite", "overwrite_a", "overwrite_ab", "overwrite_b", "overwrite_x", "workers",
+}  # fmt: skip
+"""Keywords of NumPy and SciPy that change no result here, whatever they are."""
+
+
 def _harmless(keyword, value, defaults) -> bool:
     """Whether NumPy would do the same without the keyword."""
-    if keyword in ("order", "subok", "casting", "like", "device") and value is not None:
+    if keyword in _HINTS and value is not None:
         return True
     return value is None or any(value is d for d in (defaults.get(keyword, inspect),))
 

@@ -16,7 +16,7 @@ import scipy.linalg
 from nbhvp.graph import linalg as la
 from nbhvp.graph import primitives as p
 from nbhvp.graph import spectra
-from nbhvp.trace.arrays import HANDLERS, Traced, apply, guard, lift, map_traced, trace_error
+from nbhvp.trace.arrays import Traced, apply, guard, lift, map_traced, trace_error
 from nbhvp.trace.elementwise import (
     absolute,
     cast,
@@ -33,26 +33,6 @@ from nbhvp.trace.selections import diagonal, gather
 from nbhvp.trace.shapes import broadcast_to, concatenate, matrix_transpose, reshape
 
 __all__ = ["raise_unless"]
-
-_HINTS = ("check_finite", "overwrite_a", "overwrite_b", "overwrite_ab", "overwrite_x")
-
-
-def _answers(*functions):
-    """A composition that takes SciPy's hints, which change no result."""
-
-    def enter(handler):
-        composition(*functions)(handler)
-        for function in functions:
-            HANDLERS[function] = _without_hints(HANDLERS[function])
-        return handler
-
-    return enter
-
-
-def _without_hints(handler):
-    return lambda *args, **kwargs: handler(
-        *args, **{k: q for k, q in kwargs.items() if k not in _HINTS}
-    )
 
 
 def raise_unless(ok, function, *args, **kwargs) -> None:
@@ -127,13 +107,13 @@ def _by_triangle(a, b, lower, transposed=False, unit=False):
     return solved(la.triangular, a, b, b.ndim == 1, lower=lower, transposed=transposed, unit=unit)
 
 
-@_answers(np.linalg.solve)
+@composition(np.linalg.solve)
 def solve(a, b):
     a, b = floats(a, b)
     return _by_lu(_factor(_square(a), np.linalg.solve, a, b), b)
 
 
-@_answers(scipy.linalg.solve)
+@composition(scipy.linalg.solve)
 def solve_as(a, b, lower=False, assume_a=None, transposed=False):
     a, b = floats(a, b)
     a = _square(a)
@@ -150,14 +130,14 @@ def solve_as(a, b, lower=False, assume_a=None, transposed=False):
     return _by_lu(_factor(a, scipy.linalg.solve, a, b), b, transposed)
 
 
-@_answers(np.linalg.inv, scipy.linalg.inv)
+@composition(np.linalg.inv, scipy.linalg.inv)
 def inv(a):
     a = _square(a)
     factor = _factor(a, np.linalg.inv, a)
     return _by_lu(factor, broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape))
 
 
-@_answers(scipy.linalg.solve_triangular)
+@composition(scipy.linalg.solve_triangular)
 def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
     a, b = floats(a, b)
     a = _square(a)
@@ -194,7 +174,7 @@ class LuFactors:
     __array_ufunc__ = __array_function__
 
 
-@_answers(scipy.linalg.lu_factor)
+@composition(scipy.linalg.lu_factor)
 def lu_factor(a):
     a = _square(a)
     factor = apply(la.lu, a)
@@ -203,7 +183,7 @@ def lu_factor(a):
     return LuFactors(factor), cast(pivots, np.int32)
 
 
-@_answers(scipy.linalg.lu_solve)
+@composition(scipy.linalg.lu_solve)
 def lu_solve(lu_and_piv, b, trans=0):
     factor = lu_and_piv[0].factor
     factor, b = common(factor, b)
@@ -215,7 +195,7 @@ def lu_solve(lu_and_piv, b, trans=0):
 # Determinants.
 
 
-@_answers(np.linalg.det, scipy.linalg.det)
+@composition(np.linalg.det, scipy.linalg.det)
 def det(a):
     a = _square(a)
     n = a.shape[-1]
@@ -253,7 +233,7 @@ def _sign_and_log(a):
 _SLOGDET = type(np.linalg.slogdet(np.eye(1)))
 
 
-@_answers(np.linalg.slogdet)
+@composition(np.linalg.slogdet)
 def slogdet(a):
     return _SLOGDET(*_sign_and_log(_square(a)))
 
@@ -261,12 +241,12 @@ def slogdet(a):
 # Cholesky.
 
 
-@_answers(np.linalg.cholesky)
+@composition(np.linalg.cholesky)
 def cholesky(a, /, *, upper=False):
     return _cholesky(_square(a), not upper, _cholesky_of_lower)
 
 
-@_answers(scipy.linalg.cholesky)
+@composition(scipy.linalg.cholesky)
 def cholesky_of_upper(a, lower=False):
     return _cholesky(_square(a), lower, scipy.linalg.cholesky)
 
@@ -285,12 +265,12 @@ def _cholesky_of_lower(a, lower):
     return np.linalg.cholesky(a)
 
 
-@_answers(scipy.linalg.cho_factor)
+@composition(scipy.linalg.cho_factor)
 def cho_factor(a, lower=False):
     return _cholesky(_square(a), lower, scipy.linalg.cho_factor), lower
 
 
-@_answers(scipy.linalg.cho_solve)
+@composition(scipy.linalg.cho_solve)
 def cho_solve(c_and_lower, b):
     c, lower = c_and_lower
     c, b = floats(c, b)
@@ -323,18 +303,18 @@ def _is_lower(UPLO: str) -> bool:
     return UPLO.upper() == "L"
 
 
-@_answers(np.linalg.eigh)
+@composition(np.linalg.eigh)
 def eigh(a, UPLO="L"):
     w, packed = _eigh(a, _is_lower(UPLO), np.linalg.eigh)
     return _EIGH(w, apply(spectra.vectors, packed, left=True))
 
 
-@_answers(np.linalg.eigvalsh)
+@composition(np.linalg.eigvalsh)
 def eigvalsh(a, UPLO="L"):
     return _eigh(a, _is_lower(UPLO), np.linalg.eigvalsh)[0]
 
 
-@_answers(scipy.linalg.eigvalsh)
+@composition(scipy.linalg.eigvalsh)
 def generalized_eigvalsh(a, b=None, *, lower=True, subset_by_index=None):
     return generalized_eigh(a, b, lower=lower, eigvals_only=True, subset_by_index=subset_by_index)
 
@@ -344,7 +324,7 @@ def _eigh_beside(b, lower):
     return scipy.linalg.eigh(np.eye(b.shape[-1]), b, lower=lower)
 
 
-@_answers(scipy.linalg.eigh)
+@composition(scipy.linalg.eigh)
 def generalized_eigh(a, b=None, *, lower=True, eigvals_only=False, subset_by_index=None):
     """A v = w B v as the problem of L^-1 A L^-H, with B = L L^H and v = L^-H y."""
     factor = None
@@ -378,12 +358,12 @@ def singular_values(a, function=np.linalg.svd):
     return apply(spectra.values, packed)
 
 
-@_answers(np.linalg.svdvals, scipy.linalg.svdvals)
+@composition(np.linalg.svdvals, scipy.linalg.svdvals)
 def svdvals(x, /):
     return singular_values(x)
 
 
-@_answers(np.linalg.svd, scipy.linalg.svd)
+@composition(np.linalg.svd, scipy.linalg.svd)
 def svd(a, full_matrices=True, compute_uv=True, hermitian=False, lapack_driver="gesdd"):
     a = _matrix(a)
     packed, is_wide = _svd(a, np.linalg.svd)
@@ -399,7 +379,7 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False, lapack_driver="
     return _SVD(left, s, _adjoint(right))
 
 
-@_answers(np.linalg.cond)
+@composition(np.linalg.cond)
 def cond(x, p=None):
     if p in (None, 2, -2):
         s = singular_values(x)
@@ -408,7 +388,7 @@ def cond(x, p=None):
     return np.linalg.norm(lift(x), p, axes) * np.linalg.norm(inv(x), p, axes)
 
 
-@_answers(np.linalg.matrix_rank)
+@composition(np.linalg.matrix_rank)
 def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
     a = lift(A)
     if a.ndim < 2:
@@ -436,13 +416,13 @@ def _qr(a):
     return q, r
 
 
-@_answers(np.linalg.qr)
+@composition(np.linalg.qr)
 def qr(a, mode="reduced"):
     a = _matrix(a)
     return _in_mode(a, {"full": "reduced", "f": "reduced"}.get(mode, mode))
 
 
-@_answers(scipy.linalg.qr)
+@composition(scipy.linalg.qr)
 def qr_in_full(a, lwork=None, mode="full", pivoting=False):
     if pivoting:
         raise trace_error("scipy.linalg.qr with pivoting=True", "leave it out")
@@ -481,12 +461,12 @@ def _full_rank_qr(a, cutoff):
     return q, r, is_wide
 
 
-@_answers(np.linalg.pinv)
+@composition(np.linalg.pinv)
 def pinv(a, rcond=None, hermitian=False, *, rtol=None):
     return _pinv(_matrix(a), rtol if given(rtol) else rcond)
 
 
-@_answers(scipy.linalg.pinv)
+@composition(scipy.linalg.pinv)
 def pinv_of_tolerances(a, *, atol=None, rtol=None):
     if atol is not None:
         raise trace_error("scipy.linalg.pinv with atol=", "use rtol=")
@@ -499,13 +479,13 @@ def _pinv(a, cutoff):
     return _adjoint(found) if is_wide else found
 
 
-@_answers(np.linalg.lstsq)
+@composition(np.linalg.lstsq)
 def lstsq(a, b, rcond=None):
     a, b = floats(a, b)
     return _least_squares(a, b, None if rcond == -1 else rcond)
 
 
-@_answers(scipy.linalg.lstsq)
+@composition(scipy.linalg.lstsq)
 def lstsq_by_driver(a, b, cond=None, lapack_driver=None):
     a, b = floats(a, b)
     return _least_squares(a, b, cond)
@@ -536,7 +516,7 @@ _PADE = [
 _THETA = 5.371920351148152
 
 
-@_answers(scipy.linalg.expm)
+@composition(scipy.linalg.expm)
 def expm(A):
     """Scaling and squaring with the Pade approximant of degree 13 (Higham, SIAM Rev. 51, 2009)."""
     a = _square(A)
@@ -562,7 +542,7 @@ def expm(A):
 # Toeplitz and block matrices.
 
 
-@_answers(scipy.linalg.toeplitz)
+@composition(scipy.linalg.toeplitz)
 def toeplitz(c, r=None):
     c = lift(c)
     r = np.conjugate(c) if r is None else lift(r)
@@ -573,13 +553,13 @@ def toeplitz(c, r=None):
     return gather(diagonals, place, diagonals.ndim - 1)
 
 
-@_answers(scipy.linalg.solve_toeplitz)
+@composition(scipy.linalg.solve_toeplitz)
 def solve_toeplitz(c_or_cr, b):
     c, r = c_or_cr if isinstance(c_or_cr, tuple) else (c_or_cr, None)
     return solve_as(toeplitz(c, r), b)
 
 
-@_answers(scipy.linalg.block_diag)
+@composition(scipy.linalg.block_diag)
 def block_diag(*arrs):
     blocks = [np.atleast_2d(block) for block in common(*arrs)]
     width = sum(block.shape[-1] for block in blocks)

@@ -10,6 +10,7 @@ import numpy as np
 from nbhvp.trace import (
     creation,
     elementwise,
+    fourier,
     histograms,
     integration,
     interpolation,
@@ -31,6 +32,7 @@ from nbhvp.trace.elementwise import composition, isclose
 __all__ = [
     "creation",
     "elementwise",
+    "fourier",
     "histograms",
     "integration",
     "interpolation",

@@ -25,7 +25,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph import sparse as primitives
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import LibraryObject, Traced, apply, guard, lift, trace_error
-from nbhvp.trace.elementwise import cast, common, floats, where
+from nbhvp.trace.elementwise import cast, common, composition, floats, where
 from nbhvp.trace.linalg import raise_unless
 from nbhvp.trace.reductions import all_
 from nbhvp.trace.shapes import concatenate, ravel, reshape
@@ -643,8 +643,8 @@ def factorized(A):
 # Bands are sparse matrices whose rows are given shifted.
 
 
-@arrays.implements(scipy.linalg.solve_banded)
-def solve_banded(l_and_u, ab, b, overwrite_ab=False, overwrite_b=False, check_finite=True):
+@composition(scipy.linalg.solve_banded)
+def solve_banded(l_and_u, ab, b):
     below, above = l_and_u
     ab, b = floats(ab, b)
     n = ab.shape[-1]
@@ -656,8 +656,8 @@ def solve_banded(l_and_u, ab, b, overwrite_ab=False, overwrite_b=False, check_fi
     return _solved(pattern, data, b)
 
 
-@arrays.implements(scipy.linalg.solveh_banded)
-def solveh_banded(ab, b, overwrite_ab=False, overwrite_b=False, lower=False, check_finite=True):
+@composition(scipy.linalg.solveh_banded)
+def solveh_banded(ab, b, lower=False):
     ab, b = floats(ab, b)
     positive = apply(primitives.band_is_positive, ab, lower=bool(lower))
     raise_unless(positive, scipy.linalg.solveh_banded, ab, b, lower=lower)
