@@ -423,22 +423,17 @@ def _number(codes, first, second, arity, marks, links, outputs, of, places, size
         count = arity[codes[i]]
         if marks[i] == 0 or count == 0:
             continue
-        _settle(first[i], of, places, sizes, inputs)
-        if count == 2:
-            _settle(second[i], of, places, sizes, inputs)
-        if links[i] == 0:
-            _settle(i, of, places, sizes, inputs)
+        for k in range(3):
+            if (k == 1 and count == 1) or (k == 2 and links[i] != 0):
+                continue
+            one = np.int64(first[i]) if k == 0 else np.int64(second[i]) if k == 1 else i
+            if places[one] == NOWHERE and of[one] > inputs:
+                places[one] = sizes[of[one]]
+                sizes[of[one]] += 1
     for i in outputs:
-        _settle(i, of, places, sizes, inputs)
-
-
-@compiled
-def _settle(i, of, places, sizes, inputs):
-    """Give a record the next number of its class, if it has none."""
-    k = of[i]
-    if k > inputs and places[i] == NOWHERE:
-        places[i] = sizes[k]
-        sizes[k] += 1
+        if places[i] == NOWHERE and of[i] > inputs:
+            places[i] = sizes[of[i]]
+            sizes[of[i]] += 1
 
 
 @compiled

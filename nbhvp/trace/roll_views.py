@@ -81,9 +81,8 @@ def read(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> Read:
     """The elements of a source at the positions `index`, as an array of that shape."""
     if source.columns:
         count = len(source.columns)
-        column = index[0] % count
-        if (index % count == column).all():
-            return read(source.columns[column], index // count, shape)
+        if _share(index, count):
+            return read(source.columns[index[0] % count], index // count, shape)
     elif index.size == source.size and is_affine(index, 0, 1):
         if shape == source.shape:
             return Read(0.0, lambda: source.node)
@@ -166,6 +165,28 @@ def _is_affine(index, start, step):
         if index[k] != start + k * step:
             return False
     return True
+
+
+@compiled
+def _share(index, count):
+    """Whether all positions leave one remainder."""
+    for k in range(1, index.size):
+        if (index[k] - index[0]) % count:
+            return False
+    return True
+
+
+@compiled
+def _gcd(index):
+    divisor = 0
+    for k in range(index.size):
+        a, b = abs(index[k]), divisor
+        while b:
+            a, b = b, a % b
+        divisor = a
+        if divisor == 1:
+            break
+    return divisor
 
 
 @compiled
@@ -274,7 +295,7 @@ def _grids_of(source: Source, offsets: list[np.ndarray]) -> Iterator[tuple[int, 
     yield from source.grids
     yield source.shape
     found, unit = [], source.size
-    for step in sorted((int(np.gcd.reduce(a)) for a in offsets if a.any()), reverse=True):
+    for step in sorted((_gcd(a) for a in offsets if a.size > 1 and a.any()), reverse=True):
         inner = math.gcd(unit, step)
         found.append(unit // inner)
         unit = inner
@@ -291,7 +312,7 @@ def _placed(base: int, offsets: list[np.ndarray], grid: tuple[int, ...]) -> list
         if not term.any():
             axes.append(_Axis(None, term[:1]))
             continue
-        step = int(np.gcd.reduce(term))
+        step = _gcd(term)
         for along, (unit, extent) in enumerate(zip(units, grid, strict=True)):
             if step % unit or along in taken:
                 continue
