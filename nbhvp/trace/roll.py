@@ -112,12 +112,8 @@ class _Roll:
     def _operation(self, k: int, members: np.ndarray) -> Source:
         """All instances of a class of operations."""
         entry = self.tape.primitive(self.classes.codes[k])
-        operands = [
-            self._operand(of, records[members])
-            for of, records in zip(
-                self.classes.operands[k, : entry.arity], (self.first, self.second), strict=False
-            )
-        ]
+        columns = (self.first, self.second)[: entry.arity]
+        operands = [self._operand(column[members]) for column in columns]
         shape = self._shape([one for one in operands if isinstance(one, tuple)], members.size)
         return self._applied(entry, operands, shape)
 
@@ -136,8 +132,9 @@ class _Roll:
         ]
         return self._source(entry(*args), shape)
 
-    def _operand(self, of: int, records: np.ndarray) -> np.ndarray | tuple[Source, np.ndarray]:
+    def _operand(self, records: np.ndarray) -> np.ndarray | tuple[Source, np.ndarray]:
         """What instances read: numbers, or positions in another class."""
+        of = int(self.classes.of[records[0]])
         if of == CONSTANTS:
             return self.values[records]
         return self.sources[of], self.classes.places[records].astype(np.int64)
@@ -248,7 +245,7 @@ class _Roll:
         pieces, order = [], []
         for k in np.unique(of):
             at = np.flatnonzero(of == k)
-            operand = self._operand(k, self.tape.outputs[at])
+            operand = self._operand(self.tape.outputs[at])
             if isinstance(operand, tuple):
                 node = p.broadcast(self._made(read(*operand, at.shape)), shape=at.shape)
             else:

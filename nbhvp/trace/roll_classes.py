@@ -87,8 +87,6 @@ class Classes:
     """How many records are no guards."""
     codes: np.ndarray
     """Of each class: that of its primitive, or SUM."""
-    operands: np.ndarray
-    """Of each class: the classes of its two operands, -1 where there is none."""
     of: np.ndarray
     """The class of each record, -1 where nothing needs it or it is a link of a sum."""
     places: np.ndarray
@@ -156,16 +154,19 @@ def classify(tape: Tape, most: int) -> Classes | None:
     if count < 0:
         return None
     _keep(codes, first, second, arity, marks, of, class_codes, lives, inputs)
+    order = np.lexsort((hashes[:count, 0], depths[:count]))[::-1]
+    count = _part_by_use(
+        order, codes, first, second, links, kinds, arity, marks, tape.outputs, inputs,
+        of, class_codes, hashes, depths,
+    )  # fmt: skip
     _number(codes, first, second, arity, marks, links, tape.outputs, of, places, sizes, inputs)
     rank = _order(hashes[:count, 0], depths[:count], inputs)
     order = np.argsort(rank)
     starts = np.concatenate(([0], np.cumsum(sizes[order])))
     members = np.empty(starts[-1], np.uint32)
     _fill(of, places, rank, inputs, starts, members)
-    operands = operands[order]
-    operands = np.where(operands >= 0, rank[operands], -1)
     return Classes(
-        inputs, tape.codes.size, class_codes[order], operands, of, places, members, starts,
+        inputs, tape.codes.size, class_codes[order], of, places, members, starts,
         records, links, kinds,
     )  # fmt: skip
 
@@ -410,6 +411,102 @@ def _keep(codes, first, second, arity, marks, of, class_codes, lives, inputs):
                 marks[first[i]] = KEPT
             if arity[codes[i]] == 2 and marks[second[i]] == 0:
                 marks[second[i]] = KEPT
+
+
+@compiled
+def _find(parents, k):
+    while parents[k] != k:
+        parents[k] = parents[parents[k]]
+        k = parents[k]
+    return k
+
+
+@compiled
+def _join(ports, parents, sums, i, port):
+    """Note a use of a record. What one record is used for stays together."""
+    if ports[i] < 0:
+        ports[i] = port
+        return
+    a, b = _find(parents, ports[i]), _find(parents, port)
+    if a != b:
+        parents[b] = a
+        sums[a] += sums[b]
+
+
+@compiled
+def _bucketed(codes, arity, marks, links, of, count, inputs):
+    """The records of each class of operations, in their order, and where each class starts."""
+    starts = np.zeros(count + 1, np.int64)
+    for i in range(codes.size):
+        if of[i] > inputs and marks[i] and arity[codes[i]]:
+            starts[of[i] + 1] += 1
+    starts = np.cumsum(starts)
+    at = starts.copy()
+    found = np.empty(starts[-1], np.uint32)
+    for i in range(codes.size):
+        if of[i] > inputs and marks[i] and arity[codes[i]]:
+            found[at[of[i]]] = i
+            at[of[i]] += 1
+    return found, starts
+
+
+@compiled
+def _part_by_use(
+    order, codes, first, second, links, kinds, arity, marks, outputs, inputs,
+    of, class_codes, hashes, depths,
+):  # fmt: skip
+    """Part each class by what it is used for, while there is room; return the number of classes.
+
+    A port is an operand of a class, or all terms of one of sums. Ports that read one record in common
+    stay together, so that each port still reads one class.
+    """
+    room, count = depths.size, order.size
+    found, starts = _bucketed(codes, arity, marks, links, of, count, inputs)
+    ports = np.full(codes.size, -1, np.int32)
+    parents, sums = np.arange(4 * room), np.zeros(4 * room, np.uint64)
+    parts = np.full(4 * room, -1, np.int64)
+    for i in outputs:
+        ports[i] = 3 * room + of[i]
+    for k in order:
+        if k <= inputs:
+            continue
+        structure, is_first = hashes[k, 0], True
+        for i in found[starts[k] : starts[k + 1]]:
+            if ports[i] < 0:
+                continue  # nothing needs it: it completes the first part
+            root = _find(parents, ports[i])
+            if parts[root] < 0:
+                part = k if is_first or count == room else count
+                if part == count:
+                    count += 1
+                    class_codes[part], depths[part] = class_codes[k], depths[k]
+                if is_first or part != k:
+                    hashes[part, 0] = _combined(structure, sums[root])
+                    for slot in range(3):
+                        sums[3 * part + slot] = _combined(hashes[part, 0], np.uint64(slot))
+                is_first = False
+                parts[root] = part
+            of[i] = parts[root]
+        for i in found[starts[k] : starts[k + 1]]:
+            if ports[i] >= 0:
+                parts[_find(parents, ports[i])] = -1
+        for i in found[starts[k] : starts[k + 1]]:
+            part = of[i]
+            if not links[i]:
+                if of[first[i]] > inputs:
+                    _join(ports, parents, sums, first[i], 3 * part)
+                if arity[codes[i]] == 2 and of[second[i]] > inputs:
+                    _join(ports, parents, sums, second[i], 3 * part + 1)
+                continue
+            at, goes_on = np.int64(i), True
+            while goes_on:
+                term, _, on, _, goes_on = _step(at, links, kinds, codes, first, second)
+                if of[term] > inputs:
+                    _join(ports, parents, sums, term, 3 * part + 2)
+                if not goes_on and of[on] > inputs:
+                    _join(ports, parents, sums, on, 3 * part + 2)
+                at = on
+    return count
 
 
 @compiled

@@ -13,6 +13,7 @@ such sum are one axis. With all axes as one, every index is of this form: a gath
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -57,6 +58,15 @@ class Source:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    indices: dict[bytes, Node] = field(default_factory=dict)
+
+    def index(self, places: np.ndarray) -> Node:
+        """Places as a node: one for equal ones, of the coordinates of one point say."""
+        key = hashlib.blake2b(places).digest()
+        if key not in self.indices:
+            self.indices[key] = p.constant(self.whole().pool, places)
+        return self.indices[key]
 
     def whole(self) -> Node:
         """One node of the whole shape."""
@@ -351,18 +361,18 @@ def _cut(source: Source, base: int, grid: tuple[int, ...], axes: list[_Axis]) ->
     node = p.slice_(node, start=tuple(start), step=tuple(step), size=tuple(size))
     for axis in moving:
         if axis.step is None:
-            node = _picked(node, axis)
+            node = _picked(source, node, axis)
     order = [a.along for a in moving]
     order += [k for k in range(len(grid)) if k not in order]
     node = p.transpose(node, axes=tuple(order))
     return p.reshape(node, shape=tuple(a.places.size if a in moving else 1 for a in axes))
 
 
-def _picked(node: Node, axis: _Axis) -> Node:
+def _picked(source: Source, node: Node, axis: _Axis) -> Node:
     """A node at places along one axis that are not affine."""
     at, parts = axis.along, axis.pieces()
     if not parts:
-        return p.gather(node, p.constant(node.pool, axis.places), axis=at)
+        return p.gather(node, source.index(axis.places), axis=at)
     slices = []
     for places in parts:
         start, step, size = [0] * node.ndim, [1] * node.ndim, list(node.shape)
