@@ -165,10 +165,12 @@ def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], 
         return
     start, end = _range(body, loop)
     stop = end
+    rare = {c for c in across if _is_rare(c)}
     if across:
-        # Where a guard of outer loops does not hold, all is left to the guarded text.
-        tests = " & ".join(test for c in across for test in body.tests(c))
-        body.line(f"stop = {end} if {tests} else {start}")
+        # Where guards of outer loops are not as they are mostly, all is left to the guarded text.
+        tests = [" & ".join(body.tests(c)) for c in across]
+        usual = [f"(not ({t}))" if c in rare else t for c, t in zip(across, tests, strict=True)]
+        body.line(f"stop = {end} if {' & '.join(usual)} else {start}")
         stop = "stop"
     loop_number = len(body.slots.contents)  # loops of one variable are cut at places of their own
     names = {
@@ -182,7 +184,7 @@ def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], 
         body.scoped(f"for {variable.name} in range(part[0], part[1]):", inside)
         body.depth -= 1
     for part in long:
-        body.assumed, body.denied = set(across), set()
+        body.assumed, body.denied = set(across) - rare, set(rare)
         for condition in along:
             first = -condition.index.const
             holds = first <= part[0] and part[1] <= first + condition.extent
@@ -203,6 +205,12 @@ def _guards(exprs: list[Expr], variable: Var, dropped: set[Var]):
         elif variable not in live:
             across.append(condition)
     return along, across
+
+
+def _is_rare(condition: Inside) -> bool:
+    """Whether a guard of one outer loop holds in few of its iterations, as at the edge of a grid."""
+    steps = list(condition.index.terms.values())
+    return len(steps) == 1 and condition.extent <= NARROW * abs(steps[0])
 
 
 def _conditions(exprs: list[Expr]) -> list[Inside]:

@@ -94,6 +94,7 @@ class _Roll:
     def rolled(self) -> Rolled:
         classes = self.classes
         needed = [k for k in range(classes.inputs + 1, classes.codes.size) if classes.size(k)]
+        self._find_grids(needed)
         for k in needed:
             if classes.codes[k] == SUM:
                 self.sources[k] = self._sum(k)
@@ -108,6 +109,18 @@ class _Roll:
             self._outputs(), tuple(self.guards), classes.members.size, len(needed),
             self.views, self.gathers, self.sums,
         )  # fmt: skip
+
+    def _find_grids(self, needed: list[int]) -> None:
+        """The grid over which most of an input is read, so that its edges are read over it too."""
+        for k in sorted(needed, key=self.classes.size, reverse=True):
+            members = self.classes.members_of(k)
+            source = self.sources.get(int(self.classes.of[self.first[members[0]]]))
+            if self.classes.codes[k] == SUM or source is None or source.grids:
+                continue
+            index = self.classes.places[self.first[members]].astype(np.int64)
+            grid = grids(index)
+            if len(grid) > 1:
+                read(source, index, grid).make()
 
     def _operation(self, k: int, members: np.ndarray) -> Source:
         """All instances of a class of operations."""
