@@ -383,7 +383,42 @@ def in_place(x):
     return y, s, np.where(y > 0, y, 0.0), np.clip(y, 0.0, 1.0), np.round(x, 1), round(x[2], 1)
 
 
+def types_asked(x):
+    y = np.zeros(2, x.dtype)
+    if isinstance(x[0], float) and not isinstance(x[0], int) and np.isscalar(x[1]):
+        y[0] = x[0]
+    return y
+
+
+def caught(x):
+    try:
+        if x[0] > 0:
+            raise ValueError("positive")
+        y = x[0]
+    except Exception:
+        y = x[1]
+    return y
+
+
+def eliminated(x):
+    """Gauss's algorithm."""
+    n = x.size
+    a = np.outer(x, x)
+    b = x.copy()
+    for i in range(n):
+        a[i, i] += 5.0
+    for k in range(n):
+        for i in range(k + 1, n):
+            f = a[i, k] / a[k, k]
+            a[i, k:] -= f * a[k, k:]
+            b[i] -= f * b[k]
+    for k in range(n - 1, -1, -1):
+        b[k] = (b[k] - np.dot(a[k, k + 1 :], b[k + 1 :])) / a[k, k]
+    return b
+
+
 FUNCTIONS = [
+    types_asked, caught, eliminated,
     copies_of_constants, powers, truth, nested_functions, dtypes, orders, joined, iterators,
     distances, containers, in_place,
     rosenbrock, integer_start, branches, two_arrays, stencil, newton, lists, comprehension, tuples,
@@ -496,6 +531,14 @@ def test_options_of_the_users_function():
     check(with_a_signature, x)
 
 
+def plain_square(v):
+    return v * v
+
+
+def test_plain_functions_call_plain_functions():
+    check(lambda x: plain_square(x[0]) + math.sqrt(plain_square(x[1])), x)
+
+
 @pytest.mark.parametrize("model", ["python", "numpy"])
 def test_the_error_model_stays(model):
     f = njit(error_model=model)(lambda x: 1.0 / x[0])
@@ -554,6 +597,14 @@ def two_types(x):
     return y  # here
 
 
+def reinterpret(x):
+    return x.view(np.int64)[0] * x[0]  # here
+
+
+def bytes_of(x):
+    return x[0] * x.strides[0]  # here
+
+
 def nothing(x):
     x[0] = 1.0
 
@@ -586,6 +637,8 @@ FAULTS = {
     solve: "solve of traced values cannot be recorded",
     draw: "random function rand",
     complex_number: "mul of traced values",
+    reinterpret: "view of traced values",
+    bytes_of: "strides of traced values",
     two_types: "two types",
     opaque: "whose Python source is not there",
     objects: "whose Python source is not there",
@@ -679,6 +732,14 @@ def f(x):
     for i in range(x.size):
         s += double(x[i])
     return s
+
+@njit
+def power(n, a):
+    return a if n == 1 else a * power(n - 1, a)
+
+@njit
+def recursive(x):
+    return power(3, x[0])
 """
 HELPER = "from numba import njit\n\n@njit\ndef double(v):\n    return 2.0 * v\n"
 ASK = """
@@ -688,6 +749,8 @@ run = loops.record_tape(user.f, (np.ones(3),))
 (entry,) = loops._recorder(user.f)._entries.values()
 (compiled,) = entry.overloads.values()
 print(run.tape.values[run.result.positions[0]], compiled.metadata is None)
+run = loops.record_tape(user.recursive, (np.full(1, 2.0),))
+assert run.tape.values[run.result.positions[0]] == 8
 """
 
 

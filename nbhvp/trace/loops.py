@@ -12,6 +12,7 @@ import collections
 import ctypes
 import inspect
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from nbhvp.trace.loops_active import (
     COUNT,
     GROW,
     GUARDS,
+    LOST,
     PRIMITIVES,
     WORDS,
     active,
@@ -34,7 +36,7 @@ from nbhvp.trace.loops_active import (
     position,
 )
 from nbhvp.trace.loops_cache import RecorderCache
-from nbhvp.trace.loops_compile import Twins
+from nbhvp.trace.loops_compile import EntryCompiler, Twins
 from nbhvp.trace.loops_errors import explained
 from nbhvp.trace.loops_sources import Sources, python_function, sources_of
 from nbhvp.trace.recording import trace_error
@@ -188,7 +190,7 @@ class _Memory:
 
     def __init__(self, limit: int):
         self._limit = limit
-        self._is_lost = False
+        self._failure: BaseException | None = None
         self._words = np.zeros(WORDS, np.int64)
         self._blocks = self._words[:GUARDS], self._words[GUARDS : 2 * GUARDS]
         self._columns = [[np.empty(0, kind) for kind in _ROW] for _ in self._blocks]
@@ -202,10 +204,9 @@ class _Memory:
         """Make room in the block at an address. Compiled code calls it, so it raises nothing."""
         k = int(address != self.address)
         try:
-            count = self.counts[k]
-            self._reserve(k, max(_FIRST_ROWS, _GROWTH * count), count + 1)
-        except MemoryError:
-            self._is_lost = True
+            self._reserve(k, max(_FIRST_ROWS, _GROWTH * self.counts[k]), self.counts[k] + 1)
+        except BaseException as error:
+            self._failure = error
             self._blocks[k][GROW] = 0
 
     def _reserve(self, k: int, rows: int, least: int) -> None:
@@ -255,8 +256,9 @@ class _Memory:
 
     def tape(self, sizes: tuple[int, ...], outputs: np.ndarray) -> Tape:
         """The whole tape; MemoryError if there was no room for all of it."""
-        if self._is_lost:
-            raise self._too_long()
+        if self._failure is not None:
+            raise self._failure
+        assert not any(block[LOST] for block in self._blocks), "a row was lost without a reason"
         for columns, count in zip(self._columns, self.counts, strict=True):
             for column in columns:
                 column.resize(count, refcheck=False)
@@ -275,19 +277,22 @@ class _Recorder:
         self.sources: Sources = sources_of(function)
         self._twin = Twins().function(function)
         self._entries: dict[str, Callable] = {}
+        self._lock = threading.Lock()
         self.expected = (0, 0)
         """The numbers of records and guards of the last run."""
 
     def run(self, text: str, address: int, values: list):
         """Call the function with arguments written as `text` in terms of values."""
-        if text not in self._entries:
-            self._entries[text] = self._entry(text, len(values))
+        with self._lock:
+            if text not in self._entries:
+                self._entries[text] = self._entry(text, len(values))
         with explained():
             return self._entries[text](address, *values)
 
     def _entry(self, text: str, count: int):
         names = "".join(f", a{k}" for k in range(count))
-        source = f"def entry(tape{names}):\n    return positions(tape, function({text}))\n"
+        name = f"entry_{uuid.uuid4().hex}"
+        source = f"def {name}(tape{names}):\n    return positions(tape, function({text}))\n"
         namespace = {
             "__name__": __name__,  # by which numba finds it in another process
             "as_active": as_active,
@@ -295,9 +300,9 @@ class _Recorder:
             "positions": positions,
         }
         exec(compile(source, "<nbhvp recorder>", "exec"), namespace)
-        entry = njit(nogil=True)(namespace["entry"])
+        entry = njit(namespace[name], nogil=True, pipeline_class=EntryCompiler)
         if self.sources.digest is not None:
-            entry._cache = RecorderCache(self.sources.digest + source)
+            entry._cache = RecorderCache(self.sources.digest + text)
         return entry
 
 
@@ -377,7 +382,7 @@ def _written(tape: int, leaves: list, values: list) -> tuple[tuple[int, Output |
 
 def _outputs(result) -> Output | tuple:
     if isinstance(result, tuple) and len(result) == 2 and result[1] is None:
-        return tuple(Output(np.array([k]), ()) for k in result[0])
+        return tuple(map(_outputs, result[0]))
     if isinstance(result, tuple):
         return tuple(map(_outputs, result))
     found = np.asarray(result, np.int64)

@@ -51,6 +51,7 @@ __all__ = [
     "GROW",
     "GUARDS",
     "LAYOUT",
+    "LOST",
     "PRIMITIVES",
     "WORDS",
     "Active",
@@ -75,9 +76,10 @@ CODES = {entry: FIRST + k for k, entry in enumerate(PRIMITIVES)}
 
 # The tape in memory: a block for records, one for guards, a cache of constants.
 
-COUNT, CAPACITY, CODE_COLUMN, FIRST_COLUMN, SECOND_COLUMN, VALUE_COLUMN, GROW = range(7)
+COUNT, CAPACITY, CODE_COLUMN, FIRST_COLUMN, SECOND_COLUMN, VALUE_COLUMN, GROW, LOST = range(8)
 BLOCK = 8
-"""Words of a block: how many rows it has and has room for, its columns, a routine that makes room."""
+"""Words of a block: how many rows it has and has room for, the addresses of its columns and of a
+routine that makes room (0 if there is no more), and whether a row was lost."""
 GUARDS = BLOCK
 """The first word of the guards' block."""
 CACHED = 1024
@@ -204,11 +206,12 @@ def _append(builder, block, code, first, second, value):
         count = _load(b, block, COUNT)
         with b.if_then(b.icmp_unsigned("==", count, _load(b, block, CAPACITY)), likely=False):
             grow = _load(b, block, GROW)
-            _if_then_return(b, b.icmp_unsigned("==", grow, I64(0)), I64(0))
-            routine = b.inttoptr(grow, ir.FunctionType(ir.VoidType(), [I64]).as_pointer())
-            b.call(routine, [block])
-            full = b.icmp_unsigned("==", count, _load(b, block, CAPACITY))
-            _if_then_return(b, full, I64(0), likely=False)
+            with b.if_then(b.icmp_unsigned("!=", grow, I64(0))):
+                routine = b.inttoptr(grow, ir.FunctionType(ir.VoidType(), [I64]).as_pointer())
+                b.call(routine, [block])
+            with b.if_then(b.icmp_unsigned("==", count, _load(b, block, CAPACITY))):
+                b.store(I64(1), _word(b, block, I64(LOST)))
+                b.ret(I64(0))
         columns = (CODE_COLUMN, code), (FIRST_COLUMN, first), (SECOND_COLUMN, second)
         for column, entry in (*columns, (VALUE_COLUMN, value)):
             base = b.inttoptr(_load(b, block, column), entry.type.as_pointer())

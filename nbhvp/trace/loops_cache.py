@@ -54,11 +54,16 @@ class RecorderCache:
             return None
 
     def save_overload(self, sig, result: CompileResult) -> None:
-        # Large arrays are compiled in by their addresses.
-        if not result.library.has_dynamic_globals:
+        if not _has_addresses(result.library):
             disk.write(self._path(sig, result.codegen), dumps(result._reduce()))
 
     def _path(self, sig, codegen) -> Path:
         parts = (_ours(), self._digest, str(sig), str(codegen.magic_tuple()))
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         return disk.path_of("kernel_recorder_" + digest[:40])
+
+
+def _has_addresses(library) -> bool:
+    """Whether large arrays are in the code by address, or recursive calls that numba links later."""
+    names = (variable.name for variable in library._final_module.global_variables)
+    return library.has_dynamic_globals or any(".unresolved$" in name for name in names)

@@ -8,19 +8,25 @@ have: `np.zeros(n)`, `[0.0, 0.0]`, `items.append(0.0)`, `float(x)`; functions co
 their recording twins, wherever they are named.
 
 Nothing outside the recorder sees a twin, and no function or module is patched.
+
+What enters a function with plain arguments is its entry. Names of machine code are unique across
+processes: numba numbers functions from 1 in each, and where an object from the disk brings a name that
+is there already, the linker takes what is there.
 """
 
 from __future__ import annotations
 
 import types as python
+import uuid
 from collections.abc import Callable
 
 import numpy as np
 from numba import njit
 from numba.core import ir, ir_utils, postproc
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.registry import CPUDispatcher
+from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import MakeFunctionToJitFunction
 from numba.np.ufunc.dufunc import DUFunc
@@ -28,9 +34,9 @@ from numba.np.ufunc.dufunc import DUFunc
 from nbhvp.trace import loops_functions
 from nbhvp.trace.loops_active import widen
 from nbhvp.trace.loops_errors import refusal
-from nbhvp.trace.loops_sources import python_function
+from nbhvp.trace.loops_sources import is_library, python_function
 
-__all__ = ["Twins"]
+__all__ = ["EntryCompiler", "Twins"]
 
 _KEPT = ("error_model", "boundscheck")
 """The options of a user's function that its twin has too."""
@@ -48,7 +54,8 @@ class Twins:
         """The twin of a compiled function, also in tuples; anything else as it is."""
         if isinstance(value, tuple) and not hasattr(value, "_fields"):
             return tuple(map(self.of, value))
-        return self.function(value) if isinstance(value, CPUDispatcher | DUFunc) else value
+        is_compiled = isinstance(value, CPUDispatcher | DUFunc)
+        return self.function(value) if is_compiled or _is_own(value) else value
 
     def function(self, function) -> CPUDispatcher:
         """The twin of a function, compiled or plain."""
@@ -70,6 +77,13 @@ class Twins:
         return self._made[id(function)][1]
 
 
+def _is_own(value) -> bool:
+    """Whether it is a plain Python function of the user's: a plain function may call others."""
+    if not isinstance(value, python.FunctionType) or is_library(value):
+        return False
+    return cpu_target.typing_context._lookup_global(value) is None
+
+
 class RecordingCompiler(CompilerBase):
     """numba's compiler with the pass below, and without fused array expressions."""
 
@@ -79,9 +93,30 @@ class RecordingCompiler(CompilerBase):
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state, "recording")
         passes.passes = [step for step in passes.passes if step[0] is not NopythonRewrites]
         self.state.twins = self.twins
+        self.state.func_id.unique_id = uuid.uuid4().hex
         passes.add_pass_after(RewriteForActive, MakeFunctionToJitFunction)
         passes.finalize()
         return [passes]
+
+
+class EntryCompiler(CompilerBase):
+    """numba's compiler, for a function that keeps what it calls to itself."""
+
+    def define_pipelines(self):
+        state = self.state
+        state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+
+
+class _EntryLibrary(JITCodeLibrary):
+    """One object of an entry, under a name that it alone has, and all that it calls, under none."""
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and self.name not in function.name:
+                function.linkage = "internal"
+        super()._optimize_final_module()
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -127,11 +162,14 @@ class _Rewriting:
                 rewrite(statement, value)
 
     def _getattr(self, statement, expr):
-        """A compiled function in a module."""
+        """A compiled function in a module, or an attribute of an array."""
         value = self._constant(statement.target)
         twin = self._twins.of(value)
         if twin is not value:
             statement.value = ir.Global(expr.attr, twin, expr.loc)
+        elif value is None and expr.attr in loops_functions.ATTRIBUTES:
+            attribute = self._global(loops_functions.ATTRIBUTES[expr.attr], expr.loc)
+            statement.value = ir.Expr.call(attribute, (expr.value,), (), expr.loc)
 
     def _call(self, statement, expr):
         function = self._constant(expr.func)

@@ -16,7 +16,7 @@ from numba.extending import overload, register_jitable
 
 from nbhvp.trace.loops_active import ACTIVE, active
 
-__all__ = ["METHODS", "standin_of"]
+__all__ = ["ATTRIBUTES", "METHODS", "standin_of"]
 
 
 def _is_active(kind) -> bool:
@@ -418,14 +418,22 @@ def standin_of(function):
 
 def _standin(function):
     def decorate(choose):
-        def standin(*args):
-            raise NotImplementedError("it runs compiled only")
-
+        standin = _stub(function.__name__)
         overload(standin, strict=False)(choose)
         _STANDINS[id(function)] = function, standin
         return choose
 
     return decorate
+
+
+def _stub(name: str):
+    """A function to be overloaded, which errors call by a name of the user's."""
+
+    def stub(*args):
+        raise NotImplementedError("it runs compiled only")
+
+    stub.__name__ = stub.__qualname__ = name
+    return stub
 
 
 def _stand_for_creation(function, fill):
@@ -509,13 +517,12 @@ _stand_for_conversion(np.bool_, lambda x: bool(x))
 # Methods of arrays.
 
 
-def _widened(array):
-    """A copy of an array whose floats are active; other arrays as they are."""
-    raise NotImplementedError("it runs compiled only")
+_widened = _stub("widened")
 
 
-@overload(_widened)
+@overload(_widened, strict=False)
 def _choose_widened(array):
+    """A copy of an array whose floats are active; other arrays as they are."""
     if not isinstance(array.dtype, types.Float):
         return lambda array: array
 
@@ -534,9 +541,7 @@ METHODS: dict = {}
 
 def _method(name: str):
     def decorate(choose):
-        def method(*args):
-            raise NotImplementedError("it runs compiled only")
-
+        method = _stub(name)
         overload(method, strict=False, prefer_literal=True)(choose)
         METHODS[name] = method
         return choose
@@ -607,3 +612,53 @@ def _fill_array(a, value):
 
         return fill
     return lambda a, value: a.fill(value)
+
+
+@_method("view")
+def _view(a, dtype):
+    if _is_active(a):
+        return None
+    return lambda a, dtype: a.view(dtype)
+
+
+# Attributes that tell how an array lies in memory: an active number is no float there.
+
+ATTRIBUTES: dict = {}
+"""By name: a function of the object."""
+
+
+def _attribute(name: str):
+    attribute = _stub(name)
+    namespace: dict = {}
+    exec(f"def plain(a): return a.{name}", namespace)
+
+    @overload(attribute, strict=False)
+    def choose(a):
+        if not _is_active(a):
+            return namespace["plain"]
+        if name == "dtype":
+            return lambda a: _FLOAT
+        return None
+
+    ATTRIBUTES[name] = attribute
+
+
+_FLOAT = np.dtype(np.float64)
+
+for _name in ("dtype", "itemsize", "nbytes", "strides", "ctypes", "data"):
+    _attribute(_name)
+
+
+# What is asked about types is answered as for a float.
+
+
+@_overload(isinstance)
+def _isinstance(var, typs):
+    if var == active:
+        return lambda var, typs: isinstance(0.0, typs)
+
+
+@_overload(np.isscalar)
+def _isscalar(element):
+    if element == active:
+        return lambda element: True

@@ -22,7 +22,7 @@ from nbhvp.trace.standins import Watch, watch_array
 
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic)
 
-__all__ = ["Sources", "python_function", "sources_of"]
+__all__ = ["Sources", "is_library", "python_function", "sources_of"]
 
 
 def python_function(function) -> python.FunctionType | None:
@@ -75,7 +75,7 @@ class _Looking:
             self._add(value.dtype.str, value.shape, value.strides, value.tobytes())
         elif value is None or isinstance(value, _PLAIN):
             self._add(type(value).__name__, repr(value))
-        elif isinstance(value, python.ModuleType) or _is_library(value):
+        elif isinstance(value, python.ModuleType) or is_library(value):
             self._add(getattr(value, "__module__", ""), getattr(value, "__name__", repr(value)))
         else:
             self.is_comparable = False
@@ -106,7 +106,7 @@ class _Looking:
     def _named(self, value, names) -> None:
         """A global; of a module of the user's, what the function may take from it."""
         self.at(value)
-        if isinstance(value, python.ModuleType) and not _is_library(value):
+        if isinstance(value, python.ModuleType) and not is_library(value):
             for name in names:
                 if name in vars(value):
                     self._add(name)
@@ -129,7 +129,7 @@ class _Looking:
                 self._add(type(constant).__name__, repr(constant))
 
 
-def _is_library(value) -> bool:
+def is_library(value) -> bool:
     """Whether it belongs to what is compiled as it is: its version is part of every digest."""
     if isinstance(value, python.ModuleType):
         package = value.__name__.partition(".")[0]
