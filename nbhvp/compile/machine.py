@@ -29,10 +29,15 @@ from numba.core.registry import cpu_target
 # --- from a function to object code ---------------------------------------------------------------
 
 
+MOST_INLINED = 400
+"""Instructions of a function that may be copied to where it is called: more take long to compile."""
+
+
 class _Library(JITCodeLibrary):
     """A kernel on its way through LLVM. It never enters numba's own engine."""
 
     is_straight = False
+    body = ""  # the function that numba made
 
     def _optimize_functions(self, module):
         module.data_layout = self._codegen._data_layout
@@ -42,6 +47,8 @@ class _Library(JITCodeLibrary):
             # Nobody else calls them: so LLVM sees that those which it does not inline return 0.
             if not function.is_declaration and function.name != self.name:
                 function.linkage = "internal"
+                if function.name != self.body and _size(function) > MOST_INLINED:
+                    function.add_function_attribute("noinline")
         options = {"slp_vectorize": True} if self.is_straight else {}
         builder = self._codegen._pass_builder(**options)
         builder.getModulePassManager().run(self._final_module, builder)
@@ -49,6 +56,11 @@ class _Library(JITCodeLibrary):
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
         self._finalized = True
+
+
+def _size(function) -> int:
+    """How many instructions a function has."""
+    return sum(1 for block in function.blocks for _ in block.instructions)
 
 
 class _Pipeline(CompilerBase):
@@ -130,6 +142,7 @@ def _add_entry(context, library, native):
     builder = ir.IRBuilder(entry.append_basic_block())
     status, _ = context.call_conv.call_function(builder, called, *signature, entry.args)
     builder.ret(status.code)
+    library.body = native.llvm_func_name
     library.add_ir_module(module)
 
 

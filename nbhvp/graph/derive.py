@@ -53,7 +53,10 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
     for node, bar in zip(outputs, adjoints, strict=True):
         bars[node] = bars[node] + bar if node in bars else bar
     nodes = reachable(outputs, stop=inputs)
-    active = dependent(nodes, inputs)
+    active = set(inputs)
+    for node in nodes:
+        if _differentiable(node) and not active.isdisjoint(node.args):
+            active.add(node)
     for node in reversed(nodes):
         z_bar = bars.get(node)
         if z_bar is None or node in inputs or node not in active:

@@ -454,7 +454,7 @@ sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 /
 cbrt        = elementwise("cbrt", np.cbrt, "cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
 exp         = elementwise("exp", np.exp, "exp({x})", lambda z, x: (z,), cost=SERIES, complex_source="cmath.exp({x})")
 exp2        = elementwise("exp2", np.exp2, "exp2({x})", lambda z, x: (math.log(2) * z,), cost=SERIES, complex_source="np.exp2({x})")
-expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (z + 1,), special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.expm1))
+expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (exp(x),), special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.expm1))
 log         = elementwise("log", np.log, "log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log({x})")
 log2        = elementwise("log2", np.log2, "log2({x})", lambda z, x: (1 / (math.log(2) * x),), domain=POSITIVE, cost=SERIES, complex_source="np.log2({x})")
 log10       = elementwise("log10", np.log10, "log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=SERIES, complex_source="cmath.log10({x})")

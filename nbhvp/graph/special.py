@@ -177,6 +177,19 @@ def _stdtr_df(df, t):
     return 0.5 * sign(t) * slope
 
 
+def _horner(x, coefficients):
+    """c[0] + c[1] x + ..., of numbers; its text where x is one."""
+    total = coefficients[-1]
+    for c in reversed(coefficients[:-1]):
+        total = f"({c!r} + {x} * {total})" if isinstance(x, str) else c + x * total
+    return str(total) if isinstance(x, str) else total + 0.0 * x
+
+
+def _polynomial_rule(z, x, coefficients):
+    slopes = tuple(k * c for k, c in enumerate(coefficients))[1:]
+    return (polynomial(x, coefficients=slopes) if slopes else None,)
+
+
 def _expn_rule(z, x, n):
     return (-exp1(x) if n == 2 else -expn(x, n=n - 1),)
 
@@ -274,6 +287,7 @@ fresnel_s   = _output("fresnel_s", "fresnel", 0, lambda z, x: (sin(PI / 2 * x * 
 fresnel_c   = _output("fresnel_c", "fresnel", 1, lambda z, x: (cos(PI / 2 * x * x),))
 
 # Others.
+polynomial  = _function("polynomial", _horner, 1, lambda coefficients: _horner("{x}", coefficients), _polynomial_rule, cost=SERIES, params={"coefficients": (1.0, -0.5, 0.25, 2.0)})
 cosm1       = _special("cosm1", lambda z, x: (-sin(x),))
 spence      = _special("spence", lambda z, x: (log(x) / (1 - x),), domain=((1.3, 3.0),))
 wrightomega = _special("wrightomega", lambda z, x: (z / (1 + z),))

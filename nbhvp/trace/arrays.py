@@ -55,12 +55,13 @@ __all__ = [
     "write",
 ]
 
-HANDLERS: dict[Callable, Callable] = {}
-"""What answers to a NumPy, SciPy or math function when an argument is traced."""
+HANDLERS: dict[Callable | str, Callable] = {}
+"""What answers to a NumPy, SciPy or math function when an argument is traced; a function that is
+not imported for this alone stands here by its public name."""
 UFUNC_METHODS: dict[str, Callable] = {}
 """What answers to a call, reduce, at, ... of a ufunc; takes the ufunc and its arguments."""
 
-OBJECTS: dict[type, type[LibraryObject]] = {}
+OBJECTS: dict[type | str, type[LibraryObject]] = {}
 """The stand-ins for objects of library classes; made of the object and of what makes stand-ins."""
 
 _WEAK = (bool, int, float, complex)
@@ -78,6 +79,12 @@ def implements(*functions: Callable) -> Callable[[Callable], Callable]:
     return register
 
 
+def public_name(thing) -> str:
+    """`scipy.stats.rv_frozen`: package, subpackage and name, wherever inside it is defined."""
+    package = (getattr(thing, "__module__", None) or "").split(".")[:2]
+    return ".".join((*package, getattr(thing, "__name__", "")))
+
+
 class LibraryObject:
     """The stand-in of an object of a library, which may meet traced arrays in its methods.
 
@@ -88,7 +95,7 @@ class LibraryObject:
         self.original = original
         self._standin = standin
 
-    def __init_subclass__(cls, stands_for: tuple[type, ...] = ()):
+    def __init_subclass__(cls, stands_for: tuple[type | str, ...] = ()):
         OBJECTS.update(dict.fromkeys(stands_for, cls))
 
     def __getattr__(self, name: str):
@@ -801,7 +808,7 @@ def unsupported(function: Callable) -> TraceError:
 
 def dispatch(function: Callable, args: tuple, kwargs: dict):
     """The answer of the table or of a handler to a function with traced arguments."""
-    handler = HANDLERS.get(function)
+    handler = HANDLERS.get(function) or HANDLERS.get(public_name(function))
     if handler is not None:
         return handler(*args, **kwargs)
     if all(is_constant(x) for x in traced_in(args, kwargs)):

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbhvp.trace import (
     creation,
+    distributions,
     elementwise,
     fourier,
     histograms,
@@ -31,6 +32,7 @@ from nbhvp.trace.elementwise import composition, isclose
 
 __all__ = [
     "creation",
+    "distributions",
     "elementwise",
     "fourier",
     "histograms",

@@ -148,9 +148,9 @@ def zeta(x, q=None):
     x, q = floats(x, 1.0 if q is None else q)
     inside = (x > 1) & (q > 0)
     s, base = where(inside, x, 2), where(inside, q, 1)
-    terms = 14
-    total = sum((base + k) ** -s for k in range(terms))
-    end = base + terms
+    terms = np.arange(14.0)
+    total = sum_((base[..., None] + terms) ** -s[..., None], -1)
+    end = base + terms.size
     power = end**-s
     total = total + power * (end / (s - 1) + 0.5)
     factor = s * power / end
@@ -300,10 +300,7 @@ def nbdtr(k, n, p):
 
 def _polynomial(x, coefficients):
     """c[0] + c[1] x + ..."""
-    total = coefficients[-1]
-    for coefficient in reversed(coefficients[:-1]):
-        total = coefficient + x * total
-    return total
+    return apply(sp.polynomial, x, coefficients=tuple(map(float, coefficients)))
 
 
 def _near_and_far(x, is_near, near, far):

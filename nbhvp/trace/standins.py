@@ -312,7 +312,7 @@ class Standins:
     def _method(self, method: types.MethodType) -> types.MethodType:
         return types.MethodType(self.of(method.__func__), self.of(method.__self__))
 
-    def _object_method(self, method: types.BuiltinMethodType):
+    def _object_method(self, method: types.MethodType | types.BuiltinMethodType):
         """A method of an object of a library, such as what scipy's factorized gives."""
         return getattr(self.of(method.__self__), method.__name__)
 
@@ -523,8 +523,17 @@ def _makes_standins(kind: type) -> bool:
     return issubclass(kind, sparse) or _object_standin(kind) is not None
 
 
+def _has_object_standin(value) -> bool:
+    """Whether it is a method of an object whose stand-in has its own in the place of it."""
+    if not isinstance(value, types.MethodType):
+        return False
+    kind = _object_standin(type(value.__self__))
+    return kind is not None and hasattr(kind, value.__name__)
+
+
 def _object_standin(kind: type) -> type | None:
-    return next((arrays.OBJECTS[base] for base in kind.__mro__ if base in arrays.OBJECTS), None)
+    keys = (key for base in kind.__mro__ for key in (base, arrays.public_name(base)))
+    return next((arrays.OBJECTS[key] for key in keys if key in arrays.OBJECTS), None)
 
 
 def _is_library_function(value) -> bool:
@@ -565,6 +574,7 @@ _KINDS = (
     (lambda s, v: isinstance(v, _GENERATORS), Standins._generator),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
     (lambda s, v: is_compiled(v), Standins._compiled),
+    (lambda s, v: _has_object_standin(v), Standins._object_method),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
     (
