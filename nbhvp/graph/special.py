@@ -182,7 +182,7 @@ def _horner(x, coefficients):
     total = coefficients[-1]
     for c in reversed(coefficients[:-1]):
         total = f"({c!r} + {x} * {total})" if isinstance(x, str) else c + x * total
-    return str(total) if isinstance(x, str) else total + 0.0 * x
+    return str(total) if isinstance(x, str) else total + np.zeros(np.shape(x))
 
 
 def _polynomial_rule(z, x, coefficients):
