@@ -2,10 +2,10 @@
 
 A product whose time goes into matrices times vectors reads each matrix once for all directions of a
 block: the directions are the last axis, and such products become matrix products. One whose time
-goes into matrix products already gains a little where a block of them is one call: the directions
-are the first axis, each with its arrays together. All others are computed one at a time, since a
-block of elementwise work leaves the caches that one direction stays in (measured: 2 to 4 times
-slower for a stencil of 10^5 elements). Sweeps over a tape read its partials once for a block, and wait
+goes into matrix products already gains nothing (measured: a network of 235146 weights takes as long
+by blocks of 8). All others are computed one at a time too, since a block of elementwise work leaves
+the caches that one direction stays in (measured: 2 to 4 times slower for a stencil of 10^5
+elements). Sweeps over a tape read its partials once for a block, and wait
 less for each other's results, as long as the block's tangents stay in cache.
 
 A block has a fixed number of directions, so that a product has at most one more program, and its
@@ -22,9 +22,10 @@ import numpy as np
 
 from nbhvp.compile.lower import MULTIPLY, lower
 from nbhvp.compile.pull import is_pulled
+from nbhvp.compile.results import empty
 from nbhvp.graph.node import Graph, dependent
 
-__all__ = ["Several", "Way", "choose", "in_blocks"]
+__all__ = ["Several", "choose", "in_blocks", "padded_from"]
 
 LOADED, ELEMENT = 4e-10, 1e-10
 """Seconds of a matrix element that a product with a vector reads, and of any other element."""
@@ -38,29 +39,21 @@ TOGETHER, PART = 16, 512
 """Columns that are made contiguous at a time, and how many entries of each before the next."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """How directions are taken together: so many, along the first axis or along the last."""
-
-    count: int
-    leading: bool
-
-    @property
-    def padded_from(self) -> int:
-        """How many directions are computed as a block: it is filled up with zeros."""
-        return self.count if self.leading else self.count // 4 + 1
-
-
 @dataclass(frozen=True, eq=False)
 class Several:
-    """A program for a block of directions."""
+    """A program for a block of so many directions."""
 
     program: Any
-    way: Way
+    count: int
 
 
-def choose(graph: Graph) -> Way | None:
-    """The way for a product graph, whose last input is the direction; None for one at a time."""
+def padded_from(count: int) -> int:
+    """How many directions are computed as a block of `count`: it is filled up with zeros."""
+    return count // 4 + 1
+
+
+def choose(graph: Graph) -> int | None:
+    """How many directions a product graph, whose last input they are, takes; None for one at a time."""
     nodes = lower(graph, in_one_pass=False).nodes
     active = dependent(nodes, graph.inputs[-1:])
     vectors = matrices = other = sweeps = size = 0.0
@@ -81,12 +74,13 @@ def choose(graph: Graph) -> Way | None:
     if vectors + matrices + other + sweeps < WORTH or max(vectors, matrices, sweeps) < other:
         return None
     if sweeps > max(vectors, matrices):
-        in_cache = sweeps / LOADED * 8 <= MOST_SWEPT
-        return Way(8, leading=False) if in_cache else None
-    count = 8 if matrices > vectors else 32
+        return 8 if sweeps / LOADED * 8 <= MOST_SWEPT else None
+    if matrices > vectors:
+        return None
+    count = 32
     while count > 8 and count * size > MOST_BYTES:
         count //= 2
-    return Way(count, leading=matrices > vectors)
+    return count
 
 
 def in_blocks(
@@ -97,44 +91,34 @@ def in_blocks(
     `one` is the product with a direction; `cold` are the inputs of `several` but the directions.
     """
     if several is None:
-        return _rows(one, None, v, shape, dtype)
-    many, way = several.program.bind(*cold), several.way
-    if way.leading:
-        return _rows(one, (many, way.count), v, shape, dtype)
-    count = v.shape[-1]
-    cut = count - count % way.count
-    if count - cut >= way.padded_from:
+        return _rows(one, v, shape, dtype)
+    many, block, count = several.program.bind(*cold), several.count, v.shape[-1]
+    cut = count - count % block
+    if count - cut >= padded_from(block):
         cut = count
-    if cut == count == way.count:
+    if cut == count == block:
         return many(np.asarray(v, order="C"))
-    out = np.empty((*shape, count), dtype)
-    for a in range(0, cut, way.count):
-        block = v[..., a : a + way.count]
-        width = block.shape[-1]
-        directions = np.zeros((*v.shape[:-1], way.count), v.dtype)
-        directions[..., :width] = block
+    out = empty((*shape, count), np.dtype(dtype))
+    for a in range(0, cut, block):
+        some = v[..., a : a + block]
+        width = some.shape[-1]
+        directions = np.zeros((*v.shape[:-1], block), v.dtype)
+        directions[..., :width] = some
         out[..., a : a + width] = many(directions)[..., :width]
     if cut < count:
-        out[..., cut:] = _rows(one, None, v[..., cut:], shape, dtype)
+        out[..., cut:] = _rows(one, v[..., cut:], shape, dtype)
     return out
 
 
-def _rows(one: Callable, several: tuple | None, v: np.ndarray, shape, dtype) -> np.ndarray:
+def _rows(one: Callable, v: np.ndarray, shape, dtype) -> np.ndarray:
     """Products of directions that are made contiguous; the result is in Fortran's order."""
     count = v.shape[-1]
-    out = np.empty((count, *shape), dtype)
-    many, block = several or (None, count + 1)
-    buffer = np.empty((min(count, TOGETHER), *v.shape[:-1]), v.dtype)
+    out = empty((count, *shape), np.dtype(dtype))
+    buffer = empty((min(count, TOGETHER), *v.shape[:-1]), v.dtype)
     for start in range(0, count, TOGETHER):
         rows = _transposed(v[..., start : start + TOGETHER], buffer)
-        at = 0
-        while at < len(rows):
-            if at + block <= len(rows):
-                many(rows[at : at + block], out[start + at : start + at + block])
-                at += block
-            else:
-                one(rows[at, ...], out[start + at, ...])
-                at += 1
+        for at in range(len(rows)):
+            one(rows[at, ...], out[start + at, ...])
     return np.moveaxis(out, 0, -1)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.columns import Several, Way, choose, in_blocks
+from nbhvp.columns import Several, choose, in_blocks, padded_from
 from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
@@ -170,7 +170,7 @@ class Recorded:
         self._source = source
         self._programs: dict[tuple, Any] = {}
         self._linearized: dict[str, Linearized] = {}
-        self._ways: dict[str, Way | None] = {}
+        self._blocks: dict[str, int | None] = {}
         self._several: dict[str, Several | None] = {}
         self._gradient: Node | None = None
         self._value_program = self._gradient_program = None
@@ -289,16 +289,16 @@ class Recorded:
     def several(self, kind: str, count: int) -> Several | None:
         """The product of a kind with a block of directions, where `count` are worth a program."""
         graph = self.linearized(kind).product.graph
-        if kind not in self._ways:
-            self._ways[kind] = choose(graph)
-        way = self._ways[kind]
-        if way is None or count < way.padded_from:
+        if kind not in self._blocks:
+            self._blocks[kind] = choose(graph)
+        block = self._blocks[kind]
+        if block is None or count < padded_from(block):
             return None
         if kind not in self._several:
             with self._memory.lock:
-                wide = batched(graph, graph.inputs[-1], way.count, way.leading)
+                wide = batched(graph, graph.inputs[-1], block)
                 program = wide and self._program(wide.inputs, wide.outputs)
-                self._several[kind] = Several(program, way) if program else None
+                self._several[kind] = Several(program, block) if program else None
         return self._several[kind]
 
     def _linear_map(self, kind: str) -> tuple[tuple[Node, ...], Node, tuple[Node, ...], Node]:

@@ -9,8 +9,7 @@ stays as it is. Since the map is linear in the direction, three rules serve ever
 - bilinear: one more letter, "ij,j->i" becoming "ij,jz->iz": a product with a vector becomes one
   with a matrix.
 
-The axis comes last, so that loops over it are innermost and contiguous, or first, where each
-direction's arrays had better stay together.
+The axis comes last, so that loops over it are innermost and contiguous.
 """
 
 from __future__ import annotations
@@ -25,11 +24,10 @@ from nbhvp.graph.node import Graph, Node, dependent
 __all__ = ["batched"]
 
 
-def batched(graph: Graph, direction: Node, count: int, leading: bool = False) -> Graph | None:
+def batched(graph: Graph, direction: Node, count: int) -> Graph | None:
     """The graph of `count` directions at once; None where a primitive takes no further axis.
 
-    The direction and each output of shape S get the shape S + (count,), or (count,) + S where the
-    axis is leading. Other inputs stay as they are.
+    The direction and each output of shape S get the shape S + (count,). Other inputs stay as they are.
     """
     nodes = graph.nodes
     active = dependent(nodes, [direction])
@@ -37,7 +35,7 @@ def batched(graph: Graph, direction: Node, count: int, leading: bool = False) ->
         node in active and node is not direction and not node.primitive.batches for node in nodes
     ):
         return None
-    axis = _Axis(count, leading)
+    axis = _Axis(count)
     v = p.input_node(
         direction.pool, direction.params["name"], axis.extended(direction.shape), direction.dtype
     )
@@ -53,43 +51,26 @@ def batched(graph: Graph, direction: Node, count: int, leading: bool = False) ->
 
 @dataclass(frozen=True)
 class _Axis:
-    """The axis of the directions: how many, and whether it is the first or the last axis."""
+    """The axis of the directions, which is the last."""
 
     extent: int
-    leads: bool
-
-    def insert(self, entries: tuple, entry) -> tuple:
-        return (entry, *entries) if self.leads else (*entries, entry)
 
     def extended(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.insert(shape, self.extent)
-
-    def aligned(self, node: Node, ndim: int) -> Node:
-        """A node that has the axis, so that its other axes broadcast to `ndim`."""
-        missing = ndim + 1 - node.ndim
-        if not self.leads or missing <= 0:
-            return node
-        return p.reshape(node, shape=(self.extent, *(1,) * missing, *node.shape[1:]))
+        return (*shape, self.extent)
 
     def beside(self, node: Node) -> Node:
         """A node without the axis, broadcasting along it."""
-        return node if self.leads or not node.shape else p.reshape(node, shape=(*node.shape, 1))
+        return p.reshape(node, shape=(*node.shape, 1)) if node.shape else node
 
     def repeated(self, node: Node) -> Node:
         return p.broadcast(self.beside(node), shape=self.extended(node.shape))
 
     def parameter(self, node: Node, name: str, value):
         """A parameter of a linear primitive."""
-        shift = 1 if self.leads else 0
-        if name == "axis":
-            return value + shift
-        if name == "axes":
-            value = tuple(k + shift for k in value)
         entry = node.primitive.per_axis.get(name)
         if entry is None:
             return value
-        entry = {"extent": self.extent, "axis": 0 if self.leads else node.ndim}.get(entry, entry)
-        return self.insert(value, entry)
+        return (*value, {"extent": self.extent, "axis": node.ndim}.get(entry, entry))
 
 
 def _applied(axis: _Axis, node: Node, new: dict[Node, Node]) -> Node:
@@ -97,30 +78,26 @@ def _applied(axis: _Axis, node: Node, new: dict[Node, Node]) -> Node:
     entry, args = node.primitive, node.args
     positions = {k for k, arg in enumerate(args) if arg in new}
     if entry.is_elementwise:
-        mixed = [
-            axis.aligned(new[arg], node.ndim) if arg in new else axis.beside(arg) for arg in args
-        ]
+        mixed = [new.get(arg) or axis.beside(arg) for arg in args]
         return entry(*mixed, **node.params)
     if entry.kind == "bilinear":
         (k,) = positions
         mixed = [new.get(arg, arg) for arg in args]
-        return entry(*mixed, subscripts=_subscripts(axis, node.params["subscripts"], k))
+        return entry(*mixed, subscripts=_subscripts(node.params["subscripts"], k))
     joint = joint_positions(node, positions)
     beside = axis.beside if entry.broadcasts else lambda arg: arg
     mixed = [
         (new.get(arg) or axis.repeated(arg)) if k in joint else beside(arg)
         for k, arg in enumerate(args)
     ]
-    if entry.per_axis:
-        mixed[0] = axis.aligned(mixed[0], node.ndim)
     params = {name: axis.parameter(node, name, value) for name, value in node.params.items()}
     return entry(*mixed, **params)
 
 
-def _subscripts(axis: _Axis, subscripts: str, k: int) -> str:
+def _subscripts(subscripts: str, k: int) -> str:
     """A contraction with one more letter in operand k and in the result."""
     letter = next(c for c in string.ascii_letters if c not in subscripts)
     operands, out = subscripts.split("->")
     terms = operands.split(",")
-    terms[k], out = ("".join(axis.insert(tuple(term), letter)) for term in (terms[k], out))
-    return f"{','.join(terms)}->{out}"
+    terms[k] += letter
+    return f"{','.join(terms)}->{out}{letter}"
