@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cases import STRUCTURE, Inputs, build, random_graph
 from checks import assert_close
+from test_primitives import LINEAR, arguments
 
 import nbhvp
 from benchmarks import problems
@@ -15,7 +16,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
-from nbhvp.graph.node import Graph, Pool, dependent
+from nbhvp.graph.node import Graph, Pool
 
 COUNT = 3
 
@@ -72,16 +73,30 @@ def test_random_graphs(seed):
         assert_batched(product, values, 1e-9)
 
 
-def test_the_cases_have_every_linear_primitive():
-    met = set()
-    for make in STRUCTURE.values():
-        graph, values = build(make, derive=False)
-        for product in products_of(graph, values):
-            active = dependent(product.nodes, product.inputs[-1:])
-            met |= {node.primitive.name for node in product.nodes if node in active}
-    linear = {e.name for e in p.TABLE.values() if e.kind in ("linear", "bilinear") or e.linear}
-    linear -= {e.name for e in p.TABLE.values() if "tape" in e.name}  # see test_sweep
-    assert linear - met == {"divide"}, "derivatives multiply by reciprocals"
+@pytest.mark.parametrize(
+    ("name", "shapes", "params"), LINEAR, ids=[f"{k}-{c[0]}" for k, c in enumerate(LINEAR)]
+)
+def test_every_linear_primitive(name, shapes, params):
+    """Or it says that it does not go along a further axis."""
+    entry = p.TABLE[name]
+    xs, params = arguments(shapes, params, np.dtype(float))
+    for positions in entry.linear or (range(len(xs)),):
+        pool = Pool()
+        args = [p.input_node(pool, f"x{k}", x.shape, x.dtype) for k, x in enumerate(xs)]
+        fixed = [k for k in range(len(xs)) if k not in positions]
+        (v, *more) = (args[k] for k in positions)
+        # The others go along too, as multiples of one direction.
+        like = [
+            p.sum_(v, axes=tuple(range(v.ndim))) + p.zeros(pool, m.shape, m.dtype) for m in more
+        ]
+        mixed = dict(zip(positions, [v, *like], strict=True))
+        z = entry(*(mixed.get(k, arg) for k, arg in enumerate(args)), **params)
+        graph = Graph((*(args[k] for k in fixed), v), (z,))
+        values = [xs[k] for k in fixed]
+        if entry.batches:
+            assert_batched(graph, values, 1e-5 if z.dtype == np.float32 else 1e-12)
+        else:
+            assert batched(graph, v, COUNT) is None
 
 
 def test_a_quotient():
