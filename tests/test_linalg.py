@@ -245,6 +245,57 @@ def test_against_mpmath(fun, exactly):
     check_against(exactly, nbhvp.differentiable(fun, target="interpret"), fun, X, V)
 
 
+MODES = ("reverse-over-forward", "reverse-over-reverse")
+
+
+@pytest.mark.parametrize("name", ["solve stack", "eigvalsh complex", "eigh function", "svd tall"])
+def test_modes_agree(name):
+    (fun,) = (fun for known, fun, _ in CASES if known == name)
+    f = nbhvp.differentiable(fun, target="interpret")
+    needed = f.hvp(X, V[..., 0])
+    for mode in MODES:
+        found = f.hvp(X, V[..., 0], mode=mode)
+        np.testing.assert_allclose(found, needed, rtol=1e-10, atol=1e-11 * abs(needed).max())
+
+
+SPD = spd(M)
+OUTSIDE = {
+    "lu": sl.lu_factor(M),
+    "lu complex": sl.lu_factor(M + 1j * SPD),
+    "cholesky": sl.cho_factor(SPD),
+    "lower": sl.cho_factor(SPD, lower=True),
+}
+
+# What another function of the table gives as well, and that function.
+ALIKE = [
+    ("lu outside", lambda x: sl.lu_solve(OUTSIDE["lu"], x**2, 1), lambda x: np.linalg.solve(M.T, x**2)),
+    ("lu outside, complex", lambda x: sl.lu_solve(OUTSIDE["lu complex"], x**2).imag, lambda x: np.linalg.solve(M + 1j * SPD, x**2).imag),
+    ("cho_factor outside", lambda x: sl.cho_solve(OUTSIDE["cholesky"], x**2) + sl.cho_solve(OUTSIDE["lower"], x), lambda x: np.linalg.solve(SPD, x**2 + x)),
+    ("lower triangular", lambda x: sl.solve(x, B, assume_a="lower triangular"), lambda x: np.linalg.solve(np.tril(x), B)),
+    ("hermitian", lambda x: sl.solve(hermitian(x), B, assume_a="her").imag, lambda x: np.linalg.solve(hermitian(x), B).imag),
+    ("hints", lambda x: sl.solve(x, B, check_finite=False, overwrite_a=True), lambda x: np.linalg.solve(x, B)),
+    ("subset", lambda x: sl.eigvalsh(symmetric(x), subset_by_index=[1, 2]), lambda x: np.linalg.eigvalsh(symmetric(x))[1:]),
+    ("eigh of two", lambda x: (lambda v: np.diag(v.T @ spd(x) @ v) * x[0])(sl.eigh(symmetric(x), spd(x))[1]), lambda x: x[0]),
+    ("qr alone", lambda x: sl.qr(x, mode="r")[0] + np.linalg.qr(x, "r"), lambda x: 2 * np.linalg.qr(x)[1]),
+    ("qr in full", lambda x: sl.qr(x)[0], lambda x: np.linalg.qr(x, "complete")[0]),
+    ("cutoffs", lambda x: np.linalg.pinv(x, 1e-12) + sl.pinv(x, rtol=1e-12), lambda x: 2 * np.linalg.inv(x)),
+    ("cond", lambda x: np.stack([np.linalg.cond(x, o) for o in (1, np.inf, "fro", -2)]), lambda x: np.stack([*(np.linalg.norm(x, o) * np.linalg.norm(np.linalg.inv(x), o) for o in (1, np.inf, "fro")), 1 / np.linalg.cond(x)])),
+    ("rank", lambda x: np.linalg.matrix_rank(x) * np.linalg.matrix_rank(x[:2]) * np.linalg.matrix_rank(x[0]) * x, lambda x: 6 * x),
+    ("norm with axes", lambda x: np.linalg.norm(stacked(x), 2, axis=(1, 2), keepdims=True), lambda x: np.linalg.svdvals(stacked(x))[:, :1, None]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fun", "other"), [c[1:] for c in ALIKE], ids=[c[0] for c in ALIKE])
+def test_like_another_function(fun, other):
+    f, g = (
+        nbhvp.differentiable(lambda x, make=make: weighted(make(x)), target="interpret")
+        for make in (fun, other)
+    )
+    np.testing.assert_allclose(f(X), weighted(fun(X)), rtol=1e-12)
+    needed = g.hvp(X, V)
+    np.testing.assert_allclose(f.hvp(X, V), needed, 1e-10, 1e-10 * max(1, abs(needed).max()))
+
+
 # Repeated eigenvalues: the last two columns say what a smooth function's Hessian is, if it has one.
 
 TURN = np.linalg.qr(RNG.normal(size=(4, 4)))[0]
@@ -393,12 +444,32 @@ def test_a_failure_that_is_caught_is_a_branch():
         (lambda x: np.sum(np.linalg.pinv(x[:, :1] * np.ones(3))), "without full rank"),
         (lambda x: sl.lu_factor(x)[0].sum(), "lu_factor"),
         (lambda x: sl.qr(x, pivoting=True)[0].sum(), "pivoting"),
+        (lambda x: sl.lu_solve((x, [0, 1, 2]), B).sum(), "what lu_factor gives"),
+        (lambda x: np.linalg.qr(x, "raw")[0].sum(), "raw"),
+        (lambda x: sl.solve(x, B, assume_a="banded").sum(), "banded"),
     ],
 )
 def test_what_has_no_derivative_is_refused(fun, words):
     with pytest.raises(nbhvp.TraceError, match=words) as error:
         nbhvp.differentiable(fun, target="interpret").grad(X)
     assert "test_linalg.py" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: np.linalg.solve(x[:2], B).sum(),
+        lambda x: np.linalg.inv(x[0]).sum(),
+        lambda x: np.linalg.solve(x, B[:2]).sum(),
+        lambda x: np.linalg.eigvalsh(x, "M").sum(),
+        lambda x: np.linalg.norm(x, 5),
+    ],
+)
+def test_wrong_arguments_are_numpys_errors(fun):
+    with pytest.raises((ValueError, np.linalg.LinAlgError)):
+        fun(X)
+    with pytest.raises((ValueError, np.linalg.LinAlgError)):
+        nbhvp.differentiable(fun, target="interpret")(X)
 
 
 # Point state.

@@ -138,6 +138,46 @@ def test_against_mpmath(fun, exactly):
     check_against(exactly, nbhvp.differentiable(fun, target="interpret"), fun, X, V)
 
 
+# What another expression gives as well, on dense arrays.
+ALIKE = [
+    ("families", lambda x: FIXED * matrix(x) @ x + (x * matrix(x)), lambda x: DENSE * array(x).toarray() @ x + x @ array(x).toarray()),
+    ("quotients", lambda x: (FIXED / x[0] + array(x) / (1 + x**2)) @ x, lambda x: (DENSE / x[0] + array(x).toarray() / (1 + x**2)) @ x),
+    ("order of operands", lambda x: (FIXED - array(x)) @ x + (0 + array(x)) @ x + (FIXED @ array(x)) @ x + (array(x).T @ FIXED) @ x, lambda x: (lambda a: DENSE @ x - a @ x + a @ x + DENSE @ a @ x + a.T @ DENSE @ x)(array(x).toarray())),
+    ("dense", lambda x: array(x).todense() @ x + array(x).sum(axis=1) - array(x).sum(-2), lambda x: (lambda a: a @ x + a.sum(1) - a.sum(0))(array(x).toarray())),
+    ("classes", lambda x: sp.csc_array(array(x)).astype(complex).conj().data.real, lambda x: np.array([x[0] + 4, x[2] ** 2, x[1] + 4, x[0] ** 2, x[2] + 4, x[3] + 4, x[1] ** 2 + x[3]])[[0, 1, 3, 2, 4, 6, 5]]),
+    ("one column", lambda x: linalg.spsolve(array(x), x[:, None]), lambda x: np.linalg.solve(array(x).toarray(), x)),
+    ("both", lambda x: LU.solve(B) * x + linalg.spsolve(FIXED, B), lambda x: np.linalg.solve(DENSE, B) * (1 + x)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fun", "other"), [c[1:] for c in ALIKE], ids=[c[0] for c in ALIKE])
+def test_like_dense_arrays(fun, other):
+    f, g = (
+        nbhvp.differentiable(lambda x, make=make: weighted(make(x)), target="interpret")
+        for make in (fun, other)
+    )
+    np.testing.assert_allclose(f(X), weighted(np.asarray(fun(X))), rtol=1e-12)
+    needed = g.hvp(X, V)
+    np.testing.assert_allclose(f.hvp(X, V), needed, 1e-10, 1e-10 * max(1, abs(needed).max()))
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: matrix(x) @ x[:2],
+        lambda x: array(x) + FIXED[:2],
+        lambda x: array(x) @ FIXED[:2],
+        lambda x: linalg.spsolve(array(x), x[:2]),
+        lambda x: linalg.spsolve(array(x)[:2], x),
+        lambda x: sp.coo_array((x, (ROWS[:4], COLUMNS[:4])), shape=(2, 2)),
+    ],
+)
+def test_wrong_shapes_are_errors(fun):
+    for call in (fun, nbhvp.differentiable(fun, target="interpret")):
+        with pytest.raises(ValueError):  # noqa: PT011 SciPy's words differ by version
+            call(X)
+
+
 def asks(x):
     """Questions about a matrix, answered as SciPy does."""
     a, b = matrix(x), array(x)
@@ -191,6 +231,9 @@ def test_failures_are_those_of_scipy(fun):
     [
         (lambda x: matrix(x).max(), "max of a sparse matrix"),
         (lambda x: matrix(x).nnz * x[0], "given twice"),
+        (lambda x: matrix(x).sum(axis=0)[0], "use coo_array"),
+        (lambda x: matrix(x).todense()[0], "toarray"),
+        (lambda x: (sp.csr_matrix(DENSE) + x)[0], "csr_array"),
         (lambda x: linalg.splu(matrix(x).tocsc()).L.sum(), "L of the factors"),
         (lambda x: linalg.eigsh(matrix(x))[0].sum(), "eigsh has no derivative rule"),
         (lambda x: linalg.spsolve(array(x), FIXED).sum(), "sparse right side"),

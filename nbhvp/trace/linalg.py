@@ -16,7 +16,7 @@ import scipy.linalg
 from nbhvp.graph import linalg as la
 from nbhvp.graph import primitives as p
 from nbhvp.graph import spectra
-from nbhvp.trace.arrays import Traced, apply, guard, lift, map_traced, trace_error
+from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, map_traced, trace_error
 from nbhvp.trace.elementwise import (
     absolute,
     cast,
@@ -157,27 +157,23 @@ class LuFactors:
     def __init__(self, factor):
         self.factor = factor
 
-    def __getattr__(self, name: str):
-        if name.startswith("__") and name not in ("__array__", "__array_interface__"):
-            raise AttributeError(name)
+    def _refuse(self, *args, **kwargs):
         raise trace_error(
             "the factors of scipy.linalg.lu_factor are used as an array",
             "pass them to lu_solve, and take determinants by np.linalg.slogdet",
         )
 
-    def __getitem__(self, index):
-        return self.__getattr__("shape")
+    __array__ = __array_function__ = __array_ufunc__ = __getitem__ = __len__ = _refuse
 
-    def __array_function__(self, *args):
-        return self.__getattr__("shape")
-
-    __array_ufunc__ = __array_function__
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse()
 
 
 @composition(scipy.linalg.lu_factor)
 def lu_factor(a):
-    a = _square(a)
-    factor = apply(la.lu, a)
+    factor = apply(la.lu, _square(a))
     pivots = factor[..., -1, :]
     pivots = apply(p.real, pivots) if is_complex(pivots) else pivots
     return LuFactors(factor), cast(pivots, np.int32)
@@ -185,11 +181,25 @@ def lu_factor(a):
 
 @composition(scipy.linalg.lu_solve)
 def lu_solve(lu_and_piv, b, trans=0):
-    factor = lu_and_piv[0].factor
-    factor, b = common(factor, b)
+    lu, pivots = lu_and_piv
+    factor = lu.factor if isinstance(lu, LuFactors) else _factor_again(lift(lu), lift(pivots))
+    factor, b = floats(factor, b)
     if trans == 2:
         return np.conjugate(_by_lu(factor, np.conjugate(b), True))
     return _by_lu(factor, b, bool(trans))
+
+
+def _factor_again(lu, pivots):
+    """The factors of a constant matrix that SciPy has factored outside of the function."""
+    if not (is_constant(lu) and is_constant(pivots)):
+        raise trace_error("scipy.linalg.lu_solve by traced arrays", "use what lu_factor gives")
+    lu = lu.value
+    n = lu.shape[-1]
+    matrix = (np.tril(lu, -1) + np.eye(n)) @ np.triu(lu)
+    for k in np.ndindex(lu.shape[:-2]):
+        for i in reversed(range(n)):
+            matrix[k][[i, pivots.value[k][i]]] = matrix[k][[pivots.value[k][i], i]]
+    return apply(la.lu, matrix)
 
 
 # Determinants.

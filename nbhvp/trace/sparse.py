@@ -28,7 +28,7 @@ from nbhvp.trace.arrays import LibraryObject, Traced, apply, guard, lift, trace_
 from nbhvp.trace.elementwise import cast, common, composition, floats, where
 from nbhvp.trace.linalg import raise_unless
 from nbhvp.trace.reductions import all_
-from nbhvp.trace.shapes import concatenate, ravel, reshape
+from nbhvp.trace.shapes import concatenate, ravel
 
 __all__ = ["FUNCTIONS", "Sparse", "SparseConstant", "answer", "wrap"]
 
@@ -161,10 +161,6 @@ class Sparse:
     def T(self) -> Sparse:
         return Sparse(self._data, self.numbers.T)
 
-    @property
-    def mT(self) -> Sparse:
-        return self.T
-
     def astype(self, dtype, casting="unsafe", copy=True) -> Sparse:
         return Sparse(self._data.astype(dtype), self.numbers)
 
@@ -233,6 +229,7 @@ class Sparse:
         if not isinstance(other, Sparse | SparseConstant):
             if np.ndim(_shaped(other)) == 0 and not np.any(_shaped(other)):
                 return self
+            self._refuse_matrix("a sum with a dense array", "A.toarray() + dense")
             return self.toarray() + np.broadcast_to(lift(other), self.shape)
         other = of(other)
         if self.shape != other.shape:
@@ -252,13 +249,23 @@ class Sparse:
 
     def sum(self, axis=None, dtype=None, out=None):
         if axis is None:
-            return np.sum(self._at(self._coo.data))
-        axis = axis % 2
-        place = (self.columns, self.rows)[axis]
-        total = apply(p.scatter_add, self.values, place, axis=0, size=self.shape[1 - axis])
+            return np.sum(self.values)
+        self._refuse_matrix("a sum along an axis", "A @ np.ones(n)")
+        place = (self.columns, self.rows)[axis % 2]
+        size = self.shape[1 - axis % 2]
+        return apply(p.scatter_add, self.values, place, axis=0, size=size)
+
+    def todense(self, order=None, out=None) -> Traced:
+        self._refuse_matrix(".todense()", ".toarray()")
+        return self.toarray()
+
+    def _refuse_matrix(self, what: str, instead: str) -> None:
+        """SciPy's older classes give a np.matrix here, whose operators mean other things."""
         if isinstance(self.numbers, sp.spmatrix):
-            return reshape(total, (1, -1) if axis == 0 else (-1, 1))
-        return total
+            raise trace_error(
+                f"{what} of a {type(self.numbers).__name__} gives a numpy.matrix",
+                f"use {type(self.numbers).__name__.replace('matrix', 'array')}, or write {instead}",
+            )
 
     def trace(self, offset=0):
         return np.sum(self.diagonal(offset))
@@ -280,7 +287,7 @@ class Sparse:
 
 _MOVING = frozenset({
     "asformat", "copy", "diagonal", "getcol", "getrow", "reshape", "toarray", "tobsr", "tocoo",
-    "tocsc", "tocsr", "todense", "todia", "todok", "tolil", "transpose",
+    "tocsc", "tocsr", "todia", "todok", "tolil", "transpose",
 })  # fmt: skip
 """Methods that only move entries."""
 
