@@ -16,6 +16,7 @@ from numba import njit, prange
 from scipy.special import logsumexp
 
 import nbhvp
+from nbhvp import memory
 
 RNG = np.random.default_rng(8)
 X = np.array([0.7, -0.4, 1.3, 0.2, -1.1, 0.9])
@@ -901,6 +902,30 @@ def test_what_is_written_through_views():
 
 
 @njit
+def relax(u, new):
+    """A step as Numba users write it: into the caller's array, and nothing returned."""
+    for i in range(u.size):
+        new[i] = u[i] + 0.2 * (u[i - 1] - 2.0 * u[i] + u[(i + 1) % u.size])
+
+
+def test_a_step_that_returns_nothing():
+    def fun(x):
+        u, new = x.copy(), np.empty_like(x)
+        for _ in range(3):
+            relax(u, new)
+            u, new = new, u
+        return np.sum(u**3)
+
+    def plain(x):
+        for _ in range(3):
+            x = x + 0.2 * (np.roll(x, 1) - 2.0 * x + np.roll(x, -1))
+        return np.sum(x**3)
+
+    f, g = (nbhvp.differentiable(h, target="interpret") for h in (fun, plain))
+    assert_same_functions(f, g, X, ())
+
+
+@njit
 def counts(x, bins):
     for value in x:
         bins[0 if value < 0.0 else 1] += 1
@@ -1043,6 +1068,18 @@ def test_integers_from_floats_are_guards():
     for x in (X, X + 0.01, X[::-1].copy(), X + 1.0):
         assert_agree(f.grad(x), 2.0 * np.trunc(2.0 * x) * x)
     assert f.report().traces == 3
+
+
+def test_tapes_that_are_kept_are_bounded(monkeypatch):
+    """The oldest go first, and one is always kept."""
+    f = nbhvp.differentiable(fraction, target="interpret")
+    kept = []
+    monkeypatch.setattr(memory, "MOST_TAPE_BYTES", 80_000)
+    for depth in (300, 301, 302, 303, 3000, 300):
+        f.grad(X, depth)
+        assert not f.report().loops[0].is_rolled
+        kept.append(len(f._memory.traces))
+    assert kept == [1, 2, 3, 3, 1, 1]
 
 
 # Solvers.

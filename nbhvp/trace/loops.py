@@ -62,8 +62,8 @@ class Run:
     """What one run of a function recorded."""
 
     tape: Tape
-    result: Output | tuple
-    """As the function returned it: an Output, or a tuple of such for a tuple or a list."""
+    result: Output | tuple | None
+    """As the function returned it: an Output, a tuple of such for a tuple or a list, or None."""
     written: tuple[tuple[int, Output | np.ndarray], ...]
     """Arrays among the arguments that the function wrote: which one, tuples counted depth first, and
     what it holds afterwards."""
@@ -329,7 +329,7 @@ def _recorder(function) -> _Recorder:
 
 
 def positions(tape, result):
-    """The records of a result, in its own structure: (positions, None) for a list."""
+    """The records of a result, in its own structure; (positions, None) for a list, False for None."""
     raise NotImplementedError("it runs compiled only")
 
 
@@ -339,6 +339,8 @@ def _choose_positions(tape, result):
         if len(result) == 0:
             return lambda tape, result: ()
         return lambda tape, result: (positions(tape, result[0]), *positions(tape, result[1:]))
+    if result == types.none:
+        return lambda tape, result: False
     if isinstance(result, types.List):
         return lambda tape, result: (_array_positions(tape, np.array(result)), None)
     if isinstance(result, types.Array):
@@ -380,7 +382,9 @@ def _written(tape: int, leaves: list, values: list) -> tuple[tuple[int, Output |
     return tuple(found)
 
 
-def _outputs(result) -> Output | tuple:
+def _outputs(result) -> Output | tuple | None:
+    if result is False:
+        return None
     if isinstance(result, tuple) and len(result) == 2 and result[1] is None:
         return tuple(map(_outputs, result[0]))
     if isinstance(result, tuple):
@@ -392,4 +396,6 @@ def _outputs(result) -> Output | tuple:
 def _positions(result) -> np.ndarray:
     if isinstance(result, Output):
         return result.positions
+    if result is None:
+        return np.empty(0, np.int64)
     return np.concatenate([np.empty(0, np.int64), *map(_positions, result)])

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -156,7 +157,12 @@ def current() -> Recording:
 
 _OURS = tuple(
     str(Path(file).parent) + os.sep
-    for file in (Path(__file__).parents[1] / "__init__.py", np.__file__, scipy.__file__)
+    for file in (
+        Path(__file__).parents[1] / "__init__.py",
+        np.__file__,
+        scipy.__file__,
+        getattr(find_spec("numba"), "origin", ""),
+    )
 )
 
 
