@@ -29,7 +29,6 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 from nbhvp.trace.arguments import flatten
-from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool, source_of
 
 __all__ = ["CheckReport", "Row", "check"]
@@ -215,7 +214,7 @@ class Subject:
         self.f, self.x, self.args, self.kwargs = f, x, args, kwargs
         self.scale = 1.0 + np.linalg.norm(x)
         self.pool = LinedPool()
-        trace = record(f._fun, x, args, kwargs, f.unravel, self.pool)
+        trace = f._trace(x, args, kwargs, self.pool)
         self.inputs, self.guards = trace.inputs, tuple(node for node, _ in trace.guards)
         self.leaves = flatten(args, kwargs)[0]
         (array,) = trace.outputs
@@ -428,9 +427,8 @@ def _adjoints(subject: Subject, v: np.ndarray) -> Row:
 def _single_precision(subject: Subject, V: np.ndarray) -> Row:
     """The gradient and a product in float32, which tells how a function is conditioned here."""
     name, against = "float32", "float64"
-    f = Function(subject.f._fun, target="interpret", unravel=subject.f.unravel)
     single = copy.copy(subject)
-    single.f = f
+    single.f = Function(subject.f._fun, **{**subject.f._options, "target": "interpret"})
     x, v = subject.x.astype(np.float32), V[0].astype(np.float32)
     try:
         pairs = [(single.gradient(x), subject.gradient(subject.x))]

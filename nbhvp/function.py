@@ -28,7 +28,7 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
-from nbhvp.graph.node import Node
+from nbhvp.graph.node import Node, Pool
 from nbhvp.memory import (
     Call,
     Memory,
@@ -44,7 +44,7 @@ from nbhvp.memory import (
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.compiled_functions import is_compiled
-from nbhvp.trace.record import record
+from nbhvp.trace.record import Trace, record
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.trace.structure import Unravel
 
@@ -533,10 +533,13 @@ class Function:
                 return recorded, outputs
         return None
 
+    def _trace(self, x: np.ndarray, args: tuple, kwargs: dict, pool: Pool | None = None) -> Trace:
+        how = {name: self._options[name] for name in ("unravel", "loops", "tape_limit")}
+        return record(self._fun, x, args, kwargs, pool=pool, **how)
+
     def _record(self, call: Call) -> Recorded:
         start = time.perf_counter()
-        how = {name: self._options[name] for name in ("unravel", "loops", "tape_limit")}
-        trace = record(self._fun, call.x, call.args, call.kwargs, **how)
+        trace = self._trace(call.x, call.args, call.kwargs)
         self._memory.report.trace_seconds += time.perf_counter() - start
         source = source_of(self._fun)
         if trace.hidden_state and not self._is_always_traced:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numba import njit
 
 import nbhvp
 from nbhvp.__main__ import main
@@ -235,8 +236,28 @@ def test_a_point_that_is_not_finite():
 def test_loss_of_digits_in_single_precision_is_told():
     report = checked(lambda x: np.sum(((x + 1e6) - 1e6) ** 2), X)
     assert row(report, "float32").status == "note"
-    double = lambda x: np.sum(x.astype(np.float64) ** 2 * np.float64(1.0))
-    assert row(checked(double, X), "float32").status in ("ok", "note")
+
+
+def test_a_function_that_takes_no_single_precision():
+    def double(x):
+        if x.dtype != np.float64:
+            raise ValueError("needs float64")
+        return x @ x
+
+    report = checked(double, X)
+    assert report.passed
+    assert row(report, "float32").note == "ValueError: needs float64"
+
+
+def test_compiled_loops_pass():
+    @njit
+    def loop(x):
+        total = 0.0
+        for i in range(1, len(x)):
+            total += (x[i] - x[i - 1] ** 2) ** 2
+        return total
+
+    assert nbhvp.check(nbhvp.differentiable(loop, target="interpret"), X).passed
 
 
 # Lines.

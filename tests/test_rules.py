@@ -4,6 +4,7 @@ import ctypes
 import math
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -172,6 +173,38 @@ def test_precisions(dtype):
     x = X.astype(dtype)
     assert f.grad(x).dtype == f.hvp(x, x).dtype == dtype
     np.testing.assert_allclose(f.hvp(x, x), np.exp(x) * x, rtol=1e-6)
+
+
+def test_python_numbers_give_way_to_float32():
+    double = lambda x, scale: np.sum(own_quotient(3.0, x) + own_quotient(x, scale))
+    f, plain = (
+        nbhvp.differentiable(fun, target="interpret")
+        for fun in (double, lambda x, scale: np.sum(3.0 / x + x / scale))
+    )
+    x = X.astype(np.float32)
+    assert f(x, 2.0).dtype == plain(x, 2.0).dtype == np.float32
+    np.testing.assert_allclose(f.grad(x, 2.0), plain.grad(x, 2.0), rtol=1e-6)
+    assert f(x, np.float64(2.0)).dtype == plain(x, np.float64(2.0)).dtype == np.float64
+
+
+def test_static_arguments_are_told_apart_by_type():
+    kind = nbhvp.elementwise(partials=lambda z, x, n: (n, None))(
+        lambda x, n: x * (1 + isinstance(n, bool))
+    )
+    f = nbhvp.differentiable(lambda x: np.sum(kind(x, 1) + 10 * kind(x, True)), target="interpret")
+    assert np.isclose(f(X), 21 * X.sum())
+
+
+def test_threads_may_derive_at_once():
+    f = nbhvp.differentiable(lambda x, a: np.sum(own_sin(own_exp(a * x))), target="interpret")
+    large = np.ones(1000)
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(f.hvp, large * k / 9, large, large) for k in range(8)]
+        for k, job in enumerate(jobs):
+            e = np.exp(k / 9)
+            np.testing.assert_allclose(
+                job.result()[0], e * np.cos(e) - e * e * np.sin(e), rtol=1e-10
+            )
 
 
 def test_complex_arguments():

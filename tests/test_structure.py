@@ -92,6 +92,7 @@ def test_trees_are_fresh():
     x, unravel = nbhvp.ravel({"a": np.ones(3)})
     unravel(x)["a"][0] = 5.0
     assert x.tolist() == [1.0, 1.0, 1.0]
+    assert unravel([1, 2, 3])["a"].tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(

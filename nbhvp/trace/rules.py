@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.trace.arrays import Traced, cast_node, is_constant, lift, traced, traced_in
+from nbhvp.trace.arrays import Traced, cast_node, is_constant, is_weak, lift, traced, traced_in
 from nbhvp.trace.recording import source_of, trace_error, user_line
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def elementwise(fun=None, *, partials: Callable | None = None):
     fun : callable
         ``fun(x, y, ...)`` of arrays that broadcast, with one array as result: any code, such as a
         function compiled by Numba, a call into C, or a table look-up. When it is differentiated it
-        gets fresh C-contiguous arrays, of shape () for numbers. Numbers of type int, strings and
-        other hashable objects are passed on as they are.
+        gets fresh C-contiguous arrays, of shape () for scalars; Python's numbers, strings and other
+        hashable objects are passed on as they are.
     partials : callable
         ``partials(z, x, y, ...)``, of the result and the arguments: a tuple with the partial
         derivative by each argument, None where it is zero. Without it `fun` has a value only, and
@@ -155,6 +155,19 @@ class CustomFunction:
         return f"<nbhvp.{self._kind} {source_of(self._fun)}>"
 
 
+@dataclass(frozen=True)
+class Place:
+    """One argument of a call: static, if it has a value here, else an array or Python's float."""
+
+    kind: type
+    value: Any = None
+
+    def filled(self, arrays: Iterator) -> Any:
+        if self.kind is np.ndarray:
+            return np.array(next(arrays), order="C")
+        return np.asarray(next(arrays)).item() if self.kind is Traced else self.value
+
+
 @dataclass(frozen=True, eq=False)
 class Application:
     """One application of such a function in a trace: its result, and all that it was called with."""
@@ -178,7 +191,7 @@ class InTrace:
             getattr(custom, "__name__", "custom"),
             "general",
             self._evaluate,
-            lambda *args, shape, dtype, static: (shape, dtype),
+            lambda *args, shape, dtype, call: (shape, dtype),
             tangent=self._tangent,
             batches=False,
         )
@@ -192,21 +205,20 @@ class InTrace:
         args = tuple(map(_argument, args))
         arrays = tuple(k for k, arg in enumerate(args) if isinstance(arg, Traced))
         nodes = tuple(args[k].node for k in arrays)
-        static = tuple((k, arg) for k, arg in enumerate(args) if k not in arrays)
-        key = (nodes, tuple((k, type(arg), arg) for k, arg in static))
-        if key not in self._known:
-            self._known[key] = self._apply(args, arrays, nodes, static)
-        result = self._known[key].result
+        call = tuple(map(_place, args))
+        if (nodes, call) not in self._known:
+            self._known[nodes, call] = self._apply(args, arrays, nodes, call)
+        result = self._known[nodes, call].result
         return traced(result.node, result.value)
 
-    def _apply(self, args: tuple, arrays: tuple, nodes: tuple, static: tuple) -> Application:
-        value = self._value([args[k].value for k in arrays], static)
+    def _apply(self, args: tuple, arrays: tuple, nodes: tuple, call: tuple) -> Application:
+        value = self._value([args[k].value for k in arrays], call)
         if self._custom._kind == "elementwise":
             self._check_elementwise(value.shape, [args[k].shape for k in arrays])
         if all(is_constant(args[k]) for k in arrays):
             node = p.constant(self._standins.pool, value)
             return Application(traced(node, value[()]), args, arrays)
-        params = {"shape": value.shape, "dtype": value.dtype, "static": static}
+        params = {"shape": value.shape, "dtype": value.dtype, "call": call}
         node = self._primitive(*nodes, **params)
         # Arguments as they are now: whoever writes into them later changes other values.
         args = tuple(
@@ -226,12 +238,10 @@ class InTrace:
 
     # Values.
 
-    def _value(self, values, static: tuple) -> np.ndarray:
+    def _value(self, values: Sequence, call: tuple[Place, ...]) -> np.ndarray:
         """What the function gives, as an array of its own."""
-        args: list[Any] = [np.array(value, order="C") for value in values]
-        for k, value in static:
-            args.insert(k, value)
-        result = self._custom._fun(*args)
+        arrays = iter(values)
+        result = self._custom._fun(*(place.filled(arrays) for place in call))
         if isinstance(result, list | tuple) or not isinstance(
             result, np.ndarray | np.generic | bool | int | float | complex
         ):
@@ -241,8 +251,8 @@ class InTrace:
             )
         return np.array(result, order="C")
 
-    def _evaluate(self, *values, shape: tuple, dtype: np.dtype, static: tuple) -> np.ndarray:
-        result = self._value(values, static)
+    def _evaluate(self, *values, shape: tuple, dtype: np.dtype, call: tuple) -> np.ndarray:
+        result = self._value(values, call)
         if (result.shape, result.dtype) != (shape, dtype):
             raise ValueError(
                 f"{source_of(self._custom._fun)} gave {dtype}{list(shape)} when it was traced, and "
@@ -254,8 +264,9 @@ class InTrace:
     # Tangents.
 
     def _tangent(self, z: Node, dots: list[Node | None], *args: Node, **params) -> Node | None:
-        if z not in self._tangents:
-            self._tangents[z] = self._traced_rule(self._applications[z])
+        with z.pool.lock:  # several threads may derive at once
+            if z not in self._tangents:
+                self._tangents[z] = self._traced_rule(self._applications[z])
         z_dot, inputs = self._tangents[z]
         active = {k: dot for k, dot in enumerate(dots) if dot is not None and k in inputs}
         # Linear in its inputs, it is its own JVP, in which those without a tangent cost nothing.
@@ -349,9 +360,16 @@ _STEPS = {
 """For each kind: what calls the rule, and what makes the tangent of what the rule returned."""
 
 
+def _place(arg) -> Place:
+    """How an argument is passed; a Python number stays one, since its dtype gives way to others."""
+    if not isinstance(arg, Traced):
+        return Place(type(arg), arg)
+    return Place(Traced if is_weak(arg) else np.ndarray)
+
+
 def _argument(arg):
-    """An array or float as a traced array; anything else that is hashable as it is."""
-    if isinstance(arg, Traced | np.ndarray | float | np.floating | np.complexfloating):
+    """An array as a traced one; anything else that is hashable as it is."""
+    if isinstance(arg, Traced | np.ndarray | np.floating | np.complexfloating):
         return lift(arg)
     if isinstance(arg, list | tuple | dict):
         raise trace_error(
