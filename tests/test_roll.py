@@ -371,7 +371,7 @@ CASES = [
     Case(row_sums, gathers=2),
     Case(softmax, "matrix"),
     Case(lennard_jones, "flat coordinates", gathers=2),
-    Case(coordinates_by_hand, "coordinates", gathers=12, most=40),
+    Case(coordinates_by_hand, "coordinates", gathers=4, most=40),
     Case(embedded_atoms, gathers=4),
     Case(forces, "coordinates", gathers=4),
     Case(huber, gathers=6),

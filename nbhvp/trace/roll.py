@@ -98,13 +98,10 @@ class _Roll:
         for k in needed:
             if classes.codes[k] == SUM:
                 self.sources[k] = self._sum(k)
-                continue
-            members = classes.members_of(k)
-            found = self._operation(k, members)
-            if members[0] >= classes.records:
-                self._guard(found, self.values[members])
-            else:
-                self.sources[k] = found
+            elif (members := classes.members_of(k))[0] >= classes.records:
+                self._guard(self._operation(k), self.values[members])
+            elif k not in self.sources and not self._together(k):
+                self.sources[k] = self._operation(k)
         return Rolled(
             self._outputs(), tuple(self.guards), classes.members.size, len(needed),
             self.views, self.gathers, self.sums,
@@ -122,13 +119,47 @@ class _Roll:
             if len(grid) > 1:
                 read(source, index, grid).make()
 
-    def _operation(self, k: int, members: np.ndarray) -> Source:
+    def _operation(self, k: int) -> Source:
         """All instances of a class of operations."""
-        entry = self.tape.primitive(self.classes.codes[k])
-        columns = (self.first, self.second)[: entry.arity]
-        operands = [self._operand(column[members]) for column in columns]
-        shape = self._shape([one for one in operands if isinstance(one, tuple)], members.size)
+        entry, operands = self._operands(k)
+        shape = self._shape([one for one in operands if isinstance(one, tuple)], self._size(k))
         return self._applied(entry, operands, shape)
+
+    def _size(self, k: int) -> int:
+        return self.classes.size(k)
+
+    def _operands(self, k: int) -> tuple[Primitive, list]:
+        entry, members = self.tape.primitive(self.classes.codes[k]), self.classes.members_of(k)
+        columns = (self.first, self.second)[: entry.arity]
+        return entry, [self._operand(column[members]) for column in columns]
+
+    def _together(self, k: int) -> bool:
+        """Make classes of one structure columns of one array, as the coordinates of points are.
+
+        Where each would be gathered by itself, rows of all of them are less to gather.
+        """
+        family = self.classes.family(k)
+        if not 1 < len(family) <= MOST_COLUMNS:
+            return False
+        entry, own = self._operands(k)
+        alone = [read(*one, one[1].shape) for one in own if isinstance(one, tuple)]
+        if not any(one.gathers for one in alone):
+            return False
+        operands = {j: self._operands(j)[1] for j in family}
+        at = next(at for at, one in enumerate(own) if isinstance(one, tuple))
+        family.sort(key=lambda j: int(operands[j][at][1][0]))
+        rows = [_interleaved([operands[j][at] for j in family]) for at in range(len(own))]
+        shape = (self._size(k), len(family))
+        reads = [read(*one, shape) for one in rows if isinstance(one, tuple)]
+        if any(one is None for one in rows):
+            return False
+        if sum(one.cost for one in reads) >= sum(one.cost for one in alone):
+            return False
+        whole = self._applied(entry, rows, shape)
+        for column, j in enumerate(family):
+            index = np.arange(column, self._size(k) * len(family), len(family))
+            self.sources[j] = self._source(read(whole, index, shape[:1]).make(), shape[:1])
+        return True
 
     def _applied(self, entry: Primitive, operands: list, shape: tuple[int, ...]) -> Source:
         """A primitive of operands over a grid, column by column where they are read like that."""
@@ -237,15 +268,11 @@ class _Roll:
         """Sums of numbers of terms that differ."""
         flat = (places.size,)
         terms = read(source, places, flat)
-        rows = np.repeat(np.arange(counts.size), counts)
-        if terms.gathers and places.size == source.size:
-            order = np.argsort(places, kind="stable")
-            if is_affine(places[order], 0, 1):
-                # Each term once, in another order: a scatter, whose transpose is one gather.
-                self.gathers += 1
-                whole = p.reshape(source.whole(), shape=flat)
-                index = p.constant(self.pool, rows[order])
-                return p.scatter_add(whole, index, axis=0, size=counts.size)
+        if terms.gathers:
+            layers = _layers(places, np.repeat(np.arange(counts.size), counts), source.size)
+            if layers:
+                self.gathers += len(layers)
+                return sum_of([_scattered(source, rows, counts.size) for rows in layers])
         node = p.broadcast(self._made(terms), shape=flat)
         starts = np.concatenate(([0], np.cumsum(counts)))
         return p.segment_sum(node, p.constant(self.pool, starts), axis=0)
@@ -278,11 +305,51 @@ def _column(operand, k: int, count: int):
     return np.ascontiguousarray(operand[k::count])
 
 
+def _interleaved(operands: list):
+    """Operands of classes in turn; None if they are of several sources."""
+    if not all(isinstance(one, tuple) for one in operands):
+        return None if any(isinstance(one, tuple) for one in operands) else _rows(operands)
+    source = operands[0][0]
+    same = all(one[0] is source for one in operands)
+    return (source, _rows([index for _, index in operands])) if same else None
+
+
+def _rows(columns: list[np.ndarray]) -> np.ndarray:
+    return np.stack(columns, axis=1).ravel()
+
+
 def sum_of(nodes: Sequence[Node]) -> Node:
     total = nodes[0]
     for node in nodes[1:]:
         total = total + node
     return total
+
+
+def _layers(places: np.ndarray, rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Where each of `size` terms is added, once or several times; nothing if numbers differ."""
+    count, rest = divmod(places.size, size)
+    order = np.argsort(places, kind="stable")
+    if rest or count > MOST_COLUMNS or (places[order] != np.repeat(np.arange(size), count)).any():
+        return []
+    return [rows[order[k::count]] for k in range(count)]
+
+
+def _scattered(source: Source, rows: np.ndarray, size: int) -> Node:
+    """The sum of all terms by their rows: whole vectors of terms where they go together.
+
+    Its transpose is one gather.
+    """
+    whole, width = source.whole(), source.shape[-1]
+    if len(source.shape) > 1 and size % width == 0 and rows.size % width == 0:
+        vectors = rows.reshape(-1, width)
+        first = vectors[:, 0] // width
+        if (vectors == first[:, None] * width + np.arange(width)).all():
+            terms = p.reshape(whole, shape=(first.size, width))
+            index = p.constant(whole.pool, first)
+            total = p.scatter_add(terms, index, axis=0, size=size // width)
+            return p.reshape(total, shape=(size,))
+    terms = p.reshape(whole, shape=(rows.size,))
+    return p.scatter_add(terms, p.constant(whole.pool, rows), axis=0, size=size)
 
 
 # Shapes.

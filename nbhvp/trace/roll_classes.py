@@ -87,6 +87,8 @@ class Classes:
     """How many records are no guards."""
     codes: np.ndarray
     """Of each class: that of its primitive, or SUM."""
+    origins: np.ndarray
+    """Of each class: a number that those have in common which differ in their use alone."""
     of: np.ndarray
     """The class of each record, -1 where nothing needs it or it is a link of a sum."""
     places: np.ndarray
@@ -101,6 +103,11 @@ class Classes:
 
     def size(self, k: int) -> int:
         return int(self.starts[k + 1] - self.starts[k])
+
+    def family(self, k: int) -> list[int]:
+        """The classes of the structure of this one, with as many members, itself among them."""
+        alike = np.flatnonzero(self.origins == self.origins[k]).tolist()
+        return [j for j in alike if self.size(j) == self.size(k)]
 
     def members_of(self, k: int) -> np.ndarray:
         return self.members[self.starts[k] : self.starts[k + 1]]
@@ -155,9 +162,10 @@ def classify(tape: Tape, most: int) -> Classes | None:
         return None
     _keep(codes, first, second, arity, marks, of, class_codes, lives, inputs)
     order = np.lexsort((hashes[:count, 0], depths[:count]))[::-1]
+    origins = np.arange(room)
     count = _part_by_use(
         order, codes, first, second, links, kinds, arity, marks, tape.outputs, inputs,
-        of, class_codes, hashes, depths,
+        of, class_codes, hashes, depths, origins,
     )  # fmt: skip
     _number(codes, first, second, arity, marks, links, tape.outputs, of, places, sizes, inputs)
     rank = _order(hashes[:count, 0], depths[:count], inputs)
@@ -166,7 +174,7 @@ def classify(tape: Tape, most: int) -> Classes | None:
     members = np.empty(starts[-1], np.uint32)
     _fill(of, places, rank, inputs, starts, members)
     return Classes(
-        inputs, tape.codes.size, class_codes[order], of, places, members, starts,
+        inputs, tape.codes.size, class_codes[order], origins[order], of, places, members, starts,
         records, links, kinds,
     )  # fmt: skip
 
@@ -453,7 +461,7 @@ def _bucketed(codes, arity, marks, links, of, count, inputs):
 @compiled
 def _part_by_use(
     order, codes, first, second, links, kinds, arity, marks, outputs, inputs,
-    of, class_codes, hashes, depths,
+    of, class_codes, hashes, depths, origins,
 ):  # fmt: skip
     """Part each class by what it is used for, while there is room; return the number of classes.
 
@@ -479,7 +487,7 @@ def _part_by_use(
                 part = k if is_first or count == room else count
                 if part == count:
                     count += 1
-                    class_codes[part], depths[part] = class_codes[k], depths[k]
+                    class_codes[part], depths[part], origins[part] = class_codes[k], depths[k], k
                 if is_first or part != k:
                     hashes[part, 0] = _combined(structure, sums[root])
                     for slot in range(3):
