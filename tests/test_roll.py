@@ -17,6 +17,7 @@ from nbhvp.graph.derive import check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.tape import replay
+from nbhvp.trace import roll as rolling
 from nbhvp.trace.roll import roll
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -489,13 +490,14 @@ def stepped(x):
 
 
 @pytest.mark.parametrize("fun", [recurrence, largest, product, stepped], ids=lambda f: f.__name__)
-def test_what_has_a_class_per_operation_is_not_rolled(fun):
-    """And what stays below the bound is right."""
+def test_what_has_a_class_per_operation_is_not_rolled(fun, monkeypatch):
+    """And what stays below the bounds is right."""
     x = np.random.default_rng(0).normal(size=400 if fun is not stepped else 12)
     node = p.input_node(Pool(), "x", x.shape, x.dtype)
     assert roll(taped(fun, x), [node]) is None
     tape = taped(fun, x[:12])
     node = p.input_node(Pool(), "x", (12,), x.dtype)
+    monkeypatch.setattr(rolling, "FEW_CLASSES", 10_000)
     found = roll(tape, [node], most_classes=10_000)
     (outputs,) = interpret(Graph((node,), (found.outputs,)), x[:12])
     assert_close(outputs, tape.values[tape.outputs], 1e-12)
@@ -546,6 +548,29 @@ def test_inputs_of_several_ranks_and_precisions():
     (outputs,) = interpret(Graph(tuple(nodes), (found.outputs,)), *values[:2], values[2][0])
     assert_close(outputs, tape.values[tape.outputs], 1e-12)
     assert (found.gathers, found.outputs.dtype) == (0, np.float64)
+
+
+def test_a_short_recurrence_is_not_worth_a_graph():
+    x = np.linspace(0.5, 1.0, 30)
+    node = p.input_node(Pool(), "x", x.shape, x.dtype)
+    assert roll(taped(recurrence, x), [node]) is None
+    assert roll(taped(recurrence, x[:8]), [p.input_node(Pool(), "x", (8,), x.dtype)]) is not None
+
+
+def test_the_corners_of_a_field_belong_to_it():
+    """Nothing needs them, but without them the field would be no grid."""
+    case = next(case for case in CASES if case.fun is filtered)
+    x = point(case, 14)
+    _, node, found = rolled(case, x)
+    fields = [one for one in Graph((node,), (found.outputs,)).nodes if one.primitive is p.exp]
+    assert [one.shape for one in fields] == [x.shape]
+
+
+def test_a_sum_of_products_is_a_contraction():
+    case = next(case for case in CASES if case.fun is matrix_matrix)
+    _, node, found = rolled(case, point(case, 14))
+    kinds = [one.primitive.kind for one in Graph((node,), (found.outputs,)).nodes]
+    assert kinds.count("bilinear") == 1
 
 
 def test_guards_fail_where_outcomes_change():

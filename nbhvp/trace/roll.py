@@ -29,6 +29,9 @@ __all__ = ["MOST_CLASSES", "Rolled", "roll"]
 
 MOST_CLASSES = 256
 """A graph of more is slower to compile than it is worth."""
+FEW_CLASSES = 40
+"""So is one of more than these, if they have less than FEW_INSTANCES each: a short recurrence."""
+FEW_INSTANCES = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Rolled:
 
 
 def roll(tape: Tape, inputs: Sequence[Node], most_classes: int = MOST_CLASSES) -> Rolled | None:
-    """The graph of a tape; None if its operations have more than `most_classes` structures.
+    """The graph of a tape; None if its operations have too many structures.
 
     Parameters
     ----------
@@ -68,9 +71,14 @@ def roll(tape: Tape, inputs: Sequence[Node], most_classes: int = MOST_CLASSES) -
     inputs : sequence of Node
         One for each input of the tape, of its size and any shape, all of one pool.
     most_classes : int
-        The bound on structures: recurrences, where each step has one of its own, go beyond any.
+        The bound on structures. Recurrences, where each step has one of its own, go beyond any, and
+        short ones beyond a third of their operations.
     """
-    classes = classify(tape, most_classes)
+    if not inputs:
+        return None
+    operations = tape.codes.size - tape.start
+    bound = min(most_classes, max(FEW_CLASSES, operations // FEW_INSTANCES))
+    classes = classify(tape, bound)
     return None if classes is None else _Roll(tape, inputs, classes).rolled()
 
 
