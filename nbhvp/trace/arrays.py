@@ -801,8 +801,9 @@ def name_of(function: Callable) -> str:
 def unsupported(function: Callable) -> TraceError:
     return trace_error(
         f"{name_of(function)} has no derivative rule here",
-        "write it with supported NumPy functions, or compute it outside the function and pass "
-        "the result as an argument if it does not depend on x",
+        "write it with supported NumPy functions, give it a rule (nbhvp.elementwise, "
+        "nbhvp.custom_jvp), or compute it outside the function and pass the result as an argument "
+        "if it does not depend on x",
     )
 
 
