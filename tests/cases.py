@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from checks import derivatives
 
+from nbhvp.graph import filters
 from nbhvp.graph import primitives as p
 from nbhvp.graph import special as sp
 from nbhvp.graph.derive import check
@@ -269,6 +270,11 @@ STRUCTURE: dict[str, Callable] = {
     "pairs of neighbours": pairs([0, 1, 2, 3], [1, 2, 3, 0], 4),
     "sort": lambda i: p.gather(p.exp(i(9)), p.argsort(i(9), axis=0), axis=0),
     "searchsorted": lambda i: (p.searchsorted(p.gather(i(9), p.argsort(i(9), axis=0), axis=0), i(4, 6), side="left"), p.last_writer(i.indices(5, below=4), size=4)),
+    # Filters.
+    "correlate": lambda i: filters.correlate(i(9), i(3), axes=(0,)),
+    "correlate along two axes": lambda i: filters.correlate(i(5, 4, 6), i(2, 3), axes=(0, 2)),
+    "recurrence": lambda i: filters.recurrence(i(4, 6), i(2), axis=1, reverse=False),
+    "recurrence from the end": lambda i: filters.recurrence(p.sin(i(9)), i(3), axis=0, reverse=True),
     # Products.
     **{f"contract {s} of {shapes}": contract(s, *shapes) for s, *shapes in [
         ("ab,bc->ac", (4, 6), (6, 3)), ("ab,bc->ca", (4, 6), (6, 3)), ("ab,cb->ac", (4, 6), (3, 6)), ("ba,bc->ac", (6, 4), (6, 3)), ("ba,cb->ca", (6, 4), (3, 6)),

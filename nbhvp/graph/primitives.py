@@ -362,10 +362,17 @@ def _simplify_power(x, y):
 
 
 def _simplify_where(c, x, y):
+    shape = np.broadcast_shapes(c.shape, x.shape, y.shape)
+    if x is y or _same_number(x, y):
+        return broadcast(x, shape=shape)
     chosen = scalar_value(c)
-    if chosen is None or x is y:
-        return _fit(x, c, y) if x is y else None
-    return broadcast(x if chosen else y, shape=np.broadcast_shapes(c.shape, x.shape, y.shape))
+    return None if chosen is None else broadcast(x if chosen else y, shape=shape)
+
+
+def _same_number(x, y) -> bool:
+    """Whether both are one constant, to the bit."""
+    numbers = [scalar_value(node) for node in (x, y)]
+    return None not in numbers and numbers[0].tobytes() == numbers[1].tobytes()
 
 
 def _power_rule(z, x, y):

@@ -48,6 +48,7 @@ __all__ = [
     "lift",
     "real_view",
     "reshape_view",
+    "scalar",
     "slice_view",
     "trace_error",
     "transpose_view",
@@ -253,7 +254,7 @@ class Traced:
 
     @property
     def flat(self) -> Flat:
-        return Flat(self)
+        return Flat(self if is_array(self.value) else self.reshape(()))
 
     @flat.setter
     def flat(self, value) -> None:
@@ -431,7 +432,8 @@ class Traced:
         return Traced(self.storage, self.views)
 
     def fill(self, value) -> None:
-        write(self, value)
+        if is_array(self.value):  # a scalar of NumPy fills a copy of itself
+            write(self, value)
 
     def put(self, indices, values, mode="raise") -> None:
         Flat(self)[indices] = values
@@ -646,6 +648,11 @@ def cast_node(node: Node, dtype) -> Node:
     return p.cast(node, dtype=np.dtype(dtype))
 
 
+def scalar(x: Traced) -> Traced:
+    """A result as NumPy's functions give it: a scalar, rather than an array without axes."""
+    return traced(x.node, x.value[()]) if is_array(x.value) and x.ndim == 0 else x
+
+
 # View makers.
 
 
@@ -690,11 +697,15 @@ def broadcast_view(x: Traced, shape) -> Traced:
 
 def real_view(x: Traced) -> Traced:
     """x.real; of a real array, the array itself."""
+    if not is_array(x.value):
+        return traced(p.real(x.node), np.real(x.value))
     return view_of(x, p.real) if x.dtype.kind == "c" else Traced(x.storage, x.views)
 
 
 def imag_view(x: Traced) -> Traced:
     """x.imag; of a real array, zeros."""
+    if not is_array(x.value):
+        return traced(p.imag(x.node), np.imag(x.value))
     if x.dtype.kind == "c":
         return view_of(x, p.imag)
     return traced(p.zeros(x.node.pool, x.shape, x.dtype), np.imag(x.value))

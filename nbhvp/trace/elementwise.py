@@ -18,7 +18,17 @@ from functools import reduce, wraps
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, apply, implements, is_weak, lift, trace_error, write
+from nbhvp.trace.arrays import (
+    Traced,
+    apply,
+    implements,
+    is_array,
+    is_weak,
+    lift,
+    scalar,
+    trace_error,
+    write,
+)
 
 __all__ = [
     "REFUSED",
@@ -137,7 +147,8 @@ def floats(*values) -> list:
 def positive_root(square):
     """sqrt with derivative 0 at 0, for the square of a norm."""
     is_zero = square == 0
-    return where(is_zero, 0, np.sqrt(where(is_zero, 1, square)))
+    root = where(is_zero, 0, np.sqrt(where(is_zero, 1, square)))
+    return root if is_array(square.value) else scalar(root)
 
 
 # Ufuncs.

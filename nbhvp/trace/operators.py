@@ -29,6 +29,7 @@ from nbhvp.trace.arrays import (
     lift,
     map_traced,
     name_of,
+    scalar,
     weaken,
     write,
 )
@@ -96,7 +97,7 @@ def _call_ufunc(ufunc, *inputs, out=None, where=True, dtype=None, casting="same_
     else:
         result = apply(p.primitive_of(ufunc), *inputs)
     if out is None:
-        return result
+        return map_traced(scalar, result)
     results = result if isinstance(result, tuple) else (result,)
     stored = tuple(
         r if o is None else store(ufunc, o, r, casting) for o, r in zip(out, results, strict=True)

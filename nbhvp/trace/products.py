@@ -18,7 +18,7 @@ import scipy.linalg
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import apply, lift
+from nbhvp.trace.arrays import apply, lift, scalar
 from nbhvp.trace.elementwise import (
     absolute,
     cast,
@@ -435,7 +435,7 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     if ord < 0:
         return total ** (1.0 / ord)
     is_zero = total == 0
-    return where(is_zero, 0, where(is_zero, 1, total) ** (1.0 / ord))
+    return scalar(where(is_zero, 0, where(is_zero, 1, total) ** (1.0 / ord)))
 
 
 @composition(np.linalg.matrix_norm)

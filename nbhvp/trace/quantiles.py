@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, trace_error
+from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, scalar, trace_error
 from nbhvp.trace.elementwise import cast, composition, floating, into, where
 from nbhvp.trace.reductions import as_last_axis, axes_of, kept, sum_
 from nbhvp.trace.selections import gather
@@ -106,7 +106,7 @@ def _elements(q) -> list:
 def _arranged(results, q, a, axes, keepdims):
     """One result per element of q; the axes of q come first."""
     results = [kept(r, a, axes, keepdims) for r in results]
-    return reshape(stack(results), np.shape(q) + results[0].shape)
+    return scalar(reshape(stack(results), np.shape(q) + results[0].shape))
 
 
 def _positions(q, n: int, method: str) -> list:

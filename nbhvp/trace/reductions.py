@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, lift
+from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
 from nbhvp.trace.elementwise import (
     cast,
     composition,
@@ -39,7 +39,7 @@ def axes_of(a, axis) -> tuple[int, ...]:
 def kept(result, a, axes, keepdims):
     """The result of a reduction over `axes`, with those of extent 1 if they are to be kept."""
     if not keepdims:
-        return result
+        return scalar(result)
     return reshape(result, tuple(1 if k in axes else n for k, n in enumerate(a.shape)))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, lift
+from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
 from nbhvp.trace.elementwise import (
     cast,
     composition,
@@ -275,7 +275,7 @@ def interp(x, xp, fp, left=None, right=None, period=None):
         slope = (gather(fp, k + 1) - y0) / (gather(xp, k + 1) - x0)
         inside = slope * (x - x0) + y0
     result = where(x < xp[0], outside[0], inside)
-    return where(x > xp[-1], outside[1], result)
+    return scalar(where(x > xp[-1], outside[1], result))
 
 
 @composition(np.unwrap)
