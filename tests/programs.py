@@ -9,6 +9,7 @@ function that may be pasted into a session.
 from __future__ import annotations
 
 import linecache
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +34,7 @@ BINARY = [
     "{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / (2 + {b} ** 2)", "np.maximum({a}, {b})",
     "np.minimum({a}, {b})", "np.hypot({a}, 1 + {b} ** 2)", "np.arctan2({a}, 2 + {b})",
     "np.logaddexp({a}, {b})", "np.where({a} > {b}, {a}, {b} ** 2)", "(1.5 + np.tanh({a})) ** {b}",
-    "np.fmax({a}, {b})", "np.copysign({a}, {b})", "np.add.outer({a}, {b})",
+    "np.fmax({a}, {b})", "np.copysign({a}, 2 + np.sin({b}))", "np.add.outer({a}, {b})",
     "np.select([{a} > 0.5, {b} > 0], [{a}, {b}], 0.3)",
 ]
 ALONG = [
@@ -120,9 +121,9 @@ class Writer:
         names = [*self.names, *([name] if name else [])]
         scope = {"np": np, "x": self.x.copy()}
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings(action="error"):
                 exec("\n".join([*self.lines, line]), scope)
-        except (ValueError, TypeError, IndexError, ZeroDivisionError):
+        except (ValueError, TypeError, IndexError, ZeroDivisionError, RuntimeWarning):
             return
         if all(_is_fit(scope[key]) for key in names):
             self.scope, self.names = scope, names

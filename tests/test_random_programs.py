@@ -35,11 +35,12 @@ def close(given, needed, tolerance):
 
 
 def assert_slope(function, x, direction, found):
-    """A directional derivative against differences; a kink shows as two one-sided slopes."""
+    """A directional derivative against differences; a kink shows as two slopes, or a jump."""
     h = 1e-5
     before, at, after = (function(np.asarray(x + k * h * direction)) for k in (-1, 0, 1))
     scale = max(1.0, np.abs(at).max(initial=0.0), np.abs(found).max(initial=0.0))
-    if np.abs(after - 2 * at + before).max(initial=0.0) > 1e-2 * h * scale:
+    bend, change = np.abs(after - 2 * at + before), np.abs(after - before)
+    if bend.max(initial=0.0) > 1e-2 * h * scale or change.max(initial=0.0) > 1e3 * h * scale:
         event("a kink")
     else:
         close((after - before) / (2 * h), found, 1e-5)

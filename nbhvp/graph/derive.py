@@ -74,7 +74,8 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
 
 
 def _differentiable(node: Node) -> bool:
-    return node.dtype.kind in "fc" and node.primitive.kind != "state"
+    """Whether a node carries derivatives: nothing passes through an array without elements."""
+    return node.dtype.kind in "fc" and node.primitive.kind != "state" and node.size > 0
 
 
 def _push(node: Node, dots: list[Node | None]) -> Node | None:

@@ -376,11 +376,11 @@ def _same_number(x, y) -> bool:
 
 
 def _power_rule(z, x, y):
-    """At x = 0 both partials have removable singularities, in y = 0 and in log x."""
-    y_is_0 = equal(y, 0)
-    p_x = where(y_is_0, 0, y * power(x, where(y_is_0, 1, y - 1)))
+    """At x = 0 both partials have removable singularities: where y = 0, and in log x."""
     x_is_0 = equal(x, 0)
-    return p_x, where(x_is_0, 0, z * log(where(x_is_0, 1, x)))
+    nonzero = where(x_is_0, 1, x)
+    p_x = y * power(where(equal(y, 0), nonzero, x), y - 1)
+    return p_x, where(x_is_0, 0, z * log(nonzero))
 
 
 def _over_length(x, length):
@@ -454,7 +454,7 @@ multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: 
 divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4)
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
-power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0)), cost=2 * SERIES, simplify=_simplify_power)
+power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0), (1.5, 0.0)), cost=2 * SERIES, simplify=_simplify_power)
 absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO)
 sign        = elementwise("sign", np.sign, "np.sign({x}) + 0", cost=2)
 sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6)

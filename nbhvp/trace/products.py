@@ -34,6 +34,7 @@ from nbhvp.trace.selections import diagonal
 from nbhvp.trace.shapes import (
     atleast_1d,
     broadcast_to,
+    copy_,
     moveaxis,
     ravel,
     reshape,
@@ -58,7 +59,7 @@ def contracted(a, left: str, b, right: str, out: str):
     a, b = cast(a, dtype), cast(b, dtype)
     if set(left) | set(right) == set(out):
         result = _expanded(a, left, out) * _expanded(b, right, out)
-        return broadcast_to(result, [extents[c] for c in out])
+        return copy_(broadcast_to(result, [extents[c] for c in out]))
     return apply(p.contract, a, b, subscripts=f"{left},{right}->{out}")
 
 
@@ -200,7 +201,8 @@ def tensordot(a, b, axes=2):
         right[k] = left[j]
     free = [c for k, c in enumerate(left) if k not in summed[0]]
     free += [c for k, c in enumerate(right) if k not in summed[1]]
-    return contracted(a, left, b, "".join(right), "".join(free))
+    result = contracted(a, left, b, "".join(right), "".join(free))
+    return reshape(result, result.shape)  # an array, even without axes
 
 
 @composition(np.linalg.multi_dot)
@@ -316,8 +318,8 @@ def einsum(*operands, out=None, optimize=False, dtype=None):
             chosen.append(_joined(chosen.pop(), chosen.pop(), chosen + terms, output))
         terms.append(chosen[0])
     a, labels = _summed(*terms[0], output)
-    result = broadcast_to(_expanded(cast(a, dtype), labels, output), [extents[c] for c in output])
-    return into(out, result)
+    shape = [extents[c] for c in output]
+    return into(out, copy_(broadcast_to(_expanded(cast(a, dtype), labels, output), shape)))
 
 
 def _joined(first, second, others, output):
