@@ -123,7 +123,7 @@ class Writer:
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings(action="error"):
                 exec("\n".join([*self.lines, line]), scope)
-        except (ValueError, TypeError, IndexError, ZeroDivisionError, RuntimeWarning):
+        except (ValueError, TypeError, IndexError, ZeroDivisionError, Warning):
             return
         if all(_is_fit(scope[key]) for key in names):
             self.scope, self.names = scope, names
