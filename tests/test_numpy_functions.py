@@ -807,6 +807,7 @@ def aliased(x):
         np.moveaxis(y, 0, 1),
         np.diagonal(y),
         np.unstack(y)[2],
+        sliding_window_view(y, 2, axis=0),
     ]
     y[1] = x[:3]
     y[2, 2] = x[3] * x[4]

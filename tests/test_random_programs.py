@@ -36,11 +36,11 @@ def close(given, needed, tolerance):
 
 def assert_slope(function, x, direction, found):
     """A directional derivative against differences; a kink shows as two slopes, or a jump."""
-    h = 1e-5
+    h = 1e-6
     before, at, after = (function(np.asarray(x + k * h * direction)) for k in (-1, 0, 1))
     scale = max(1.0, np.abs(at).max(initial=0.0), np.abs(found).max(initial=0.0))
     bend, change = np.abs(after - 2 * at + before), np.abs(after - before)
-    if bend.max(initial=0.0) > 1e-2 * h * scale or change.max(initial=0.0) > 1e3 * h * scale:
+    if bend.max(initial=0.0) > 2e-5 * h * scale or change.max(initial=0.0) > 1e3 * h * scale:
         event("a kink")
     else:
         close((after - before) / (2 * h), found, 1e-5)
@@ -59,8 +59,9 @@ def assert_agrees(program):
         close(found, fun(point.copy()), 1e-11)
     u, v = (np.cos(k + np.arange(x.size)).reshape(x.shape) for k in (1.0, 2.0))
     grad, product = f.grad(x), f.hvp(x, v)
-    assert_slope(lambda y: fun(y.copy()), x, v, np.sum(grad * v))
-    assert_slope(f.grad, x, v, product)
+    if not np.any(x == np.round(x)):  # no branch is left or taken at the point itself
+        assert_slope(lambda y: fun(y.copy()), x, v, np.sum(grad * v))
+        assert_slope(f.grad, x, v, product)
     for mode in EXACT_MODES[1:]:
         close(f.hvp(x, v, mode=mode), product, 1e-9)
     other = f.hvp(x, u)

@@ -712,7 +712,8 @@ def _pick_rule(z_bar, z, x, index, axis):
 
 def _scatter_add(z, index, axis, size):
     z, index = np.asarray(z), np.asarray(index)
-    rows = np.moveaxis(z.reshape(z.shape[:axis] + (-1,) + z.shape[axis + index.ndim :]), axis, 0)
+    flat = z.shape[:axis] + (index.size,) + z.shape[axis + index.ndim :]
+    rows = np.moveaxis(z.reshape(flat), axis, 0)
     out = np.zeros((size, *rows.shape[1:]), z.dtype)
     np.add.at(out, index.ravel(), rows)
     return np.moveaxis(out, 0, axis)

@@ -52,6 +52,7 @@ __all__ = [
     "slice_view",
     "trace_error",
     "transpose_view",
+    "view_of",
     "weaken",
     "write",
 ]
@@ -144,7 +145,11 @@ class View:
 
 
 def _pick(value, index, axis):
-    return value[(slice(None),) * axis + (int(index), ...)]
+    """The element at an index, or the windows that an index of two axes shows."""
+    if np.ndim(index) == 0:
+        return value[(slice(None),) * axis + (int(index), ...)]
+    windows = np.lib.stride_tricks.sliding_window_view(value, index.shape[1], axis)
+    return np.moveaxis(windows, -1, axis + 1)
 
 
 def _written_pick(base, new, index, axis):
@@ -784,7 +789,7 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         raise trace_error(
             storage.refusal, "make the array inside the function (np.zeros, .copy()) and return it"
         )
-    if any(view.primitive is p.broadcast for view in target.views):
+    if any(map(_shows_repeatedly, target.views)):
         raise ValueError("assignment destination is read-only")
     base = np.array(storage.value)
     assign(base)
@@ -796,6 +801,12 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         node = view.written(below, node)
     storage.node, storage.value = node, base
     storage.version += 1
+
+
+def _shows_repeatedly(view: View) -> bool:
+    """Whether an element of the base may be many elements of the view, which NumPy lets none write."""
+    windows = view.primitive is p.gather and view.operands[0].ndim > 0
+    return windows or view.primitive is p.broadcast
 
 
 # Dispatch.

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from nbhvp.trace.arrays import adopt, lift
+from nbhvp.trace.arrays import adopt, is_array, lift
 from nbhvp.trace.elementwise import cast, composition, floats
 from nbhvp.trace.shapes import broadcast_to, concatenate, copy_, moveaxis, part, reshape
 
@@ -43,9 +43,15 @@ def full(shape, fill_value, dtype=None, order="C"):
     return copy_(broadcast_to(cast(lift(fill_value), dtype), shape))
 
 
+def as_array(a):
+    """An array, of a scalar too: one without axes, that may be written."""
+    a = lift(a)
+    return a if is_array(a.value) else reshape(a, ())
+
+
 @composition(np.array)
 def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0):
-    result = cast(lift(object), dtype)
+    result = cast(as_array(object), dtype)
     if result.ndim < ndmin:
         result = reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
     return copy_(result) if copy else result
@@ -53,8 +59,13 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0):
 
 @composition(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
 def asarray(a, dtype=None, order=None, *, copy=None):
-    result = cast(lift(a), dtype)
+    result = cast(as_array(a), dtype)
     return copy_(result) if copy else result
+
+
+@composition(np.copy)
+def copy(a, order="K", subok=False):
+    return copy_(as_array(a))
 
 
 @composition(np.asarray_chkfinite)

@@ -267,7 +267,7 @@ def _set_advanced(x: Traced, merged: Merged, index, value: Traced) -> None:
             node = p.gather(node, _indices(np.maximum(writer, 0)).node, axis=merged.axis)
         return merged.undo(p.where(_indices(places).node, node, merged.node))
 
-    if math.prod(merged.flat_shape()):
+    if math.prod(merged.flat_shape()) and merged.index.size:
         overwrite(merged.base, new, assign)
 
 

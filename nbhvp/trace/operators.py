@@ -29,6 +29,7 @@ from nbhvp.trace.arrays import (
     lift,
     map_traced,
     name_of,
+    reshape_view,
     scalar,
     weaken,
     write,
@@ -73,7 +74,11 @@ for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
 
 @implements(np.copyto)
 def _copyto(dst, src, casting="same_kind", where=True):
-    store(np.copyto, dst, lift(src) if where is True else apply(p.where, where, src, dst), casting)
+    src = lift(src)
+    extra = src.ndim - np.ndim(dst)
+    if extra > 0 and src.shape[:extra] == (1,) * extra:
+        src = reshape_view(src, src.shape[extra:])
+    store(np.copyto, dst, src if where is True else apply(p.where, where, src, dst), casting)
 
 
 @implements(np.put)

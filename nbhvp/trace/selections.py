@@ -258,6 +258,8 @@ def place(arr, mask, vals):
 @composition(np.putmask)
 def putmask(a, mask, values):
     values = ravel(values)
+    if not values.size:
+        return
     if values.size != 1:
         values = reshape(gather(values, np.arange(a.size) % values.size), a.shape)
     write(a, where(mask, values, a))

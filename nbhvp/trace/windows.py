@@ -1,6 +1,6 @@
 """Windows of arrays, and what continues an array beyond its ends.
 
-A sliding window is a gather: element i of the result, at place k of its window, is x[i + k]. Pads
+A sliding window is a view by a gather: element i of the result, at place k of its window, is x[i + k]. Pads
 that repeat elements (edge, reflect, symmetric, wrap) are gathers too, with the index that NumPy's
 own np.pad gives for 0, 1, ..., n - 1; the others are joined from pieces, axis after axis.
 """
@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, apply, lift, trace_error
+from nbhvp.trace.arrays import Traced, apply, lift, trace_error, view_of
 from nbhvp.trace.elementwise import cast, composition
 from nbhvp.trace.quantiles import median
 from nbhvp.trace.reductions import max_, mean, min_
@@ -23,7 +23,8 @@ __all__ = ["pad", "windows"]
 def windows(x, size: int, axis: int):
     """All windows of `size` neighbours along an axis; the place within them is the last axis."""
     count = x.shape[axis] - size + 1
-    found = gather(x, np.arange(count)[:, None] + np.arange(size), axis)
+    index = lift(np.arange(count)[:, None] + np.arange(size))
+    found = view_of(x, p.gather, index, axis=axis)
     return moveaxis(found, axis + 1, -1)
 
 
