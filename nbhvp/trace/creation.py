@@ -12,7 +12,7 @@ from nbhvp.trace.arrays import adopt, is_array, lift
 from nbhvp.trace.elementwise import cast, composition, floats
 from nbhvp.trace.shapes import broadcast_to, concatenate, copy_, moveaxis, part, reshape
 
-__all__ = ["zeros_like"]
+__all__ = ["as_array", "zeros_like"]
 
 
 def _like(function):

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import Traced, apply, lift, trace_error, view_of
+from nbhvp.trace.creation import as_array
 from nbhvp.trace.elementwise import cast, composition
 from nbhvp.trace.quantiles import median
 from nbhvp.trace.reductions import max_, mean, min_
@@ -69,7 +70,7 @@ def pad(
     stat_length=None,
     reflect_type="even",
 ):
-    array = lift(array)
+    array = as_array(array)
     if isinstance(pad_width, dict):
         given = {k % array.ndim: np.broadcast_to(width, 2) for k, width in pad_width.items()}
         pad_width = [given.get(k, (0, 0)) for k in range(array.ndim)]
