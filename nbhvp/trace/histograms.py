@@ -6,6 +6,7 @@ smallest element to the largest); a sample at an edge belongs to the class above
 edge to the last class.
 """
 
+import builtins
 import math
 
 import numpy as np
@@ -56,14 +57,11 @@ def histogramdd(sample, bins=10, range=None, density=None, weights=None):
     else:
         sample = lift(sample)
         sample = sample if sample.ndim == 2 else reshape(sample, (-1, 1))
-        columns = [sample[:, k] for k in builtin_range(sample.shape[1])]
+        columns = [sample[:, k] for k in builtins.range(sample.shape[1])]
     bins = [bins] * len(columns) if np.ndim(bins) == 0 else bins
     ranges = range or [None] * len(columns)
     counts, edges = _histogram(columns, bins, ranges, density, weights)
     return cast(counts, np.float64), edges
-
-
-builtin_range = range  # a name that NumPy gives to an argument
 
 
 def _histogram(columns, bins, ranges, density, weights):
