@@ -7,7 +7,7 @@ from collections.abc import Callable
 import mpmath
 import numpy as np
 
-__all__ = ["check_against", "exact", "mp_weighted", "weighted"]
+__all__ = ["check_against", "exact", "mp_weighted", "oracle", "weighted"]
 
 mp = mpmath.mp
 WEIGHTS = np.cos(1.0 + np.arange(64))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.linalg as sl
 from checks import assert_close
-from digits import check_against, exact, mp_weighted, weighted
+from digits import check_against, exact, mp_weighted, oracle, weighted
 
 import nbhvp
 from nbhvp.graph import linalg as primitives
@@ -390,6 +390,22 @@ def test_no_derivative_is_nan(name, point):
     assert np.isnan(f.hvp(POINTS[point], RNG.normal(size=(4, 4)))).any()
 
 
+@pytest.mark.parametrize("rank", [5, 4, 3, 2])
+def test_determinants_of_singular_matrices(rank):
+    """Against the Leibniz formula's derivatives: cofactors, and cofactors of minors."""
+    rng = np.random.default_rng(50 + rank)
+    x = rng.normal(size=(5, rank)) @ rng.normal(size=(rank, 5))
+    x = np.round(x, 3) if rank == 5 else x
+    v = rng.normal(size=(5, 5))
+    with mp.workdps(60):
+        exactly = lambda q: mp.det(q)
+        value, gradient, product = oracle(exactly, x, v)
+    f = nbhvp.differentiable(np.linalg.det, target="interpret")
+    assert f(x) == pytest.approx(value, rel=1e-11, abs=1e-12)
+    np.testing.assert_allclose(f.grad(x), gradient, 1e-9, 1e-11)
+    np.testing.assert_allclose(f.hvp(x, v), product, 1e-9, 1e-10)
+
+
 # Failures.
 
 
@@ -510,7 +526,7 @@ def test_a_factorisation_is_computed_once_per_point(monkeypatch, target, routine
 
 def several(x):
     """Some functions in one program."""
-    chosen = ("solve matrix", "eigvalsh", "qr")
+    chosen = ("solve matrix", "eigvalsh", "qr", "det 4 x 4")
     return sum(fun(x) for name, fun, _ in CASES if name in chosen)
 
 

@@ -490,6 +490,7 @@ DISCRETE = [
     ("searchsorted", [np.array([0.0, 1, 2]), np.array([[1.0, -1], [5, 0.5]])], {"side": "right"}),
     ("last_writer", [np.array([3, 0, 3])], {"size": 5}),
     ("all", [np.array([True, False])], {}),
+    ("pivoting", [np.array([[1.0, 2.0, 0.0], [0.5, 0.1, 3.0], [1.0, 1.0, 1.0]])], {"steps": 2}),
     ("sparse_regular", [ENTRIES], {"pattern": PATTERN}),
     ("sparse_regular", [0 * ENTRIES], {"pattern": PATTERN}),
     ("band_is_positive", [np.array([[0.0, 1.0], [2.0, 2.0]])], {"lower": False}),

@@ -30,6 +30,7 @@ import scipy.linalg.lapack as lapack
 
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
+    INT,
     Primitive,
     _enter,
     _linear,
@@ -59,6 +60,7 @@ __all__ = [
     "kept",
     "logdet",
     "lu",
+    "pivoting",
     "product",
     "qr",
     "rows",
@@ -232,6 +234,26 @@ def _logdet_tangent(z, dots, factor):
     return trace * _one_or_nan(diagonal(rows(factor, 0, n)))
 
 
+def _largest_first(a, steps):
+    """The order of rows and columns in which `steps` of complete pivoting take them, and its sign."""
+    n = a.shape[-1]
+    out = np.empty((*a.shape[:-2], 3, n), np.int64)
+    for k in np.ndindex(a.shape[:-2]):
+        work, orders, sign = np.array(a[k]), (np.arange(n), np.arange(n)), 1
+        for step in range(steps):
+            place = np.argmax(np.abs(work[step:, step:]))
+            i, j = (step + q for q in np.unravel_index(place, (n - step, n - step)))
+            work[[step, i]], work[:, [step, j]] = work[[i, step]], work[:, [j, step]]
+            for order, q in zip(orders, (i, j), strict=True):
+                order[[step, q]] = order[[q, step]]
+                sign = -sign if q != step else sign
+            if work[step, step] != 0:
+                ratio = work[step + 1 :, step] / work[step, step]
+                work[step + 1 :, step:] -= np.multiply.outer(ratio, work[step, step:])
+        out[k] = *orders, np.full(n, sign)
+    return out
+
+
 def _one_or_nan(pivots: Node) -> Node:
     """1 for a matrix that is regular to rounding, by the pivots of each; else NaN."""
     size = (
@@ -330,6 +352,7 @@ def _square_shape(a):
 
 
 # fmt: off
+pivoting   = _enter(Primitive("pivoting", "discrete", _largest_first, lambda a, steps: ((*a.shape[:-2], 3, a.shape[-1]), INT), linear=()))
 lu         = general("lu", _lu, lambda a: ((*a.shape[:-2], a.shape[-1] + 1, a.shape[-1]), a.dtype),
                       lambda z, dots, a: padded(dots[0], a.shape[-1] + 1))
 solve      = _linear("solve", _solved, lambda factor, b, axis, transposed: (b.shape, b.dtype), _solve_rule, tangent=_solve_tangent, linear=((1,),))

@@ -5,7 +5,7 @@ NumPy or SciPy raises its own error at the user's line, which the function may c
 
 Conventions: of a symmetric matrix only the triangle that LAPACK reads counts. Least squares and
 pseudoinverses are those of matrices of full rank; where the rank drops they have no derivative, and
-it is an error. Determinants up to 3 x 3 are polynomials; larger ones need a regular matrix.
+it is an error.
 """
 
 import warnings
@@ -207,12 +207,25 @@ def _factor_again(lu, pivots):
 
 @composition(np.linalg.det, scipy.linalg.det)
 def det(a):
+    """By 3 x 3 matrices of Schur complements, since the determinant is smooth where A is singular.
+
+    With the largest pivots first, A = [P Q; R S] has det A = det P det(S - R P^-1 Q), where P is
+    regular as long as the rank is not below n - 3.
+    """
     a = _square(a)
     n = a.shape[-1]
     if n <= 3:
         return _polynomial(a, range(n), range(n))
-    sign, size = _sign_and_log(a)
-    return sign * np.exp(size)
+    k = n - 3
+    order = apply(la.pivoting, a, steps=k)
+    a = np.take_along_axis(a, order[..., 0, :, None], -2)
+    a = np.take_along_axis(a, order[..., 1, None, :], -1)
+    factor = apply(la.lu, a[..., :k, :k])
+    sign, size = _sign_and_log(factor)
+    inner = a[..., k:, k:] - matmul(a[..., k:, :k], _by_lu(factor, a[..., :k, k:]))
+    parity = cast(order[..., 2, 0], size.dtype)
+    found = parity * sign * np.exp(size) * _polynomial(inner, range(3), range(3))
+    return np.where(size == -np.inf, 0, found)
 
 
 def _polynomial(a, rows, columns):
@@ -228,15 +241,15 @@ def _polynomial(a, rows, columns):
     return total
 
 
-def _sign_and_log(a):
-    factor = apply(la.lu, a)
+def _sign_and_log(factor):
+    """Sign (or phase) and logarithm of the absolute value, by the factors of LU."""
     size = apply(la.logdet, factor)
-    if is_complex(a):
+    if is_complex(factor):
         return np.exp(1j * apply(p.imag, size)), apply(p.real, size)
-    n = a.shape[-1]
+    n = factor.shape[-1]
     pivots = diagonal(factor[..., :n, :], 0, -2, -1)
     negative = sum_(pivots < 0, -1) + sum_(factor[..., n, :] != np.arange(n), -1)
-    sign = cast(1 - 2 * (negative % 2), a.dtype)
+    sign = cast(1 - 2 * (negative % 2), size.dtype)
     return np.where(all_(pivots != 0, -1), sign, 0), size
 
 
@@ -245,7 +258,7 @@ _SLOGDET = type(np.linalg.slogdet(np.eye(1)))
 
 @composition(np.linalg.slogdet)
 def slogdet(a):
-    return _SLOGDET(*_sign_and_log(_square(a)))
+    return _SLOGDET(*_sign_and_log(apply(la.lu, _square(a))))
 
 
 # Cholesky.
