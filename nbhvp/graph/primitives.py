@@ -206,6 +206,13 @@ def _loop_dtypes(ufunc, dtypes) -> tuple[np.dtype, ...]:
     return ufunc.resolve_dtypes((*dtypes, *(None,) * ufunc.nout))
 
 
+def scipy_ufunc(name):
+    """The ufunc of scipy.special, also where SciPy's array-API mode has a function in its place."""
+    function = getattr(special, name)
+    plain = {"digamma": "psi"}.get(name, name)
+    return function if isinstance(function, np.ufunc) else getattr(special._ufuncs, plain)
+
+
 def _real_loops(ufunc, name=None):
     """`dtypes` of a function that kernels have for real numbers only, though NumPy has more."""
 
@@ -493,7 +500,7 @@ nextafter   = elementwise("nextafter", np.nextafter, "np.nextafter({x}, {y})", l
 where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lambda z_bar, z, c, x, y: (None, where(c, z_bar, 0), where(c, 0, z_bar)),
                           evaluate=np.where, dtypes=_where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where)
 
-expit       = elementwise("expit", special.expit, "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
+expit       = elementwise("expit", scipy_ufunc("expit"), "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
 
 real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else x)

@@ -36,6 +36,7 @@ from nbhvp.graph.primitives import (
     less,
     log,
     log1p,
+    scipy_ufunc,
     sign,
     sin,
     where,
@@ -49,7 +50,7 @@ ARGUMENTS = ("{x}", "{y}", "{c}")
 
 def _special(name, rule, *, symbol=None, **fields):
     """An entry named like its ufunc, whose C function kernels call."""
-    ufunc = getattr(special, name)
+    ufunc = scipy_ufunc(name)
     fields.setdefault("cost", 2 * CALL)
     source = f"call({{f}}, {', '.join(ARGUMENTS[: ufunc.nin])})"
     return elementwise(
@@ -57,7 +58,7 @@ def _special(name, rule, *, symbol=None, **fields):
     )
 
 
-MODELS = {1: special.erfinv, 2: special.gammainc, 3: special.betainc}
+MODELS = {1: scipy_ufunc("erfinv"), 2: scipy_ufunc("gammainc"), 3: scipy_ufunc("betainc")}
 """Ufuncs whose dtypes the functions have that are no ufuncs, by the number of arguments."""
 
 
@@ -195,21 +196,21 @@ def _expn_rule(z, x, n):
 
 
 # fmt: off
-logit       = elementwise("logit", special.logit, "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=SERIES)
-log_expit   = elementwise("log_expit", special.log_expit, "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * SERIES)
-xlogy       = elementwise("xlogy", special.xlogy, "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(special.xlogy))
-xlog1py     = elementwise("xlog1py", special.xlog1py, "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(special.xlog1py))
-entr        = elementwise("entr", special.entr, "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=SERIES)
+logit       = elementwise("logit", scipy_ufunc("logit"), "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=SERIES)
+log_expit   = elementwise("log_expit", scipy_ufunc("log_expit"), "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * SERIES)
+xlogy       = elementwise("xlogy", scipy_ufunc("xlogy"), "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlogy")))
+xlog1py     = elementwise("xlog1py", scipy_ufunc("xlog1py"), "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlog1py")))
+entr        = elementwise("entr", scipy_ufunc("entr"), "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=SERIES)
 
 # Error functions and the normal distribution.
-erf         = elementwise("erf", special.erf, "erf({x})", lambda z, x: (2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=_real_loops(special.erf))
-erfc        = elementwise("erfc", special.erfc, "math.erfc({x})", lambda z, x: (-2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=_real_loops(special.erfc))
+erf         = elementwise("erf", scipy_ufunc("erf"), "erf({x})", lambda z, x: (2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=_real_loops(scipy_ufunc("erf")))
+erfc        = elementwise("erfc", scipy_ufunc("erfc"), "math.erfc({x})", lambda z, x: (-2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=_real_loops(scipy_ufunc("erfc")))
 erfcx       = _special("erfcx", lambda z, x: (2 * x * z - 2 / SQRT_PI,))
 erfi        = _special("erfi", lambda z, x: (2 / SQRT_PI * exp(x * x),))
 erfinv      = _special("erfinv", lambda z, x: (SQRT_PI / 2 * exp(z * z),), domain=UNIT)
 erfcinv     = _special("erfcinv", lambda z, x: (-SQRT_PI / 2 * exp(z * z),), domain=((0.1, 1.9),))
 dawsn       = _special("dawsn", lambda z, x: (1 - 2 * x * z,))
-ndtr        = elementwise("ndtr", special.ndtr, "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / SQRT_2PI,), cost=CALL, dtypes=_real_loops(special.ndtr))
+ndtr        = elementwise("ndtr", scipy_ufunc("ndtr"), "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / SQRT_2PI,), cost=CALL, dtypes=_real_loops(scipy_ufunc("ndtr")))
 log_ndtr    = _special("log_ndtr", lambda z, x: (exp(-0.5 * x * x - z) / SQRT_2PI,), special=((-30.0,),))
 ndtri       = _special("ndtri", lambda z, x: (SQRT_2PI * exp(0.5 * z * z),), domain=((0.05, 0.95),))
 ndtri_exp   = _special("ndtri_exp", lambda z, x: (SQRT_2PI * exp(x + 0.5 * z * z),), domain=((-5.0, -0.1),))
