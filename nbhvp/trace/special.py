@@ -446,8 +446,7 @@ def rel_entr(x, y):
     x, y = floats(x, y)
     inside = (x > 0) & (y > 0)
     a, b = where(inside, x, 1), where(inside, y, 1)
-    zero = -special.entr(where(x == 0, x, 1))  # whose derivative at 0 is that of x log x
-    outside = where((x == 0) & (y >= 0), zero, where(np.isnan(x) | np.isnan(y), math.nan, math.inf))
+    outside = where((x == 0) & (y >= 0), 0, where(np.isnan(x) | np.isnan(y), math.nan, math.inf))
     return where(inside, a * np.log(a / b), outside)
 
 
