@@ -1046,6 +1046,18 @@ def test_pairs_that_cross_the_cutoff():
     assert report.kernels_compiled + report.kernels_loaded == compiled
 
 
+def test_a_swept_loop_of_as_many_steps_as_the_point_needs():
+    """Its guards are those of the tape: other numbers of steps are other tapes."""
+    f = nbhvp.differentiable(root, target="interpret")
+    for x in ([0.8, 2.1, 0.3], [0.8, 2.1001, 0.3], [4.0, 0.1, 0.3], [0.1, 90.0, 1.0]):
+        pair, v = Pair(root, None, np.array(x)), np.array([1.0, -2.0, 0.5])
+        _, gradient, product = exact(pair, v)
+        assert_agree(f.grad(pair.x), gradient)
+        assert_agree(f.hvp(pair.x, v), product, 1e-11)
+        assert not f.report().loops[0].is_rolled
+    assert 2 <= f.report().traces <= 3
+
+
 def test_an_outcome_that_stays_needs_no_new_trace():
     f = nbhvp.differentiable(clipped, target="interpret")
     f.grad(X)
