@@ -22,6 +22,7 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ DEFAULT_TARGET = "cpu"
 
 DEFAULT_MODE = "forward-over-reverse"
 DIFFERENCES = ("finite-difference", "finite-difference-forward")
+
+_VALUE, _GRADIENT = attrgetter("value_program"), attrgetter("gradient_program")
 
 
 def differentiable(
@@ -183,7 +186,7 @@ class Function:
                 value = point.known.get(recorded.array)
                 if value is not None:
                     return value.copy()[()]
-            outputs = recorded.attempt(lambda: recorded.value_program(*inputs))
+            outputs = recorded.attempt(_VALUE, inputs)
             if outputs is not None:
                 memory.report.value_runs += 1
                 return outputs[0][()]
@@ -230,23 +233,28 @@ class Function:
         """Value and gradient by a trace; None where it does not hold."""
         memory = self._memory
         if mode is None or (args and not can_be_remembered(inputs[1:])):
-            outputs = recorded.attempt(lambda: recorded.gradient_program(*inputs))
+            outputs = recorded.attempt(_GRADIENT, inputs)
             if outputs is None:
                 return None
             memory.report.gradient_runs += 1
             return outputs[0][()], outputs[1]
+        point = self._point_of(recorded, inputs, args, mode, complete=True)
+        if point is None:
+            return None
+        return point.known[recorded.array][()], copied(point.known[recorded.gradient])
+
+    def _point_of(
+        self, recorded: Recorded, inputs: tuple, args: tuple, kind: str, complete: bool
+    ) -> Point | None:
+        """The point with the product of a kind ready, by a trace; None where it does not hold."""
+        memory = self._memory
         point = memory.point
         if point is None or point.recorded is not recorded or not point.is_at(*inputs):
-            point = point_at(recorded, inputs, args, mode)
+            point = point_at(recorded, inputs, args, kind, complete)
             if point is None:
                 return None
-            memory.report.point_runs += 1
-            memory.point = point
-        known = point.known
-        if recorded.gradient not in known:
-            point = memory.point = point.extended(mode, complete=True)
-            known = point.known
-        return known[recorded.array][()], copied(known[recorded.gradient])
+        memory.point = point = point.extended(kind, complete)
+        return point
 
     def _gradient_at(self, call: Call) -> tuple[Any, np.ndarray]:
         self._memory.report.gradient_runs += 1
@@ -312,9 +320,26 @@ class Function:
         if mode not in derive.EXACT_MODES:
             known = ", ".join((*derive.EXACT_MODES, *DIFFERENCES))
             raise ValueError(f"mode must be one of {known}, got {mode!r}")
-        product = self._product(mode, x, v, args, kwargs)
+        product = self._product_of(mode, x, v, args, kwargs)
+        if product is None:
+            product = self._product(mode, x, v, args, kwargs)
         memory.mode = mode
         return product
+
+    def _product_of(self, mode: str, x, v, args: tuple, kwargs: dict) -> np.ndarray | None:
+        """The product with one direction by the latest trace, where a glance shows that it holds."""
+        recorded = self._memory.latest
+        inputs = recorded.inputs_of(x, args, kwargs, self._owner) if recorded else None
+        if recorded is None or inputs is None or (args and not can_be_remembered(inputs[1:])):
+            return None
+        is_plain = type(v) is np.ndarray and v.dtype is recorded.dtype and v.flags.c_contiguous
+        if not is_plain or v.shape != recorded.shape or recorded.array.shape != ():
+            return None
+        point = self._point_of(recorded, inputs, args, mode, complete=False)
+        if point is None:
+            return None
+        self._memory.report.product_runs += 1
+        return point.products[mode](v)
 
     def hessian(self, x, *args, **kwargs) -> HessianOperator:
         """The Hessian at x as a LinearOperator of shape (x.size, x.size).

@@ -216,10 +216,10 @@ class Recorded:
         leaves = [leaf for leaf in map(_as_leaf, args, self._leaves) if leaf is not None]
         return tuple(leaves) if len(leaves) == len(args) else None
 
-    def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
+    def attempt(self, program_of: Callable[[Recorded], Any], inputs: tuple):
         """The outputs of a program, guards left out; None where the trace does not hold."""
         try:
-            outputs = run()
+            outputs = program_of(self)(*inputs)
         except Exception:
             return None  # whose error it is, the caller's general way finds out
         if not self.guards:
@@ -260,8 +260,12 @@ class Recorded:
 
     def run_point(self, kind: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Guards, results and state of a linear map at a point."""
-        self._memory.report.point_runs += 1
+        self.count_point()
         return self.linearized(kind).point(*inputs)
+
+    def count_point(self) -> None:
+        """Count a run of a point program."""
+        self._memory.report.point_runs += 1
 
     def linearized(self, kind: str) -> Linearized:
         """The point and product programs of a linear map: a mode of the Hessian, jvp, vjp, ..."""
@@ -419,9 +423,18 @@ class Point:
         return in_blocks(product, several, product.stored, v, result.shape, result.dtype)
 
 
-def point_at(recorded: Recorded, inputs: tuple, args: tuple, kind: str) -> Point | None:
-    """A new point with its results; None where the trace does not hold."""
-    outputs = recorded.attempt(lambda: recorded.linearized(kind).point(*inputs))
+def point_at(
+    recorded: Recorded, inputs: tuple, args: tuple, kind: str, complete: bool
+) -> Point | None:
+    """A new point, with its results if `complete`; None where the trace does not hold."""
+    try:
+        linearized = recorded.linearized(kind)
+    except Exception:
+        return None  # whose error it is, the caller's general way finds out
+    outputs: list[np.ndarray] | None = []
+    if complete or linearized.state or recorded.guards:
+        outputs = recorded.attempt(lambda _: linearized.point, inputs)
+        recorded.count_point()
     if outputs is None:
         return None
     call = Call(inputs[0], inputs[1:], recorded.key, args, {}).kept()

@@ -85,13 +85,20 @@ class Program:
         }
         self._free: list[_Workspace] = []
         self.counts = cache.counts() - before
-        self._shape, self._dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
+        shape, dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
+        is_large = math.prod(shape) * dtype.itemsize >= results.LARGE
+        self.empty = functools.partial(results.empty if is_large else np.empty, shape, dtype)
+        """A new array for the main output."""
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
         cold = [a for k, a in enumerate(inputs) if k != self.hot] if len(inputs) > 1 else ()
         workspace = self.take(cold)
-        main = results.empty(self._shape, self._dtype)
+        main = self.empty()
+        if len(self._outputs) == 1:
+            workspace.run(_contiguous(inputs[self.hot]), main)
+            self.give(workspace)
+            return [main]
         direct = {n: results.empty(shape, n.dtype) for n, shape in self._direct.items()}
         for node, array in direct.items():
             workspace.point(node, array.reshape(node.shape))
@@ -133,7 +140,7 @@ class Bound:
         self.program = program
         self.stored = cold
         self._free: list[_Workspace] = []
-        self._shape, self._dtype = program._shape, program._dtype
+        self._empty = program.empty
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The main output at a C-contiguous x of the right shape and dtype: nothing is checked."""
@@ -142,7 +149,7 @@ class Bound:
         except IndexError:
             workspace = self.program.take(self.stored)
         if out is None:
-            out = results.empty(self._shape, self._dtype)
+            out = self._empty()
         workspace.run(x, out)
         self._free.append(workspace)
         return out
