@@ -865,6 +865,15 @@ def test_numpy_calls_compiled_functions():
     assert names == ["heat", "binned"]  # morse has no loop: it is traced as NumPy
 
 
+def test_a_differentiable_function_with_loops_inside_another():
+    inner = nbhvp.differentiable(variance)
+    f = nbhvp.differentiable(lambda x: inner(x) ** 2, target="interpret")
+    g = nbhvp.differentiable(lambda x: np.var(x) ** 2, target="interpret")
+    assert_same_functions(f, g, X, ())
+    with pytest.raises(nbhvp.TraceError, match="derivatives of derivatives"):
+        nbhvp.differentiable(lambda x: inner.grad(x)[0]).grad(X)
+
+
 @njit
 def doubles(x, count):
     for i in range(count):

@@ -322,7 +322,7 @@ class Standins:
 
     def _unwrapped(self, value):
         inner = self.of(_wrapped(value))
-        if isinstance(inner, types.FunctionType):
+        if isinstance(inner, types.FunctionType | CompiledFunction):
             for name in _DERIVATIVES:
                 if hasattr(type(value), name):
                     setattr(inner, name, functools.partial(_refuse_nested, name))
