@@ -760,6 +760,8 @@ def _fresh(program, environment) -> str:
     """What a fresh process prints."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path} | environment
+    # As at a user's: the package's own sources are compiled to bytecode at the first import only.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout

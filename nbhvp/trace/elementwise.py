@@ -53,16 +53,15 @@ def composition(*functions: Callable):
     """Enter a composition for these functions; a keyword that it does not know is a TraceError."""
 
     def enter(handler):
-        parameters = inspect.signature(handler).parameters
-        known = {k for k, q in parameters.items() if q.kind is not q.VAR_KEYWORD}
-        takes_any = len(known) < len(parameters)
-        defaults = _defaults(functions[0])
+        code = handler.__code__
+        known = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]}
+        takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
 
         @wraps(handler)
         def checked(*args, **kwargs):
             kwargs = {k: q for k, q in kwargs.items() if q is not np._NoValue}
             for keyword in kwargs.keys() - known:
-                if not takes_any and not _harmless(keyword, kwargs[keyword], defaults):
+                if not (takes_any or _harmless(keyword, kwargs[keyword], functions[0])):
                     name = getattr(functions[0], "__name__", str(functions[0]))
                     raise trace_error(f"{name} cannot be traced with {keyword}=", "leave it out")
             return handler(*args, **{k: q for k, q in kwargs.items() if takes_any or k in known})
@@ -87,11 +86,11 @@ _HINTS = {
 """Keywords of NumPy and SciPy that change no result here, whatever they are."""
 
 
-def _harmless(keyword, value, defaults) -> bool:
+def _harmless(keyword, value, function) -> bool:
     """Whether NumPy would do the same without the keyword."""
     if keyword in _HINTS and value is not None:
         return True
-    return value is None or any(value is d for d in (defaults.get(keyword, inspect),))
+    return value is None or value is _defaults(function).get(keyword, inspect)
 
 
 def into(out, value):
