@@ -12,6 +12,7 @@ import pytest
 import scipy.integrate
 import scipy.special as special
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy import ndimage
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
@@ -830,7 +831,45 @@ def written(x):
     return np.concatenate([y.ravel(), z, w])
 
 
-@pytest.mark.parametrize("fun", [aliased, written])
+def unshared(x):
+    """Results that share no memory with their argument, though they have its elements."""
+    y = x.reshape(6, 1) ** 2
+    results = [
+        np.repeat(y, 1, axis=0),
+        np.cumprod(y, axis=1),
+        np.prod(y, axis=1),
+        np.max(y, axis=()),
+        np.pad(y, 0, "edge"),
+        np.maximum.accumulate(y, axis=1),
+        np.logaddexp.reduce(y, axis=1),
+        y[::-1, 0].ravel(),
+        np.einsum("ij,ij->ij", y, np.ones((6, 1))),
+        ndimage.correlate1d(y, [1.0], axis=0),
+    ]
+    for result in results:
+        result *= 2
+    return np.concatenate([y.ravel(), *(result.ravel() for result in results)])
+
+
+def numbers(x):
+    """Scalars of NumPy are values, arrays without axes are cells."""
+    scalars = [np.std(x), np.prod(x), np.median(x), np.linalg.norm(x), np.abs(1j * x[0])]
+    cells = [np.array(x[0]), np.tensordot(x, x, 1), np.pad(np.array(x[1]), 0)]
+    before = [*scalars, *cells]
+    for k in range(len(scalars)):
+        scalars[k] += 1
+    for cell in cells:
+        cell *= 2
+    return np.array([*scalars, *before])
+
+
+def diagonal_of_einsum(x):
+    y = np.outer(x, x)
+    np.einsum("ii->i", y)[...] = x
+    return y
+
+
+@pytest.mark.parametrize("fun", [aliased, written, unshared, numbers, diagonal_of_einsum])
 def test_writes_are_seen_through_every_alias(fun):
     trace = record(fun, VECTOR, (), {})
     close(interpret(Graph(trace.inputs, trace.outputs), VECTOR)[0], fun(VECTOR), 1e-14)

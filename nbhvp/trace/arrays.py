@@ -399,7 +399,10 @@ class Traced:
     def ravel(self, order="C") -> Traced:
         if order == "K":
             order = "C" if self.ndim < 2 or self.value.flags.c_contiguous else "A"
-        return self.reshape(-1, order=order)
+        flat = self.reshape(-1, order=order)
+        # Unlike reshape, ravel copies whatever is not contiguous.
+        is_view = np.may_share_memory(np.ravel(self.value, order), self.value)
+        return flat if is_view else flat.copy()
 
     def flatten(self, order="C") -> Traced:
         return self.ravel(order).copy()

@@ -275,6 +275,8 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None)
         result = apply(p.maximum, result, low)
     if given(high):
         result = apply(p.minimum, result, high)
+    if not given(low) and not given(high):
+        result = result.copy()
     return into(out, cast(result, dtype))
 
 
@@ -324,7 +326,7 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
         result = where(np.isnan(x), nan, x)
         result = where(x == math.inf, float(limits.max) if posinf is None else posinf, result)
         result = where(x == -math.inf, float(limits.min) if neginf is None else neginf, result)
-    return result if copy else into(x, result)
+    return scalar(result) if copy else into(x, result)
 
 
 @composition(np.sinc)

@@ -65,7 +65,7 @@ def _written_out(x: Traced, kernel: np.ndarray, axes):
         term = x[tuple(index)] if weight == 1 else weight * x[tuple(index)]
         total = term if total is None else total + term
     if total is not None:
-        return total
+        return total.copy()  # one tap of weight 1 is a view
     shape = list(x.shape)
     for axis, count in zip(axes, counts, strict=True):
         shape[axis] = count

@@ -20,7 +20,7 @@ __all__: list[str] = []
 def _delivered(output, input, result):
     """The result in the dtype of the input, or in that of `output`, or written into it."""
     if output is None:
-        return cast(result, input.dtype)
+        return cast(result, input.dtype).copy()
     if isinstance(output, Traced):
         return into(output, cast(result, output.dtype))
     return cast(result, np.dtype(output))

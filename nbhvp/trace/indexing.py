@@ -261,6 +261,8 @@ def _set_advanced(x: Traced, merged: Merged, index, value: Traced) -> None:
         places = (writer >= 0).reshape((-1,) + (1,) * (len(merged.shape) - merged.axis - 1))
         node = cast_node(value.node, x.dtype)
         if value.ndim:
+            extra = max(value.ndim - len(merged.result_shape()), 0)  # of extent 1
+            node = p.reshape(node, shape=value.shape[extra:])
             node = p.reshape(
                 p.broadcast(node, shape=merged.result_shape()), shape=merged.flat_shape()
             )

@@ -318,8 +318,10 @@ def einsum(*operands, out=None, optimize=False, dtype=None):
             chosen.append(_joined(chosen.pop(), chosen.pop(), chosen + terms, output))
         terms.append(chosen[0])
     a, labels = _summed(*terms[0], output)
-    shape = [extents[c] for c in output]
-    return into(out, copy_(broadcast_to(_expanded(cast(a, dtype), labels, output), shape)))
+    result = _expanded(cast(a, dtype), labels, output)
+    if len(arrays) == 1 and set(inputs[0]) == set(output):
+        return into(out, result)  # a view, as of NumPy
+    return into(out, copy_(broadcast_to(result, [extents[c] for c in output])))
 
 
 def _joined(first, second, others, output):

@@ -24,7 +24,7 @@ from nbhvp.trace.elementwise import (
     positive_root,
     where,
 )
-from nbhvp.trace.shapes import broadcast_to, part, reshape, row, transpose
+from nbhvp.trace.shapes import broadcast_to, copy_, part, reshape, row, transpose
 
 __all__ = ["as_last_axis", "axes_of", "kept", "max_", "min_", "sum_", "without_nan"]
 
@@ -190,6 +190,8 @@ def as_last_axis(a, axes):
 def _halved(a):
     """The product over the last axis."""
     axis, odd = a.ndim - 1, []
+    if a.shape[-1] == 1:
+        return copy_(a[..., 0])
     if a.shape[-1] == 0:
         return adopt(np.ones(a.shape[:-1], a.dtype))
     while (n := a.shape[-1]) > 1:
@@ -214,7 +216,7 @@ def _extremum(position, choose, worst):
         axes = axes_of(a, axis)
         rows = as_last_axis(_masked(a, where, initial), axes)
         if not axes:
-            result = a
+            result = copy_(a)
         elif rows.shape[-1] == 0 and initial is not None:
             result = adopt(np.full(rows.shape[:-1], initial, a.dtype))
         else:

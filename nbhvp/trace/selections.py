@@ -17,6 +17,7 @@ from nbhvp.trace.shapes import (
     along,
     broadcast_to,
     concatenate,
+    copy_,
     expand_dims,
     moveaxis,
     part,
@@ -294,5 +295,5 @@ def repeat(a, repeats, axis=None):
         a = expand_dims(a, axis + 1)
         shape = (*a.shape[: axis + 1], int(repeats.item()), *a.shape[axis + 2 :])
         merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
-        return reshape(broadcast_to(a, shape), merged)
+        return copy_(reshape(broadcast_to(a, shape), merged))
     return gather(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)

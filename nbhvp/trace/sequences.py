@@ -26,6 +26,7 @@ from nbhvp.trace.selections import gather, take, take_along_axis
 from nbhvp.trace.shapes import (
     along,
     concatenate,
+    copy_,
     expand_dims,
     flip,
     part,
@@ -56,7 +57,7 @@ def cumprod(a, axis=None, dtype=None, out=None):
         product = part(a, axis, 0, n - shift) * part(a, axis, shift)
         a = concatenate([part(a, axis, 0, shift), product], axis)
         shift *= 2
-    return into(out, a)
+    return into(out, copy_(a) if n < 2 else a)
 
 
 @composition(np.nancumsum)

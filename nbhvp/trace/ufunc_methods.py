@@ -38,7 +38,7 @@ from nbhvp.trace.indexing import add_at
 from nbhvp.trace.operators import store
 from nbhvp.trace.reductions import as_last_axis, axes_of, kept
 from nbhvp.trace.selections import gather
-from nbhvp.trace.shapes import broadcast_to, concatenate, part, ravel
+from nbhvp.trace.shapes import broadcast_to, concatenate, copy_, part, ravel
 
 __all__: list[str] = []
 
@@ -78,7 +78,7 @@ def _fold(ufunc, x, axis, keepdims):
     if ufunc not in _ASSOCIATIVE and len(axes) != 1:
         raise ValueError(f"reduction operation {ufunc.__name__!r} is not reorderable")
     rows = as_last_axis(x, axes)
-    n = rows.shape[-1]
+    n = count = rows.shape[-1]
     if n == 0:
         raise ValueError(f"zero-size array to reduction operation {ufunc.__name__}")
     if ufunc in _ASSOCIATIVE:
@@ -89,7 +89,7 @@ def _fold(ufunc, x, axis, keepdims):
         result = rows[..., 0]
     else:
         result = reduce(ufunc, (rows[..., k] for k in range(n)))
-    return kept(result, x, axes, keepdims)
+    return kept(copy_(result) if count == 1 else result, x, axes, keepdims)
 
 
 def _check(ufunc, method: str, options: dict) -> None:
@@ -119,7 +119,7 @@ def _doubled(ufunc, x, axis: int):
         joined = _later_second(ufunc, part(x, axis, 0, n - shift), part(x, axis, shift))
         x = concatenate([part(x, axis, 0, shift), joined], axis)
         shift *= 2
-    return x
+    return copy_(x) if n < 2 else x
 
 
 def _run(ufunc, x, axis: int):

@@ -79,7 +79,7 @@ def pad(
         return _constant(array, widths, constant_values)
     if mode in _REPEATING:
         extended = _reflected if reflect_type == "odd" and mode[0] in "rs" else _repeated
-        return copy_(_each_axis(array, widths, lambda a, k, width: extended(a, k, width, mode)))
+        return _each_axis(array, widths, lambda a, k, width: extended(a, k, width, mode))
     if mode == "linear_ramp":
         ends = _pairs(end_values, array.ndim)
         return _each_axis(array, widths, lambda a, k, width: _ramped(a, k, width, ends[k]))
@@ -97,7 +97,7 @@ def _each_axis(array, widths, extended):
     for axis, width in enumerate(widths):
         if any(width):
             array = extended(array, axis, width)
-    return array
+    return copy_(array)
 
 
 def _pairs(values, ndim: int):
@@ -113,7 +113,7 @@ def _constant(array, widths, values):
     values = _pairs(cast(lift(values), array.dtype), array.ndim)
     for axis, width in enumerate(widths):
         array = _between(array, axis, width, values[axis])
-    return array
+    return copy_(array)
 
 
 def _between(array, axis, width, values):
