@@ -526,7 +526,7 @@ if label:
     fun, arguments = LOOPS[problem.name]
     x, args = problem.x0, arguments(problem)
 else:
-    fun, x, args = lorenz, LORENZ_START, (10,)
+    fun, x, args = lorenz, LORENZ_START, (10_000,)
 start = time.perf_counter()
 fun(x, *args)
 own = time.perf_counter() - start
@@ -652,7 +652,7 @@ def _first_loops(run, labels):
                 environment = base | {"NBHVP_CACHE_DIR": folder}
                 own, active, seconds = map(float, _fresh(program, environment).split())
                 _, _, again = map(float, _fresh(program, environment).split())
-            name = label or "Lorenz, 10 steps"
+            name = label or "Lorenz, 10^4 steps"
             first[name], compiling[name] = seconds <= 4.0, active <= 3.0 * own + 0.5
             rows.append([name, *(f"{t:.2f}" for t in (own, active, seconds, again))])
     header = ["problem", "numba's own, s", "for active numbers, s", "first product, s"]
