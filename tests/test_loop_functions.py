@@ -4,6 +4,7 @@
 source in mpmath's numbers of 60 digits, where differences with steps of 1e-20 have 40 of them.
 """
 
+import functools
 import math
 import pickle
 import types
@@ -998,6 +999,51 @@ def test_a_plain_function_with_loops():
     for function in (f, decorated, pickle.loads(pickle.dumps(f))):
         assert_agree(function.hvp(X, np.ones(6), WEIGHTS), -WEIGHTS * np.sin(X))
         assert len(function.report().loops) == 1
+
+
+def test_a_partial_with_loops():
+    f = nbhvp.differentiable(
+        functools.partial(plain_loop, weights=WEIGHTS), loops=True, target="interpret"
+    )
+    assert_agree(f.grad(X), WEIGHTS * np.cos(X))
+    assert f.report().loops
+
+
+@njit
+def plain_sum(a):
+    """No loop, and nothing that NumPy's trace could follow: the numbers go through float()."""
+    return float(a[0]) * a[1] + float(a[2]) ** 2
+
+
+def test_what_numpy_cannot_follow_is_recorded():
+    """What the attempt in NumPy left behind, a write into the argument and its guards, is undone."""
+    f = nbhvp.differentiable(lambda x: writes_first(x.copy()) + plain_sum(x), target="interpret")
+    assert_agree(f.grad(X), [8.0 * X[0] + X[1], X[0], 2.0 * X[2], 0.0, 0.0, 0.0])
+    assert len(f.report().loops) == 2
+
+
+@njit
+def writes_first(y):
+    y[0] = 2.0 * y[0]
+    return y[0] * float(y[0])
+
+
+def test_loops_over_integers_alone():
+    @njit
+    def triangle(n, places):
+        total = 0
+        for i in range(n):
+            total += places[i]
+        return total
+
+    f = nbhvp.differentiable(lambda x, places: triangle(3, places) * np.sum(x), target="interpret")
+    for places in (PLACES, PLACES[::-1].copy()):
+        assert_agree(f.grad(X, places), np.full(6, float(np.sum(places[:3]))))
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(nbhvp.TraceError, match="complex numbers"):
+        nbhvp.differentiable(lambda x: horner(1j * x, WEIGHTS).real, target="interpret").grad(X)
 
 
 def test_loops_may_be_followed_in_python():
