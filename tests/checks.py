@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 import scipy.special
 
-from nbhvp.compile import cache
+from nbhvp.compile import cache, cpu
 from nbhvp.compile.emit import Pointer, Symbol, emit, has_kernels
 from nbhvp.compile.language import raise_paths
 from nbhvp.compile.program import Program
@@ -26,6 +27,7 @@ from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.trace.record import record
 
 __all__ = [
+    "allow_threads",
     "assert_close",
     "assert_composition",
     "assert_no_raise",
@@ -35,6 +37,7 @@ __all__ = [
     "derivatives",
     "forget_kernels",
     "kernels",
+    "make_team",
     "plain",
     "run_plain",
     "texts_of",
@@ -175,6 +178,24 @@ def forget_kernels(monkeypatch, folder) -> None:
     """Compile whatever comes next."""
     monkeypatch.setenv("NBHVP_CACHE_DIR", str(folder))
     monkeypatch.setattr(cache, "_kernels", {})
+
+
+def allow_threads(monkeypatch, threads: int) -> None:
+    """What numba allows, as in a process where its own threads have not started.
+
+    Compiling any parallel function starts them. Numba reads its settings anew when it compiles after
+    a change of the environment, so it reads them first.
+    """
+    numba.config.reload_config()
+    monkeypatch.setattr(cpu.numba_threads, "_is_initialized", False)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
+
+
+def make_team(monkeypatch, threads: int) -> None:
+    """A team of its own, of as many threads as numba allows, whatever cores the machine has."""
+    allow_threads(monkeypatch, threads)
+    monkeypatch.setattr(cpu, "_the_team", None)
+    monkeypatch.setattr(cpu, "_cores", lambda: threads)
 
 
 def assert_no_raise(kernel: cache.Kernel) -> None:

@@ -6,9 +6,9 @@ import sys
 import textwrap
 import threading
 
-import numba
 import numpy as np
 import pytest
+from checks import allow_threads, make_team
 from numba.extending import get_cython_function_address
 from scipy.special import erf
 
@@ -101,9 +101,7 @@ def stencil(n, block, repeat=1):
 @pytest.fixture
 def four_cores(monkeypatch):
     """A team larger than the machine may have cores for: workers are late and descheduled."""
-    monkeypatch.setattr(cpu, "_the_team", None)
-    monkeypatch.setattr(cpu, "_cores", lambda: 4)
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 4)
+    make_team(monkeypatch, 4)
 
 
 def test_everything_equals_plain_python():
@@ -246,7 +244,7 @@ def test_the_number_of_threads_is_numbas(four_cores, monkeypatch):
     program, _, _ = stencil(1000, 10)
     allowed = dict.fromkeys((1, 2, 4, 9))
     for threads in allowed:
-        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
+        allow_threads(monkeypatch, threads)
         allowed[threads] = cpu._team(program)[1]
     assert allowed == {1: 0, 2: 1, 4: 3, 9: 3}
     assert cpu._team(stencil(1000, 500)[0])[1] == 1  # two blocks

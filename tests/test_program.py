@@ -6,7 +6,6 @@ are run as plain Python alone, in test_emit.
 
 import threading
 
-import numba
 import numpy as np
 import pytest
 from cases import STRUCTURE, TINY, Inputs, build, part, random_graph
@@ -15,6 +14,7 @@ from checks import (
     assert_no_raise,
     assert_same,
     compiled,
+    make_team,
     together,
     total,
 )
@@ -154,9 +154,7 @@ def test_a_point_that_is_let_go_of_leaves_its_workspace():
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr(cpu, "_the_team", None)
-    monkeypatch.setattr(cpu, "_cores", lambda: 2)
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    make_team(monkeypatch, 2)
 
 
 def large(i):
