@@ -31,6 +31,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Node, Pool
 from nbhvp.memory import (
+    SHARED,
     Call,
     Memory,
     Owner,
@@ -238,23 +239,36 @@ class Function:
                 return None
             memory.report.gradient_runs += 1
             return outputs[0][()], outputs[1]
-        point = self._point_of(recorded, inputs, args, mode, complete=True)
+        remembered = memory.point
+        point = self._point_of(remembered, recorded, inputs, args, mode, complete=True)
         if point is None:
             return None
-        return point.known[recorded.array][()], copied(point.known[recorded.gradient])
+        gradient = point.known[recorded.gradient]
+        if point is remembered or gradient.nbytes < SHARED:
+            memory.point, gradient = point, copied(gradient)
+        else:
+            # Nobody has this point yet: to copy what is large may take as long as to compute it.
+            memory.point = point.without(recorded.gradient)
+        return point.known[recorded.array][()], gradient
 
     def _point_of(
-        self, recorded: Recorded, inputs: tuple, args: tuple, kind: str, complete: bool
+        self,
+        point: Point | None,
+        recorded: Recorded,
+        inputs: tuple,
+        args: tuple,
+        kind: str,
+        complete: bool,
     ) -> Point | None:
-        """The point with the product of a kind ready, by a trace; None where it does not hold."""
-        memory = self._memory
-        point = memory.point
+        """The point with the product of a kind ready, by a trace; None where it does not hold.
+
+        It is the one given, if that is at these inputs.
+        """
         if point is None or point.recorded is not recorded or not point.is_at(*inputs):
             point = point_at(recorded, inputs, args, kind, complete)
             if point is None:
                 return None
-        memory.point = point = point.extended(kind, complete)
-        return point
+        return point.extended(kind, complete)
 
     def _gradient_at(self, call: Call) -> tuple[Any, np.ndarray]:
         self._memory.report.gradient_runs += 1
@@ -335,10 +349,12 @@ class Function:
         is_plain = type(v) is np.ndarray and v.dtype is recorded.dtype and v.flags.c_contiguous
         if not is_plain or v.shape != recorded.shape or recorded.array.shape != ():
             return None
-        point = self._point_of(recorded, inputs, args, mode, complete=False)
+        memory = self._memory
+        point = self._point_of(memory.point, recorded, inputs, args, mode, complete=False)
         if point is None:
             return None
-        self._memory.report.product_runs += 1
+        memory.point = point
+        memory.report.product_runs += 1
         return point.products[mode](v)
 
     def hessian(self, x, *args, **kwargs) -> HessianOperator:

@@ -39,6 +39,7 @@ __all__ = [
     "LARGE",
     "MOST_TAPE_BYTES",
     "MOST_TRACES",
+    "SHARED",
     "Call",
     "Memory",
     "Owner",
@@ -412,6 +413,11 @@ class Point:
         known, product = _shared_out(self.recorded, self.call, kind, outputs)
         known, products = {**self.known, **known}, {**self.products, kind: product}
         return Point(self.recorded, self.call, self.owner, known, products)
+
+    def without(self, node: Node) -> Point:
+        """The point, where a result is not known any more."""
+        known = {other: value for other, value in self.known.items() if other is not node}
+        return Point(self.recorded, self.call, self.owner, known, self.products)
 
     def product(self, kind: str, v: np.ndarray) -> np.ndarray:
         """The product with a direction, or with each along one more, last axis of v."""

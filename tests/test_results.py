@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from nbhvp import differentiable
+from nbhvp import differentiable, memory
 from nbhvp.compile import large, results
 
 FLOAT = np.dtype(float)
@@ -96,3 +96,21 @@ def test_large_copies_and_comparisons(dtype):
     b[:] = a
     b[7, 0] = -b[7, 0]
     assert not large.same_words(*words)
+
+
+def test_a_large_gradient_is_nobody_elses():
+    """It is given away, not copied; the next one at the same point is computed again."""
+    n = memory.SHARED // 8
+    f = differentiable(lambda x: np.sum(x**3) / 3)
+    x = np.linspace(0, 1, n)
+    f.hvp(x, x)
+    for k in (1, 1, 2):
+        first, again = f.grad(x + k), f.grad(x + k)
+        assert not np.shares_memory(first, again)
+        first[:] = np.nan
+        np.testing.assert_allclose(f.grad(x + k), (x + k) ** 2, rtol=1e-14)
+        np.testing.assert_allclose(again, (x + k) ** 2, rtol=1e-14)
+        np.testing.assert_allclose(f.hvp(x + k, x), 2 * (x + k) * x, rtol=1e-14)
+        value, gradient = f.value_and_grad(x + k)
+        assert value == f(x + k)
+        assert not np.shares_memory(gradient, again)
