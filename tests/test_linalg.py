@@ -530,6 +530,19 @@ def several(x):
     return sum(fun(x) for name, fun, _ in CASES if name in chosen)
 
 
+def test_newtons_method_by_solves():
+    """Its first step starts from zeros, which the product's graph holds beside parts that move."""
+
+    def root(x):
+        matrix, u = np.eye(2) + 0.1 * x[:, None], np.zeros(2)
+        for _ in range(2):
+            u = u - np.linalg.solve(matrix + np.diag(u), matrix @ u - x)
+        return u[0] ** 2 + u[1]
+
+    f = nbhvp.differentiable(root, target="interpret")
+    assert nbhvp.check(f, np.array([0.3, -0.4])).passed
+
+
 def test_compiled():
     f, g = (nbhvp.differentiable(several, target=t) for t in ("cpu", "interpret"))
     for x in (X, 1.1 * X):

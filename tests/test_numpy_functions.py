@@ -584,8 +584,9 @@ WINDOWS = [
     ("pad symmetric odd", lambda x: np.pad(x, 2, "symmetric", reflect_type="odd") ** 2, MATRIX),
     ("pad far", lambda x: np.pad(x, (9, 14), "reflect") ** 2 + np.pad(x, (9, 14), "wrap"), VECTOR),
     ("pad empty", lambda x: np.pad(x, 1, "empty")[1:-1] ** 2, VECTOR),
-    ("pad dict", lambda x: np.pad(x, {1: (1, 2)}) ** 2, MATRIX),
 ]
+if np.lib.NumpyVersion(np.__version__) >= "2.3.0":
+    WINDOWS.append(("pad dict", lambda x: np.pad(x, {1: (1, 2)}) ** 2, MATRIX))
 
 MAPPINGS = [
     ("vectorize", lambda x: np.vectorize(lambda a, b: a * b if a > 0 else a + b)(x, x[::-1] ** 2), VECTOR),

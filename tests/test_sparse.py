@@ -22,7 +22,8 @@ B = RNG.normal(size=N)
 FIXED = (sp.random_array((N, N), density=0.4, rng=RNG) + 3 * sp.eye_array(N)).tocsc()
 DENSE = FIXED.toarray()
 LU, FACTORIZED = linalg.splu(FIXED), linalg.factorized(FIXED)
-ROWS, COLUMNS = np.array([0, 1, 2, 3, 0, 1, 3, 1]), np.array([0, 1, 2, 3, 1, 3, 0, 3])
+ROWS = np.array([0, 1, 2, 3, 0, 1, 3, 1], np.int32)  # as SciPy 1.15's SuperLU needs them
+COLUMNS = np.array([0, 1, 2, 3, 1, 3, 0, 3], np.int32)
 """The place (1, 3) occurs twice."""
 INDICES, INDPTR = np.array([0, 2, 1, 2, 3, 0]), np.array([0, 2, 3, 4, 6])
 

@@ -49,8 +49,10 @@ class _Library(JITCodeLibrary):
                 function.linkage = "internal"
                 if function.name != self.body and _size(function) > MOST_INLINED:
                     function.add_function_attribute("noinline")
-        options = {"slp_vectorize": True} if self.is_straight else {}
-        builder = self._codegen._pass_builder(**options)
+        options = llvm.create_pipeline_tuning_options(speed_level=numba.config.OPT)
+        options.loop_vectorization = bool(numba.config.LOOP_VECTORIZE)
+        options.slp_vectorization = self.is_straight or bool(numba.config.SLP_VECTORIZE)
+        builder = llvm.create_pass_builder(self._codegen._tm, options)
         builder.getModulePassManager().run(self._final_module, builder)
 
     def _finalize_final_module(self):

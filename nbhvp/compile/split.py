@@ -62,9 +62,10 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     needed.discard(direction)
     state = [node for node in _minimum_cut(fixed, needed) if not _is_given(node)]
     product, again = _product(graph, state, fixed)
-    # What the product would store, though it is the same for all v, had better be state.
+    # What the product would store, though it is the same for all v, had better be state; but zeros
+    # as an input would no longer be known as such, and what they are joined to seem affine.
     stored = stored_nodes(product)
-    promoted = [node for node in fixed if again[node] in stored]
+    promoted = [node for node in fixed if again[node] in stored and not derive.is_zero(node)]
     if promoted:
         state = [*state, *promoted]
         product, _ = _product(graph, state, fixed)

@@ -26,6 +26,7 @@ __all__ = [
     "gradient",
     "hvp",
     "is_linear",
+    "is_zero",
     "joint_positions",
     "jvp",
     "substitute",
@@ -241,13 +242,13 @@ def is_linear(output: Node, directions: Sequence[Node]) -> bool:
     """Whether a node is jointly linear in some inputs, as the table tells."""
     nodes = reachable([output])
     depends = output in dependent(nodes, directions)
-    return (depends or _is_zero(output)) and _not_linear(nodes, directions) is None
+    return (depends or is_zero(output)) and _not_linear(nodes, directions) is None
 
 
 def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | None:
     """The first node that is not jointly linear in the inputs on which it depends."""
     active = dependent(nodes, directions)
-    vanishing = active | {node for node in nodes if _is_zero(node)}
+    vanishing = active | {node for node in nodes if is_zero(node)}
     for node in nodes:
         if node not in active or node in directions:
             continue
@@ -260,13 +261,13 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
     return None
 
 
-def _is_zero(node: Node) -> bool:
+def is_zero(node: Node) -> bool:
     """Whether all elements of a node are known to be zero, as they are where there are none."""
     if node.size == 0 or p.scalar_value(node) == 0:
         return True
     if node.value is not None:
         return node.size == 1 and not node.value.any()
-    return node.primitive is p.update and all(map(_is_zero, node.args))
+    return node.primitive is p.update and all(map(is_zero, node.args))
 
 
 def joint_positions(node: Node, positions: set[int]) -> set[int]:
