@@ -22,7 +22,6 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -56,8 +55,6 @@ DEFAULT_TARGET = "cpu"
 
 DEFAULT_MODE = "forward-over-reverse"
 DIFFERENCES = ("finite-difference", "finite-difference-forward")
-
-_VALUE, _GRADIENT = attrgetter("value_program"), attrgetter("gradient_program")
 
 
 def differentiable(
@@ -187,7 +184,7 @@ class Function:
                 value = point.known.get(recorded.array)
                 if value is not None:
                     return value.copy()[()]
-            outputs = recorded.attempt(_VALUE, inputs)
+            outputs = recorded.attempt(lambda: recorded.value_program(*inputs))
             if outputs is not None:
                 memory.report.value_runs += 1
                 return outputs[0][()]
@@ -234,7 +231,7 @@ class Function:
         """Value and gradient by a trace; None where it does not hold."""
         memory = self._memory
         if mode is None or (args and not can_be_remembered(inputs[1:])):
-            outputs = recorded.attempt(_GRADIENT, inputs)
+            outputs = recorded.attempt(lambda: recorded.gradient_program(*inputs))
             if outputs is None:
                 return None
             memory.report.gradient_runs += 1
@@ -421,7 +418,7 @@ class Function:
             return replace(call, leaves=(*call.leaves, _weights(w, recorded.array)))
 
         def run(recorded):
-            return recorded.run_point("weighted", weighted(recorded).inputs)
+            return recorded.run_point("weighted", weighted(recorded).inputs, complete=False)
 
         recorded, outputs = self._run(call, run)
         point = Point(recorded, weighted(recorded), self._owner).with_outputs("weighted", outputs)
@@ -490,13 +487,9 @@ class Function:
         return point
 
     def _new_point(self, call: Call, kind: str, complete: bool) -> Point:
-        def run(recorded):
-            # Where the product needs no state and nothing can fail, there is nothing to run.
-            if complete or recorded.guards or recorded.linearized(kind).state:
-                return recorded.run_point(kind, call.inputs)
-            return []
-
-        recorded, outputs = self._run(call, run)
+        recorded, outputs = self._run(
+            call, lambda recorded: recorded.run_point(kind, call.inputs, complete)
+        )
         # Copied after the trace, whose temporary arrays are gone by now.
         return Point(recorded, call.kept(), self._owner).with_outputs(kind, outputs)
 

@@ -144,14 +144,16 @@ def _compiled_large():
 class Linearized:
     """A linear map at a point: what runs once per point, and what runs once per direction.
 
-    `point`: inputs -> guards, results, state. `product`: state, inputs, direction -> result.
+    `points`: inputs -> guards, state, and results where the key is true. `product`: state, inputs,
+    direction -> result.
     """
 
-    point: Any
-    product: Any
-    results: tuple[Node, ...]
-    state: int
+    inputs: tuple[Node, ...]
     direction: Node
+    state: tuple[Node, ...]
+    results: tuple[Node, ...]
+    product: Any
+    points: dict[bool, Any] = field(default_factory=dict)
 
 
 class Recorded:
@@ -217,10 +219,10 @@ class Recorded:
         leaves = [leaf for leaf in map(_as_leaf, args, self._leaves) if leaf is not None]
         return tuple(leaves) if len(leaves) == len(args) else None
 
-    def attempt(self, program_of: Callable[[Recorded], Any], inputs: tuple):
+    def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
         """The outputs of a program, guards left out; None where the trace does not hold."""
         try:
-            outputs = program_of(self)(*inputs)
+            outputs = run()
         except Exception:
             return None  # whose error it is, the caller's general way finds out
         if not self.guards:
@@ -259,14 +261,20 @@ class Recorded:
         _, direction, _, product = self._linear_map(kind)
         return self._program((*self.trace.inputs, direction), (product,)), direction
 
-    def run_point(self, kind: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Guards, results and state of a linear map at a point."""
-        self.count_point()
-        return self.linearized(kind).point(*inputs)
-
-    def count_point(self) -> None:
-        """Count a run of a point program."""
+    def run_point(self, kind: str, inputs: Sequence[np.ndarray], complete: bool):
+        """Guards, state and perhaps results of a linear map at a point, results if `complete`."""
+        linearized = self.linearized(kind)
+        if not (complete or linearized.state or self.guards):
+            return []  # the product needs no state, and nothing can fail
+        # Who has asked for gradients will do so at other points: one program serves for both.
+        complete = complete or True in linearized.points or self._memory.report.gradient_runs > 0
+        program = linearized.points.get(complete)
+        if program is None:
+            results = linearized.results if complete else ()
+            outputs = (*self.guards, *linearized.state, *results)
+            program = linearized.points[complete] = self._program(linearized.inputs, outputs)
         self._memory.report.point_runs += 1
+        return program(*inputs)
 
     def linearized(self, kind: str) -> Linearized:
         """The point and product programs of a linear map: a mode of the Hessian, jvp, vjp, ..."""
@@ -283,13 +291,8 @@ class Recorded:
         inputs = (*self.trace.inputs, *extra)
         graph = derive.check(Graph((*inputs, direction), (product,)), linear_in=direction)
         state, product_graph = split(graph, direction)
-        return Linearized(
-            self._program(inputs, (*self.guards, *results, *state)),
-            self._program(product_graph.inputs, product_graph.outputs),
-            results,
-            len(state),
-            direction,
-        )
+        program = self._program(product_graph.inputs, product_graph.outputs)
+        return Linearized(inputs, direction, state, results, program)
 
     def several(self, kind: str, count: int) -> Several | None:
         """The product of a kind with a block of directions, where `count` are worth a program."""
@@ -404,8 +407,7 @@ class Point:
         missing = complete and any(node not in self.known for node in linearized.results)
         if kind in self.products and not missing:
             return self
-        is_needed = missing or linearized.state > 0
-        outputs = self.recorded.run_point(kind, self.call.inputs) if is_needed else []
+        outputs = self.recorded.run_point(kind, self.call.inputs, missing)
         return self.with_outputs(kind, outputs[len(self.recorded.guards) :])
 
     def with_outputs(self, kind: str, outputs: Sequence[np.ndarray]) -> Point:
@@ -433,14 +435,7 @@ def point_at(
     recorded: Recorded, inputs: tuple, args: tuple, kind: str, complete: bool
 ) -> Point | None:
     """A new point, with its results if `complete`; None where the trace does not hold."""
-    try:
-        linearized = recorded.linearized(kind)
-    except Exception:
-        return None  # whose error it is, the caller's general way finds out
-    outputs: list[np.ndarray] | None = []
-    if complete or linearized.state or recorded.guards:
-        outputs = recorded.attempt(lambda _: linearized.point, inputs)
-        recorded.count_point()
+    outputs = recorded.attempt(lambda: recorded.run_point(kind, inputs, complete))
     if outputs is None:
         return None
     call = Call(inputs[0], inputs[1:], recorded.key, args, {}).kept()
@@ -451,8 +446,9 @@ def point_at(
 def _shared_out(recorded: Recorded, call: Call, kind: str, outputs: Sequence[np.ndarray]):
     """Results and product from what a point program gave, if it gave anything."""
     linearized = recorded.linearized(kind)
-    known = dict(zip(linearized.results, outputs, strict=False))
-    return known, linearized.product.bind(*outputs[len(known) :], *call.inputs)
+    count = len(linearized.state)
+    known = dict(zip(linearized.results, outputs[count:], strict=False))
+    return known, linearized.product.bind(*outputs[:count], *call.inputs)
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), np.float64, np.float32, np.int64})
