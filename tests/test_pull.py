@@ -159,6 +159,26 @@ def test_the_last_piece_of_a_concatenation_needs_no_guard():
     assert len(guards) == 2 and isinstance(guards[-1].outside, Load)
 
 
+@pytest.mark.parametrize("count", [2, 5, 120])
+def test_pieces_are_chosen_among_by_halves(count):
+    """Each choice within another is a level of indentation, of which Python takes a hundred."""
+    i = Inputs()
+    sizes = [1 + k % 3 for k in range(count)]
+    pieces = [i(n, name=f"x{k}") for k, n in enumerate(sizes)]
+    (at,) = index = (Var("a"),)
+    expr, _ = pulled(p.concatenate(*pieces, axis=0), index)
+    expected = [(piece, j) for piece, n in zip(pieces, sizes, strict=True) for j in range(n)]
+    for k, element in enumerate(expected):
+        found, levels = expr, 0
+        while isinstance(found, Choose):
+            is_inside = all(
+                c.holds(c.index.const + k * c.index.terms[at]) for c in found.conditions
+            )
+            found, levels = found.inside if is_inside else found.outside, levels + 1
+        assert (found.array, found.index.const + k) == element
+        assert levels <= np.ceil(np.log2(count))
+
+
 # Sharing.
 
 

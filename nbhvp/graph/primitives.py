@@ -575,20 +575,25 @@ def _pull_update(at, index, node):
 
 
 def _pull_concatenate(at, index, node):
-    axis, pieces = node.params["axis"], node.args
-    zero = (0,) * node.ndim
-    one = (1,) * node.ndim
-    offsets = np.cumsum([0, *(piece.shape[axis] for piece in pieces)]).tolist()
+    """By halves, so that many pieces are not as many choices, one within the other."""
+    axis = node.params["axis"]
+    offsets = np.cumsum([0, *(piece.shape[axis] for piece in node.args)]).tolist()
+    start, one = (0,) * node.ndim, (1,) * node.ndim
 
-    def piece(k):
-        start = (*zero[:axis], offsets[k], *zero[axis + 1 :])
-        if k == len(pieces) - 1:
-            return at(k, (*index[:axis], index[axis] - offsets[k], *index[axis + 1 :]))
-        return at.choose_region(
-            index, start, one, pieces[k].shape, lambda j: at(k, j), lambda: piece(k + 1)
-        )
+    def among(first, end, index):
+        """The element at an index that counts from the first of some pieces."""
+        if end == first + 1:
+            return at(first, index)
+        middle = (first + end) // 2
+        extent = offsets[middle] - offsets[first]
+        size = (*node.shape[:axis], extent, *node.shape[axis + 1 :])
 
-    return piece(0)
+        def behind():
+            return among(middle, end, (*index[:axis], index[axis] - extent, *index[axis + 1 :]))
+
+        return at.choose_region(index, start, one, size, lambda j: among(first, middle, j), behind)
+
+    return among(0, len(node.args), index)
 
 
 def _concatenate_rule(z_bar, z, *args, axis):

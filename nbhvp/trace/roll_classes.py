@@ -27,6 +27,8 @@ from nbhvp.graph.tape import CONSTANT, FIRST, INPUT, Tape
 
 __all__ = ["CONSTANTS", "SUM", "Classes", "Terms", "classify", "compiled"]
 
+assert (CONSTANT, INPUT) == (0, 1), "other numbers need another text, or numba's cache is stale"
+
 CONSTANTS = 0
 """The class of all constants; those of the inputs follow."""
 SUM = 255
