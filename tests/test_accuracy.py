@@ -18,7 +18,7 @@ from numba import njit
 
 from nbhvp.compile import elementary
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
 
 COUNT = 600
 PI_2 = math.pi / 2

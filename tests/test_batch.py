@@ -66,6 +66,7 @@ def test_structure(name):
         assert_batched(product, values, 1e-4 if single else 1e-12)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(20))
 def test_random_graphs(seed):
     graph, values = random_graph(seed)
@@ -139,6 +140,7 @@ def assert_columns(given, product, v, tolerance=1e-12):
     assert_close(given, needed, tolerance * max(1.0, np.abs(needed).max()))
 
 
+@pytest.mark.no_cover
 @every_way
 @by_problem
 def test_problems(problem, way, monkeypatch):
@@ -152,6 +154,7 @@ def test_problems(problem, way, monkeypatch):
     assert f.report().traces == 1
 
 
+@pytest.mark.no_cover
 @every_way
 @pytest.mark.parametrize("name", ["logistic", "mlp", "surface"])
 def test_compiled_problems(name, way, monkeypatch):

@@ -249,6 +249,7 @@ def test_a_function_that_takes_no_single_precision():
     assert row(report, "float32").note == "ValueError: needs float64"
 
 
+@pytest.mark.no_cover
 def test_compiled_loops_pass():
     @njit
     def loop(x):

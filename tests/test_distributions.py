@@ -107,6 +107,7 @@ def check(function, oracle, x):
     assert_relative(f.hvp(x, v), needed, scale, 1e-9)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "shapes", "points", "density", "cdf"), CONTINUOUS)
 def test_continuous(name, shapes, points, density, cdf):
     x, law = sampled(shapes, points), getattr(stats, name)
@@ -129,6 +130,7 @@ def derivatives(function, x):
     return f.grad(x)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "shapes", "points", "density", "cdf"), CONTINUOUS)
 def test_relations_of_methods(name, shapes, points, density, cdf):
     """pdf, sf, and logarithms from logpdf and cdf; a quantile's distribution function is q."""

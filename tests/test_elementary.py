@@ -137,6 +137,7 @@ def grid(dtype):
     return [np.concatenate([a, b]).astype(dtype) for a, b in zip((x, y), edges, strict=True)]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_compiled(dtype, monkeypatch, tmp_path):
     """All entries of a dtype in one kernel, but for those that may raise."""

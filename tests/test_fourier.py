@@ -140,6 +140,7 @@ SEVERAL = {
 }  # fmt: skip
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_several_dimensions(library, name):
@@ -312,6 +313,7 @@ def several(x):
     return power(x) + weighted(scipy.fft.dct(x**2)) + weighted(image)
 
 
+@pytest.mark.no_cover
 def test_compiled():
     f, g = (nbhvp.differentiable(several, target=t) for t in ("cpu", "interpret"))
     assert f(X) == pytest.approx(several(X), rel=1e-13)

@@ -67,6 +67,7 @@ def test_rosenbrock_is_that_of_scipy(n, target):
         assert relative(f.hvp(x, v, mode=mode), rosen_hess_prod(x, v)) < tolerance
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("problem", problems.small(), ids=lambda problem: problem.name)
 def test_closed_forms(problem):
     f = nbhvp.differentiable(problem.fun)
@@ -361,6 +362,7 @@ def test_weights_are_checked_against_the_trace_that_holds():
         assert r.vjp(x, w).shape == (3,)
 
 
+@pytest.mark.no_cover
 def test_a_loop_until_convergence():
     def root(x):
         """Newton's iteration for the square root of x[0]."""

@@ -6,6 +6,8 @@ import pytest
 import nbhvp
 from tests.go_benchmark import PROBLEMS
 
+pytestmark = pytest.mark.no_cover
+
 COMPILED = ("griewank", "watson", "hartmann_6", "schwefel_26")
 METHODS = ("trust-krylov", "trust-exact")
 LONG_STEPS = ("paviani", "osborne")

@@ -503,6 +503,7 @@ COUNTED = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("routine", "fun"), COUNTED, ids=[c[0] for c in COUNTED])
 @pytest.mark.parametrize("target", ["interpret", "cpu"])
 def test_a_factorisation_is_computed_once_per_point(monkeypatch, target, routine, fun):
@@ -543,6 +544,7 @@ def test_newtons_method_by_solves():
     assert nbhvp.check(f, np.array([0.3, -0.4])).passed
 
 
+@pytest.mark.no_cover
 def test_compiled():
     f, g = (nbhvp.differentiable(several, target=t) for t in ("cpu", "interpret"))
     for x in (X, 1.1 * X):

@@ -540,6 +540,7 @@ def test_loops_and_numpy_agree(pair):
     assert f.report().loops
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "function", [rosenbrock, all_pairs, surface, binned], ids=lambda f: f.__name__
 )
@@ -769,6 +770,7 @@ def test_loops_and_many_digits_agree(pair):
     assert f.report().loops
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("function", [lorenz, root, thomas], ids=lambda f: f.__name__)
 def test_compiled_loops_and_many_digits_agree(function):
     pair = next(pair for pair in LOOPS if pair.loops is function)

@@ -53,6 +53,7 @@ def start(n):
 # SciPy's minimize, unmodified.
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("method", PRODUCTS)
 @pytest.mark.parametrize("door", ["hessp", "hess"])

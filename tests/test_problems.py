@@ -13,6 +13,8 @@ import pytest
 
 from benchmarks import hand, peers, problems
 
+pytestmark = pytest.mark.no_cover
+
 STEP = 1e-30
 PROBLEMS = (*problems.small(), problems.make_mlp(((3, 4, 1), 9)))
 

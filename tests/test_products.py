@@ -10,6 +10,8 @@ import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
 
+pytestmark = pytest.mark.no_cover
+
 PROBLEMS = {problem.name: problem for problem in problems.small(0)}
 
 

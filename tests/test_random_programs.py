@@ -9,6 +9,7 @@ exact modes, in batches and in symmetric pairs with one another; compiled code w
 import os
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 
 import nbhvp
@@ -18,6 +19,8 @@ from nbhvp.graph.node import Graph
 from nbhvp.trace.record import record
 from tests.checks import assert_same, compiled, plain, together
 from tests.programs import programs
+
+pytestmark = pytest.mark.no_cover
 
 COUNT = int(os.environ.get("NBHVP_RANDOM_PROGRAMS", "240"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -439,6 +439,7 @@ def texts(case, n, seed=0):
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.same_text], ids=lambda case: case.fun.__name__
 )

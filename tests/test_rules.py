@@ -152,6 +152,7 @@ def test_derivatives_are_those_of_numpy(case):
     np.testing.assert_allclose(own.grad(X + 0.1), plain.grad(X + 0.1), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.no_cover
 def test_compiled():
     own, plain = (
         nbhvp.differentiable(

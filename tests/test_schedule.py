@@ -13,7 +13,7 @@ from nbhvp.compile.pull import weight
 from nbhvp.compile.schedule import Library, MatrixProduct, schedule
 from nbhvp.graph import primitives as p
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
 
 
 def steps(*outputs, inputs):

@@ -222,6 +222,7 @@ def derivatives(name, function, modes=derive.EXACT_MODES):
     return derive.check(Graph((u, v, w), tuple(outputs))), values
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("function", [weighted, curved])
 @by_program
 def test_derivatives(name, function):
@@ -237,6 +238,7 @@ def test_plain_text(name):
     assert_pairs(graph, *values, target=plain)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["some primitives", "recurrence"])
 def test_compiled(name):
     graph, values = derivatives(name, weighted, derive.EXACT_MODES[:1])

@@ -12,6 +12,8 @@ import pytest
 
 import nbhvp
 
+pytestmark = pytest.mark.no_cover
+
 THREADS = 8
 both_targets = pytest.mark.parametrize("target", ["interpret", "cpu"])
 
