@@ -317,18 +317,19 @@ def _point_rounds(run, problem):
     # Two points in turn: a Function remembers one.
     points = cycle([problem.x0, problem.x0 * (1.0 + 1e-3)])
     args, v = problem.args, problem.v
-    before, after = differentiable(problem.fun), differentiable(problem.fun)
+    # Of whom gradients alone are asked, both, and products alone.
+    before, after, products = (differentiable(problem.fun) for _ in range(3))
     before.grad(problem.x0, *args)
     after.hvp(problem.x0, v, *args)
     assert abs(before(problem.x0, *args) / problem.fun(problem.x0, *args) - 1.0) <= 1e-10
-    check("one-shot", problem, lambda v: after.hvp(problem.x0, v, *args))
+    check("one-shot", problem, lambda v: products.hvp(problem.x0, v, *args))
     floor, gemm = value_floor(problem), hand.prepare_gemm()
     calls = {
         "NumPy": lambda: problem.fun(next(points), *args),
         "value": lambda: before(next(points), *args),
         "gradient": lambda: before.grad(next(points), *args),
         "point": lambda: after.value_and_grad(next(points), *args),
-        "one-shot": lambda: after.hvp(next(points), v, *args),
+        "one-shot": lambda: products.hvp(next(points), v, *args),
         COPY: hand.prepare_copy(floor.bytes, run.threads if floor.bytes > hand.FORK_BYTES else 1),
     }
     loop = hand.value(problem)
