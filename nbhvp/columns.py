@@ -6,7 +6,9 @@ goes into matrix products already gains nothing (measured: a network of 235146 w
 by blocks of 8). All others are computed one at a time too, since a block of elementwise work leaves
 the caches that one direction stays in (measured: 2 to 4 times slower for a stencil of 10^5
 elements). Sweeps over a tape read its partials once for a block, and wait
-less for each other's results, as long as the block's tangents stay in cache.
+less for each other's results, as long as the block's tangents stay in cache. Solves by factors read
+these as sweeps do their partials, and are counted with them (measured, 500 x 500: blocks of 8 take
+0.7 of the time, those of 32 half, but twice as long where the matrix has a dense tangent).
 
 A block has a fixed number of directions, so that a product has at most one more program, and its
 memory is bounded. What is left over is filled up with zeros if it is a large part of a block.

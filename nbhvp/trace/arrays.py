@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -819,7 +820,8 @@ def name_of(function: Callable) -> str:
     module = getattr(function, "__module__", None) or ""
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
     if isinstance(function, np.ufunc) and not module:
-        module = "numpy"
+        homes = (np, sys.modules.get("scipy.special"))
+        module = next((h.__name__ for h in homes if getattr(h, name, None) is function), "")
     return f"{module}.{name}" if module and module != "builtins" else name
 
 
