@@ -772,3 +772,16 @@ def test_the_disk_has_recorders_and_no_stale_ones(tmp_path):
     assert ask() == ["6.0", "True"]
     (tmp_path / "helper.py").write_text(HELPER.replace("2.0", "3.0"))
     assert ask() == ["9.0", "False"]
+
+
+def printing(x):
+    s = 0.0
+    for v in x:
+        s += v * v
+    print("sum", s)
+    return s
+
+
+def test_numbers_that_record_print_as_numbers(capfd):
+    run = record_tape(printing, (x,))
+    assert capfd.readouterr().out == f"sum {run.tape.values[run.result.positions[0]]}\n"

@@ -29,6 +29,7 @@ from numba.core.errors import NumbaError
 from numba.core.imputils import lower_constant
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, builtin_registry, signature
+from numba.cpython.printimpl import print_item_impl_Any
 from numba.extending import (
     intrinsic,
     lower_builtin,
@@ -165,6 +166,12 @@ for _kind in _PLAIN:
     @lower_cast(_kind, Active)
     def _cast_to_active(context, builder, fromty, toty, value):
         return _constant_number(context, builder, fromty, value)
+
+
+@lower_builtin("print_item", Active)
+def _print(context, builder, sig, args):
+    value = _number(context, builder, args[0]).value
+    return print_item_impl_Any(context, builder, signature(types.none, types.float64), (value,))
 
 
 # The routines that append, in LLVM: one of each per module.
