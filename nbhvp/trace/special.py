@@ -205,7 +205,7 @@ def comb(N, k, *, exact=False, repetition=False):
     _refuse_exact("comb", exact)
     N, k = floats(N, k)
     if repetition:
-        N = N + k - 1
+        return where((k == 0) & (N >= 0), 1, apply(sp.binom, N + k - 1, k))
     return where((k <= N) & (N >= 0) & (k >= 0), apply(sp.binom, N, k), 0)
 
 
