@@ -33,7 +33,7 @@ BLOCK = 20e-6
 """Seconds of a nest that one thread takes at a time."""
 SUM_BLOCK = 4096
 SUM_BLOCKS = 64
-SHARE = 8
+SHARE = 32
 """A partial result is the sum of at least so many times its own elements."""
 NARROW = 16
 """Parts of an innermost loop up to so long share one guarded text."""
