@@ -1,5 +1,7 @@
 """Memory of large results, copies and comparisons on several threads."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -114,3 +116,20 @@ def test_a_large_gradient_is_nobody_elses():
         value, gradient = f.value_and_grad(x + k)
         assert value == f(x + k)
         assert not np.shares_memory(gradient, again)
+
+
+AT_THE_END = """
+import sys
+import numpy as np
+import nbhvp
+
+f = nbhvp.differentiable(lambda x: np.sum(x**4))
+H = f.hessian(np.ones(300_000))
+sys.outlives = [H, H @ np.ones(300_000), H._point.products]
+"""
+
+
+def test_the_end_of_the_interpreter_is_silent():
+    """What is deleted last finds modules that have been emptied."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -84,6 +84,7 @@ class Program:
             for node in (*self._cold, *self._direct)
         }
         self._free: list[_Workspace] = []
+        self._most_free = MOST_FREE if self._layout.size <= LARGE else 1
         self.counts = cache.counts() - before
         shape, dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
         is_large = math.prod(shape) * dtype.itemsize >= results.LARGE
@@ -128,7 +129,7 @@ class Program:
 
     def give(self, workspace: _Workspace) -> None:
         """Take a workspace back, for later calls and points."""
-        if len(self._free) < (MOST_FREE if self._layout.size <= LARGE else 1):
+        if len(self._free) < self._most_free:
             workspace.release()
             self._free.append(workspace)
 

@@ -51,6 +51,8 @@ class _Lease:
         self.__array_interface__ = dict(version=3, data=address, shape=shape, typestr=dtype.str)
 
     def __del__(self):
+        if _waiting is None or _MEMORY is None:
+            return  # the interpreter ends, and has emptied this module
         size = self._memory.nbytes
         waiting = _waiting.pop(size, [])
         waiting.append(self._memory)
