@@ -238,3 +238,8 @@ def test_a_tangent_that_is_not_linear_is_found():
     square = replace(made_cube(), tangent=lambda z, dots, x: dots[0] * dots[0])
     with pytest.raises(AssertionError, match="not linear"):
         derive.gradient(total(square(x)), x)
+
+
+def test_a_general_primitive_without_a_tangent_is_no_primitive():
+    with pytest.raises(AssertionError, match="lose its derivative"):
+        made_primitive(kind="general")

@@ -90,6 +90,9 @@ class Primitive:
     params: dict[str, Any] = field(default_factory=dict)
     """Example parameters for tests."""
 
+    def __post_init__(self):
+        assert self.kind != "general" or self.tangent, f"{self.name} would lose its derivative"
+
     def __call__(self, *args, **params) -> Node:
         pool = next(arg.pool for arg in args if isinstance(arg, Node))
         if self.is_elementwise:

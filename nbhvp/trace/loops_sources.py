@@ -11,14 +11,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import types as python
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.np.ufunc.dufunc import DUFunc
 
-from nbhvp.trace.standins import Watch, watch_array
+from nbhvp.trace.standins import Watch, names_in, watch_array
 
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic)
 
@@ -97,7 +97,7 @@ class _Looking:
         ):
             self._add(name)
             self.at(self._watched(_contents, cell))
-        names = sorted(set(_names(function.__code__)))
+        names = sorted(set(names_in(function.__code__)))
         for name in names:
             if name in function.__globals__:
                 self._add(name)
@@ -145,11 +145,3 @@ def _contents(cell: python.CellType):
         return cell.cell_contents
     except ValueError:
         return None
-
-
-def _names(code: python.CodeType) -> Iterator[str]:
-    """The names that a function and the functions inside it look up outside."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, python.CodeType):
-            yield from _names(constant)

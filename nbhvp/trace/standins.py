@@ -39,7 +39,7 @@ from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
 
-__all__ = ["Closure", "Standins"]
+__all__ = ["Closure", "Standins", "Watch", "names_in", "watch_array"]
 
 _SAMPLES = 1024
 _LIBRARIES = ("numpy", "scipy", "math")
@@ -285,7 +285,7 @@ class Standins:
         for cell, original in zip(copies, cells, strict=True):
             if id(original) not in known and _contents(original) is not _EMPTY:
                 cell.cell_contents = self.of(self.watched(_contents, original))
-        for name in {*_names(code)} & function.__globals__.keys() - names:
+        for name in {*names_in(code)} & function.__globals__.keys() - names:
             names.add(name)
             scope[name] = self.of(self.watched(function.__globals__.get, name))
         return copy
@@ -452,12 +452,12 @@ def _contents(cell: types.CellType):
         return _EMPTY
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
+def names_in(code: types.CodeType) -> Iterator[str]:
     """The names that a function and the functions inside it may look up in their globals."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            yield from names_in(constant)
 
 
 def _attribute_names(value) -> tuple[str, ...]:
