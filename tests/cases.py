@@ -110,6 +110,20 @@ def pairs(first, second, size: int, *coordinates: int):
     return make
 
 
+def later_pairs(first, second, size: int):
+    """What is added up needs, beside the forces, what is computed from all of them."""
+
+    def make(i):
+        x = i(size)
+        ends = [i.constant(np.array(index)) for index in (first, second)]
+        d = p.subtract(*(p.gather(x, index, axis=0) for index in ends))
+        force = d * d * d - d
+        later = p.cumsum(force, axis=0, reverse=True)
+        return p.scatter_add(force * later, ends[0], axis=0, size=size), force
+
+    return make
+
+
 def stencil(n: int):
     """A value at each of n places from its neighbours, and the ends: guards in the transpose."""
 
@@ -267,6 +281,7 @@ STRUCTURE: dict[str, Callable] = {
     "pairs of coordinates": pairs([0, 0, 1, 1, 1, 4], [1, 3, 2, 0, 4, 2], 5, 3),
     "pairs with nothing at the ends": pairs([1, 1, 2], [3, 0, 1], 4, 2),
     "pairs in no order": pairs([3, 0, 1, 0], [0, 1, 3, 2], 4, 2),
+    "pairs with what is known later": later_pairs([0, 0, 1, 1, 1, 4], [1, 3, 2, 0, 4, 2], 5),
     "pairs of neighbours": pairs([0, 1, 2, 3], [1, 2, 3, 0], 4),
     "sort": lambda i: p.gather(p.exp(i(9)), p.argsort(i(9), axis=0), axis=0),
     "searchsorted": lambda i: (p.searchsorted(p.gather(i(9), p.argsort(i(9), axis=0), axis=0), i(4, 6), side="left"), p.last_writer(i.indices(5, below=4), size=4)),

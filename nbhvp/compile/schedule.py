@@ -445,7 +445,11 @@ def _by_segments(
     for place in {position[load.array] for load in sums[0].loads if load.array in position}:
         nest = steps[place]
         found = along_segments(nest, node, puller) if isinstance(nest, Nest) else None
-        if found and weight(*(expr for member in found for expr in member.exprs)) <= LIMIT:
+        if not found:
+            continue
+        others = {load.array for member in found for load in member.loads} - {*nest.nodes}
+        is_ready = all(position.get(array, -1) < place for array in others)
+        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= LIMIT:
             steps[place] = Nest(node.shape[0], found)
             return place
     return None
