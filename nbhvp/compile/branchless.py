@@ -21,12 +21,10 @@ from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
 from numba.extending import lower_builtin
 
+from nbhvp.compile.machine import EXACT
+
 F64, I64 = ir.DoubleType(), ir.IntType(64)
 WORD = 2**64 - 1
-
-# Where an instruction has no flag, numba gives it those of the kernel, `contract` among them. This
-# one concerns divisions, and means nothing to the others.
-EXACT = ("arcp",)
 
 
 class Number:

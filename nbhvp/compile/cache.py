@@ -183,6 +183,7 @@ _PLAIN = SimpleNamespace(
     output=lambda f, x, k, count: f(x)[k],
     cast=lambda x, code: np.dtype(code).type(x),
     add_reassoc=operator.add,
+    times=operator.mul,
 )
 
 

@@ -19,7 +19,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, register_model
 from numba.np.numpy_support import as_dtype, from_dtype
 
-from nbhvp.compile.machine import Compiled, compiled
+from nbhvp.compile.machine import EXACT, Compiled, compiled
 
 I64 = ir.IntType(64)
 
@@ -166,6 +166,16 @@ def add_reassoc(typing, total, x):
         return _join(context, builder, dtype, sums)
 
     return dtype(dtype, dtype), generate
+
+
+@intrinsic
+def times(typing, x, y):
+    """x * y of floats, rounded by itself: a sum with it is no fused multiply-add."""
+
+    def generate(context, builder, sig, args):
+        return builder.fmul(*args, flags=EXACT)
+
+    return (x(x, y), generate) if x == y else None
 
 
 def c_call(builder, address, returned, arguments):

@@ -26,6 +26,10 @@ from numba.core.compiler_machinery import PassManager
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
+EXACT = ("arcp",)
+"""Flags of an instruction that is not contracted: without any, numba gives it those of the kernel,
+`contract` among them. This one concerns divisions, and means nothing to others."""
+
 # --- from a function to object code ---------------------------------------------------------------
 
 

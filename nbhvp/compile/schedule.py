@@ -22,6 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
+from nbhvp.compile.decisions import decided
 from nbhvp.compile.lower import lower, readable
 from nbhvp.compile.nest import LIMIT, Nest, along_segments, members
 from nbhvp.compile.pull import (
@@ -119,7 +120,7 @@ def stored_nodes(graph: Graph) -> set[Node]:
 
 
 def _decided(graph: Graph) -> tuple[Graph, _Memory]:
-    graph = lower(graph)
+    graph = decided(lower(graph))
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
     memory = _Memory(graph)
     memory.decide()

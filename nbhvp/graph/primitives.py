@@ -82,6 +82,9 @@ class Primitive:
     goes along: a number, "extent" or "axis" for the extent and the place of that axis."""
     broadcasts: bool = False
     """Whether operands that are not linear broadcast to the result, though it is not elementwise."""
+    jumps: bool = False
+    """Whether it jumps, or its domain ends: where the last bit of an argument decides on the result,
+    as it does for whatever has a discrete result or no partials."""
     batches: bool = True
     """Whether it may go along a further axis: as per_axis says, and with `axis`, `axes` counted so
     that this one is not among them."""
@@ -461,42 +464,44 @@ cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dt
 add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True)
 subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
 multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True)
+product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y, x), linear=((0,), (1,)), commutes=True, evaluate=np.multiply,
+                          dtypes=partial(_loop_dtypes, np.multiply), result=_first_dtype)
 divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4)
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
 power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0), (1.5, 0.0)), cost=2 * SERIES, simplify=_simplify_power)
 absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO)
 sign        = elementwise("sign", np.sign, "np.sign({x}) + 0", cost=2)
-sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6)
+sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6, jumps=True)
 cbrt        = elementwise("cbrt", np.cbrt, "cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
 exp         = elementwise("exp", np.exp, "exp({x})", lambda z, x: (z,), cost=SERIES, complex_source="cmath.exp({x})")
 exp2        = elementwise("exp2", np.exp2, "exp2({x})", lambda z, x: (math.log(2) * z,), cost=SERIES, complex_source="np.exp2({x})")
 expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (exp(x),), special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.expm1))
-log         = elementwise("log", np.log, "log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log({x})")
-log2        = elementwise("log2", np.log2, "log2({x})", lambda z, x: (1 / (math.log(2) * x),), domain=POSITIVE, cost=SERIES, complex_source="np.log2({x})")
-log10       = elementwise("log10", np.log10, "log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=SERIES, complex_source="cmath.log10({x})")
+log         = elementwise("log", np.log, "log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log({x})", jumps=True)
+log2        = elementwise("log2", np.log2, "log2({x})", lambda z, x: (1 / (math.log(2) * x),), domain=POSITIVE, cost=SERIES, complex_source="np.log2({x})", jumps=True)
+log10       = elementwise("log10", np.log10, "log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=SERIES, complex_source="cmath.log10({x})", jumps=True)
 log1p       = elementwise("log1p", np.log1p, "log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.log1p), simplify=_simplify_log1p)
 sin         = elementwise("sin", np.sin, "sin({x})", lambda z, x: (cos(x),), cost=SERIES, complex_source="cmath.sin({x})")
 cos         = elementwise("cos", np.cos, "cos({x})", lambda z, x: (-sin(x),), cost=SERIES, complex_source="cmath.cos({x})")
 tan         = elementwise("tan", np.tan, "tan({x})", lambda z, x: (1 + z * z,), domain=UNIT, cost=SERIES, complex_source="cmath.tan({x})")
-arcsin      = elementwise("arcsin", np.arcsin, "arcsin({x})", lambda z, x: (1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.asin({x})")
-arccos      = elementwise("arccos", np.arccos, "arccos({x})", lambda z, x: (-1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.acos({x})")
+arcsin      = elementwise("arcsin", np.arcsin, "arcsin({x})", lambda z, x: (1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.asin({x})", jumps=True)
+arccos      = elementwise("arccos", np.arccos, "arccos({x})", lambda z, x: (-1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.acos({x})", jumps=True)
 arctan      = elementwise("arctan", np.arctan, "arctan({x})", lambda z, x: (1 / (1 + x * x),), cost=SERIES, complex_source="cmath.atan({x})")
 sinh        = elementwise("sinh", np.sinh, "sinh({x})", lambda z, x: (cosh(x),), cost=SERIES, complex_source="cmath.sinh({x})")
 cosh        = elementwise("cosh", np.cosh, "cosh({x})", lambda z, x: (sinh(x),), cost=SERIES, complex_source="cmath.cosh({x})")
 tanh        = elementwise("tanh", np.tanh, "tanh({x})", lambda z, x: (1 - z * z,), cost=SERIES, complex_source="cmath.tanh({x})")
 arcsinh     = elementwise("arcsinh", np.arcsinh, "arcsinh({x})", lambda z, x: (1 / sqrt(1 + x * x),), cost=SERIES, complex_source="cmath.asinh({x})")
-arccosh     = elementwise("arccosh", np.arccosh, "arccosh({x})", lambda z, x: (1 / (sqrt(x - 1) * sqrt(x + 1)),), domain=((1.5, 4.0),), cost=SERIES, complex_source="cmath.acosh({x})")
-arctanh     = elementwise("arctanh", np.arctanh, "arctanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.atanh({x})")
-arctan2     = elementwise("arctan2", np.arctan2, "arctan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=SERIES)
+arccosh     = elementwise("arccosh", np.arccosh, "arccosh({x})", lambda z, x: (1 / (sqrt(x - 1) * sqrt(x + 1)),), domain=((1.5, 4.0),), cost=SERIES, complex_source="cmath.acosh({x})", jumps=True)
+arctanh     = elementwise("arctanh", np.arctanh, "arctanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.atanh({x})", jumps=True)
+arctan2     = elementwise("arctan2", np.arctan2, "arctan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=SERIES, jumps=True)
 hypot       = elementwise("hypot", np.hypot, "math.hypot({x}, {y})", lambda z, x, y: (_over_length(x, z), _over_length(y, z)), domain=POSITIVE, cost=CALL)
 maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=_real_loops(np.maximum))
 minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=_real_loops(np.minimum))
 fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
 fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmin))
-remainder   = elementwise("remainder", np.remainder, "np.remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL)
-fmod        = elementwise("fmod", np.fmod, "fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL)
-copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO)
+remainder   = elementwise("remainder", np.remainder, "np.remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL, jumps=True)
+fmod        = elementwise("fmod", np.fmod, "fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL, jumps=True)
+copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO, jumps=True)
 logaddexp   = elementwise("logaddexp", np.logaddexp, "logaddexp({x}, {y})", lambda z, x, y: (expit(x - y), expit(y - x)), cost=2 * SERIES)
 logaddexp2  = elementwise("logaddexp2", np.logaddexp2, "logaddexp2({x}, {y})", lambda z, x, y: (exp2(x - z), exp2(y - z)), cost=2 * SERIES)
 nextafter   = elementwise("nextafter", np.nextafter, "np.nextafter({x}, {y})", lambda z, x, y: (1, None), cost=CALL)
