@@ -2,11 +2,14 @@
 
 What a method takes stands in one table. Where SciPy evaluates value and gradient together, one
 program gives both. Operators go in as `hess`, not `hessp`: so nothing compares x at each product.
+SciPy only warns where a method ignores bounds or constraints, and gives a point outside of them:
+here that is an error, and where no method is named, one is taken that obeys them.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,34 +28,42 @@ __all__ = ["minimize"]
 class Uses:
     """What a method of SciPy takes: curvature as "operator", as "array" or None; a gradient or not.
 
-    `together`: it evaluates value and gradient at the same points.
+    `together`: it evaluates value and gradient at the same points. `bounds`, `constraints`: whether
+    it obeys them. `single`: whether it works with gradients of float32.
     """
 
     curvature: str | None = None
     gradient: bool = True
     together: bool = False
+    bounds: bool = False
+    constraints: bool = False
+    single: bool = True
 
 
 METHODS = {
     "newton-cg": Uses("operator", together=True),
     "trust-ncg": Uses("operator"),
     "trust-krylov": Uses("operator"),
-    "trust-constr": Uses("operator"),
+    "trust-constr": Uses("operator", bounds=True, constraints=True),
     "trust-exact": Uses("array"),
     "dogleg": Uses("array"),
-    "cg": Uses(together=True),
+    "cg": Uses(together=True, single=False),
     "bfgs": Uses(together=True),
-    "l-bfgs-b": Uses(together=True),
-    "tnc": Uses(together=True),
-    "slsqp": Uses(together=True),
-    "nelder-mead": Uses(gradient=False),
-    "powell": Uses(gradient=False),
-    "cobyla": Uses(gradient=False),
-    "cobyqa": Uses(gradient=False),
+    "l-bfgs-b": Uses(together=True, bounds=True),
+    "tnc": Uses(together=True, bounds=True, single=False),
+    "slsqp": Uses(together=True, bounds=True, constraints=True, single=False),
+    "nelder-mead": Uses(gradient=False, bounds=True),
+    "powell": Uses(gradient=False, bounds=True),
+    "cobyla": Uses(gradient=False, bounds=True, constraints=True),
+    "cobyqa": Uses(gradient=False, bounds=True, constraints=True),
 }
+CUSTOM = Uses("operator", bounds=True, constraints=True)
+"""A method of the user's own is given everything."""
+FREE, BOUND = "trust-krylov", "trust-constr"
+"""The methods where none is named, without and with bounds or constraints."""
 
 
-def minimize(f, x0, args: tuple = (), method: str = "trust-krylov", **kw) -> OptimizeResult:
+def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw) -> OptimizeResult:
     """Minimise a function by ``scipy.optimize.minimize``, with exact derivatives.
 
     Parameters
@@ -60,27 +71,37 @@ def minimize(f, x0, args: tuple = (), method: str = "trust-krylov", **kw) -> Opt
     f : Function or callable
         ``f(x, *args) -> scalar``. A plain function is made `differentiable` first.
     x0 : array_like, shape (n,)
-        The start.
+        The start. Of a function of a tree (``differentiable(unravel=...)``) it may be the tree.
     args : tuple
-        Further arguments of `f`, bound while this runs: they must not change meanwhile.
-    method : str
+        Further arguments of `f`, bound while this runs: they must not change meanwhile. Anything
+        but a tuple counts as one argument.
+    method : str or callable, optional
         Any method of SciPy: with Hessian-vector products "newton-cg", "trust-ncg", "trust-krylov"
-        and "trust-constr" (the one with constraints and products); with Hessians as arrays, by n
-        products each, "trust-exact" and "dogleg". Others warn that they have no use for curvature.
+        and "trust-constr" (the one with bounds, constraints and products); with Hessians as arrays,
+        by n products each, "trust-exact" and "dogleg". Others warn that they have no use for
+        curvature. By default "trust-krylov", and "trust-constr" where there are bounds or
+        constraints. A callable is called as SciPy does it, with ``jac`` and an operator as ``hess``.
     **kw
         ``bounds``, ``constraints``, ``callback``, ``tol``, ``options``, as in SciPy.
 
     Returns
     -------
     OptimizeResult
-        SciPy's, with ``nhvp``, the number of Hessian-vector products, added.
+        SciPy's, with ``nhvp``, the number of Hessian-vector products, added. Its ``x`` is a vector.
 
     Raises
     ------
     ValueError
-        If the method is unknown.
+        If the method is unknown, or ignores the bounds or constraints that are given; if `x0` has
+        more than one axis.
     TypeError
         If ``jac``, ``hess`` or ``hessp`` is given.
+
+    Notes
+    -----
+    "trust-constr" is an interior-point method: it may evaluate `f` outside the bounds on its way,
+    unless they are ``scipy.optimize.Bounds(..., keep_feasible=True)``, and it stops within some 1e-4
+    of those that hold with equality; ``options={"gtol": 1e-12}`` brings it closer.
 
     Examples
     --------
@@ -94,13 +115,11 @@ def minimize(f, x0, args: tuple = (), method: str = "trust-krylov", **kw) -> Opt
     """
     from scipy.optimize import minimize as scipy_minimize  # 0.15 s that most imports of us save
 
+    kw = {name: value for name, value in kw.items() if not _is_unset(name, value)}
+    if method is None:
+        method = BOUND if kw.keys() & {"bounds", "constraints"} else FREE
     uses = _uses(method)
-    given = {"jac", "hess", "hessp"} & kw.keys()
-    if given:
-        names = ", ".join(sorted(given))
-        raise TypeError(f"nbhvp.minimize gives {names} itself: leave it out")
-    if uses.curvature is None:
-        _warn_unused(method, uses)
+    _check(method, uses, kw)
     f = f if isinstance(f, Function) else differentiable(f)
     args = tuple(map(_bound, args if isinstance(args, tuple) else (args,)))
     hessians = _Hessians(f, args)
@@ -112,16 +131,53 @@ def minimize(f, x0, args: tuple = (), method: str = "trust-krylov", **kw) -> Opt
     elif uses.curvature == "array":
         derivatives["hess"] = hessians.array
     fun = f.value_and_grad if uses.together else f
+    x0 = _start(x0, uses)
     result = scipy_minimize(fun, x0, args=args, method=method, **derivatives, **kw)
     result.nhvp = hessians.products
     return result
 
 
-def _uses(method: str) -> Uses:
+def _is_unset(name: str, value) -> bool:
+    """Whether bounds or constraints are given as none."""
+    if name == "constraints":
+        return value is None or (isinstance(value, list | tuple) and not value)
+    return name == "bounds" and value is None
+
+
+def _uses(method: str | Callable) -> Uses:
+    if callable(method):
+        return CUSTOM
     uses = METHODS.get(method.lower()) if isinstance(method, str) else None
     if uses is None:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     return uses
+
+
+def _check(method: str | Callable, uses: Uses, kw: dict[str, Any]) -> None:
+    """Errors and warnings for what is given and would be ignored, by SciPy or by us."""
+    given = {"jac", "hess", "hessp"} & kw.keys()
+    if given:
+        names = ", ".join(sorted(given))
+        raise TypeError(f"nbhvp.minimize gives {names} itself: leave it out")
+    for name in ("bounds", "constraints"):
+        if name in kw and not getattr(uses, name):
+            able = ", ".join(known for known, uses in METHODS.items() if getattr(uses, name))
+            raise ValueError(
+                f"method {method!r} would ignore the {name}: leave `method` out, which takes "
+                f"{BOUND}, or take one of {able}"
+            )
+    if uses.curvature is None:
+        _warn_unused(method, uses)
+
+
+def _start(x0, uses: Uses) -> np.ndarray:
+    x0 = np.asarray(x0)
+    if x0.ndim > 1:
+        raise ValueError(
+            f"x0 must have shape (n,), got {x0.shape}: give x0.ravel(), and let the function "
+            f"begin with x = x.reshape{x0.shape}"
+        )
+    return x0 if uses.single or x0.dtype != np.float32 else x0.astype(float)
 
 
 def _warn_unused(method: str, uses: Uses) -> None:
@@ -131,7 +187,7 @@ def _warn_unused(method: str, uses: Uses) -> None:
         f"method {method!r} uses {used} only, so no Hessian-vector products are computed; "
         f"the methods that use them are {products}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

@@ -197,7 +197,148 @@ def test_linear_constraint(f):
     assert result.nhvp > 0
 
 
-@pytest.mark.parametrize("method", ["steepest", None, 3])
+# Bounds and constraints: obeyed, or an error.
+
+OBEY = {
+    name: [method for method, uses in METHODS.items() if getattr(uses, name)]
+    for name in ("bounds", "constraints")
+}
+BOUNDS = {
+    "pairs": [(0, 0.5)] * 3,
+    "with None": [(None, 0.5), (0, None), (None, None)],
+    "Bounds": scipy.optimize.Bounds([0, 0, 0], [0.5, 2, np.inf]),
+    "a number": scipy.optimize.Bounds(0, 0.5),
+    "an array": np.array([[-1, 0.5], [-1, 0.25], [-1, 2]]),
+    "fixed": [(0.25, 0.25), (None, 0.5), (0.0, None)],
+}
+
+
+def bowl(x):
+    """Its minimum within any bounds is 1, clipped."""
+    return np.sum((x - 1) ** 2 + 0.1 * (x - 1) ** 4)
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    return nbhvp.differentiable(bowl, target="interpret")
+
+
+def limits(bounds):
+    if isinstance(bounds, scipy.optimize.Bounds):
+        return np.broadcast_arrays(bounds.lb, bounds.ub, np.zeros(3))[:2]
+    low = [-np.inf if pair[0] is None else pair[0] for pair in bounds]
+    return np.array(low), np.array([np.inf if pair[1] is None else pair[1] for pair in bounds])
+
+
+@pytest.mark.parametrize("x0", [[0.1, 0.2, 0.3], [3, 3, 3]], ids=["inside", "outside"])
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds_are_obeyed(interpreted, name, x0):
+    low, high = limits(BOUNDS[name])
+    result = nbhvp.minimize(interpreted, x0, bounds=BOUNDS[name])
+    assert result.success and result.nhvp > 0
+    assert np.all(result.x >= low - 1e-7) and np.all(result.x <= high + 1e-7)
+    np.testing.assert_allclose(result.x, np.clip(1.0, low, high), atol=1e-2)
+    close = nbhvp.minimize(interpreted, x0, bounds=BOUNDS[name], options={"gtol": 1e-12})
+    np.testing.assert_allclose(close.x, np.clip(1.0, low, high), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:method|Initial guess")
+@pytest.mark.parametrize("method", OBEY["bounds"])
+def test_every_method_that_obeys_bounds(interpreted, method):
+    result = nbhvp.minimize(interpreted, [0, 0, 0], method=method, bounds=[(-1, 0.5)] * 3)
+    assert np.all(result.x <= 0.5 + 1e-9)
+    np.testing.assert_allclose(result.x, [0.5] * 3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["bounds", "constraints"])
+def test_methods_that_ignore_what_is_given_are_refused(interpreted, name):
+    given = scipy.optimize.LinearConstraint(np.ones((1, 3)), 0.0, 1.0)
+    given = [(0, 1)] * 3 if name == "bounds" else given
+    for method in METHODS.keys() - OBEY[name]:
+        with pytest.raises(
+            ValueError, match=f"would ignore the {name}: .*trust-constr, or take one"
+        ):
+            nbhvp.minimize(interpreted, np.zeros(3), method=method.upper(), **{name: given})
+
+
+def test_scipy_obeys_where_the_table_says_so(interpreted):
+    """SciPy warns where a method ignores bounds or constraints."""
+    constraint = {"type": "ineq", "fun": lambda x: 2 - np.sum(x)}
+    for name, given in {"bounds": [(-1, 0.5)] * 3, "constraints": constraint}.items():
+        warned = set()
+        for method, uses in METHODS.items():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                scipy.optimize.minimize(
+                    interpreted,
+                    np.zeros(3),
+                    method=method,
+                    jac=interpreted.grad if uses.gradient else None,
+                    hess=(lambda x: interpreted.hessian(x).toarray()) if uses.curvature else None,
+                    options={"maxiter": 4},
+                    **{name: given},
+                )
+            if any(f"cannot handle {name}" in str(one.message) for one in caught):
+                warned.add(method)
+        assert warned == METHODS.keys() - OBEY[name]
+
+
+@pytest.mark.filterwarnings("ignore:delta_grad")  # SciPy's, of linear constraints as functions
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        scipy.optimize.LinearConstraint(np.ones((1, 3)), -np.inf, 1.5),
+        scipy.optimize.NonlinearConstraint(np.sum, -np.inf, 1.5),
+        {"type": "ineq", "fun": lambda x: 1.5 - np.sum(x)},
+        [{"type": "eq", "fun": lambda x: 1.5 - np.sum(x)}],
+        (scipy.optimize.LinearConstraint(np.ones((1, 3)), 1.5, 1.5),),
+    ],
+    ids=["linear", "nonlinear", "dict", "list", "tuple"],
+)
+def test_constraints_without_a_method(interpreted, constraint):
+    result = nbhvp.minimize(interpreted, np.full(3, 0.3), constraints=constraint)
+    np.testing.assert_allclose(result.x, [0.5] * 3, atol=1e-3)
+
+
+@pytest.mark.parametrize("unset", [{"bounds": None}, {"constraints": ()}, {"constraints": []}])
+def test_no_bounds_and_no_constraints(interpreted, unset):
+    default = nbhvp.minimize(interpreted, np.zeros(3))
+    result = nbhvp.minimize(interpreted, np.zeros(3), **unset)
+    assert (result.nit, result.nhvp) == (default.nit, default.nhvp)
+    nbhvp.minimize(interpreted, np.zeros(3), method="trust-ncg", **unset)
+
+
+def test_a_method_of_ones_own(interpreted):
+    def newton(fun, x0, args=(), jac=None, hess=None, bounds=None, steps=3, **unused):
+        x = np.asarray(x0, float)
+        for _ in range(steps):
+            x = x - np.linalg.solve(hess(x, *args).toarray(), jac(x, *args))
+        return OptimizeResult(x=np.clip(x, *limits(bounds)), fun=fun(x, *args))
+
+    options = {"bounds": [(0, 0.5)] * 3, "options": {"steps": 9}}
+    result = nbhvp.minimize(interpreted, np.zeros(3), method=newton, **options)
+    np.testing.assert_allclose(result.x, [0.5] * 3)
+    assert result.nhvp == 27
+
+
+@pytest.mark.filterwarnings("ignore:method|Method Nelder-Mead")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("x0", [[2, 0], np.array([2, 0]), np.array([2, 0], np.float32)])
+def test_starts_of_every_kind(method, x0):
+    f = nbhvp.differentiable(lambda x: np.sum((x - 1) ** 2), target="interpret")
+    result = nbhvp.minimize(f, x0, method=method, tol=1e-3)
+    np.testing.assert_allclose(result.x, [1, 1], atol=1e-2)
+
+
+def test_a_start_with_two_axes(f):
+    with pytest.raises(ValueError, match=r"shape \(n,\), got \(2, 2\): .*x = x.reshape\(2, 2\)"):
+        nbhvp.minimize(f, np.ones((2, 2)))
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("method", ["steepest", "", 3])
 def test_unknown_methods(f, method):
     with pytest.raises(ValueError, match="method must be one of newton-cg, .*cobyqa, got"):
         nbhvp.minimize(f, [1.0, 2.0], method=method)
