@@ -29,7 +29,6 @@ from numba.core.errors import NumbaError
 from numba.core.imputils import lower_constant
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, builtin_registry, signature
-from numba.cpython.printimpl import print_item_impl_Any
 from numba.extending import (
     intrinsic,
     lower_builtin,
@@ -171,7 +170,8 @@ for _kind in _PLAIN:
 @lower_builtin("print_item", Active)
 def _print(context, builder, sig, args):
     value = _number(context, builder, args[0]).value
-    return print_item_impl_Any(context, builder, signature(types.none, types.float64), (value,))
+    printed = context.get_function("print_item", signature(types.none, types.float64))
+    return printed(builder, (value,))
 
 
 # The routines that append, in LLVM: one of each per module.
