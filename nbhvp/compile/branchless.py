@@ -18,6 +18,7 @@ from fractions import Fraction
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import get_or_insert_function
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
 from numba.extending import lower_builtin
 
@@ -195,9 +196,10 @@ def _libm(module, name):
         attributes = "noinline", "nounwind", "cold", "readnone"
         form = f'"vector-function-abi-variant"="_ZGV_LLVM_M64v_{own}({own})"'
         set.update(function.attributes, (*attributes, form))  # llvmlite would refuse the last
+        # By its name in libm: LLVM has intrinsics for all of them only since version 19.
+        called = get_or_insert_function(module, function.function_type, name)
         builder = ir.IRBuilder(function.append_basic_block())
-        x = Number(builder, function.args[0])
-        builder.ret(x.call(name, x).value)
+        builder.ret(builder.call(called, function.args))
     return module.globals[own]
 
 
