@@ -82,9 +82,15 @@ def implements(*functions: Callable) -> Callable[[Callable], Callable]:
     return register
 
 
+def module_of(thing) -> str:
+    """The name of the module that a thing is of, "" where it does not say."""
+    name = getattr(thing, "__module__", None)
+    return name if isinstance(name, str) else ""  # a class whose objects say it has a descriptor
+
+
 def public_name(thing) -> str:
     """`scipy.stats.rv_frozen`: package, subpackage and name, wherever inside it is defined."""
-    package = (getattr(thing, "__module__", None) or "").split(".")[:2]
+    package = module_of(thing).split(".")[:2]
     return ".".join((*package, getattr(thing, "__name__", "")))
 
 
@@ -817,7 +823,7 @@ def _shows_repeatedly(view: View) -> bool:
 
 
 def name_of(function: Callable) -> str:
-    module = getattr(function, "__module__", None) or ""
+    module = module_of(function)
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
     if isinstance(function, np.ufunc) and not module:
         homes = (np, sys.modules.get("scipy.special"))

@@ -140,10 +140,6 @@ def _is_open(module: str) -> bool:
     return any(module == package or module.startswith(package + ".") for package in _OPEN)
 
 
-def _module_of(value) -> str:
-    return getattr(value, "__module__", None) or ""
-
-
 def _library_of(value) -> str:
     """The library that a function belongs to; ufuncs and bound C functions do not say."""
     if isinstance(value, np.ufunc):
@@ -151,7 +147,7 @@ def _library_of(value) -> str:
     owner = getattr(value, "__self__", None)
     if isinstance(owner, types.ModuleType):
         return owner.__name__.partition(".")[0]
-    return _module_of(value).partition(".")[0]
+    return arrays.module_of(value).partition(".")[0]
 
 
 # The stand-ins.
@@ -162,7 +158,7 @@ class Standins:
 
     def __init__(self, recording: arrays.Recording, function=None):
         self._recording = recording
-        self._home = _module_of(function).partition(".")[0]
+        self._home = arrays.module_of(function).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
         self._scopes: dict[int, tuple[set[str], dict]] = {}
         self._watches: list[Watch] = []
@@ -401,7 +397,7 @@ class Standins:
 
     def _is_opaque(self, value) -> bool:
         kind = value if isinstance(value, type) else type(value)
-        return kind.__module__ != "builtins" and self._is_own(kind.__module__)
+        return arrays.module_of(kind) != "builtins" and self._is_own(arrays.module_of(kind))
 
     def _is_shadowable(self, kind: type) -> bool:
         """Whether a class is plain enough for it and its objects to be copied."""
@@ -409,7 +405,7 @@ class Standins:
         return (
             type(kind) in (type, abc.ABCMeta)
             and bool(bases)
-            and all(self._is_own(base.__module__) for base in bases)
+            and all(self._is_own(arrays.module_of(base)) for base in bases)
             and not any(vars(base).keys() & _NOT_PLAIN for base in bases)
         )
 
@@ -472,7 +468,7 @@ def _wrapped(value):
     package = str(type(value).__module__).partition(".")[0]
     if package == "numba":
         return getattr(value, "py_func", None)
-    if _is_open(_module_of(value)):  # a function behind __array_function__
+    if _is_open(arrays.module_of(value)):  # a function behind __array_function__
         return getattr(value, "_implementation", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
 
@@ -543,7 +539,7 @@ def _is_library_function(value) -> bool:
         return True
     if not callable(value) or not hasattr(value, "__name__"):
         return False
-    is_open = _is_open(_module_of(value)) and value not in HANDLERS
+    is_open = _is_open(arrays.module_of(value)) and value not in HANDLERS
     return _library_of(value) in _LIBRARIES and not is_open
 
 
@@ -578,7 +574,7 @@ _KINDS = (
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
     (
-        lambda s, v: isinstance(v, types.FunctionType) and s._is_own(_module_of(v)),
+        lambda s, v: isinstance(v, types.FunctionType) and s._is_own(arrays.module_of(v)),
         Standins._function,
     ),
     (lambda s, v: isinstance(v, types.MethodType), Standins._method),
