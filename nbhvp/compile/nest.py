@@ -309,8 +309,8 @@ def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | N
     ):
         return None
     inside = _Segments(puller, np.repeat(np.arange(count), np.diff(starts)))
-    (summing,) = members(reader, inside, count)
-    row, (loop,) = summing[0].row, summing[0].loops
+    summing = next(members(reader, inside, count))  # another axis may have the extent of its rows
+    row, (loop, *_) = summing[0].row, summing[0].loops
     along = replace(loop, is_summed=False)
     found = []
     for node in nest.nodes:
