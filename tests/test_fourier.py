@@ -134,15 +134,33 @@ def mp_ifftn(rows, s=(None, None), norm=None):
     return mp_fftn(rows, s, norm, mp_ifft)
 
 
+def mp_hfftn(rows, s=(None, None), norm=None):
+    rows = mp_along(rows, 0, lambda line: mp_fft(line, s[0], norm))
+    return mp_along(rows, 1, lambda line: mp_hfft(line, s[1], norm))
+
+
+def mp_ihfftn(rows, s=(None, None), norm=None):
+    rows = mp_along(rows, 1, lambda line: mp_ihfft(line, s[1], norm))
+    return mp_along(rows, 0, lambda line: mp_ifft(line, s[0], norm))
+
+
 SEVERAL = {
     "fft2": mp_fftn, "ifft2": mp_ifftn, "rfft2": mp_rfftn, "irfft2": mp_irfftn, "fftn": mp_fftn,
-    "ifftn": mp_ifftn, "rfftn": mp_rfftn, "irfftn": mp_irfftn,
+    "ifftn": mp_ifftn, "rfftn": mp_rfftn, "irfftn": mp_irfftn, "hfft2": mp_hfftn,
+    "hfftn": mp_hfftn, "ihfft2": mp_ihfftn, "ihfftn": mp_ihfftn,
 }  # fmt: skip
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        (key, name)
+        for key, library in LIBRARIES.items()
+        for name in SEVERAL
+        if hasattr(library, name)
+    ],
+)
 def test_several_dimensions(library, name):
     transform, exactly = getattr(LIBRARIES[library], name), SEVERAL[name]
 

@@ -532,6 +532,10 @@ METHODS = [
     ("x.tolist", lambda x: np.array([row[0] * row[1] for row in x.tolist()]), MATRIX),
     ("x.methods", lambda x: x.sum() * x.dot(x) + x.clip(0, 1).mean() + x.std() * x.prod(), VECTOR),
     ("x.order", lambda x: x.take([1, 2]) * x.argsort()[0] + x.searchsorted(9) * x.repeat(2)[:2], VECTOR),
+    ("i0", lambda x: np.i0(x) * np.i0(-3 * x), VECTOR),
+    ("kaiser", lambda x: np.kaiser(5, x[0]) ** 2 + np.kaiser(1, x[1]), VECTOR),
+    ("real_if_close", lambda x: np.real_if_close(np.fft.ifft(np.fft.fft(x**2))) * x, VECTOR),
+    ("real_if_close of complex", lambda x: np.abs(np.real_if_close(x * (1 + 2j), 10)) ** 2, VECTOR),
     ("log where", lambda x: np.log(x, where=x > 0, out=np.zeros(6)), VECTOR),
     ("divide where", lambda x: np.divide(x, x[::-1], out=np.zeros_like(x), where=A6 > 0), VECTOR),
     ("add where", lambda x: np.add(x, x, where=MASK, out=x**2), VECTOR),
@@ -544,6 +548,9 @@ QUANTILES = [
     *((f"percentile {m}", lambda x, m=m: np.percentile(x, 40, axis=1, method=m) ** 2, MATRIX) for m in QUANTILE_METHODS),
     ("quantile q 2d", lambda x: np.quantile(x, [[0.1, 0.35], [0.5, 0.99]], axis=0) ** 2, MATRIX),
     ("quantile q traced", lambda x: np.quantile(x, 0.4 + 0.1 * np.tanh(x[0])) ** 2, VECTOR),
+    *((f"quantile {m} q traced", lambda x, m=m: np.quantile(x, 0.4 + 0.1 * np.tanh(x[0]), method=m) ** 2, VECTOR) for m in QUANTILE_METHODS),
+    *((f"nanquantile {m}", lambda x, m=m: np.nanquantile(np.where(MASK34, x, np.nan), [0.3, 0.81], axis=1, method=m) ** 2, MATRIX) for m in QUANTILE_METHODS),
+    ("nanpercentile q traced", lambda x: np.nanpercentile(np.where(MASK, x, np.nan), 40 + x[0], method="hazen") ** 2, VECTOR),
     ("quantile weights", lambda x: np.quantile(x, [0.3, 0.7, 0], weights=[0, 2, 3, 4, 5, 6.0], method="inverted_cdf") ** 2, VECTOR),
     ("quantile keepdims", lambda x: np.quantile(x, 0.3, axis=(0, 2), keepdims=True) ** 2, CUBE),
     ("nanmedian", lambda x: np.nanmedian(np.where(MASK34, x, np.nan), axis=1) ** 2, MATRIX),
@@ -746,6 +753,12 @@ def test_float32_stays_float32(fun):
 
 
 GUARDS = [
+    ("multiply.at", lambda x: _at(np.multiply, x, np.argsort(x))),
+    ("maximum.at", lambda x: _at(np.maximum, x, (x > 0).astype(int))),
+    ("split", lambda x: np.split(x, np.argsort(x)[:1])[0]),
+    ("roll", lambda x: np.roll(x, np.argmax(x))),
+    ("diag", lambda x: np.diag(x, np.argmax(x))),
+    ("real_if_close", lambda x: np.real_if_close(x + 0j * x)),
     ("allclose", lambda x: x if np.allclose(x, x[::-1]) else 2 * x),
     ("array_equal", lambda x: x if np.array_equal(x, x + 1) else 2 * x),
     ("array_equiv", lambda x: x if np.array_equiv(x, x[:1]) else 2 * x),
@@ -763,10 +776,7 @@ def test_truth_values_are_guards(fun):
 
 
 REFUSALS = [
-    ("i0", lambda x: np.i0(x), "numpy.i0"),
     ("pad mode", lambda x: np.pad(x, 1, mode=lambda *a: None), "mode=<function"),
-    ("nanquantile", lambda x: np.nanquantile(x, 0.3, method="lower"), "method='lower'"),
-    ("quantile", lambda x: np.quantile(x, x[0], method="lower"), "q not constant"),
     ("keyword", lambda x: np.mean(x, mean=3), "mean="),
     ("gcd", lambda x: np.gcd((x > 0).astype(int), 3), "gcd"),
     ("order", lambda x: special.polygamma(x, x), "order"),
@@ -777,7 +787,6 @@ REFUSALS = [
     ("nditer", lambda x: list(np.nditer(x)), "nditer"),
     ("fromiter", lambda x: np.fromiter((a for a in x), float), "float"),
     ("frompyfunc", lambda x: np.frompyfunc(lambda a: a, 1, 1)(x), "vectorized"),
-    ("multiply.at", lambda x: np.multiply.at(1 * x, np.argsort(x), 2.0), "multiply.at"),
     ("reduce where", lambda x: np.logaddexp.reduce(x, where=MASK), "where="),
     ("power.reduce", lambda x: np.power.reduce(x), "power.reduce"),
     ("power.accumulate", lambda x: np.power.accumulate(x), "power.accumulate"),
@@ -794,6 +803,60 @@ def test_refusals_say_what_and_where(fun, needed):
         record(fun, VECTOR, (), {})
     assert needed in str(error.value)
     assert "test_numpy_functions.py" in str(error.value)
+
+
+def _at(ufunc, x, index):
+    y = x * x
+    ufunc.at(y, index, x)
+    return y
+
+
+NONE, ONE, TWO = np.array(0), np.array(1), np.array(2)
+BOTH, CUTS = np.array([1, 2]), np.array([[1, 0], [0, 2]])
+PARAMETERS = {
+    "diag": (np.diag, ONE), "tril": (np.tril, ONE), "sum": (np.sum, ONE), "std": (np.std, ONE),
+    "roll": (np.roll, BOTH, np.array([0, 1])), "diff": (np.diff, ONE, ONE), "pad": (np.pad, CUTS),
+    "repeat": (np.repeat, BOTH[[0, 1, 0]], NONE), "tile": (np.tile, BOTH),
+    "reshape": (np.reshape, np.array([2, 6])), "transpose": (np.transpose, np.array([1, 0])),
+    "expand_dims": (np.expand_dims, ONE), "moveaxis": (np.moveaxis, ONE, NONE),
+    "take": (np.take, BOTH, ONE), "partition": (np.partition, ONE, ONE), "rot90": (np.rot90, ONE),
+    "flip": (np.flip, ONE), "round": (np.round, ONE), "cumsum": (np.cumsum, ONE),
+    "norm": (np.linalg.norm, TWO, ONE), "fft": (np.fft.fft, TWO, NONE),
+    "trace": (np.trace, ONE), "windows": (sliding_window_view, TWO, ONE),
+    "polygamma": (lambda x, n: special.polygamma(n, x), ONE),
+    "logsumexp": (special.logsumexp, ONE), "gaussian": (ndimage.gaussian_filter1d, ONE, ONE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_may_be_arrays(name):
+    """Constants, and arguments of the function, which are guarded."""
+    fun, *values = PARAMETERS[name]
+    x = np.abs(MATRIX)
+    total = lambda x, *values: np.sum(np.abs(fun(x, *values)) ** 2)
+    constant = record(lambda x: total(x, *map(np.array, values)), x)
+    given = record(total, x, tuple(values))
+    for trace, inputs in ((constant, (x,)), (given, (x, *values))):
+        (found,) = interpret(Graph(trace.inputs, trace.outputs), *inputs)
+        close(found, total(x, *(v.item() if v.ndim == 0 else v for v in values)), 1e-12)
+    assert not constant.guards
+    assert given.guards
+
+
+SEQUENCES = [(0, 2), range(2), range(2, 0, -2), [(0, 1), (1, 0)], (), [], ((0, 2), (1, 1))]
+
+
+@pytest.mark.parametrize("index", SEQUENCES, ids=str)
+def test_sequences_are_index_arrays(index):
+    """Within an index, as a whole index where NumPy takes it so, to read, to write and to add."""
+
+    def fun(x):
+        y, z = x * x, np.zeros((3, 4))
+        y[:, index] = x[..., index] * 2 + 1
+        np.add.at(z, (slice(None), index), 3.0)
+        return np.sum(y * z) + np.sum(x[index] ** 2) + np.sum(x[:, index] ** 3)
+
+    assert_composition(fun, MATRIX)
 
 
 def aliased(x):

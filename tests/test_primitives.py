@@ -14,6 +14,7 @@ import pytest
 
 from nbhvp.graph import derive, filters, fourier, linalg, sparse, spectra, tape  # noqa: F401 filters are in the table
 from nbhvp.graph import primitives as p
+from nbhvp.graph import special as sp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 
@@ -448,6 +449,7 @@ GENERAL = [
     ("values", lambda a: spectra.values(spectra.svd(a))),
     ("vectors", lambda a: absolute_squares(spectra.vectors(spectra.eigh(a, lower=True), left=True))),
     ("vectors", lambda a: absolute_squares(spectra.vectors(spectra.svd(a), left=False))),
+    ("wofz", lambda a: absolute_squares(sp.wofz(p.complex_(p.real(a), 1.0)))),
     ("svd", lambda a: absolute_squares(spectra.vectors(spectra.svd(a), left=True))),
 ]  # fmt: skip
 

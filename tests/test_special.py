@@ -56,6 +56,10 @@ def student(df, t):
     return 1 - tail if t > 0 else tail
 
 
+def faddeeva(z):
+    return mp.exp(-z * z) * mp.erfc(-1j * z)
+
+
 def owen(h, a):
     return mp.quad(lambda t: mp.exp(-h * h * (1 + t * t) / 2) / (1 + t * t), [0, a]) / (2 * mp.pi)
 
@@ -188,6 +192,9 @@ CASES = [
     ("fresnel S", lambda x: special.fresnel(x)[0], mp.fresnels, [ANY], [0.0]),
     ("fresnel C", lambda x: special.fresnel(x)[1], mp.fresnelc, [ANY], [0.0]),
     ("spence", special.spence, lambda z: mp.re(mp.polylog(2, 1 - z)), [(0.1, 1.9)], [1.0, 0.74, 0.76]),
+    ("wofz Re", lambda x, y: special.wofz(x + 1j * y).real, lambda x, y: mp.re(faddeeva(x + 1j * y)), [(-3.0, 3.0), (-1.0, 3.0)], [(0.0, 0.0), (2.0, 0.0)]),
+    ("wofz Im", lambda x, y: special.wofz(x + 1j * y).imag, lambda x, y: mp.im(faddeeva(x + 1j * y)), [(-3.0, 3.0), (-1.0, 3.0)], [(0.0, 0.0), (2.0, 0.0)]),
+    ("voigt_profile", special.voigt_profile, lambda x, s, g: mp.re(faddeeva((x + 1j * g) / (s * mp.sqrt(2)))) / (s * mp.sqrt(2 * mp.pi)), [(-3.0, 3.0), (0.3, 3.0), (0.1, 3.0)], []),
     # inverses
     ("lambertw", lambda x: special.lambertw(x).real, mp.lambertw, [POSITIVE], [0.0, -0.3, 1e-9, 1e9]),
     ("lambertw of branch -1", lambda x: special.lambertw(x, -1).real, lambda x: mp.re(mp.lambertw(x, -1)), [(-0.36, -0.01)], [-1e-9]),

@@ -25,6 +25,8 @@ from nbhvp.graph.primitives import (
     POSITIVE,
     SERIES,
     UNIT,
+    Primitive,
+    _enter,
     _real_loops,
     constant,
     cos,
@@ -220,6 +222,7 @@ owens_t     = _special("owens_t", lambda z, x, y: (-exp(-0.5 * x * x) / (2 * SQR
 # Gamma and beta functions.
 gamma       = _special("gamma", lambda z, x: (z * digamma(x),), domain=POSITIVE)
 rgamma      = _special("rgamma", lambda z, x: (-z * digamma(x),), domain=POSITIVE)
+gammasgn    = _special("gammasgn", None, domain=((-2.9, -2.1),))
 gammaln     = _special("gammaln", lambda z, x: (digamma(x),), domain=POSITIVE)
 digamma     = _special("digamma", lambda z, x: (polygamma(x, n=1),), symbol="psi", domain=POSITIVE)
 polygamma   = _function("polygamma", lambda x, n: special.polygamma(n, x), 1, lambda n: f"{(-1) ** (n + 1) * math.factorial(n)}.0 * zeta({n + 1}.0, {{x}})",
@@ -292,6 +295,7 @@ polynomial  = _function("polynomial", _horner, 1, lambda coefficients: _horner("
 cosm1       = _special("cosm1", lambda z, x: (-sin(x),))
 spence      = _special("spence", lambda z, x: (log(x) / (1 - x),), domain=((1.3, 3.0),))
 wrightomega = _special("wrightomega", lambda z, x: (z / (1 + z),))
+wofz        = _enter(Primitive("wofz", "general", special.wofz, lambda x: (x.shape, x.dtype), tangent=lambda z, dots, x: (2j / SQRT_PI - 2 * x * z) * dots[0]))
 lambertw    = _function("lambertw", _lambertw, 1, lambda k: f"lambertw({k}, {{x}})", lambda z, x, k: (exp(-z) / (1 + z),), domain=POSITIVE, special=((0.0,),), cost=8 * CALL, params={"k": 0})
 # fmt: on
 

@@ -21,10 +21,14 @@ from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import (
     Traced,
     apply,
+    guard,
     implements,
     is_array,
+    is_constant,
     is_weak,
     lift,
+    map_traced,
+    public_name,
     scalar,
     trace_error,
     write,
@@ -54,7 +58,11 @@ def composition(*functions: Callable):
 
     def enter(handler):
         code = handler.__code__
+        names = code.co_varnames[: code.co_argcount]
         known = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]}
+        of_values = isinstance(functions[0], np.ufunc) or public_name(functions[0]).startswith(
+            "scipy.special."
+        )
         takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
 
         @wraps(handler)
@@ -64,12 +72,38 @@ def composition(*functions: Callable):
                 if not (takes_any or _harmless(keyword, kwargs[keyword], functions[0])):
                     name = getattr(functions[0], "__name__", str(functions[0]))
                     raise trace_error(f"{name} cannot be traced with {keyword}=", "leave it out")
-            return handler(*args, **{k: q for k, q in kwargs.items() if takes_any or k in known})
+            kwargs = {k: q for k, q in kwargs.items() if takes_any or k in known}
+            if not of_values:
+                args = (*map(_parameter, names, args), *args[len(names) :])
+                kwargs = {k: _parameter(k, q) for k, q in kwargs.items()}
+            return handler(*args, **kwargs)
 
         implements(*functions)(checked)
         return handler
 
     return enter
+
+
+_PARAMETERS = {
+    "M", "N", "axes", "axis", "axis1", "axis2", "axisa", "axisb", "axisc", "correction", "ddof",
+    "decimals", "deg", "der", "deriv", "destination", "edge_order", "indices_or_sections", "k",
+    "keepdims", "kth", "minlength", "n", "ndmin", "new_shape", "num", "offset", "ord", "origin",
+    "pad_width", "polyorder", "radius", "reps", "s", "shape", "shift", "sigma", "size", "source",
+    "stat_length", "truncate", "window_length", "window_shape",
+}  # fmt: skip
+"""Arguments of NumPy's and SciPy's functions that shapes and axes depend on."""
+
+
+def _parameter(name: str, value):
+    """An argument as it is; a parameter as a plain value, under a guard where it may change."""
+    return map_traced(_plain, value) if name in _PARAMETERS else value
+
+
+def _plain(x: Traced):
+    if not is_constant(x) and x.dtype.kind not in "iub":
+        return x
+    value = guard(x)
+    return value if is_array(value) else np.asarray(value).item()
 
 
 def _defaults(function) -> dict[str, object]:

@@ -125,6 +125,29 @@ def _inverse_real_several(default):
     return handler
 
 
+def _hermitian_several(default):
+    """The real spectrum of a Hermitian array, of which half is given."""
+
+    def handler(a, s=None, axes=default, norm=None):
+        x = _complex(a)
+        *others, (axis, n) = _lengths(x, s, axes)
+        n = 2 * (n - 1) if s is None or s[-1] in (None, -1) else n
+        x = np.conjugate(_transformed(x, others, norm, False))
+        return _whole(x, axis, n, norm, inverse=False)
+
+    return handler
+
+
+def _inverse_hermitian_several(default):
+    def handler(a, s=None, axes=default, norm=None):
+        x = _real(a)
+        *others, (axis, n) = _lengths(x, s, axes)
+        x = np.conjugate(_half(x, axis, n, norm, inverse=True))
+        return _transformed(x, others, norm, True)
+
+    return handler
+
+
 _PLANE = (-2, -1)
 for _names, _handler in {
     ("fft",): _one_dimensional(False), ("ifft",): _one_dimensional(True),
@@ -135,6 +158,9 @@ for _names, _handler in {
 }.items():  # fmt: skip
     for _name in _names:
         composition(getattr(np.fft, _name), getattr(scipy.fft, _name))(_handler)
+for _name, _axes in {"2": _PLANE, "n": None}.items():
+    composition(getattr(scipy.fft, f"hfft{_name}"))(_hermitian_several(_axes))
+    composition(getattr(scipy.fft, f"ihfft{_name}"))(_inverse_hermitian_several(_axes))
 
 
 @composition(np.fft.rfft, scipy.fft.rfft)

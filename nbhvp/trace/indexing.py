@@ -118,13 +118,13 @@ def _normalised(index) -> tuple[list, tuple]:
 
 
 def _resolved(item):
-    """An item of an index: constants and the bounds of slices plain, lists arrays."""
-    if isinstance(item, list):
+    """An item of an index: constants and the bounds of slices plain, sequences arrays."""
+    if isinstance(item, slice):
+        return slice(*(None if i is None else operator.index(i) for i in _bounds(item)))
+    if not (item is None or item is Ellipsis or is_array(item) or hasattr(item, "__index__")):
         item = lift(item) if any(True for _ in traced_in(item)) else np.asarray(item)
         if item.size == 0:
             return np.zeros(item.shape, np.intp)
-    if isinstance(item, slice):
-        return slice(*(None if i is None else operator.index(i) for i in _bounds(item)))
     return item.value if isinstance(item, Traced) and is_constant(item) else item
 
 

@@ -26,7 +26,7 @@ from nbhvp.trace import (
     windows,
 )
 from nbhvp.trace.arrays import imag_view, lift, map_traced, real_view
-from nbhvp.trace.elementwise import composition, isclose
+from nbhvp.trace.elementwise import composition, is_complex, isclose
 
 __all__ = [
     "creation",
@@ -56,6 +56,16 @@ def real(val):
 @composition(np.imag)
 def imag(val):
     return imag_view(lift(val))
+
+
+@composition(np.real_if_close)
+def real_if_close(a, tol=100):
+    """Which of both it gives is a branch of the function."""
+    a = lift(a)
+    if not is_complex(a):
+        return a
+    limit = tol * np.finfo(a.dtype).eps if tol > 1 else tol
+    return real_view(a) if np.all(np.abs(imag_view(a)) < limit) else a
 
 
 def _of_values(function):

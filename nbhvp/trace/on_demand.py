@@ -14,6 +14,7 @@ _COMPOSITIONS = {
     "scipy.interpolate": "interpolation",
     "scipy.ndimage": "image_filters",
     "scipy.signal": "signal_filters",
+    "scipy.spatial": "distances",
 }
 """Part of SciPy -> module beside this one."""
 _entered: set[str] = set()

@@ -4,10 +4,12 @@ Each method takes, of n sorted values s, the element at a real position h betwee
 
     q = s[floor(h)] + (h - floor(h)) (s[floor(h) + 1] - s[floor(h)]),
 
-and the methods differ in h(q, n) alone. So h is what NumPy itself gives as the quantile of
-0, 1, ..., n - 1. Where q or the number of values depends on x, the method is "linear": h = q (n - 1).
+and the methods differ in h(q, n) alone. Where q and n are constant, h is what NumPy itself gives as
+the quantile of 0, 1, ..., n - 1; where q or the number of values is traced, `_place` computes it [1].
 NaN is sorted last: it prevails in a quantile, and in the nan-forms it is not counted in n.
 The derivative goes to the elements that stand at the two places, of equal ones the first.
+
+[1] Hyndman and Fan, Sample quantiles in statistical packages, The American Statistician 50 (1996).
 """
 
 import math
@@ -15,7 +17,7 @@ import math
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, scalar, trace_error
+from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, scalar
 from nbhvp.trace.elementwise import cast, composition, floating, into, where
 from nbhvp.trace.reductions import as_last_axis, axes_of, kept, sum_
 from nbhvp.trace.selections import gather
@@ -84,13 +86,11 @@ def nanpercentile(
 
 @composition(np.nanquantile)
 def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
-    if method != "linear":
-        raise trace_error(f"np.nanquantile with {method=}", "use method='linear', or np.quantile")
     a = floating(lift(a))
     axes = axes_of(a, axis)
     rows = sort(as_last_axis(a, axes))
     count = sum_(cast(~np.isnan(rows), rows.dtype), -1)
-    places = [t * np.maximum(count - 1, 0) for t in _elements(q)]
+    places = [_place(t, count, method) for t in _elements(q)]
     results = [where(count == 0, math.nan, _between(rows, place)) for place in places]
     return into(out, _arranged(results, q, a, axes, keepdims))
 
@@ -116,9 +116,38 @@ def _positions(q, n: int, method: str) -> list:
         return [0.0] * len(elements)
     if all(isinstance(t, float) for t in elements):
         return np.quantile(np.arange(float(n)), elements, method=method).tolist()
-    if method != "linear":
-        raise trace_error(f"np.quantile with {method=} and q not constant", "use method='linear'")
-    return [t * (n - 1) for t in elements]
+    return [_place(t, float(n), method) for t in elements]
+
+
+_CONTINUOUS = {
+    "interpolated_inverted_cdf": (0, 1), "hazen": (0.5, 0.5), "weibull": (0, 0),
+    "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8),
+}  # fmt: skip
+"""a and b in h = n q + a + q (1 - a - b) - 1."""
+_STEPS = {
+    "lower": lambda q, n: np.floor(q * (n - 1)),
+    "higher": lambda q, n: np.ceil(q * (n - 1)),
+    "midpoint": lambda q, n: 0.5 * (np.floor(q * (n - 1)) + np.ceil(q * (n - 1))),
+    "nearest": lambda q, n: np.rint(q * (n - 1)),
+    "inverted_cdf": lambda q, n: np.ceil(n * q - 1),
+    "averaged_inverted_cdf": lambda q, n: 0.5 * (np.floor(n * q) + np.ceil(n * q - 1)),
+    "closest_observation": lambda q, n: np.rint(n * q - 2) + 1,
+}
+"""h as a step function of q: an element of the sample, or the mean of two neighbours."""
+
+
+def _place(q, n, method: str):
+    """h, between the first and the last of n values."""
+    if method == "linear":
+        h = q * (n - 1)
+    elif method in _CONTINUOUS:
+        a, b = _CONTINUOUS[method]
+        h = n * q + (a + q * (1 - a - b)) - 1
+    elif method in _STEPS:
+        h = _STEPS[method](q, n)
+    else:
+        raise ValueError(f"{method!r} is not a method of np.quantile")
+    return np.clip(h, 0.0, np.maximum(n - 1, 0.0))
 
 
 def _at_positions(rows, positions) -> list:

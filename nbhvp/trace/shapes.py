@@ -13,7 +13,9 @@ from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import (
     apply,
     broadcast_view,
+    guard,
     lift,
+    map_traced,
     reshape_view,
     slice_view,
     transpose_view,
@@ -247,18 +249,16 @@ def array_split(ary, indices_or_sections, axis=0):
     ary = lift(ary)
     axis = normalize_axis_index(axis, ary.ndim)
     n = ary.shape[axis]
-    pieces = np.array_split(np.arange(n), indices_or_sections)
-    if np.ndim(indices_or_sections):
-        cuts = [0, *indices_or_sections, n]
-    else:
-        cuts = np.cumsum([0, *map(len, pieces)]).tolist()
+    cuts = map_traced(guard, indices_or_sections)
+    pieces = np.array_split(np.arange(n), cuts)
+    cuts = [0, *cuts, n] if np.ndim(cuts) else np.cumsum([0, *map(len, pieces)]).tolist()
     return [part(ary, axis, low, high) for low, high in pairwise(cuts)]
 
 
 @composition(np.split)
 def split(ary, indices_or_sections, axis=0):
     ary = lift(ary)
-    if not np.ndim(indices_or_sections) and ary.shape[axis] % indices_or_sections:
+    if not np.ndim(indices_or_sections) and ary.shape[axis] % int(indices_or_sections):
         raise ValueError("array split does not result in an equal division")
     return array_split(ary, indices_or_sections, axis)
 

@@ -14,7 +14,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph import special as sp
 from nbhvp.graph.node import reachable
 from nbhvp.graph.primitives import TABLE
-from nbhvp.trace.arrays import Traced, apply, is_constant, lift, trace_error
+from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, trace_error
 from nbhvp.trace.elementwise import (
     absolute,
     cast,
@@ -42,7 +42,7 @@ def _shift(a, axis):
 
 @composition(special.logsumexp)
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
-    a = floating(lift(a))
+    a = np.atleast_1d(floating(lift(a)))
     if b is not None:
         b = lift(b)
         a, b = np.broadcast_arrays(where(b == 0, -math.inf, a), b)
@@ -88,9 +88,10 @@ def _order(name, n):
 def _static_order(name, n) -> int:
     """An order that belongs to the text of a kernel."""
     n = lift(n)
-    if not is_constant(n) or n.ndim or n.value != int(n.value):
+    is_fixed = is_constant(n) or n.dtype.kind in "iu"
+    if not is_fixed or n.ndim or n.value != int(n.value):
         raise trace_error(f"scipy.special.{name} of a variable order", "use a constant integer")
-    return int(n.value)
+    return int(guard(n))
 
 
 def _of_order(function, entry, truncates=False):
@@ -181,6 +182,41 @@ def digamma(z):
     if is_complex(z):
         raise trace_error("scipy.special.digamma of complex values", "use real ones")
     return apply(sp.digamma, z)
+
+
+@composition(np.i0)
+def i0(x):
+    x = lift(x)
+    if is_complex(x):
+        raise TypeError("i0 not supported for complex values")
+    return apply(sp.i0, floating(x))
+
+
+@composition(np.kaiser)
+def kaiser(M, beta):
+    if M == 1:
+        return np.ones(1)
+    middle = (M - 1) / 2.0
+    place = (np.arange(M) - middle) / middle
+    beta = floating(lift(beta))
+    return i0(beta * np.sqrt(1 - place * place)) / i0(beta)
+
+
+@composition(special.wofz)
+def wofz(z):
+    z = floating(lift(z))
+    return apply(sp.wofz, cast(z, np.result_type(z.dtype, np.complex64)))
+
+
+@composition(special.voigt_profile)
+def voigt_profile(x, sigma, gamma):
+    """Re w(z) / (sigma sqrt(2 pi)), z = (x + i gamma) / (sigma sqrt(2)); Lorentz's for sigma = 0."""
+    x, sigma, gamma = np.broadcast_arrays(*floats(x, sigma, gamma))
+    is_sharp = sigma == 0
+    width = where(is_sharp, 1, sigma) * math.sqrt(2)
+    wide = apply(p.real, wofz(apply(p.complex_, x / width, gamma / width)))
+    sharp = where(is_sharp, x * x + gamma * gamma, 1)
+    return where(is_sharp, gamma / (math.pi * sharp), wide / (width * math.sqrt(math.pi)))
 
 
 @composition(special.loggamma)

@@ -27,8 +27,8 @@ from nbhvp.trace.arrays import (
     apply,
     dispatch,
     guard,
-    is_constant,
     lift,
+    map_traced,
     name_of,
     reshape_view,
     trace_error,
@@ -159,7 +159,7 @@ def _at(ufunc, x, index, *values):
     if ufunc in (np.add, np.subtract):
         add_at(x, index, values[0] if ufunc is np.add else -lift(values[0]))
         return
-    places = _places(ufunc, x, index)
+    places = _places(x, index)
     values = [ravel(broadcast_to(lift(v), places.shape)) for v in values]
     places = places.ravel()
     flat = Flat(x)
@@ -168,16 +168,9 @@ def _at(ufunc, x, index, *values):
         flat[now] = ufunc(flat[now], *(gather(v, round_) for v in values))
 
 
-def _places(ufunc, x, index) -> np.ndarray:
-    """The positions in C order that an index of constants means."""
-    items = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(item, Traced) and not is_constant(item) for item in items):
-        raise trace_error(
-            f"{name_of(ufunc)}.at with an index that depends on x or an argument",
-            "use np.add.at, or an index known beforehand",
-        )
-    items = tuple(item.value if isinstance(item, Traced) else item for item in items)
-    return np.arange(x.size).reshape(x.shape)[items]
+def _places(x, index) -> np.ndarray:
+    """The positions in C order that an index means; one that depends on an input is guarded."""
+    return np.arange(x.size).reshape(x.shape)[map_traced(guard, index)]
 
 
 def _rounds(places: np.ndarray):
