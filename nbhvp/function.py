@@ -36,13 +36,13 @@ from nbhvp.memory import (
     Owner,
     Point,
     Recorded,
-    Report,
     apply_columns,
     can_be_remembered,
     copied,
     point_at,
 )
 from nbhvp.operators import HessianOperator, JacobianOperator
+from nbhvp.report import Report
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.compiled_functions import is_compiled
 from nbhvp.trace.record import Trace, record
@@ -425,8 +425,19 @@ class Function:
         return HessianOperator(self, "weighted_hessian", point, "weighted", ((w, *args), kwargs))
 
     def report(self) -> Report:
-        """How often the function was traced and its programs ran, and what compiling took."""
-        return replace(self._memory.report)
+        """How often the function was traced and its programs ran, and what compiling took.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(x**3))
+        >>> H = f.hessian([1.0, 2.0])
+        >>> H @ [1.0, 0.0], f.report().product_runs
+        (array([6., 0.]), 1)
+        """
+        report = self._memory.report
+        return replace(report, product_runs=report.product_runs + self._memory.products.total)
 
     @property
     def unravel(self) -> Unravel | None:

@@ -31,8 +31,8 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
+from nbhvp.report import Products, Report
 from nbhvp.trace.arguments import Leaf
-from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.record import Trace
 
 __all__ = [
@@ -45,7 +45,6 @@ __all__ = [
     "Owner",
     "Point",
     "Recorded",
-    "Report",
     "apply_columns",
     "can_be_remembered",
     "copied",
@@ -170,6 +169,7 @@ class Recorded:
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
         self._memory = memory
+        self.products = memory.products
         self._source = source
         self._programs: dict[tuple, Any] = {}
         self._linearized: dict[str, Linearized] = {}
@@ -480,43 +480,6 @@ def apply_columns(product: Callable, v: np.ndarray, ndim: int) -> np.ndarray:
 # What a Function remembers.
 
 
-@dataclass
-class Report:
-    """How often a Function was traced and its programs ran, and what compiling took.
-
-    Attributes
-    ----------
-    traces, retraces : int
-        Traces made; those of them for arguments that had a trace, whose guards failed or whose
-        closure had changed.
-    value_runs, gradient_runs, point_runs, product_runs : int
-        Runs of the programs. Counts are approximate while several threads run at once.
-    kernels_compiled, kernels_loaded : int
-        Kernels that this Function was the first of the process to need: compiled, or loaded from
-        the disk. ``python -m nbhvp cache`` tells where that is.
-    compile_seconds : float
-        The time that these took.
-    trace_seconds, schedule_seconds : float
-        The time that traces took, and that deriving, splitting and scheduling took.
-    loops : tuple of LoopCall
-        The calls of compiled functions in the latest trace that were recorded by loops: their
-        operations, what became arrays and what is swept over, and the time that took.
-    """
-
-    traces: int = 0
-    retraces: int = 0
-    value_runs: int = 0
-    gradient_runs: int = 0
-    point_runs: int = 0
-    product_runs: int = 0
-    kernels_compiled: int = 0
-    kernels_loaded: int = 0
-    compile_seconds: float = 0.0
-    trace_seconds: float = 0.0
-    schedule_seconds: float = 0.0
-    loops: tuple[LoopCall, ...] = ()
-
-
 class Memory:
     """The traces of a Function, last used first, its remembered point and its counts.
 
@@ -531,6 +494,8 @@ class Memory:
         self.mode: str | None = None
         """The mode of the latest Hessian-vector product; None before the first."""
         self.report = Report()
+        self.products = Products()
+        """Those of operators."""
         self._is_preparing = False
         _MEMORIES.add(self)
 

@@ -3,8 +3,8 @@
 They are flat: x of shape S counts as a vector of n = x.size entries. SciPy's own `matvec` and `@`
 spend microseconds on generality; here a vector of the right dtype and shape goes straight to the
 compiled product. Complex vectors are taken too, as SciPy's algebra wants (`expm_multiply` of
--1j * H, say). `np.dot(H, v)` is answered, because trust-ncg and trust-krylov call it; nothing but
-`toarray` makes an array of an operator.
+-1j * H, say). `np.dot(H, v)` is answered, because trust-ncg and trust-krylov call it. What operators
+add up to is told in `algebra`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
+from nbhvp.algebra import Combination, Operator, checked, columns, diagonal
 from nbhvp.memory import Point
+from nbhvp.report import Tally
 
 if TYPE_CHECKING:
     from nbhvp.compile.traffic import Traffic
@@ -68,17 +69,16 @@ class HessianReport:
         )
 
 
-UNITS = 64
-"""Unit vectors in a block of `toarray` and `diagonal`, which bounds their memory."""
-
-
-class HessianOperator(LinearOperator):
+class HessianOperator(Operator):
     """The Hessian of a function at one point, a symmetric operator of shape (n, n).
 
     Made by ``Function.hessian`` and ``Function.weighted_hessian``. It works wherever SciPy takes a
-    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, in ``H + 0.1 * I``, and as
+    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, and as
     ``hess`` of ``minimize`` with Newton-CG, trust-ncg, trust-krylov and trust-constr. Several
-    threads may use it at once. It pickles as its function, point and arguments.
+    threads may use it at once. It pickles as its function, point and arguments. Sums, multiples and
+    products with operators and with sparse or dense matrices are operators with ``.toarray()`` and
+    ``.diagonal()``: ``H + 0.1 * scipy.sparse.eye_array(n)``, ``2 * H1 - H2``, ``J.T @ J``; a product
+    with a matrix is an array.
 
     Attributes
     ----------
@@ -107,7 +107,8 @@ class HessianOperator(LinearOperator):
         self._vector = (x.size,)
         product = point.products[kind]
         self._product = product if x.ndim == 1 else _flat(product, x.shape)
-        self._count = [0]
+        self._tally = Tally(point.recorded.products)
+        self._count = self._tally.count
 
     @property
     def products(self) -> int:
@@ -183,7 +184,7 @@ class HessianOperator(LinearOperator):
         return super().dot(x)
 
     def _times(self, v) -> np.ndarray:
-        v = _checked(v, self.shape[1])
+        v = checked(v, self.shape[1])
         self._count[0] += v.size // max(1, self.shape[1])
         return _times(self._point, self._kind, v)
 
@@ -197,11 +198,11 @@ class HessianOperator(LinearOperator):
 
     def toarray(self) -> np.ndarray:
         """The Hessian as an array of shape (n, n), by n products."""
-        return _columns(self._times, self.shape, self.dtype)
+        return columns(self._times, self.shape, self.dtype)
 
     def diagonal(self) -> np.ndarray:
         """The diagonal, of shape (n,), by n products."""
-        return _diagonal(self._times, self.shape[0], self.dtype)
+        return diagonal(self._times, self.shape[0], self.dtype)
 
     def block(self, rows, columns=None) -> Block:
         """A block of the Hessian by the names of parameters, as a LinearOperator.
@@ -244,20 +245,11 @@ class HessianOperator(LinearOperator):
         columns = rows if columns is None else columns
         return Block(self, function.unravel.slice(rows), function.unravel.slice(columns))
 
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError("needed an array, got a HessianOperator: pass .toarray()")
-
-    def __getattr__(self, name: str):
-        raise _missing(self, name)
-
-    def __array_function__(self, function, types, args, kwargs):
-        return _answer(self, function, args, kwargs)
-
     def __reduce__(self):
         return _remade, self._origin
 
 
-class Block(LinearOperator):
+class Block(Operator):
     """Some rows and columns of a Hessian. Made by `HessianOperator.block`."""
 
     def __init__(self, hessian: HessianOperator, rows: slice, columns: slice):
@@ -265,7 +257,7 @@ class Block(LinearOperator):
         self._hessian, self._rows, self._columns = hessian, rows, columns
 
     def _matmat(self, v) -> np.ndarray:
-        v = _checked(v, self.shape[1])
+        v = checked(v, self.shape[1])
         embedded = np.zeros((self._hessian.shape[1], *v.shape[1:]), v.dtype)
         embedded[self._columns] = v
         return self._hessian._times(embedded)[self._rows]
@@ -282,10 +274,10 @@ class Block(LinearOperator):
         m, n = self.shape
         if m < n:
             return self.T.toarray().T.copy()
-        return _columns(self._matmat, (m, n), self.dtype)
+        return columns(self._matmat, (m, n), self.dtype)
 
 
-class JacobianOperator(LinearOperator):
+class JacobianOperator(Operator):
     """The Jacobian of a function at one point, an operator of shape (m, n).
 
     Made by ``Function.jacobian``. ``J @ v`` is a JVP, ``J.rmatvec(w)`` and ``J.T @ w`` a VJP. As
@@ -315,6 +307,7 @@ class JacobianOperator(LinearOperator):
         super().__init__(np.result_type(x.dtype, result.dtype), (result.size, x.size))
         self._origin = (function, name, x, *arguments)
         self._point = point
+        self._tally = Tally(point.recorded.products)
 
     @property
     def value(self) -> np.ndarray:
@@ -331,13 +324,23 @@ class JacobianOperator(LinearOperator):
         return self._backward(x)
 
     def _forward(self, v) -> np.ndarray:
-        return _times(self._prepared("jvp"), "jvp", _checked(v, self.shape[1]))
+        return self._times("jvp", checked(v, self.shape[1]))
 
     def _backward(self, w) -> np.ndarray:
-        return _times(self._prepared("vjp"), "vjp", _checked(w, self.shape[0]))
+        return self._times("vjp", checked(w, self.shape[0]))
+
+    def _times(self, kind: str, v: np.ndarray) -> np.ndarray:
+        self._tally.count[0] += v.size // max(1, v.shape[0])
+        return _times(self._prepared(kind), kind, v)
 
     matmat = _matvec = _matmat = _forward
     rmatmat = _rmatvec = _rmatmat = _backward
+
+    def _adjoint(self) -> Combination:
+        return Combination(super()._adjoint())
+
+    def _transpose(self) -> Combination:
+        return Combination(super()._transpose())
 
     def _prepared(self, kind: str) -> Point:
         if kind not in self._point.products:
@@ -348,17 +351,8 @@ class JacobianOperator(LinearOperator):
         """The Jacobian as an array of shape (m, n), by n JVPs or m VJPs, whichever are fewer."""
         m, n = self.shape
         if m < n:
-            return _columns(self.rmatvec, (n, m), self.dtype).T.copy()
-        return _columns(self.matvec, (m, n), self.dtype)
-
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError("needed an array, got a JacobianOperator: pass .toarray()")
-
-    def __getattr__(self, name: str):
-        raise _missing(self, name)
-
-    def __array_function__(self, function, types, args, kwargs):
-        return _answer(self, function, args, kwargs)
+            return columns(self.rmatvec, (n, m), self.dtype).T.copy()
+        return columns(self.matvec, (m, n), self.dtype)
 
     def __reduce__(self):
         return _remade, self._origin
@@ -373,15 +367,6 @@ def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
     return lambda v: product(v.reshape(shape)).reshape(-1)
 
 
-def _checked(v, size: int) -> np.ndarray:
-    v = np.asarray(v)
-    if v.ndim not in (1, 2) or v.shape[0] != size:
-        raise ValueError(f"needed an array of shape ({size},) or ({size}, k), got {v.shape}")
-    if v.dtype.kind not in "biufc":
-        raise TypeError(f"needed an array of numbers, got {v.dtype}")
-    return v
-
-
 def _times(point: Point, kind: str, v: np.ndarray) -> np.ndarray:
     """A real product at a point with a real or complex vector or matrix."""
     if v.dtype.kind == "c":
@@ -392,41 +377,3 @@ def _times(point: Point, kind: str, v: np.ndarray) -> np.ndarray:
     product = point.product(kind, v.reshape(like.shape + columns))
     size = math.prod(product.shape[: product.ndim - len(columns)])
     return product.reshape((size, *columns))
-
-
-def _units(size: int, dtype: np.dtype):
-    """The unit vectors, some at a time: the first of them, and the columns of a matrix."""
-    for first in range(0, size, UNITS):
-        count = min(UNITS, size - first)
-        rows = np.zeros((count, size), dtype)
-        rows[np.arange(count), np.arange(first, first + count)] = 1
-        yield first, rows.T
-
-
-def _columns(times: Callable, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    out = np.empty(shape, dtype)
-    for first, units in _units(shape[1], dtype):
-        out[:, first : first + units.shape[1]] = times(units)
-    return out
-
-
-def _diagonal(times: Callable, size: int, dtype: np.dtype) -> np.ndarray:
-    out = np.empty(size, dtype)
-    for first, units in _units(size, dtype):
-        count = units.shape[1]
-        out[first : first + count] = times(units)[first : first + count].diagonal()
-    return out
-
-
-def _missing(operator: LinearOperator, name: str) -> AttributeError:
-    """The error for an attribute that an operator lacks: code for arrays asks for theirs."""
-    advice = ", so where an array is needed, pass .toarray()" if hasattr(np.ndarray, name) else ""
-    return AttributeError(f"a {type(operator).__name__} has no attribute {name!r}{advice}")
-
-
-def _answer(operator: LinearOperator, function: Any, args: tuple, kwargs: dict[str, Any]):
-    """np.dot by the operator; other functions of NumPy see it as any object."""
-    if function is np.dot and len(args) == 2 and not kwargs:
-        left, right = args
-        return left.dot(right) if left is operator else operator.__rmatmul__(left)
-    return function._implementation(*args, **kwargs)

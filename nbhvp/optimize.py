@@ -180,7 +180,7 @@ def _start(x0, uses: Uses) -> np.ndarray:
     return x0 if uses.single or x0.dtype != np.float32 else x0.astype(float)
 
 
-def _warn_unused(method: str, uses: Uses) -> None:
+def _warn_unused(method: str | Callable, uses: Uses) -> None:
     used = "values and gradients" if uses.gradient else "values"
     products = ", ".join(name for name, uses in METHODS.items() if uses.curvature == "operator")
     warnings.warn(

@@ -1,10 +1,13 @@
 """HessianOperator and JacobianOperator at every door of SciPy's linear algebra."""
 
+import gc
+import operator as arithmetic
 import pickle
 
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse as sparse
 import scipy.sparse.linalg as sparse_linalg
 from scipy.optimize import NonlinearConstraint, rosen_hess
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
@@ -146,6 +149,187 @@ def test_scipy_algebra(H, dense):
     for operator, array in pairs:
         assert operator.dtype is not None
         close(operator @ v, array @ v)
+
+
+# Sums and products with matrices, sparse and dense.
+
+SMALL = np.array([1.0, 2.0, 3.0])
+SPARSE = np.array([[1.0, 2, 0], [0, 0, 1], [4, 0, 0]])
+MATRICES = {
+    "eye_array": lambda: sparse.eye_array(3),
+    "eye": lambda: sparse.eye(3),
+    "csr_array": lambda: sparse.csr_array(SPARSE),
+    "csc_matrix": lambda: sparse.csc_matrix(SPARSE),
+    "coo_array": lambda: sparse.coo_array(SPARSE),
+    "dok_array": lambda: sparse.dok_array(SPARSE),
+    "lil_matrix": lambda: sparse.lil_matrix(SPARSE),
+    "float32": lambda: sparse.csr_array(SPARSE, dtype=np.float32),
+    "complex": lambda: sparse.csr_array(1j * SPARSE),
+    "dense": lambda: SPARSE,
+    "integers": lambda: np.arange(9).reshape(3, 3),
+    "operator": lambda: aslinearoperator(SPARSE),
+    "operator of sparse": lambda: aslinearoperator(sparse.csr_array(SPARSE)),
+}
+
+
+def small_operators():
+    f = nbhvp.differentiable(lambda x: np.sum(x**4) + np.prod(x), target="interpret")
+    r = nbhvp.differentiable(lambda x: np.stack([x[0] * x[1], x[2] ** 2]), target="interpret")
+    x, unravel = nbhvp.ravel({"a": SMALL, "b": 1.0})
+    g = nbhvp.differentiable(lambda p: np.sum(p["a"] ** 3), unravel=unravel, target="interpret")
+    H, J = f.hessian(SMALL), r.jacobian(SMALL)
+    return {
+        "H": H,
+        "J.T @ J": J.T @ J,
+        "2 H - I": 2 * H - sparse.eye_array(3),
+        "block": g.hessian(x).block("a"),
+    }
+
+
+def as_array(given):
+    if sparse.issparse(given):
+        return given.toarray()
+    return given @ np.eye(given.shape[1]) if isinstance(given, LinearOperator) else given
+
+
+def assert_operator(operator, array):
+    """That all its products are those of an array, its own transpose's too."""
+    rng = np.random.default_rng(0)
+    v, w = rng.normal(size=(array.shape[1], 2)), rng.normal(size=(array.shape[0], 2))
+    assert operator.shape == array.shape and operator.dtype == array.dtype
+    close(operator @ v, array @ v)
+    close(operator.matmat(v), array @ v)
+    close(operator.matvec(v[:, 0]), array @ v[:, 0])
+    close(operator.rmatmat(w), array.conj().T @ w)
+    close(operator.rmatvec(w[:, 0]), array.conj().T @ w[:, 0])
+    close(operator.T @ w, array.T @ w)
+    close(operator.H @ w, array.conj().T @ w)
+    left, right = np.vdot(w[:, 0], operator @ v[:, 0]), np.vdot(operator.H @ w[:, 0], v[:, 0])
+    assert left == pytest.approx(right, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("kind", ["H", "J.T @ J", "2 H - I", "block"])
+def test_algebra_with_matrices(kind, name):
+    operator, matrix = small_operators()[kind], MATRICES[name]()
+    mine, theirs = as_array(operator), as_array(matrix)
+    for combine in (arithmetic.add, arithmetic.sub, arithmetic.matmul):
+        for pair, arrays in [
+            ((operator, matrix), (mine, theirs)),
+            ((matrix, operator), (theirs, mine)),
+        ]:
+            found, needed = combine(*pair), combine(*arrays)
+            if isinstance(found, LinearOperator):
+                assert_operator(found, needed)
+            else:
+                assert combine is arithmetic.matmul and type(found) is np.ndarray
+                close(found, needed)
+            if isinstance(pair[0], LinearOperator) and not isinstance(matrix, LinearOperator):
+                close((2 * operator + matrix).toarray(), 2 * mine + theirs)
+                close((operator - matrix).diagonal(), np.diag(mine - theirs))
+
+
+@pytest.mark.parametrize("kind", ["H", "J.T @ J", "2 H - I", "block"])
+def test_algebra_of_operators(kind):
+    H = small_operators()[kind]
+    array, zero, two = as_array(H), np.array(0.0), np.array(2.0)
+    for found, needed in [
+        (sum([H, H, H]), 3 * array),
+        (0.0 + H - 0, array),
+        (H + zero[()], array),
+        (0 - H, -array),
+        (np.float64(2) * H, 2 * array),
+        (H * two, 2 * array),
+        (two * H / 4, array / 2),
+        (H.T @ H, array.T @ array),
+        ((H @ H) ** 2, np.linalg.matrix_power(array, 4)),
+        (H**0, np.eye(3)),
+        (1j * H + H, (1 + 1j) * array),
+        (H + H.T - (H - H.H), 2 * array),
+        (pickle.loads(pickle.dumps(H + 2 * sparse.eye_array(3))), array + 2 * np.eye(3)),
+    ]:
+        assert_operator(found, needed)
+    shifted = sum([H, H]) + 50 * sparse.eye_array(3)
+    right = sparse_linalg.eigsh(shifted, k=1, return_eigenvectors=False)[0]
+    assert right == pytest.approx(np.linalg.eigvalsh(2 * array + 50 * np.eye(3))[-1])
+    solution, info = sparse_linalg.cg(shifted, SMALL, rtol=1e-12)
+    close((2 * array + 50 * np.eye(3)) @ solution, SMALL, 1e-9)
+
+
+def test_rectangular_operators():
+    r = nbhvp.differentiable(lambda x: np.stack([x[0] * x[1], x[2] ** 2]), target="interpret")
+    J = r.jacobian(SMALL)
+    array = J.toarray()
+    for found, needed in [(2 * J, 2 * array), (J.T, array.T), (J.T.T, array), (-J.H, -array.T)]:
+        assert_operator(found, needed)
+        close(found.toarray(), needed)
+    close(J @ sparse.eye_array(3), array)
+    close(sparse.eye_array(2) @ J, array)
+    with pytest.raises(ValueError, match=r"square operator, got one of shape \(2, 3\)"):
+        (2 * J).diagonal()
+
+
+@pytest.mark.parametrize("kind", ["H", "2 H - I"])
+def test_what_does_not_add_up(kind):
+    H = small_operators()[kind]
+    for term in (1.0, np.float64(2), SMALL, np.ones((3, 1, 3))):
+        for combine in (arithmetic.add, arithmetic.sub):
+            for pair in ((H, term), (term, H)):
+                with pytest.raises(TypeError, match=r"shape \(3, 3\) to add, got .*eye_array"):
+                    combine(*pair)
+    for term in (np.eye(2), sparse.eye_array(4)):
+        with pytest.raises(ValueError, match="shape mismatch"):
+            H + term
+        with pytest.raises(ValueError, match=r"\(3,\) or \(3, k\)|dimension mismatch"):
+            H @ term
+    for term in (None, [1.0], object()):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            H + term
+    for make in (np.asarray, np.linalg.eigvalsh):
+        with pytest.raises(TypeError, match=r"pass \.toarray\(\)"):
+            make(H)
+
+
+# Reports count products.
+
+
+def test_reports_count_the_products_of_operators():
+    f = nbhvp.differentiable(lambda x: np.sum(x**4), target="interpret")
+    r = nbhvp.differentiable(lambda x: x[1:] * x[:-1], target="interpret")
+    x = np.linspace(1, 2, 6)
+    H, J = f.hessian(x), r.jacobian(x)
+
+    runs = [
+        (f, lambda H: H @ x, 1),
+        (f, lambda H: H.matmat(np.ones((6, 4))), 4),
+        (f, lambda H: H.toarray(), 6),
+        (f, lambda H: (2 * H + sparse.eye_array(6)) @ x, 1),
+        (f, lambda H: f.hvp(x, x), 1),
+        (f, lambda H: f.weighted_hessian(x, 2.0) @ x, 1),
+        (f, lambda H: sparse_linalg.cg(H, np.ones(6), maxiter=2), 2),
+        (f, lambda H: sparse_linalg.eigsh(H, k=1, maxiter=20), None),
+        (f, lambda H: nbhvp.minimize(f, x), None),
+        (r, lambda H: (J @ x, J.T @ x[1:], J.T @ (J @ x)), 4),
+    ]
+    for function, run, needed in runs:
+        before, own = function.report().product_runs, H.products
+        result = run(H)
+        counted = function.report().product_runs - before
+        assert counted == (needed or getattr(result, "nhvp", H.products - own)) > 0
+    before = f.report().product_runs
+    del H
+    gc.collect()
+    assert f.report().product_runs == before, "products outlive their operators"
+
+
+def test_reports_print_as_tables():
+    f = nbhvp.differentiable(lambda x: np.sum(x**4), target="interpret")
+    f.hessian(SMALL).toarray()
+    lines = str(f.report()).splitlines()
+    assert lines[0].split() == ["traces", "1"] and ["product", "runs", "3"] in map(str.split, lines)
+    assert len({line.rindex("  ") for line in lines}) == 1, "one column of names, one of values"
+    page = f.report()._repr_html_()
+    assert page.count("<tr>") == len(lines) and ">product runs</th>" in page
 
 
 def test_operators_keep_their_point(point):

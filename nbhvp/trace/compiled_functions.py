@@ -72,6 +72,11 @@ class LoopCall:
         """Whether the tape became arrays."""
         return self.classes is not None
 
+    def __str__(self) -> str:
+        kind = f"{self.classes} arrays" if self.is_rolled else f"swept, {self.tape_bytes:,} bytes"
+        seconds = self.record_seconds + self.roll_seconds
+        return f"{self.operations:,} operations, {kind}, {seconds:.3g} s"
+
 
 def is_compiled(value) -> bool:
     """Whether an object is a function under @njit or @jit. Tells without importing Numba."""
