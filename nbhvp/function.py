@@ -45,6 +45,7 @@ from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.report import Report
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.compiled_functions import is_compiled
+from nbhvp.trace.plain import PLAIN_CLASSES, refusal_of
 from nbhvp.trace.record import Trace, record
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.trace.structure import Unravel
@@ -484,7 +485,8 @@ class Function:
         point = self._memory.point
         if point is None or not call.equals(point.call):
             return None
-        return None if point.recorded.trace.closure.changed() else point
+        recorded = point.recorded
+        return point if recorded.admits(call) and not recorded.trace.closure.changed() else None
 
     def _at(self, call: Call, kind: str, complete: bool = False) -> Point:
         """The point with the product of a kind ready: the remembered one, or a new one."""
@@ -566,6 +568,8 @@ class Function:
             if recorded in tried or recorded.key != call.key or recorded.trace.closure.changed():
                 continue
             tried.add(recorded)
+            if not recorded.admits(call):
+                continue
             try:
                 outputs = run(recorded)
             except Exception:
@@ -595,6 +599,7 @@ class Function:
             )
         recorded = Recorded(trace, call.key, self._memory, source)
         self._memory.add(recorded, keep=not self._is_always_traced)
+        self._memory.tell(trace.notes)
         return recorded
 
 
@@ -607,9 +612,7 @@ def _primal(x) -> np.ndarray:
     """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
     if type(x) is np.ndarray and x.dtype in _PRECISIONS and x.flags.c_contiguous:
         return x
-    if isinstance(x, np.ma.MaskedArray | np.matrix):
-        raise TypeError(f"x must be a plain array, got {type(x).__name__}: pass np.asarray(x)")
-    array = np.asarray(x)
+    array = _plain(x, "x")
     if array.dtype.kind in "biu":
         return array.astype(np.float64, order="C")
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
@@ -626,9 +629,16 @@ def _primal(x) -> np.ndarray:
     return np.asarray(array, np.dtype(array.dtype.char), order="C")
 
 
+def _plain(x, name: str) -> np.ndarray:
+    """x as an array; of subclasses, those without rules of their own."""
+    if isinstance(x, np.ndarray) and type(x) not in PLAIN_CLASSES:
+        raise TypeError("{} must be a plain array, got {}: {}".format(name, *refusal_of(x)))
+    return np.asarray(x)
+
+
 def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
     """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
-    array = np.asarray(v)
+    array = _plain(v, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} must be real, got {array.dtype}: the product is linear, "

@@ -18,8 +18,9 @@ import itertools
 import os
 import threading
 import time
+import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,9 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
 from nbhvp.report import Products, Report
 from nbhvp.trace.arguments import Leaf
+from nbhvp.trace.plain import native
 from nbhvp.trace.record import Trace
+from nbhvp.trace.recording import Note
 
 __all__ = [
     "LARGE",
@@ -81,7 +84,7 @@ class Call:
         """What programs take: C-contiguous arrays."""
         if not self.leaves:
             return (self.x,)
-        return (self.x, *(np.asarray(leaf, order="C") for leaf in self.leaves))
+        return (self.x, *map(_as_input, self.leaves))
 
     @property
     def can_be_remembered(self) -> bool:
@@ -100,6 +103,10 @@ class Call:
             and same_bits(self.x, other.x)
             and all(map(_same_argument, self.leaves, other.leaves))
         )
+
+
+def _as_input(leaf: np.ndarray) -> np.ndarray:
+    return np.asarray(leaf if leaf.dtype.isnative else native(leaf), order="C")
 
 
 def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:
@@ -163,7 +170,8 @@ class Recorded:
         self.key = key
         self.x = trace.inputs[0]
         self.owner, self.shape, _, arguments = key
-        self.dtype = np.dtype(self.x.dtype.char)  # one object, to be compared by identity
+        # One object, to be compared by identity; none if a glance at a call is not enough.
+        self.dtype = np.dtype(self.x.dtype.char) if trace.aliases is None else None
         self._leaves = _plain_leaves(arguments)
         (self.array,) = trace.outputs
         self.guards = tuple(node for node, _ in trace.guards)
@@ -218,6 +226,11 @@ class Recorded:
             return None
         leaves = [leaf for leaf in map(_as_leaf, args, self._leaves) if leaf is not None]
         return tuple(leaves) if len(leaves) == len(args) else None
+
+    def admits(self, call: Call) -> bool:
+        """Whether nothing that the function writes shares memory with other arrays of a call."""
+        aliases = self.trace.aliases
+        return aliases is None or aliases.allow((call.x, *call.leaves))
 
     def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
         """The outputs of a program, guards left out; None where the trace does not hold."""
@@ -497,6 +510,7 @@ class Memory:
         self.products = Products()
         """Those of operators."""
         self._is_preparing = False
+        self._told: set[Note] = set()
         _MEMORIES.add(self)
 
     @property
@@ -512,6 +526,13 @@ class Memory:
             return
         self.report.retraces += any(other.key == recorded.key for other in self.traces)
         self.traces = _bounded((recorded, *filter(_is_current, self.traces)))
+
+    def tell(self, notes: Iterable[Note]) -> None:
+        """Warn of what a trace has noted, once for each text and line. The lock is held."""
+        for note in notes:
+            if note not in self._told:
+                self._told.add(note)
+                warnings.warn_explicit(note.text, UserWarning, note.file, note.line)
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:

@@ -154,7 +154,7 @@ def test_float32_stays_float32(target):
         (np.ones(3, np.longdouble), "longdouble|float128"),
         (np.array([1, None]), "object"),
         ("x", "U1"),
-        (np.ma.masked_array([1.0, 2.0], [True, False]), "MaskedArray.*asarray"),
+        (np.ma.masked_array([1.0, 2.0], [True, False]), "MaskedArray.*filled"),
     ],
 )
 @pytest.mark.parametrize("method", ["__call__", "grad", "hessian"])

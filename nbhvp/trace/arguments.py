@@ -9,14 +9,18 @@ arguments of the same structure around other leaves.
 
 from __future__ import annotations
 
+import collections
 import enum
 import functools
+import numbers
 import types
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from nbhvp.trace.plain import is_plain, native_dtype, refusal_of
 
 __all__ = ["Leaf", "flatten", "leaves_of", "unflatten"]
 
@@ -49,6 +53,8 @@ class Branch:
     kind: type
     names: tuple[Hashable, ...]
     items: tuple[Any, ...]
+    more: tuple[Any, ...] = ()
+    """Of a dict with other keys than strings, their types; of a defaultdict, what makes items."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Static:
 
     kind: type
     value: Hashable
+    bits: bytes = b""
+    """Of a subclass of float, which tell 0.0 from -0.0."""
 
 
 def flatten(args: tuple, kwargs: dict[str, Any]) -> tuple[list[np.ndarray], Hashable]:
@@ -75,25 +83,73 @@ def flatten(args: tuple, kwargs: dict[str, Any]) -> tuple[list[np.ndarray], Hash
 
 def _key(value, where: str, leaves: list[np.ndarray]):
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "fiub":
-            raise TypeError(f"{where} is an array of {value.dtype}: {_ACCEPTED}")
-        return _leaf("array", np.asarray(value), leaves)
-    if isinstance(value, float | np.floating):
-        return _leaf("float" if type(value) is float else "scalar", np.asarray(value), leaves)
+        return _leaf("array", value, where, leaves)
+    if type(value) is float:
+        return _leaf("float", np.asarray(value), where, leaves)
+    if isinstance(value, np.inexact):
+        return _leaf("scalar", np.asarray(value), where, leaves)
     if isinstance(value, _STATIC):
         return Static(type(value), value)
-    if isinstance(value, dict):
+    if isinstance(value, float):  # with rules of its own, perhaps
+        return Static(type(value), value, np.float64(value).tobytes())
+    if isinstance(value, dict) and _is_rebuilt(type(value), value, dict):
         items = [_key(item, f"{where}[{name!r}]", leaves) for name, item in value.items()]
-        return Branch(type(value), tuple(value), tuple(items))
-    if isinstance(value, list | tuple):
+        return Branch(type(value), tuple(value), tuple(items), _of_dict(value, where))
+    if isinstance(value, list | tuple) and _is_rebuilt(type(value), value, list, tuple):
         items = [_key(item, f"{where}[{k}]", leaves) for k, item in enumerate(value)]
         return Branch(type(value), (), tuple(items))
-    raise TypeError(f"{where} is of type {type(value).__name__}: {_ACCEPTED}")
+    instead = (text for kinds, text in _INSTEAD.items() if isinstance(value, kinds))
+    raise _refused(where, f"of type {type(value).__name__}", next(instead, ""))
 
 
-def _leaf(kind: str, array: np.ndarray, leaves: list[np.ndarray]) -> Leaf:
-    leaves.append(array)
-    return Leaf(kind, array.shape, array.dtype)
+def _refused(where: str, what: str, instead: str) -> TypeError:
+    return TypeError(f"{where} is {what}{instead and f' ({instead})'}: {_ACCEPTED}")
+
+
+def _leaf(kind: str, array: np.ndarray, where: str, leaves: list[np.ndarray]) -> Leaf:
+    if not is_plain(array):
+        raise _refused(where, *refusal_of(array))
+    if array.dtype.kind == "c":
+        raise _refused(where, f"an array of {array.dtype}", _INSTEAD[complex])
+    leaves.append(np.asarray(array))  # the same object, if it is no subclass
+    return Leaf(kind, array.shape, native_dtype(array.dtype))
+
+
+def _is_rebuilt(kind: type, value, *plain: type) -> bool:
+    """Whether a container of its items is the same: a plain one, or a subclass without state."""
+    if kind in plain or kind in _DICTS:
+        return True
+    made = kind.__init__ in _MAKERS and (kind.__new__ in _MAKERS or hasattr(kind, "_make"))
+    return made and not getattr(value, "__dict__", None)
+
+
+_DICTS = (collections.OrderedDict, collections.defaultdict, collections.Counter)
+_MAKERS = (
+    object.__init__, dict.__init__, list.__init__, dict.__new__, list.__new__, tuple.__new__,
+)  # fmt: skip
+
+
+def _of_dict(value: dict, where: str) -> tuple:
+    """What else than its items tells a dict from another."""
+    kinds = () if all(type(name) is str for name in value) else tuple(map(type, value))
+    if not isinstance(value, collections.defaultdict):
+        return kinds
+    factory = value.default_factory
+    if not isinstance(factory, _STATIC):
+        made = f"a defaultdict with a default_factory of type {type(factory).__name__}"
+        raise _refused(where, made, "give it a function, or give a dict")
+    return (*kinds, Static(type(factory), factory))
+
+
+_INSTEAD = {
+    dict: "give dict(...) of it",
+    Mapping: "give dict(...) of it",
+    list | tuple: "give list(...) or tuple(...) of it",
+    complex: "give its real and imaginary parts, and put them together inside",
+    numbers.Number: "give float(...) of it",
+    Set | collections.deque | range: "give a tuple of its items",
+    types.SimpleNamespace: "give its vars(...)",
+}
 
 
 def leaves_of(key: Hashable) -> Iterator[Leaf]:
@@ -127,6 +183,9 @@ def _built(key, leaves: Iterator, static: Callable):
     if isinstance(key, Static):
         return static(key.value)
     items = [_built(item, leaves, static) for item in key.items]
+    if issubclass(key.kind, collections.defaultdict):
+        return key.kind(static(key.more[-1].value), zip(key.names, items, strict=True))
     if issubclass(key.kind, dict):
-        return dict(zip(key.names, items, strict=True))
+        # A Counter would count pairs.
+        return key.kind(dict(zip(key.names, items, strict=True)))
     return key.kind._make(items) if hasattr(key.kind, "_make") else key.kind(items)

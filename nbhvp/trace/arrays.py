@@ -28,6 +28,7 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.trace.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.recording import Recording, current, trace_error
 
 __all__ = [
@@ -128,6 +129,8 @@ class Storage:
     version: int = 0
     refusal: str | None = None
     """Why it must not be written, if so."""
+    place: int | None = None
+    """Of an input of the trace, which one it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,7 +432,7 @@ class Traced:
         return self.copy()
 
     def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True) -> Traced:
-        dtype = np.dtype(dtype)
+        dtype = native_dtype(dtype)
         if dtype == self.dtype and not copy:
             return self
         if not np.can_cast(self.dtype, dtype, casting):
@@ -495,25 +498,23 @@ class Flat:
 def traced(node: Node, value) -> Traced:
     """A new array of the trace, sharing storage with nothing."""
     _check_dtype(node.dtype)
+    value = native(value) if is_array(value) else value
     assert np.shape(value) == node.shape, f"{node} holds a value of shape {np.shape(value)}"
     assert np.asarray(value).dtype == node.dtype, f"{node} holds {np.asarray(value).dtype}"
     return Traced(Storage(node, value))
 
 
 def _check_dtype(dtype: np.dtype) -> None:
-    if dtype.kind not in _NUMERIC or dtype.itemsize not in _SIZES[dtype.kind]:
+    if dtype.itemsize not in SIZES.get(dtype.kind, ()):
         raise trace_error(
             f"a value of dtype {dtype} arises",
             "compute in float32 or float64, complex64 or complex128, integers or booleans",
         )
 
 
-_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8), "c": (8, 16)}
-
-
 def adopt(array: np.ndarray, refusal: str | None = None) -> Traced:
     """A plain array that nobody else will write, as a constant of the trace."""
-    pool = current().pool
+    pool, array = current().pool, native(array)
     if refusal is None and array.size > 1 and _is_uniform(array):
         scalar = p.constant(pool, array.flat[0], array.dtype)
         node = p.broadcast(scalar, shape=array.shape)
@@ -543,10 +544,15 @@ def lift(value, like: Traced | None = None) -> Traced:
         return _stack(value)
     if like is not None and type(value) in _WEAK:
         value = np.asarray(value, np.result_type(like.value, value))[()]
-    if is_array(value) and value.dtype.kind in _NUMERIC:
-        recording.plain_arrays[id(value)] = value
+    if is_array(value):
+        if not is_plain(value):
+            what, instead = refusal_of(value)
+            raise trace_error(f"{what} meets a traced value", instead)
+        if id(value) not in recording.plain_arrays:
+            recording.hold(value)
+            recording.plain_arrays[id(value)] = value
         return constant_of(value, refusal=NOT_OURS)
-    array = np.asarray(value)
+    array = native(np.asarray(value))
     if array.dtype.kind not in _NUMERIC:
         raise trace_error(
             f"an object of type {type(value).__name__} meets a traced value",
@@ -557,7 +563,7 @@ def lift(value, like: Traced | None = None) -> Traced:
 
 def constant_of(array: np.ndarray, refusal: str | None = None) -> Traced:
     """The present content of an array, as a constant."""
-    copy = current().snapshot(array)
+    copy = current().snapshot(native(array))
     return Traced(Storage(p.constant(current().pool, copy), copy, refusal=refusal))
 
 
@@ -657,10 +663,11 @@ def _strong_nodes(primitive, args, values) -> list:
 
 
 def cast_node(node: Node, dtype) -> Node:
-    _check_dtype(np.dtype(dtype))
-    if node.is_complex and np.dtype(dtype).kind != "c":
+    dtype = native_dtype(dtype)
+    _check_dtype(dtype)
+    if node.is_complex and dtype.kind != "c":
         raise trace_error("a complex value becomes real", "say which part you mean: .real, .imag")
-    return p.cast(node, dtype=np.dtype(dtype))
+    return p.cast(node, dtype=dtype)
 
 
 def scalar(x: Traced) -> Traced:
@@ -801,6 +808,10 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         )
     if any(map(_shows_repeatedly, target.views)):
         raise ValueError("assignment destination is read-only")
+    if storage.place is not None:
+        if storage.place > 0 and not storage.value.flags.writeable and storage.version == 0:
+            raise ValueError("assignment destination is read-only")
+        current().write_input(storage.place)
     base = np.array(storage.value)
     assign(base)
     bases = [storage.node]
@@ -895,7 +906,7 @@ def adopted(result, sources: list[np.ndarray]):
     if isinstance(result, list | tuple):
         items = [adopted(item, sources) for item in result]
         return result._make(items) if hasattr(result, "_make") else type(result)(items)
-    if type(result) is not np.ndarray or result.dtype.kind not in _NUMERIC:
+    if type(result) is not np.ndarray or not is_plain(result):
         return result
     if any(np.may_share_memory(result, source) for source in sources):
         return result

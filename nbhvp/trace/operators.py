@@ -158,7 +158,8 @@ def _operate(ufunc, *operands):
 
 
 def _is_operand(x) -> bool:
-    return is_weak(x) or isinstance(x, Traced | np.ndarray | np.generic | list | tuple)
+    numbers = int | float | complex | np.generic
+    return is_weak(x) or isinstance(x, Traced | np.ndarray | numbers | list | tuple)
 
 
 def _operate_in_place(ufunc, x, other):

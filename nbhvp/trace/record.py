@@ -16,11 +16,13 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
+from nbhvp.trace.aliases import Aliases
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
-from nbhvp.trace.arrays import Recording, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.on_demand import complete
-from nbhvp.trace.recording import TAPE_LIMIT, source_of
+from nbhvp.trace.plain import native
+from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
 from nbhvp.trace.standins import Closure, Standins
 from nbhvp.trace.structure import Unravel
 
@@ -44,6 +46,10 @@ class Trace:
     """What else the function depends on (random numbers), which no guard can see."""
     loops: tuple[LoopCall, ...] = ()
     """The calls of compiled functions that were run for their tapes."""
+    notes: tuple[Note, ...] = ()
+    """What the function does at the trace alone."""
+    aliases: Aliases | None = None
+    """What it writes of its inputs, which no other array of a call may show."""
 
     @property
     def tape_bytes(self) -> int:
@@ -92,16 +98,18 @@ def record(
     recording = Recording(pool, loops, tape_limit)
     standins = Standins(recording, fun)
     with recording, np.errstate(all="ignore"):
-        inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), x)]
+        recording.inputs = [x, *leaves]
+        inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), 0)]
         recording.point = inputs[0].node
-        for k, (leaf, value) in enumerate(zip(leaves_of(key), leaves, strict=True)):
-            inputs.append(_input(recording, f"arg{k}", leaf, value))
+        for k, leaf in enumerate(leaves_of(key)):
+            inputs.append(_input(recording, f"arg{k}", leaf, k + 1))
         nodes = tuple(traced_input.node for traced_input in inputs)
         args, kwargs = unflatten(key, inputs[1:], static=standins.of)
         point = inputs[0] if unravel is None else standins.of(unravel)(inputs[0])
         result = standins.of(fun)(point, *args, **kwargs)
         output, form = _output(result, fun, x.dtype)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
+    aliases = recording.aliases()
     standins.finish()
     return Trace(
         recording.pool,
@@ -112,6 +120,8 @@ def record(
         standins.closure,
         recording.hidden_state,
         tuple(recording.loop_calls),
+        tuple(recording.notes),
+        aliases,
     )
 
 
@@ -123,12 +133,15 @@ def _check_point(x: np.ndarray) -> None:
         )
 
 
-def _input(recording: Recording, name: str, leaf: Leaf, value: np.ndarray) -> Traced:
+def _input(recording: Recording, name: str, leaf: Leaf, place: int) -> Traced:
     """An input node with the user's own array, which is never written."""
     node = p.input_node(recording.pool, name, leaf.shape, leaf.dtype)
+    value = native(recording.inputs[place])
     if leaf.kind == "float":
         return traced(node, value.item())
-    return traced(node, value[()] if leaf.kind == "scalar" else value)
+    if leaf.kind == "scalar":
+        return traced(node, value[()])
+    return Traced(Storage(node, value, place=place))
 
 
 def _output(result: Any, fun: Callable, dtype: np.dtype) -> tuple[Traced, str]:

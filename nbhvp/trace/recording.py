@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy
@@ -26,10 +26,12 @@ import scipy
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
+from nbhvp.trace.aliases import SHARED_MEMORY, Aliases, share_memory
 
 __all__ = [
     "TAPE_LIMIT",
     "LinedPool",
+    "Note",
     "Recording",
     "current",
     "source_of",
@@ -49,6 +51,14 @@ _UNROLLED = (
 )
 
 _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
+
+
+class Note(NamedTuple):
+    """What is to be told of a line of the user's."""
+
+    text: str
+    file: str
+    line: int
 
 
 class Recording:
@@ -87,6 +97,13 @@ class Recording:
         """Whether the trace is made: nodes may be added, for derivative rules, but no guards."""
         self.plain_arrays: dict[int, np.ndarray] = {}
         """The arrays from outside the trace that became constants on the way."""
+        self.inputs: list[np.ndarray] = []
+        """x and the arguments, as the caller has them."""
+        self.held: list[np.ndarray] = []
+        """The arrays that the function closes over, those in `plain_arrays` aside."""
+        self.notes: dict[Note, None] = {}
+        """What the function does at the trace alone."""
+        self._written: dict[int, None] = {}
         self._scalars = 0
         self._live: dict[Node, bool] = {}
         self._contents: dict[tuple, np.ndarray] = {}
@@ -108,10 +125,39 @@ class Recording:
         """Count an operation on single numbers; many of them are a loop over elements."""
         self._scalars += 1
         if self._scalars == MANY_SCALARS:
-            frame = sys._getframe()
-            while frame.f_back and frame.f_code.co_filename.startswith(_OURS):
-                frame = frame.f_back
-            warnings.warn_explicit(_UNROLLED, UserWarning, frame.f_code.co_filename, frame.f_lineno)
+            warnings.warn_explicit(_UNROLLED, UserWarning, *_present_place())
+
+    def hold(self, array: np.ndarray) -> None:
+        """An array that the function closes over is read."""
+        if any(share_memory(array, self.inputs[k]) for k in self._written):
+            raise trace_error(SHARED_MEMORY, "give copies")
+        self.held.append(array)
+
+    def write_input(self, k: int) -> None:
+        """An input is written, on a copy: which no other array may show."""
+        if k in self._written:
+            return
+        self._written[k] = None
+        if k > 0:
+            self.note(
+                "the function writes into an array that it is given as an argument: this happens "
+                "within the trace alone, and the caller's array keeps its numbers. Return the new "
+                "ones, or write into a copy"
+            )
+        aliases = self.aliases()
+        if aliases is not None and not aliases.allow(self.inputs):
+            raise trace_error(SHARED_MEMORY, "give copies")
+
+    def aliases(self) -> Aliases | None:
+        """What must not be seen elsewhere of the inputs that were written; None if nothing can."""
+        held = (*self.held, *self.plain_arrays.values())
+        if not self._written or len(self.inputs) + len(held) < 2:
+            return None
+        return Aliases(tuple(self._written), held)
+
+    def note(self, text: str, place: tuple[str, int] | None = None) -> None:
+        """Tell the user of what happens at the trace alone; the place is where it is now."""
+        self.notes[Note(text, *(place or _present_place()))] = None
 
     def snapshot(self, array: np.ndarray) -> np.ndarray:
         """The present content of a plain array, which may change; one copy for equal contents."""
@@ -191,6 +237,14 @@ class LinedPool(Pool):
             if frame is not None:
                 self.lines[node] = _line(frame.f_code.co_filename, frame.f_lineno)
         return node
+
+
+def _present_place() -> tuple[str, int]:
+    """File and line of the innermost running frame outside nbhvp, NumPy and SciPy."""
+    frame = sys._getframe()
+    while frame.f_back and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 def user_line(traceback: TracebackType) -> str:

@@ -35,6 +35,7 @@ from nbhvp.trace import arrays, sparse
 from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
 from nbhvp.trace.compiled_functions import CompiledFunction, is_compiled
 from nbhvp.trace.on_demand import complete
+from nbhvp.trace.plain import is_plain
 from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
@@ -213,9 +214,15 @@ class Standins:
 
     # Data.
 
-    def _array(self, value: np.ndarray) -> Traced:
-        self._watches.append(watch_array(value))
-        return self._remember(value, arrays.adopt(value, refusal=arrays.NOT_OURS))
+    def _array(self, value: np.ndarray) -> Traced | np.ndarray:
+        """A constant; one of another byte order, or that is refused, becomes so where it meets x."""
+        array = value.view(np.ndarray)
+        self._watches.append(watch_array(array))
+        self._recording.hold(array)
+        is_adopted = is_plain(value) and value.dtype.isnative
+        return self._remember(
+            value, arrays.adopt(array, refusal=arrays.NOT_OURS) if is_adopted else value
+        )
 
     def _sparse(self, value) -> SparseConstant:
         for name in ("data", "indices", "indptr", "row", "col", "offsets"):
@@ -557,7 +564,7 @@ _KINDS = (
         ),
         lambda s, v: v,
     ),
-    (lambda s, v: type(v) is np.ndarray and v.dtype.kind in "biufc", Standins._array),
+    (lambda s, v: isinstance(v, np.ndarray), Standins._array),
     (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
     (lambda s, v: isinstance(v, Unravel), Standins._unravel),
     (lambda s, v: _object_standin(type(v)) is not None, Standins._object),

@@ -1,0 +1,53 @@
+"""Arrays of the caller that a function writes: on copies, if no other name shows their memory.
+
+x and the arguments of a call are never modified, so a write into one of them makes a new value within
+the trace alone. In plain Python the write would also be seen through every other array that shares
+its memory: another argument, x, an array that the function closes over. A call where that is so is
+refused. Whether it is so may differ from call to call, so a trace that writes knows its `Aliases`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SHARED_MEMORY", "Aliases", "share_memory"]
+
+SHARED_MEMORY = (
+    "the function writes into an array of its caller whose memory another array shares (an "
+    "argument, x, or one that the function closes over)"
+)
+_ENOUGH = 10_000
+"""Steps of a search after which two arrays count as sharing memory."""
+
+
+def share_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays have an element in common."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=_ENOUGH)
+    except np.exceptions.TooHardError:
+        return True
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """What a trace writes of its inputs, and which other arrays must not show that."""
+
+    written: tuple[int, ...]
+    """x is 0, the arguments follow."""
+    held: tuple[np.ndarray, ...]
+    """What the function closes over."""
+
+    def allow(self, inputs: Sequence[np.ndarray]) -> bool:
+        """Whether no other array of a call, nor one closed over, shows what is written."""
+        others = (*inputs, *self.held)
+        return not any(
+            share_memory(inputs[k], other)
+            for k in self.written
+            for j, other in enumerate(others)
+            if j != k
+        )
