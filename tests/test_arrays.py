@@ -579,8 +579,8 @@ def add_at_plain(x):
 
 
 WRONG = [
-    (lambda x: float(x[0]), TraceError, "float"),
-    (lambda x: complex(x[0]), TraceError, "complex"),
+    (lambda x: np.float64(x[0]), TraceError, "plain float"),
+    (lambda x: np.complex128(x[0]), TraceError, "plain complex"),
     (
         lambda x: np.linalg.eigvals(x[:9].reshape(3, 3)),
         TraceError,

@@ -290,7 +290,7 @@ def script(tmp_path, monkeypatch):
         "import nbhvp\n"
         "right = nbhvp.differentiable(lambda x: np.sum(x**3), target='interpret')\n"
         "kink = nbhvp.differentiable(lambda x: np.sum(abs(x) * np.exp(x)), target='interpret')\n"
-        "lost = nbhvp.differentiable(lambda x: float(x[0]), target='interpret')\n"
+        "lost = nbhvp.differentiable(lambda x: np.float64(x[0]), target='interpret')\n"
         "class Group:\n"
         "    member = right\n"
     )

@@ -258,12 +258,12 @@ def test_the_users_own_error_comes_through():
 
     with pytest.raises(ArithmeticError, match="negative only"):
         record(fun, X)
-    with pytest.raises(TraceError, match=r"test_record\.py:\d+ in `return float"):
+    with pytest.raises(TraceError, match=r"test_record\.py:\d+ in `return np.float64"):
         record(floated, X)
 
 
 def floated(x):
-    return float(x[0])
+    return np.float64(x[0])
 
 
 def test_traces_in_threads_are_apart():

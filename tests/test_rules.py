@@ -338,7 +338,7 @@ WRONG = {
         elementwise_of(lambda z, x: 2 * x if x[0] > 0 else x),
         "a branch is taken on a value.*this is the derivative rule of",
     ),
-    "lost": (elementwise_of(lambda z, x: float(x[0])), "float.x. on a traced value"),
+    "lost": (elementwise_of(lambda z, x: np.float64(x[0])), "a plain float of a traced value"),
     "opaque": (elementwise_of(lambda z, x: opaque(x)), "or with functions that have rules"),
     "random": (elementwise_of(lambda z, x: np.random.rand() * x), "depends on the random"),
 }  # fmt: skip

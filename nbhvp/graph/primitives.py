@@ -510,9 +510,9 @@ where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lam
 
 expit       = elementwise("expit", scipy_ufunc("expit"), "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
 
-real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.real(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
+real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.array(np.real(x))[()], dtypes=_as_given, result=_real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else x)
-imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.imag(x).copy(), dtypes=_as_given, result=_real_dtype, linear=((0,),),
+imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.array(np.imag(x))[()], dtypes=_as_given, result=_real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else zeros(x.pool, x.shape, x.dtype))
 conjugate   = elementwise("conjugate", np.conjugate, "{x}.conjugate()", transposes=lambda z_bar, z, x: (conjugate(z_bar),), linear=((0,),), simplify=lambda x: None if x.is_complex else x)
 complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=_complex, dtypes=_same,

@@ -184,7 +184,7 @@ def inverse(axes) -> tuple[int, ...]:
 
 
 def is_array(value) -> bool:
-    return isinstance(value, np.ndarray)
+    return issubclass(type(value), np.ndarray)
 
 
 class Traced:
@@ -206,6 +206,11 @@ class Traced:
                 node, value = view.of_node(node), view.of_value(value)
             self._cache = (storage.version, node, value)
         return self._cache
+
+    @property
+    def __class__(self) -> type:
+        """The class of what it stands for: `isinstance`, `match` and dispatch by type ask for it."""
+        return type(self.value)
 
     @property
     def node(self) -> Node:
@@ -288,8 +293,10 @@ class Traced:
         raise trace_error("a traced value cannot be pickled", "keep it inside the function")
 
     def __getattr__(self, name: str):
-        if name.startswith("_") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"'numpy.ndarray' object has no attribute {name!r}")
+        if name.startswith("_") or not hasattr(self.value, name):
+            kind = type(self.value)
+            module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+            raise AttributeError(f"'{module}{kind.__name__}' object has no attribute {name!r}")
         raise trace_error(
             f"the array attribute .{name} is not supported on a traced value",
             "write it with NumPy functions",
@@ -350,14 +357,16 @@ class Traced:
     def __float__(self) -> float:
         return float(
             self._plain(
-                "float(x)",
-                "leave float() out, since NumPy scalars do the same; an array that is written with "
-                "traced values must be made inside the function (np.zeros, np.empty)",
+                "a plain float of a traced value (np.float64(x), '%g' % x, plain[0] = x)",
+                "use x.astype(float); an array that is written with traced values must be made "
+                "inside the function (np.zeros, np.empty)",
             )
         )
 
     def __complex__(self) -> complex:
-        return complex(self._plain("complex(x)", "multiply by 1j and add instead"))
+        return complex(
+            self._plain("a plain complex number of a traced value", "use x.astype(complex)")
+        )
 
     def item(self, *index) -> Traced:
         """An element as a Python number, which is still traced."""
@@ -371,11 +380,11 @@ class Traced:
         return [row.tolist() for row in self] if self.ndim else self.item()
 
     def tobytes(self, order="C") -> bytes:
-        return self._plain(".tobytes()", "leave it out").tobytes(order)
+        return self._plain(".tobytes() of a traced value", "leave it out").tobytes(order)
 
     def _plain(self, what: str, instead: str):
         if not is_constant(self):
-            raise trace_error(f"{what} on a traced value would lose its derivative", instead)
+            raise trace_error(f"{what} would lose its derivative", instead)
         return self.value
 
     def __hash__(self) -> int:
@@ -654,7 +663,10 @@ def _strong_nodes(primitive, args, values) -> list:
     weak = [isinstance(a, Traced) and is_weak(v) for a, v in zip(args, values, strict=True)]
     nodes = [arg.node if isinstance(arg, Traced) else arg for arg in args]
     if primitive.is_elementwise and any(weak) and not all(is_weak(v) for v in values):
-        dtypes = tuple(type(v) if is_weak(v) else np.asarray(v).dtype for v in values)
+        # To NumPy a boolean of Python's is one of its own.
+        dtypes = tuple(
+            type(v) if is_weak(v) and type(v) is not bool else np.asarray(v).dtype for v in values
+        )
         wanted = primitive.dtypes(dtypes)
         for k in range(len(args)):
             if weak[k]:

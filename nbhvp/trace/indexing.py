@@ -28,6 +28,7 @@ from nbhvp.trace.arrays import (
     inverse,
     is_array,
     is_constant,
+    is_weak,
     lift,
     overwrite,
     slice_view,
@@ -76,10 +77,12 @@ class Merged:
 
 
 def get(x: Traced, index):
+    if is_weak(x):
+        raise TypeError(f"{type(x.value).__name__!r} object is not subscriptable")
     items, plain = _normalised(index)
+    value = x.value[plain]
     if not is_array(x.value):
         x = traced(x.node, np.asarray(x.value))
-    value = x.value[plain]
     if any(_is_advanced(item) for item in items):
         items = [_concrete_mask(item) for item in items]
         merged = _merge(x, expand(items, x.ndim))
@@ -134,7 +137,7 @@ def _without_array(item):
         return traced(item.node, item.value[()])
     if is_array(item) and item.ndim == 0:
         item = item[()]
-    return int(item) if isinstance(item, np.integer) else item
+    return int(item) if isinstance(item, np.integer) and not isinstance(item, Traced) else item
 
 
 def _bounds(item: slice) -> tuple:

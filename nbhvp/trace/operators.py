@@ -20,8 +20,10 @@ from nbhvp.trace.arrays import (
     Traced,
     apply,
     call,
+    current,
     dispatch,
     frozen,
+    guard,
     implements,
     is_array,
     is_constant,
@@ -152,9 +154,21 @@ def _operate(ufunc, *operands):
     """An operator; between Python numbers it gives a Python number."""
     if not all(_is_operand(x) for x in operands):
         return NotImplemented
-    result = _call_ufunc(ufunc, *(lift(x) if isinstance(x, list | tuple) else x for x in operands))
     weak = all(is_weak(x) for x in operands)
-    return map_traced(weaken, result) if weak and result.dtype != bool else result
+    if weak and ufunc not in _LOGICAL:
+        operands = tuple(map(_as_integer, operands))
+    result = _call_ufunc(ufunc, *(lift(x) if isinstance(x, list | tuple) else x for x in operands))
+    if weak:
+        result = map_traced(weaken, result)
+    is_asked = current().asks_identity and isinstance(result, Traced) and result.dtype == bool
+    return guard(result) if is_asked and not is_array(result.value) else result
+
+
+def _as_integer(x):
+    """A boolean of Python's as the number that it is in Python's arithmetic."""
+    if not isinstance(x, Traced):
+        return int(x) if type(x) is bool else x
+    return weaken(apply(p.cast, x, dtype=p.INT)) if type(x.value) is bool else x
 
 
 def _is_operand(x) -> bool:
@@ -178,6 +192,7 @@ _COMPARISONS = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal,
 }  # fmt: skip
+_LOGICAL = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 _UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
 _METHODS = (
     "all", "any", "argmax", "argmin", "argpartition", "argsort", "choose", "clip",

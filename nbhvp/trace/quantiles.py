@@ -114,7 +114,7 @@ def _positions(q, n: int, method: str) -> list:
     elements = _elements(q)
     if n == 0:
         return [0.0] * len(elements)
-    if all(isinstance(t, float) for t in elements):
+    if all(type(t) is float for t in elements):
         return np.quantile(np.arange(float(n)), elements, method=method).tolist()
     return [_place(t, float(n), method) for t in elements]
 

@@ -93,6 +93,8 @@ class Recording:
         self.guards: dict[Node, Any] = {}
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
+        self.asks_identity = False
+        """Whether the code asks if a boolean is True itself: comparisons of numbers are guards."""
         self.is_closed = False
         """Whether the trace is made: nodes may be added, for derivative rules, but no guards."""
         self.plain_arrays: dict[int, np.ndarray] = {}

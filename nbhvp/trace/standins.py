@@ -33,6 +33,7 @@ import scipy.sparse
 from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
 from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
+from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
 from nbhvp.trace.compiled_functions import CompiledFunction, is_compiled
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.plain import is_plain
@@ -163,6 +164,7 @@ class Standins:
         self._made: dict[int, tuple[Any, Any]] = {}
         self._scopes: dict[int, tuple[set[str], dict]] = {}
         self._watches: list[Watch] = []
+        self._calls = BuiltinCalls(self.of, _original)
         self.closure = Closure()
         """What the trace depends on, as of the latest `finish`."""
 
@@ -276,10 +278,12 @@ class Standins:
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
         code, cells = function.__code__, function.__closure__ or ()
+        self._recording.asks_identity |= asks_identity(code)
         known = {id(cell) for cell in cells} & self._made.keys()
         copies = tuple(map(self._cell, cells))
         names, scope = self._scope_of(function)
-        copy = types.FunctionType(code, scope, function.__name__, None, copies)
+        called = redirected(code, function.__globals__)
+        copy = types.FunctionType(called, scope, function.__name__, None, copies)
         self._remember(function, copy)
         copy.__dict__.update(function.__dict__)
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
@@ -302,7 +306,7 @@ class Standins:
         """The one copy of a module's globals, and the names that have their stand-ins in it."""
         original = function.__globals__
         if id(original) not in self._scopes:
-            ours = {"isinstance": _isinstance, "__import__": self._import}
+            ours = {**self._calls.names(), "__import__": self._import}
             scope = {**original, "__builtins__": {**vars(builtins), **ours}}
             self._scopes[id(original)] = (set(), scope)
         return self._scopes[id(original)]
@@ -486,28 +490,6 @@ def _refuse_nested(name: str, *args, **kwargs):
         "derivatives of derivatives are not followed: write the inner derivative out, or take "
         "products with f.hvp outside",
     )
-
-
-def _isinstance(value, kinds) -> bool:
-    """isinstance, with the values and classes that stand-ins stand for."""
-    value = value.value if isinstance(value, Traced) else _original(value)
-    kinds = tuple(_each(kinds))
-    originals = tuple(map(_original_class, kinds))
-    return isinstance(value, kinds + originals) or issubclass(
-        _original_class(type(value)), originals
-    )
-
-
-def _each(kinds) -> Iterator:
-    for kind in kinds if isinstance(kinds, tuple) else (kinds,):
-        if isinstance(kind, tuple):
-            yield from _each(kind)
-        else:
-            yield _original(kind)
-
-
-def _original_class(kind):
-    return vars(kind).get("__nbhvp_original__", kind) if isinstance(kind, type) else kind
 
 
 def _original(value):
