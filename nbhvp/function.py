@@ -16,8 +16,6 @@ from __future__ import annotations
 import functools
 import math
 import numbers
-import pickle
-import sys
 import time
 import types
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp import pickling
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Node, Pool
@@ -169,6 +168,7 @@ class Function:
         }
         self._memory = Memory(target)
         self._owner: Owner | None = None
+        self._unbound: Function | None = None
         functools.update_wrapper(self, fun)
 
     # Values and derivatives of scalar functions.
@@ -453,19 +453,33 @@ class Function:
         bound = Function.__new__(Function)
         bound.__dict__.update(self.__dict__)
         bound._fun = self._fun.__get__(instance, owner)
-        bound._owner = Owner(instance)
+        bound._owner, bound._unbound = Owner(instance), self
         return bound
 
     def __repr__(self) -> str:
         return f"<nbhvp.Function {source_of(self._fun)}>"
 
-    def __reduce__(self):
-        if self._owner is not None:
-            return getattr, (self._fun.__self__, self.__name__)
-        name = self.__dict__.get("__qualname__", "")
-        if _find(self.__module__, name) is self:
-            return name
-        return _unpickled, (_pickled(self._fun), self._options)
+    def __reduce_ex__(self, protocol):
+        return pickling.reduced(self, int(protocol))
+
+    def __getattr__(self, name: str):
+        if pickling.complete(self):
+            return getattr(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __copy__(self) -> Function:
+        return self
+
+    def __deepcopy__(self, memo) -> Function:
+        return pickling.deep_copy(self, memo)
+
+    @functools.cached_property
+    def _maker(self) -> Callable:
+        return pickling.maker(self)
+
+    @classmethod
+    def _again(cls, fun: Callable, options: dict[str, Any]) -> Function:
+        return cls(fun, **options)
 
     # One call.
 
@@ -661,9 +675,6 @@ def _weights(w, like: Node) -> np.ndarray:
     return w
 
 
-# Names and pickles of functions.
-
-
 def _jitted(fun: Callable) -> Callable:
     """A plain Python function as Numba compiles it."""
     if is_compiled(fun):
@@ -678,24 +689,3 @@ def _jitted(fun: Callable) -> Callable:
     from numba import njit
 
     return njit(fun)
-
-
-def _find(module: str, qualname: str):
-    """What a module calls by a qualified name, or None."""
-    found = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _pickled(fun: Callable) -> bytes:
-    try:
-        return pickle.dumps(fun)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        from numba import cloudpickle  # for lambdas and local functions, by value
-
-        return cloudpickle.dumps(fun)
-
-
-def _unpickled(fun: bytes, options: dict[str, Any]) -> Function:
-    return Function(pickle.loads(fun), **options)
