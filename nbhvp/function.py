@@ -598,6 +598,7 @@ class Function:
 
     def _trace(self, x: np.ndarray, args: tuple, kwargs: dict, pool: Pool | None = None) -> Trace:
         how = {name: self._options[name] for name in ("unravel", "loops", "tape_limit")}
+        how["always"] = self._is_always_traced
         return record(self._fun, x, args, kwargs, pool=pool, **how)
 
     def _record(self, call: Call) -> Recorded:

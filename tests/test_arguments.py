@@ -57,26 +57,31 @@ def test_byte_orders(w):
     agrees(lambda x: weighted(x, w))
 
 
+def made_inside(x, w, i):
+    made = np.zeros(2, ">f8")
+    made[:] = x * SWAPPED
+    return made.astype(">f8") * x[INDEX] * x[i] ** 2 * w
+
+
 def test_byte_orders_compiled():
-    """As x, v, w, argument and constant, as indices, and made inside."""
-
-    def fun(x, w, i):
-        made = np.zeros(2, ">f8")
-        made[:] = x * SWAPPED
-        return made.astype(">f4").astype(float) * x[INDEX] * x[i] ** 2 * w
-
-    f, swapped = nbhvp.differentiable(fun), X.astype(">f8")
-    args = (SWAPPED, INDEX)
-    np.testing.assert_allclose(f(swapped, *args), fun(X, *args), rtol=1e-6)
+    """As x, v, argument and constant, as indices, and made inside."""
+    f = nbhvp.differentiable(lambda *args: np.sum(made_inside(*args)))
     native = (SWAPPED.astype(float), INDEX.astype(int))
-    for method, other in (("jvp", V), ("vjp", V)):
-        expected = getattr(f, method)(X, other, *native)
-        np.testing.assert_array_equal(
-            getattr(f, method)(swapped, other.astype(">f8"), *args), expected
-        )
-    hessian = f.weighted_hessian(swapped, V.astype(">f8"), *args)
-    expected = f.weighted_hessian(X, V, *native)
-    np.testing.assert_array_equal(hessian @ V.astype(">f8"), expected @ V)
+    swapped = (SWAPPED, INDEX)
+    v = V.astype(">f8")
+    np.testing.assert_array_equal(f.hvp(X.astype(">f8"), v, *swapped), f.hvp(X, V, *native))
+    np.testing.assert_allclose(f(X, *swapped), np.sum(made_inside(X, *swapped)), rtol=1e-14)
+    assert f.report().traces == 1
+
+
+def test_byte_orders_of_directions_and_weights():
+    f, x, v = differentiable(made_inside), X.astype(">f8"), V.astype(">f8")
+    args, native = (SWAPPED, INDEX), (SWAPPED.astype(float), INDEX.astype(int))
+    for method in ("jvp", "vjp"):
+        found = getattr(f, method)(x, v, *args)
+        np.testing.assert_array_equal(found, getattr(f, method)(X, V, *native))
+    found = f.weighted_hessian(x, v, *args) @ v
+    np.testing.assert_array_equal(found, f.weighted_hessian(X, V, *native) @ V)
 
 
 class Tenfold(np.ndarray):

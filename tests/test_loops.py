@@ -582,10 +582,6 @@ def solve(x):
     return np.linalg.solve(np.outer(x, x), x)[0]  # here
 
 
-def draw(x):
-    return x[0] * np.random.rand()  # here
-
-
 def complex_number(x):
     return (1j * x[0]).real  # here
 
@@ -635,7 +631,6 @@ FAULTS = {
     store_outside: "stored into an array from outside",
     store_into_integers: "stored into an array from outside, or of integers",
     solve: "solve of traced values cannot be recorded",
-    draw: "random function rand",
     complex_number: "mul of traced values",
     reinterpret: "view of traced values",
     bytes_of: "strides of traced values",

@@ -148,6 +148,7 @@ _INSTEAD = {
     complex: "give its real and imaginary parts, and put them together inside",
     numbers.Number: "give float(...) of it",
     Set | collections.deque | range: "give a tuple of its items",
+    np.random.Generator | np.random.RandomState: "give the numbers that it draws",
     types.SimpleNamespace: "give its vars(...)",
 }
 

@@ -31,12 +31,13 @@ from nbhvp.graph.node import Node, dependent, reachable
 from nbhvp.graph.tape import FIRST, Tape, replay, tape_guards
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
+from nbhvp.trace.randomness import Source, is_random
 from nbhvp.trace.recording import current, source_of, trace_error
 
 if TYPE_CHECKING:
     from nbhvp.trace.loops import Run
 
-__all__ = ["CompiledFunction", "LoopCall", "has_loop", "is_compiled"]
+__all__ = ["CompiledFunction", "LoopCall", "first_draw", "has_loop", "is_compiled", "is_vectorized"]
 
 FLOAT = np.dtype(np.float64)
 
@@ -119,26 +120,74 @@ def _jumps_back(code: types.CodeType) -> bool:
 
 def _callees(function: types.FunctionType) -> Iterator[types.FunctionType]:
     """The functions that the code names: globals, attributes of modules, cells."""
-    for value in _named(function):
+    for _, value in _named(function):
         source = _source_of(value)
         if isinstance(source, types.FunctionType):
             yield source
 
 
-def _named(function: types.FunctionType) -> Iterator:
-    scope, code = function.__globals__, function.__code__
-    for name in code.co_names:
-        value = scope.get(name)
-        yield value
-        if isinstance(value, types.ModuleType):
-            yield from (getattr(value, other, None) for other in code.co_names)
-    for cell in function.__closure__ or ():
-        if cell != types.CellType():
-            yield cell.cell_contents
+def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What the code names: globals, cells, and attributes of the modules among them."""
+    code, scope = function.__code__, function.__globals__
+    names = dict.fromkeys(_names_in(code))
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    found = [(name, scope[name]) for name in names if name in scope]
+    found += [(name, cell.cell_contents) for name, cell in cells if cell != types.CellType()]
+    modules: set[types.ModuleType] = set()
+    while found:
+        name, value = found.pop()
+        yield name, value
+        if isinstance(value, types.ModuleType) and value not in modules:
+            modules.add(value)
+            found += [(name, vars(value)[name]) for name in names if name in vars(value)]
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
+
+
+# Which functions draw.
+
+
+def first_draw(function) -> tuple[str, tuple[str, int]] | None:
+    """Where a compiled function, or one that it calls, draws random numbers, if any does."""
+    found: list[types.FunctionType] = [_source_of(function)]
+    known: set[types.FunctionType] = set()
+    while found:
+        source = found.pop()
+        if source in known:
+            continue
+        known.add(source)
+        for name, value in _named(source):
+            if is_random(value):
+                code = source.__code__
+                return source.__qualname__, (code.co_filename, _line_of(code, name))
+        found += _callees(source)
+    return None
+
+
+def _line_of(code: types.CodeType, name: str) -> int:
+    """The first line that names something."""
+    line = code.co_firstlineno
+    for step in dis.get_instructions(code):
+        line = step.starts_line or line
+        if step.argval == name:
+            return line
+    return code.co_firstlineno
 
 
 def _source_of(value):
+    if is_vectorized(value):
+        return value._dispatcher.py_func
     return value.py_func if is_compiled(value) else value
+
+
+def is_vectorized(value) -> bool:
+    """Whether an object is a function under @vectorize. Tells without importing Numba."""
+    return type(value).__module__ == "numba.np.ufunc.dufunc"
 
 
 # Arguments: what the function is run on, and the nodes that it is applied to.
@@ -160,6 +209,8 @@ class _Arguments:
             return value._make(items) if hasattr(value, "_make") else type(value)(items)
         if isinstance(value, CompiledFunction):
             value = value.function
+        if isinstance(value, Source):
+            value = value.lent("a compiled function")
         if isinstance(value, float | np.ndarray | np.floating):
             value = lift(value)
         x = value if isinstance(value, Traced) else None
@@ -330,6 +381,9 @@ class CompiledFunction:
         self._follow = follow
 
     def __call__(self, *args, **kwargs):
+        draw = first_draw(self.function)
+        if draw is not None:
+            current().draw(*draw)
         if all(is_constant(x) for x in arrays.traced_in(args, kwargs)):
             return _run_plainly(self.function, args, kwargs)
         wanted = current().loops

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.special as special
 
 from nbhvp.trace import arrays
-from nbhvp.trace.arrays import LibraryObject, current, lift, trace_error, traced_in
+from nbhvp.trace.arrays import LibraryObject, lift, trace_error, traced_in
 from nbhvp.trace.elementwise import composition, floating, floats, where
 
 __all__: list[str] = []
@@ -367,11 +367,6 @@ def _parameters(distribution, args, kwargs):
 
 class Distribution(LibraryObject, stands_for=("scipy.stats.rv_generic",)):
     """The stand-in of scipy.stats.norm and its kin."""
-
-    def __getattr__(self, name: str):
-        if name == "rvs":
-            current().hidden_state = f"the random method {self.original.name}.rvs"
-        return super().__getattr__(name)
 
     def __call__(self, *args, **kwargs):
         return Frozen(self, args, kwargs)

@@ -20,7 +20,6 @@ import types as python
 import uuid
 from collections.abc import Callable
 
-import numpy as np
 from numba import njit
 from numba.core import ir, ir_utils, postproc
 from numba.core.codegen import JITCodeLibrary
@@ -33,7 +32,6 @@ from numba.np.ufunc.dufunc import DUFunc
 
 from nbhvp.trace import loops_functions
 from nbhvp.trace.loops_active import widen
-from nbhvp.trace.loops_errors import refusal
 from nbhvp.trace.loops_sources import is_library, python_function
 
 __all__ = ["EntryCompiler", "Twins"]
@@ -175,7 +173,6 @@ class _Rewriting:
         function = self._constant(expr.func)
         definition = self._definition(expr.func)
         if isinstance(function, Callable):
-            _refuse(function, expr.loc)
             standin = loops_functions.standin_of(function)
             if standin is not None:
                 expr.func = self._global(standin, expr.loc)
@@ -225,15 +222,3 @@ class _Rewriting:
             if isinstance(module, python.ModuleType):
                 return getattr(module, definition.attr, None)
         return None
-
-
-def _refuse(function, loc):
-    """Calls that no recording can follow."""
-    owner = getattr(function, "__self__", None)
-    if isinstance(owner, np.random.RandomState) or owner is np.random:
-        raise refusal(
-            loc.filename,
-            loc.line,
-            f"the random function {function.__name__} is called",
-            "draw the numbers outside and pass them as an argument",
-        )

@@ -67,6 +67,7 @@ def record(
     *,
     loops: bool | None = None,
     tape_limit: int = TAPE_LIMIT,
+    always: bool = False,
 ) -> Trace:
     """Trace `fun(x, *args, **kwargs)`.
 
@@ -84,6 +85,8 @@ def record(
         Where the nodes go, if not into a pool of their own.
     loops, tape_limit
         How compiled functions are met, see `nbhvp.trace.recording.Recording`.
+    always
+        The function is traced at every call: what it does beside giving a result happens.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def record(
     _check_point(x)
     complete()
     leaves, key = flatten(args, kwargs or {})
-    recording = Recording(pool, loops, tape_limit)
+    recording = Recording(pool, loops, tape_limit, always)
     standins = Standins(recording, fun)
     with recording, np.errstate(all="ignore"):
         recording.inputs = [x, *leaves]

@@ -73,6 +73,8 @@ class Recording:
         None tells by whether they loop.
     tape_limit : int
         Bytes that a tape may take.
+    always : bool
+        Whether the function is traced at every call.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Recording:
         pool: Pool | None = None,
         loops: bool | None = None,
         tape_limit: int = TAPE_LIMIT,
+        always: bool = False,
     ) -> None:
         self.pool = pool or Pool()
         self.loops = loops
         self.tape_limit = tape_limit
+        self.is_always = always
         self.point: Node | None = None
         """The input in which the function is differentiated."""
         self.loop_calls: list[Any] = []
@@ -106,6 +110,8 @@ class Recording:
         self.notes: dict[Note, None] = {}
         """What the function does at the trace alone."""
         self._written: dict[int, None] = {}
+        self.generators: list[Any] = []
+        """The stand-ins of generators of random numbers."""
         self._scalars = 0
         self._live: dict[Node, bool] = {}
         self._contents: dict[tuple, np.ndarray] = {}
@@ -156,6 +162,21 @@ class Recording:
         if not self._written or len(self.inputs) + len(held) < 2:
             return None
         return Aliases(tuple(self._written), held)
+
+    def draw(self, name: str, place: tuple[str, int] | None = None) -> None:
+        """Random numbers are drawn that are others at each call; the place is where it is now."""
+        if self.hidden_state is None:
+            line = _line(*(place or _present_place()))
+            self.hidden_state = f"random numbers, drawn by {name} at {line}"
+
+    def see_draws(self) -> None:
+        """Note which generators have given numbers to code that is not followed."""
+        if self.hidden_state is None:
+            drawn = next((str(source) for source in self.generators if source.has_drawn()), None)
+            self.hidden_state = (
+                drawn and f"random numbers, drawn from {drawn} in code that is not followed"
+            )
+        self.generators.clear()
 
     def note(self, text: str, place: tuple[str, int] | None = None) -> None:
         """Tell the user of what happens at the trace alone; the place is where it is now."""

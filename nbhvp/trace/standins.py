@@ -18,7 +18,6 @@ import builtins
 import collections
 import copyreg
 import functools
-import random
 import sys
 import types
 import typing
@@ -34,9 +33,15 @@ from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
 from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
-from nbhvp.trace.compiled_functions import CompiledFunction, is_compiled
+from nbhvp.trace.compiled_functions import (
+    CompiledFunction,
+    first_draw,
+    is_compiled,
+    is_vectorized,
+)
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.plain import is_plain
+from nbhvp.trace.randomness import ENTROPY, Entropy, Source, is_seeded, note_draws, owner_of
 from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
@@ -45,13 +50,12 @@ __all__ = ["Closure", "Standins", "Watch", "names_in", "watch_array"]
 
 _SAMPLES = 1024
 _LIBRARIES = ("numpy", "scipy", "math")
-_MODULES = (*_LIBRARIES, "random")
+_MODULES = (*_LIBRARIES, "random", "os", "secrets", "uuid")
 _OPEN = ("numpy.polynomial",)
 """Library packages of plain Python over NumPy's functions: traced into as the user's own code is."""
 _IMMUTABLE = (bool, int, float, complex, str, bytes, np.generic)
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
-_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 
 
 # What a trace saw of its surroundings.
@@ -174,6 +178,7 @@ class Standins:
 
     def finish(self) -> None:
         """Add what the trace has seen since to its closure."""
+        self._recording.see_draws()
         plain, sources = self._recording.plain_arrays, self._recording.sources
         self.closure.extend((*self._watches, *sources, *map(watch_array, plain.values())))
         for seen in (self._watches, sources, plain):
@@ -270,9 +275,9 @@ class Standins:
         make = getattr(type(value), "_make", type(value))
         return self._remember(value, value if same else make(items))
 
-    def _generator(self, value):
-        self._recording.hidden_state = f"the random generator {value!r}"
-        return value
+    def _drawing(self, function):
+        generator, name = owner_of(function)
+        return getattr(self.of(generator), name)
 
     # Functions.
 
@@ -337,6 +342,10 @@ class Standins:
 
     def _compiled(self, value) -> CompiledFunction:
         return self._remember(value, CompiledFunction(value, lambda: self.of(value.py_func)))
+
+    def _vectorized(self, value):
+        """One that is not followed, and refused where it meets a traced value."""
+        return self._remember(value, Entropy(value) if first_draw(value) else value)
 
     def _library_function(self, value) -> LibraryFunction:
         return self._remember(value, LibraryFunction(value, self))
@@ -524,8 +533,6 @@ def _object_standin(kind: type) -> type | None:
 def _is_library_function(value) -> bool:
     if isinstance(value, type):
         return _makes_standins(value) or value in HANDLERS
-    if isinstance(getattr(value, "__self__", None), _GENERATORS):
-        return True
     if not callable(value) or not hasattr(value, "__name__"):
         return False
     is_open = _is_open(arrays.module_of(value)) and value not in HANDLERS
@@ -556,7 +563,9 @@ _KINDS = (
     (lambda s, v: type(v) is set, Standins._set),
     (lambda s, v: type(v) is types.SimpleNamespace, Standins._namespace),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
-    (lambda s, v: isinstance(v, _GENERATORS), Standins._generator),
+    (lambda s, v: owner_of(v) is not None, Standins._drawing),
+    (lambda s, v: any(v is function for function in ENTROPY), lambda s, v: Entropy(v)),
+    (lambda s, v: is_vectorized(v), Standins._vectorized),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
     (lambda s, v: is_compiled(v), Standins._compiled),
     (lambda s, v: _has_object_standin(v), Standins._object_method),
@@ -613,28 +622,27 @@ class LibraryFunction:
         handler = sparse.answer(function, args, kwargs)
         if handler is not None:
             return handler(*args, **kwargs)
+        given, seeded = (*args, *kwargs.values()), is_seeded(function, args, kwargs)
+        note_draws(function, args, kwargs)
         args = tuple(_original(arg) for arg in args)
         kwargs = {key: _original(arg) for key, arg in kwargs.items()}
-        if _draws(function, args):
-            self._standins._recording.hidden_state = f"the random function {function.__name__}"
         if _library_of(function) == "math":
             return _call_math(function, args, kwargs)
         result = arrays.call(function, args, kwargs)
         owner = getattr(result, "__self__", None)
         known = _makes_standins(type(result)) or _makes_standins(type(owner))
-        return self._standins.of(result) if known else result
+        result = self._standins.of(result) if known else result
+        if isinstance(result, Source) and all(
+            _original(arg) is not result.original for arg in given
+        ):
+            result.made(bool(seeded))
+        return result
 
     def __getattr__(self, name: str):
         return getattr(self.function, name)
 
     def __repr__(self) -> str:
         return repr(self.function)
-
-
-def _draws(function, args) -> bool:
-    """Whether a call depends on hidden random state."""
-    owner = getattr(function, "__self__", None)
-    return isinstance(owner, _GENERATORS) or (function is np.random.default_rng and not args)
 
 
 class Joining:
