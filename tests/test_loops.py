@@ -578,12 +578,12 @@ def store_into_integers(x):
     return y[0]
 
 
-def solve(x):
-    return np.linalg.solve(np.outer(x, x), x)[0]  # here
+def eigenvalues(x):
+    return np.linalg.eigvalsh(np.outer(x, x))[0]  # here
 
 
-def complex_number(x):
-    return (1j * x[0]).real  # here
+def complex_order(x):
+    return x[0] * (1j * x[0] > x[1])  # here
 
 
 def two_types(x):
@@ -630,13 +630,13 @@ def outer(x):
 FAULTS = {
     store_outside: "stored into an array from outside",
     store_into_integers: "stored into an array from outside, or of integers",
-    solve: "solve of traced values cannot be recorded",
-    complex_number: "mul of traced values",
+    eigenvalues: "eigvalsh of traced values cannot be recorded",
+    complex_order: "gt of traced values",
     reinterpret: "view of traced values",
     bytes_of: "strides of traced values",
     two_types: "two types",
     opaque: "whose Python source is not there",
-    objects: "whose Python source is not there",
+    objects: "a block in object mode cannot be recorded",
     outer: "fft",
 }
 

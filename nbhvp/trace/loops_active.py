@@ -18,6 +18,7 @@ import hashlib
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,6 +46,7 @@ from nbhvp.trace.special import TWINS
 
 __all__ = [
     "ACTIVE",
+    "ACTIVE_COMPLEX",
     "CAPACITY",
     "CODE_COLUMN",
     "COUNT",
@@ -55,7 +57,9 @@ __all__ = [
     "PRIMITIVES",
     "WORDS",
     "Active",
+    "ActiveComplex",
     "active",
+    "active_complex",
     "as_active",
     "functions",
     "position",
@@ -105,15 +109,32 @@ class Active(types.Type):
         super().__init__(name=f"Active({LAYOUT})")
 
     def unify(self, typingctx, other):
+        if isinstance(other, types.Complex):
+            return active_complex
         return self if isinstance(other, _PLAIN) else None
 
     def can_convert_from(self, typingctx, other):
         return Conversion.safe if isinstance(other, _PLAIN) else None
 
 
+class ActiveComplex(types.Type):
+    """A pair of numbers that record."""
+
+    def __init__(self):
+        super().__init__(name=f"ActiveComplex({LAYOUT})")
+
+    def unify(self, typingctx, other):
+        return self if isinstance(other, (Active, types.Complex, *_PLAIN)) else None
+
+    def can_convert_from(self, typingctx, other):
+        is_number = isinstance(other, (Active, types.Complex, *_PLAIN))
+        return Conversion.safe if is_number else None
+
+
 _PLAIN = (types.Float, types.Integer, types.Boolean)
 
 active = Active()
+active_complex = ActiveComplex()
 
 
 @register_model(Active)
@@ -123,16 +144,25 @@ class _ActiveModel(models.StructModel):
         super().__init__(dmm, fe_type, members)
 
 
+@register_model(ActiveComplex)
+class _ActiveComplexModel(models.StructModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, [("real", active), ("imag", active)])
+
+
+@dataclass(frozen=True)
 class _ActiveDtype:
     """What `np.empty(n, ACTIVE)` takes for the dtype of active numbers."""
 
+    kind: types.Type
 
-ACTIVE = _ActiveDtype()
+
+ACTIVE, ACTIVE_COMPLEX = map(_ActiveDtype, (active, active_complex))
 
 
 @typeof_impl.register(_ActiveDtype)
 def _type_of_dtype(value, context):
-    return types.DType(active)
+    return types.DType(value.kind)
 
 
 @lower_constant(types.DType)
@@ -566,9 +596,10 @@ def as_active(typing_context, parts):
 
 @intrinsic
 def widen(typing_context, x):
-    """A plain float as an active number, anything else as it is."""
+    """A plain float or complex number as an active one, anything else as it is."""
     kind = types.unliteral(x)
     returned = active if isinstance(kind, types.Float) else kind
+    returned = active_complex if isinstance(kind, types.Complex) else returned
 
     def generate(context, builder, sig, args):
         value = context.cast(builder, args[0], x, returned)

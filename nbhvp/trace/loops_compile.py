@@ -22,16 +22,26 @@ from collections.abc import Callable
 
 from numba import njit
 from numba.core import ir, ir_utils, postproc
+from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.dispatcher import ObjModeLiftedWith
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import MakeFunctionToJitFunction
 from numba.np.ufunc.dufunc import DUFunc
+from numba.np.ufunc.gufunc import GUFunc
+from numba.stencils.stencil import StencilFunc
 
-from nbhvp.trace import loops_functions
+from nbhvp.trace import (
+    loops_complex,  # noqa: F401
+    loops_functions,
+    loops_linalg,  # noqa: F401
+    loops_numerics,  # noqa: F401
+)
 from nbhvp.trace.loops_active import widen
+from nbhvp.trace.loops_errors import refusal
 from nbhvp.trace.loops_sources import is_library, python_function
 
 __all__ = ["EntryCompiler", "Twins"]
@@ -55,7 +65,7 @@ class Twins:
         is_compiled = isinstance(value, CPUDispatcher | DUFunc)
         return self.function(value) if is_compiled or _is_own(value) else value
 
-    def function(self, function) -> CPUDispatcher:
+    def function(self, function) -> Callable:
         """The twin of a function, compiled or plain."""
         if id(function) not in self._made:
             options = {"error_model": "numpy"}
@@ -69,6 +79,10 @@ class Twins:
                 no_cfunc_wrapper=True,
                 **options,
             )
+            if isinstance(function, DUFunc):
+                compiled = loops_functions.elementwise(compiled, function.__name__)
+                cpu_target.typing_context.refresh()
+                cpu_target.target_context.refresh()
             # The twin of a twin is itself, which a second pass over the same code may ask for.
             self._made[id(function)] = (function, compiled)
             self._made[id(compiled)] = (compiled, compiled)
@@ -172,6 +186,7 @@ class _Rewriting:
     def _call(self, statement, expr):
         function = self._constant(expr.func)
         definition = self._definition(expr.func)
+        _refuse(function, expr.loc)
         if isinstance(function, Callable):
             standin = loops_functions.standin_of(function)
             if standin is not None:
@@ -215,10 +230,25 @@ class _Rewriting:
     def _constant(self, variable):
         """What a variable is if it is a global, a free variable or in a module; else None."""
         definition = self._definition(variable)
-        if isinstance(definition, ir.Global | ir.FreeVar):
+        if isinstance(definition, ir.Global | ir.FreeVar | ir.Const):
             return definition.value
         if isinstance(definition, ir.Expr) and definition.op == "getattr":
             module = self._constant(definition.value)
             if isinstance(module, python.ModuleType):
                 return getattr(module, definition.attr, None)
         return None
+
+
+_WITHOUT_SOURCE = (
+    (ObjModeLiftedWith, "a block in object mode", "compute it outside and pass it as an argument"),
+    (StencilFunc, "a function under @stencil", "write it as a loop"),
+    (GUFunc, "a function under @guvectorize", "write it as a function under @njit with loops"),
+    (CFunc, "a function under @cfunc", "call the function that it was made from, under @njit"),
+)
+"""What no recording can follow, and what to write instead."""
+
+
+def _refuse(function, loc):
+    for kind, what, instead in _WITHOUT_SOURCE:
+        if isinstance(function, kind):
+            raise refusal(loc.filename, loc.line, f"{what} cannot be recorded", instead)

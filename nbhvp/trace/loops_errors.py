@@ -36,7 +36,8 @@ _REASONS = (
     (
         r"No implementation of function Function\(<(?:built-in )?\w+ '?(?P<name>[\w.]+)",
         "{name} of traced values cannot be recorded",
-        "write it out in arithmetic on elements and functions of math",
+        "write it out in arithmetic on elements and functions of math, or call it in a function of "
+        "NumPy that calls the loops",
     ),
     (
         r"ExternalFunctionPointer|Active cannot be represented|No conversion from Active",

@@ -12,27 +12,53 @@ import operator
 
 import numpy as np
 from numba.core import types
+from numba.core.registry import cpu_target
 from numba.extending import overload, register_jitable
+from numba.np.numpy_support import as_dtype
 
-from nbhvp.trace.loops_active import ACTIVE, active
+from nbhvp.trace.loops_active import ACTIVE, ACTIVE_COMPLEX, active, active_complex
 
-__all__ = ["ATTRIBUTES", "METHODS", "standin_of"]
+__all__ = [
+    "ATTRIBUTES",
+    "METHODS",
+    "element",
+    "elementwise",
+    "is_active",
+    "is_given",
+    "is_number",
+    "over_arrays",
+    "overload_active",
+    "standin_of",
+]
 
 
-def _is_active(kind) -> bool:
-    return kind == active or (isinstance(kind, types.Array) and kind.dtype == active)
+_ACTIVE = (active, active_complex)
 
 
-def _is_number(kind) -> bool:
-    return kind == active or isinstance(kind, types.Number | types.Boolean)
+def is_active(kind) -> bool:
+    """Whether it is an active number, real or complex, or an array of such."""
+    return (kind.dtype if isinstance(kind, types.Array) else kind) in _ACTIVE
+
+
+def is_number(kind) -> bool:
+    return kind in _ACTIVE or isinstance(kind, types.Number | types.Boolean)
 
 
 def _elements(kind) -> tuple:
-    """The types of the elements of a tuple or list."""
-    return tuple(kind) if isinstance(kind, types.BaseTuple) else (kind.dtype,)
+    """The types of the numbers in a tuple, list or array; of a number, its own."""
+    if isinstance(kind, types.BaseTuple):
+        return sum(map(_elements, kind), ())
+    return _elements(kind.dtype) if hasattr(kind, "dtype") else (kind,)
 
 
-def _overload(*functions, **options):
+def element(*kinds):
+    """The dtype of an array that holds what these numbers, arrays or sequences of them hold."""
+    held = [kind for of in kinds for kind in _elements(of)]
+    is_complex = any(kind == active_complex or isinstance(kind, types.Complex) for kind in held)
+    return ACTIVE_COMPLEX if is_complex else ACTIVE
+
+
+def overload_active(*functions, **options):
     """Overload functions where one of the arguments is active: `choose` gives the implementation."""
 
     def decorate(choose):
@@ -43,7 +69,44 @@ def _overload(*functions, **options):
     return decorate
 
 
-def _is_given(kind) -> bool:
+def over_arrays(function, kinds: tuple, dtype, names=None):
+    """`function` of numbers over arrays that broadcast, for arguments of these kinds."""
+    names = names or [f"a{k}" for k in range(len(kinds))]
+    arrays = [n for n, kind in zip(names, kinds, strict=True) if isinstance(kind, types.Array)]
+    shapes = ", ".join(f"{name}.shape" for name in arrays)
+    items = ", ".join(f"b{name}[index]" if name in arrays else name for name in names)
+    lines = [
+        f"def over({', '.join(names)}):",
+        f"    shape = np.broadcast_shapes({shapes})",
+        *(f"    b{name} = np.broadcast_to({name}, shape)" for name in arrays),
+        "    out = np.empty(shape, dtype)",
+        "    for index in np.ndindex(shape):",
+        f"        out[index] = function({items})",
+        "    return out",
+    ]
+    namespace = {"np": np, "function": function, "dtype": dtype}
+    exec("\n".join(lines), namespace)
+    return namespace["over"]
+
+
+def elementwise(function, name: str):
+    """A compiled function of numbers as one of numbers or arrays, as @vectorize makes it."""
+    typing = cpu_target.typing_context
+    elementwise = _stub(name)
+
+    @overload(elementwise, strict=False)
+    def choose(*kinds):
+        scalars = tuple(kind.dtype if isinstance(kind, types.Array) else kind for kind in kinds)
+        result = typing.resolve_value_type(function).get_call_type(typing, scalars, {}).return_type
+        if scalars == kinds:
+            return lambda *args: function(*args)
+        made = _held(result) or as_dtype(types.unliteral(result))
+        return over_arrays(function, kinds, made)
+
+    return elementwise
+
+
+def is_given(kind) -> bool:
     return not (kind is None or isinstance(kind, types.NoneType | types.Omitted))
 
 
@@ -54,7 +117,7 @@ def _compose(composition, *functions):
     """Overload functions of one active number or array as a composition."""
 
     def choose(x):
-        return composition if _is_active(x) else None
+        return composition if is_active(x) else None
 
     for function in functions:
         overload(function, target="cpu")(choose)
@@ -66,46 +129,48 @@ _compose(lambda x: x * (math.pi / 180), math.radians, np.deg2rad, np.radians)
 _compose(lambda x: x * (180 / math.pi), math.degrees, np.rad2deg, np.degrees)
 
 
-@_overload(np.round, np.around)
+@overload_active(np.round, np.around)
 def _round(a, decimals=0):
-    if _is_active(a):
-        if not _is_given(decimals) or isinstance(decimals, int):
+    if is_active(a):
+        if not is_given(decimals) or isinstance(decimals, int):
             return lambda a, decimals=0: np.rint(a)
         return lambda a, decimals=0: np.rint(a * 10.0**decimals) / 10.0**decimals
 
 
-@_overload(round)
+@overload_active(round)
 def _round_to_digits(number, ndigits):
     if number == active:
         return lambda number, ndigits: np.rint(number * 10.0**ndigits) / 10.0**ndigits
 
 
-@_overload(divmod)
+@overload_active(divmod)
 def _divmod(x, y):
-    if _is_active(x) or _is_active(y):
+    if is_active(x) or is_active(y):
         return lambda x, y: (x // y, x % y)
 
 
-@_overload(np.clip)
+@overload_active(np.clip)
 def _clip(a, a_min, a_max):
-    if any(map(_is_active, (a, a_min, a_max))):
-        if not _is_given(a_min):
+    if any(map(is_active, (a, a_min, a_max))):
+        if not is_given(a_min):
             return lambda a, a_min, a_max: np.minimum(a, a_max)
-        if not _is_given(a_max):
+        if not is_given(a_max):
             return lambda a, a_min, a_max: np.maximum(a, a_min)
         return lambda a, a_min, a_max: np.minimum(np.maximum(a, a_min), a_max)
 
 
-@_overload(np.where)
+@overload_active(np.where)
 def _where(condition, x, y):
-    if not (_is_active(x) or _is_active(y)):
+    if not (is_active(x) or is_active(y)):
         return None
     if not isinstance(condition, types.Array):
         return lambda condition, x, y: x if condition else y
 
+    dtype = element(x, y)
+
     def where(condition, x, y):
         shape = np.broadcast_shapes(condition.shape, np.shape(x), np.shape(y))
-        out = np.empty(shape, ACTIVE)
+        out = np.empty(shape, dtype)
         chosen, first, second = (
             np.broadcast_to(condition, shape),
             np.broadcast_to(np.asarray(x), shape),
@@ -180,10 +245,10 @@ def _position_of(compare):
     return position
 
 
-def _cumulated(combine):
+def _cumulated(combine, dtype):
     def cumulated(a):
         flat = a.ravel()
-        out = np.empty(flat.size, ACTIVE)
+        out = np.empty(flat.size, dtype)
         for k in range(flat.size):
             out[k] = flat[k] if k == 0 else combine(out[k - 1], flat[k])
         return out
@@ -221,25 +286,25 @@ _REDUCTIONS = {
 
 
 def _overload_reduction(function, reduction):
-    result = np.int64 if function in (np.argmax, np.argmin) else ACTIVE
+    is_place = function in (np.argmax, np.argmin)
     whole = register_jitable(reduction)
 
-    @_overload(function)
+    @overload_active(function)
     def choose(a):
-        if _is_active(a):
+        if is_active(a):
             return lambda a: whole(a)
 
-    @_overload(function, prefer_literal=True)
+    @overload_active(function, prefer_literal=True)
     def choose_along(a, axis):
-        if not _is_active(a):
+        if not is_active(a):
             return None
-        if not _is_given(axis):
+        if not is_given(axis):
             return lambda a, axis: whole(a)
         if isinstance(axis, types.IntegerLiteral):
             place = axis.literal_value % a.ndim
             if a.ndim == 1:
                 return lambda a, axis: whole(a)
-            return _along(reduction, place, a.ndim, result)
+            return _along(reduction, place, a.ndim, np.int64 if is_place else element(a))
 
 
 for _function, _reduction in _REDUCTIONS.items():
@@ -247,135 +312,35 @@ for _function, _reduction in _REDUCTIONS.items():
 
 
 def _overload_cumulated(function, combine):
-    cumulated = _cumulated(combine)
-
-    @_overload(function)
+    @overload_active(function)
     def choose(a):
-        if _is_active(a):
-            return cumulated
+        if is_active(a):
+            return _cumulated(combine, element(a))
 
 
 _overload_cumulated(np.cumsum, operator.add)
 _overload_cumulated(np.cumprod, operator.mul)
 
 
-# Products.
-
-
-@register_jitable
-def _inner(a, b):
-    if a.size != b.size:
-        raise ValueError("incompatible array sizes for a product of arrays")
-    total = 0.0
-    for k in range(a.size):
-        total += a[k] * b[k]
-    return total
-
-
-@register_jitable
-def _matrix_vector(a, b):
-    out = np.empty(a.shape[0], ACTIVE)
-    for i in range(a.shape[0]):
-        out[i] = _inner(a[i], b)
-    return out
-
-
-def _vector_matrix(a, b):
-    return _matrix_vector(b.T, a)
-
-
-def _matrix_matrix(a, b):
-    out = np.empty((a.shape[0], b.shape[1]), ACTIVE)
-    for i in range(a.shape[0]):
-        for j in range(b.shape[1]):
-            out[i, j] = _inner(a[i], b[:, j])
-    return out
-
-
-_PRODUCTS = {
-    (1, 1): lambda a, b: _inner(a, b),
-    (2, 1): lambda a, b: _matrix_vector(a, b),
-    (1, 2): _vector_matrix,
-    (2, 2): _matrix_matrix,
-}
-
-
-@_overload(np.dot, np.matmul, operator.matmul)
-def _product(a, b):
-    if (_is_active(a) or _is_active(b)) and hasattr(a, "ndim") and hasattr(b, "ndim"):
-        return _PRODUCTS.get((a.ndim, b.ndim))
-
-
-@_overload(np.vdot)
-def _vdot(a, b):
-    if _is_active(a) or _is_active(b):
-        return lambda a, b: _inner(a.ravel(), b.ravel())
-
-
-@_overload(np.outer)
-def _outer(a, b):
-    if _is_active(a) or _is_active(b):
-        return lambda a, b: a.ravel().reshape((-1, 1)) * b.ravel().reshape((1, -1))
-
-
-@_overload(np.linalg.norm)
-def _norm(a, ord=None):
-    if _is_active(a) and not _is_given(ord):
-
-        def norm(a, ord=None):
-            total = 0.0
-            for x in a.flat:
-                total += x * x
-            return math.sqrt(total)
-
-        return norm
-
-
-@_overload(np.median)
-def _median(a):
-    if _is_active(a):
-
-        def median(a):
-            ordered = np.sort(a.ravel())
-            half = ordered.size // 2
-            if ordered.size % 2:
-                return ordered[half]
-            return (ordered[half - 1] + ordered[half]) / 2.0
-
-        return median
-
-
-@_overload(np.trace)
-def _trace(a, offset=0):
-    if _is_active(a):
-
-        def trace(a, offset=0):
-            total = 0.0
-            for k in range(min(a.shape[0] + min(offset, 0), a.shape[1] - max(offset, 0))):
-                total += a[k - min(offset, 0), k + max(offset, 0)]
-            return total
-
-        return trace
-
-
 # Stand-ins: what makes arrays of floats, and conversions that are classes.
 
 
-def _is_sequence(kind, of=_is_number) -> bool:
+def _is_sequence(kind, of=is_number) -> bool:
     if isinstance(kind, types.BaseTuple):
         return len(kind) > 0 and all(map(of, kind))
     return isinstance(kind, types.List) and of(kind.dtype)
 
 
-@_overload(np.array)
+@overload_active(np.array)
 def _array(object):
     """An array of what numba's own takes for no number."""
-    if isinstance(object, types.Array) and _is_active(object):
+    if isinstance(object, types.Array) and is_active(object):
         return lambda object: object.copy()
-    if _is_sequence(object) and active in _elements(object):
+    dtype = element(object)
+    if _is_sequence(object) and any(map(is_active, _elements(object))):
 
         def array(object):
-            out = np.empty(len(object), ACTIVE)
+            out = np.empty(len(object), dtype)
             for k, x in enumerate(object):
                 out[k] = x
             return out
@@ -384,7 +349,7 @@ def _array(object):
     if _is_sequence(object, of=_is_sequence):
 
         def array_of_rows(object):
-            out = np.empty((len(object), len(object[0])), ACTIVE)
+            out = np.empty((len(object), len(object[0])), dtype)
             for i, row in enumerate(object):
                 for j, x in enumerate(row):
                     out[i, j] = x
@@ -393,19 +358,24 @@ def _array(object):
         return array_of_rows
 
 
-def _makes_active(dtype) -> bool:
-    """Whether an array of this dtype holds floats; None means that it does."""
-    if not _is_given(dtype):
-        return True
-    if isinstance(dtype, types.DTypeSpec):
-        return isinstance(dtype.dtype, types.Float) or dtype.dtype == active
-    return isinstance(dtype, types.Function) and dtype.typing_key is float
+def _made(dtype):
+    """What an array of this dtype holds: active numbers, where floats would be; else None.
+
+    No dtype is that of floats.
+    """
+    if not is_given(dtype):
+        return ACTIVE
+    if isinstance(dtype, types.Function):
+        return {float: ACTIVE, complex: ACTIVE_COMPLEX}.get(dtype.typing_key)
+    return _held(dtype.dtype) if isinstance(dtype, types.DTypeSpec) else None
 
 
-def _holds_floats(kind) -> bool:
-    """Whether a number or the elements of an array are floats, active or not."""
-    kind = getattr(kind, "dtype", kind)
-    return kind == active or isinstance(kind, types.Float)
+def _held(kind):
+    """The same for what an array of such numbers, or like this array, holds."""
+    kind = types.unliteral(getattr(kind, "dtype", kind))
+    if kind == active or isinstance(kind, types.Float):
+        return ACTIVE
+    return ACTIVE_COMPLEX if kind == active_complex or isinstance(kind, types.Complex) else None
 
 
 _STANDINS: dict[int, tuple] = {}
@@ -439,24 +409,25 @@ def _stub(name: str):
 def _stand_for_creation(function, fill):
     @_standin(function)
     def choose(shape, dtype=None):
-        if not _makes_active(dtype):
+        made = _made(dtype)
+        if made is None:
             return lambda shape, dtype=None: function(shape, dtype)
         if fill is None:
-            return lambda shape, dtype=None: np.zeros(shape, ACTIVE)
-        return lambda shape, dtype=None: np.full(shape, fill, ACTIVE)
+            return lambda shape, dtype=None: np.zeros(shape, made)
+        return lambda shape, dtype=None: np.full(shape, fill, made)
 
 
 def _stand_for_likeness(function, fill):
     @_standin(function)
     def choose(a, dtype=None):
-        if _is_given(dtype):
-            if not _makes_active(dtype):
+        made = _made(dtype) if is_given(dtype) else _held(a)
+        if made is None:
+            if is_given(dtype):
                 return lambda a, dtype=None: function(a, dtype)
-        elif not _holds_floats(a):
             return lambda a, dtype=None: function(a)
         if fill is None:
-            return lambda a, dtype=None: np.zeros(np.shape(a), ACTIVE)
-        return lambda a, dtype=None: np.full(np.shape(a), fill, ACTIVE)
+            return lambda a, dtype=None: np.zeros(np.shape(a), made)
+        return lambda a, dtype=None: np.full(np.shape(a), fill, made)
 
 
 # An empty array is zeros: what nobody wrote is then a constant, not the address of a tape.
@@ -483,18 +454,20 @@ for _function in (np.linspace, np.arange, np.eye, np.identity):
 
 @_standin(np.full)
 def _full(shape, fill_value, dtype=None):
-    if _makes_active(dtype) if _is_given(dtype) else _holds_floats(fill_value):
-        return lambda shape, fill_value, dtype=None: np.full(shape, fill_value, ACTIVE)
-    if _is_given(dtype):
+    made = _made(dtype) if is_given(dtype) else _held(fill_value)
+    if made is not None:
+        return lambda shape, fill_value, dtype=None: np.full(shape, fill_value, made)
+    if is_given(dtype):
         return lambda shape, fill_value, dtype=None: np.full(shape, fill_value, dtype)
     return lambda shape, fill_value, dtype=None: np.full(shape, fill_value)
 
 
 @_standin(np.full_like)
 def _full_like(a, fill_value, dtype=None):
-    if _makes_active(dtype) if _is_given(dtype) else _holds_floats(a):
-        return lambda a, fill_value, dtype=None: np.full(a.shape, fill_value, ACTIVE)
-    if _is_given(dtype):
+    made = _made(dtype) if is_given(dtype) else _held(a)
+    if made is not None:
+        return lambda a, fill_value, dtype=None: np.full(a.shape, fill_value, made)
+    if is_given(dtype):
         return lambda a, fill_value, dtype=None: np.full_like(a, fill_value, dtype)
     return lambda a, fill_value, dtype=None: np.full_like(a, fill_value)
 
@@ -504,11 +477,13 @@ def _stand_for_conversion(kind, convert):
 
     @_standin(kind)
     def choose(x):
-        return convert if x == active else lambda x: kind(x)
+        return convert if x in _ACTIVE else lambda x: kind(x)
 
 
 for _kind in (np.float64, np.float32):
-    _stand_for_conversion(_kind, lambda x: x)
+    _stand_for_conversion(_kind, lambda x: float(x))
+for _kind in (np.complex128, np.complex64):
+    _stand_for_conversion(_kind, lambda x: complex(x))
 for _kind in (np.int8, np.int16, np.int32, np.int64, np.intp):
     _stand_for_conversion(_kind, lambda x: int(x))
 _stand_for_conversion(np.bool_, lambda x: bool(x))
@@ -523,11 +498,12 @@ _widened = _stub("widened")
 @overload(_widened, strict=False)
 def _choose_widened(array):
     """A copy of an array whose floats are active; other arrays as they are."""
-    if not isinstance(array.dtype, types.Float):
+    if not isinstance(array.dtype, types.Float | types.Complex):
         return lambda array: array
+    dtype = element(array)
 
     def widened(array):
-        out = np.empty(array.shape, ACTIVE)
+        out = np.empty(array.shape, dtype)
         for index, x in np.ndenumerate(array):
             out[index] = x
         return out
@@ -562,8 +538,8 @@ def _as_method(name, function):
 
     @_method(name)
     def choose(a, axis=None):
-        which = "active" if _is_active(a) else "plain"
-        return namespace[which + "_along" * _is_given(axis)]
+        which = "active" if is_active(a) else "plain"
+        return namespace[which + "_along" * is_given(axis)]
 
 
 for _name, _function in {
@@ -582,30 +558,39 @@ def _dot(a, b):
 @_method("copy")
 def _copy(a):
     """A copy of floats from outside may be written like any array of the function's own."""
-    if isinstance(a, types.Array) and isinstance(a.dtype, types.Float):
+    if isinstance(a, types.Array) and isinstance(a.dtype, types.Float | types.Complex):
         return lambda a: _widened(a)
     return lambda a: a.copy()
 
 
 @_method("astype")
 def _astype(a, dtype):
-    if _is_active(a) and _makes_active(dtype):
+    if not is_active(a):
+        return lambda a, dtype: a.astype(dtype)
+    made = _made(dtype)
+    if made == _held(a):
         return lambda a, dtype: a.copy()
-    if _is_active(a):
+    if made == ACTIVE_COMPLEX:
+        return lambda a, dtype: a + 0j
 
-        def truncated(a, dtype):
-            out = np.empty(a.shape, dtype)
-            for index, x in np.ndenumerate(a):
-                out[index] = int(x)
-            return out
+    def truncated(a, dtype):
+        out = np.empty(a.shape, dtype)
+        for index, x in np.ndenumerate(a):
+            out[index] = int(x)
+        return out
 
-        return truncated
-    return lambda a, dtype: a.astype(dtype)
+    return truncated
+
+
+@_method("conj")
+@_method("conjugate")
+def _conjugate(a):
+    return (lambda a: np.conjugate(a)) if is_active(a) else (lambda a: a.conjugate())
 
 
 @_method("fill")
 def _fill_array(a, value):
-    if _is_active(a):
+    if is_active(a):
 
         def fill(a, value):
             a[...] = value
@@ -616,7 +601,7 @@ def _fill_array(a, value):
 
 @_method("view")
 def _view(a, dtype):
-    if _is_active(a):
+    if is_active(a):
         return None
     return lambda a, dtype: a.view(dtype)
 
@@ -634,31 +619,36 @@ def _attribute(name: str):
 
     @overload(attribute, strict=False)
     def choose(a):
-        if not _is_active(a):
+        if not is_active(a):
             return namespace["plain"]
-        if name == "dtype":
-            return lambda a: _FLOAT
-        return None
+        return _SHOWN.get(name, lambda a: None)(a)
 
     ATTRIBUTES[name] = attribute
 
 
-_FLOAT = np.dtype(np.float64)
+_FLOAT, _COMPLEX = np.dtype(np.float64), np.dtype(np.complex128)
 
-for _name in ("dtype", "itemsize", "nbytes", "strides", "ctypes", "data"):
+_SHOWN = {
+    "dtype": lambda a: (lambda a: _FLOAT) if _held(a) == ACTIVE else (lambda a: _COMPLEX),
+    "real": lambda a: lambda a: np.real(a),
+    "imag": lambda a: lambda a: np.imag(a),
+}
+"""Of attributes of active arrays, what is chosen; the others cannot be."""
+
+for _name in (*_SHOWN, "itemsize", "nbytes", "strides", "ctypes", "data"):
     _attribute(_name)
 
 
 # What is asked about types is answered as for a float.
 
 
-@_overload(isinstance)
+@overload_active(isinstance)
 def _isinstance(var, typs):
     if var == active:
         return lambda var, typs: isinstance(0.0, typs)
 
 
-@_overload(np.isscalar)
+@overload_active(np.isscalar)
 def _isscalar(element):
     if element == active:
         return lambda element: True
