@@ -1013,8 +1013,8 @@ def test_a_partial_with_loops():
 
 @njit
 def plain_sum(a):
-    """No loop, and nothing that NumPy's trace could follow: the numbers go through float()."""
-    return float(a[0]) * a[1] + float(a[2]) ** 2
+    """No loop, and nothing that NumPy's trace could follow: the numbers go through float32()."""
+    return np.float32(a[0]) * a[1] + np.float32(a[2]) ** 2
 
 
 def test_what_numpy_cannot_follow_is_recorded():
@@ -1027,7 +1027,7 @@ def test_what_numpy_cannot_follow_is_recorded():
 @njit
 def writes_first(y):
     y[0] = 2.0 * y[0]
-    return y[0] * float(y[0])
+    return y[0] * np.float32(y[0])
 
 
 def test_loops_over_integers_alone():

@@ -141,6 +141,8 @@ class RewriteForActive(FunctionPass):
         FunctionPass.__init__(self)
 
     def run_pass(self, state):
+        # Blocks in object mode have come in since the definitions were collected.
+        state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
         rewriting = _Rewriting(state.func_ir, state.twins)
         for block in state.func_ir.blocks.values():
             rewriting.block(block)
