@@ -323,7 +323,7 @@ class Function:
             and point.has_arguments(args, kwargs)
             and recorded.owner == self._owner
             and v.flags.c_contiguous
-            and not recorded.trace.closure.rebound()
+            and not recorded.trace.closure.glance()
         ):
             memory.report.product_runs += 1
             return point.products[mode](v)
@@ -608,9 +608,9 @@ class Function:
         source = source_of(self._fun)
         if trace.hidden_state and not self._is_always_traced:
             raise TraceError(
-                f"{source} depends on {trace.hidden_state}, so its derivatives would be those of "
-                "one draw: pass the random numbers as an argument, or trace it at every call, "
-                "with differentiable(trace='always')"
+                f"{source} depends on {trace.hidden_state}, which may be another at the next call: "
+                "read it outside and pass its numbers as an argument, or trace the function at "
+                "every call, with differentiable(trace='always')"
             )
         recorded = Recorded(trace, call.key, self._memory, source)
         self._memory.add(recorded, keep=not self._is_always_traced)

@@ -34,6 +34,7 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
 from nbhvp.report import Products, Report
 from nbhvp.trace.arguments import Leaf
+from nbhvp.trace.closure import is_frozen
 from nbhvp.trace.plain import native
 from nbhvp.trace.record import Trace
 from nbhvp.trace.recording import Note
@@ -111,12 +112,12 @@ def _as_input(leaf: np.ndarray) -> np.ndarray:
 
 def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:
     """Whether one can tell later if other arrays are the same as these."""
-    return all(a.nbytes <= LARGE or not a.flags.writeable for a in leaves)
+    return all(a.nbytes <= LARGE or is_frozen(a) for a in leaves)
 
 
 def _same_argument(a: np.ndarray, b: np.ndarray) -> bool:
     if a.nbytes > LARGE:
-        return a is b and not a.flags.writeable
+        return a is b and is_frozen(a)
     return same_bits(a, b)
 
 
@@ -474,7 +475,7 @@ def _is_frozen(a, b) -> bool:
     if type(a) is not np.ndarray:
         return type(a) in _IMMUTABLE
     # A small array may have been writeable when it was remembered: its bits must be compared.
-    return not a.flags.writeable and a.nbytes > LARGE
+    return a.nbytes > LARGE and is_frozen(a)
 
 
 # Products of several directions.

@@ -22,6 +22,7 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from nbhvp.graph.tape import CONSTANT, INPUT, Guards, Tape
+from nbhvp.trace.closure import Closure, Watch
 from nbhvp.trace.loops_active import (
     CAPACITY,
     CODE_COLUMN,
@@ -40,7 +41,6 @@ from nbhvp.trace.loops_compile import EntryCompiler, Twins
 from nbhvp.trace.loops_errors import explained
 from nbhvp.trace.loops_sources import Sources, python_function, sources_of
 from nbhvp.trace.recording import trace_error
-from nbhvp.trace.standins import Closure, Watch
 
 __all__ = ["DEFAULT_LIMIT", "Output", "Run", "record_tape"]
 

@@ -18,7 +18,8 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.np.ufunc.dufunc import DUFunc
 
-from nbhvp.trace.standins import Watch, names_in, watch_array
+from nbhvp.trace.closure import Watch, watch_array
+from nbhvp.trace.walk import names_in
 
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic)
 

@@ -14,16 +14,17 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.node import Node, Pool, reachable
 from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
 from nbhvp.trace.aliases import Aliases
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.closure import Closure
 from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.plain import native
 from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
-from nbhvp.trace.standins import Closure, Standins
+from nbhvp.trace.standins import Standins
 from nbhvp.trace.structure import Unravel
 
 __all__ = ["Trace", "record"]
@@ -113,6 +114,8 @@ def record(
         output, form = _output(result, fun, x.dtype)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
     aliases = recording.aliases()
+    reached = reachable([output.node, *recording.guards]) if recording.outside else ()
+    outside = [recording.outside[node] for node in reached if node in recording.outside]
     standins.finish()
     return Trace(
         recording.pool,
@@ -121,7 +124,7 @@ def record(
         form,
         guards,
         standins.closure,
-        recording.hidden_state,
+        recording.hidden_state or (outside[0] if outside else None),
         tuple(recording.loop_calls),
         tuple(recording.notes),
         aliases,

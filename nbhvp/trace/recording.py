@@ -99,6 +99,8 @@ class Recording:
         """Where the function drew on state outside its arguments, such as a random generator."""
         self.asks_identity = False
         """Whether the code asks if a boolean is True itself: comparisons of numbers are guards."""
+        self.outside: dict[Node, str] = {}
+        """Numbers from outside the program, with what gave them and where."""
         self.is_closed = False
         """Whether the trace is made: nodes may be added, for derivative rules, but no guards."""
         self.plain_arrays: dict[int, np.ndarray] = {}
@@ -165,9 +167,7 @@ class Recording:
 
     def draw(self, name: str, place: tuple[str, int] | None = None) -> None:
         """Random numbers are drawn that are others at each call; the place is where it is now."""
-        if self.hidden_state is None:
-            line = _line(*(place or _present_place()))
-            self.hidden_state = f"random numbers, drawn by {name} at {line}"
+        self.hide(f"random numbers, drawn by {name}", place)
 
     def see_draws(self) -> None:
         """Note which generators have given numbers to code that is not followed."""
@@ -181,6 +181,15 @@ class Recording:
     def note(self, text: str, place: tuple[str, int] | None = None) -> None:
         """Tell the user of what happens at the trace alone; the place is where it is now."""
         self.notes[Note(text, *(place or _present_place()))] = None
+
+    def hide(self, what: str, place: tuple[str, int] | None = None) -> None:
+        """Note that the function depends on what no guard can see, here or at a place."""
+        if self.hidden_state is None:
+            self.hidden_state = self.placed(what, place)
+
+    def placed(self, what: str, place: tuple[str, int] | None = None) -> str:
+        """A text with a place in the user's code, where it is now if none is given."""
+        return f"{what} at {_line(*(place or _present_place()))}"
 
     def snapshot(self, array: np.ndarray) -> np.ndarray:
         """The present content of a plain array, which may change; one copy for equal contents."""

@@ -14,15 +14,16 @@ sharing are as in plain Python. What was looked at is remembered; `Closure` tell
 from __future__ import annotations
 
 import abc
+import argparse
 import builtins
 import collections
-import copyreg
+import contextlib
 import functools
+import importlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
 from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
+from nbhvp.trace.closure import Closure, ItemWatch, Watch, watch_array
 from nbhvp.trace.compiled_functions import (
     CompiledFunction,
     first_draw,
@@ -40,93 +42,23 @@ from nbhvp.trace.compiled_functions import (
     is_vectorized,
 )
 from nbhvp.trace.on_demand import complete
+from nbhvp.trace.outside import OutsideFunction, Teller, Unwatched, is_told, what_is_read
 from nbhvp.trace.plain import is_plain
 from nbhvp.trace.randomness import ENTROPY, Entropy, Source, is_seeded, note_draws, owner_of
 from nbhvp.trace.rules import CustomFunction, InTrace
+from nbhvp.trace.scope import Evaluation, Modules, ModuleStandin, Scope
 from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
+from nbhvp.trace.walk import Unwatchable, Walk, attributes, class_items, is_atom, look_at
 
-__all__ = ["Closure", "Standins", "Watch", "names_in", "watch_array"]
+__all__ = ["Standins"]
 
-_SAMPLES = 1024
 _LIBRARIES = ("numpy", "scipy", "math")
-_MODULES = (*_LIBRARIES, "random", "os", "secrets", "uuid")
+_MODULES = (*_LIBRARIES, "random")
 _OPEN = ("numpy.polynomial",)
 """Library packages of plain Python over NumPy's functions: traced into as the user's own code is."""
-_IMMUTABLE = (bool, int, float, complex, str, bytes, np.generic)
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
-
-
-# What a trace saw of its surroundings.
-
-
-@dataclass(frozen=True)
-class Watch:
-    """One thing that was read, and how to read it again."""
-
-    read: Callable[[], Any]
-    seen: Any
-    is_name: bool = True
-    """Whether it is a name, and not the content of an array."""
-
-
-def _same(a, b) -> bool:
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return isinstance(a, (*_IMMUTABLE, Unravel)) and bool(a == b)
-
-
-class Closure:
-    """The globals, cells, attributes and arrays outside its arguments that a trace depends on."""
-
-    def __init__(self, watches: Iterable[Watch] = ()):
-        self.watches: tuple[Watch, ...] = ()
-        self.extend(watches)
-
-    def extend(self, watches: Iterable[Watch]) -> None:
-        """Watch more: what the derivative rules of a trace turn out to depend on."""
-        self.watches = (*self.watches, *watches)
-        self._names = tuple((watch.read, watch.seen) for watch in self.watches if watch.is_name)
-        self._samples = tuple(
-            (watch.read, watch.seen) for watch in self.watches if not watch.is_name
-        )
-
-    def changed(self) -> bool:
-        """Whether a name means another object now, or the sample of an array has changed."""
-        for read, seen in self._samples:
-            if read() != seen:
-                return True
-        return self.rebound()
-
-    def rebound(self) -> bool:
-        """Whether a name means another object now: the part of `changed` that is cheap."""
-        # Plain loops over pairs, since each call of a small function waits for them.
-        for read, seen in self._names:
-            now = read()
-            if now is not seen and not _same(now, seen):
-                return True
-        return False
-
-
-def watch_array(array: np.ndarray) -> Watch:
-    """A watch on at most about two thousand elements, evenly spaced: on all of a small array."""
-    step = max(1, array.size // _SAMPLES)
-    if step == 1:
-        read = array.tobytes
-    elif array.flags.c_contiguous:
-        read = array.reshape(-1)[::step].tobytes
-    else:
-        read = functools.partial(_sample, array, step)
-    return Watch(read, read(), is_name=False)
-
-
-def _sample(array: np.ndarray, step: int) -> bytes:
-    return array.flat[::step].tobytes()
 
 
 # Whose code it is.
@@ -166,8 +98,10 @@ class Standins:
         self._recording = recording
         self._home = arrays.module_of(function).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
-        self._scopes: dict[int, tuple[set[str], dict]] = {}
-        self._watches: list[Watch] = []
+        self._scopes: dict[int, Scope] = {}
+        self._watches: list[Any] = []
+        self._is_watching = True
+        self._walk = Walk(self._is_own, what_is_read, self.of)
         self._calls = BuiltinCalls(self.of, _original)
         self.closure = Closure()
         """What the trace depends on, as of the latest `finish`."""
@@ -200,7 +134,35 @@ class Standins:
         for applies, make in _KINDS:
             if applies(self, value):
                 return make(self, value)
-        return value
+        return self._left_alone(value)
+
+    def made(self, value):
+        """The stand-in of an object that the function has made itself: nothing watches it."""
+        before, self._is_watching = self._is_watching, False
+        try:
+            return self.of(value)
+        finally:
+            self._is_watching = before
+
+    def _watch(self, value) -> None:
+        """Watch an object and all that it holds."""
+        if self._is_watching:
+            self._watches += self._walk.watches(value)
+
+    def _left_alone(self, value):
+        """An object without a stand-in: what it holds is watched, or to use it is an error."""
+        try:
+            self._watch(value)
+        except Unwatchable as reason:
+            standin = value if self._recording.is_always else Unwatched(value, str(reason))
+            return self._remember(value, standin)
+        return self._remember(value, value)
+
+    def _look_at(self, value) -> tuple:
+        """What an object holds, which is watched."""
+        watches, parts = look_at(value)
+        self._watches += watches
+        return parts
 
     def _remember(self, value, standin):
         # The value is kept too: its id must not be given to another object.
@@ -223,8 +185,10 @@ class Standins:
 
     def _array(self, value: np.ndarray) -> Traced | np.ndarray:
         """A constant; one of another byte order, or that is refused, becomes so where it meets x."""
+        if value.dtype.hasobject:
+            return self._left_alone(value)
+        self._watches.append(watch_array(value))
         array = value.view(np.ndarray)
-        self._watches.append(watch_array(array))
         self._recording.hold(array)
         is_adopted = is_plain(value) and value.dtype.isnative
         return self._remember(
@@ -232,41 +196,39 @@ class Standins:
         )
 
     def _sparse(self, value) -> SparseConstant:
-        for name in ("data", "indices", "indptr", "row", "col", "offsets"):
-            part = getattr(value, name, None)
-            if isinstance(part, np.ndarray) and part.dtype != object:
-                self._watches.append(watch_array(part))
+        for name in _PARTS_OF_SPARSE:
+            part = self.watched(getattr, value, name, None)
+            self._left_alone(part)
         return self._remember(value, SparseConstant(value))
 
     def _unravel(self, value: Unravel) -> Unravel:
         return self._remember(value, value.of_classes(self.of))
 
     def _object(self, value) -> arrays.LibraryObject:
-        return self._remember(value, _object_standin(type(value))(value, self.of))
+        standin = self._remember(value, _object_standin(type(value))(value, self.of))
+        with contextlib.suppress(Unwatchable):  # objects of C among these do not change
+            self._watch(value)
+        return standin
 
     def _list(self, value: list) -> list:
         standin = self._remember(value, [])
-        standin.extend(map(self.of, self.watched(tuple, value)))
+        self._look_at(value)
+        standin.extend(map(self.of, value))
         return standin
 
     def _deque(self, value: collections.deque) -> collections.deque:
         standin = self._remember(value, collections.deque(maxlen=value.maxlen))
-        standin.extend(map(self.of, self.watched(tuple, value)))
+        self._look_at(value)
+        standin.extend(map(self.of, value))
         return standin
 
     def _set(self, value: set) -> set:
-        return self._remember(value, set(map(self.of, self.watched(tuple, value))))
+        return self._remember(value, set(map(self.of, self._look_at(value))))
 
     def _dict(self, value: dict) -> dict:
         standin = self._remember(value, value.copy())
-        standin.update((key, self.of(item)) for key, item in self.watched(_items, value))
-        return standin
-
-    def _namespace(self, value: types.SimpleNamespace) -> types.SimpleNamespace:
-        standin = self._remember(value, types.SimpleNamespace())
-        vars(standin).update(
-            (name, self.of(item)) for name, item in self.watched(_items, vars(value))
-        )
+        self._look_at(value)
+        standin.update((key, self.of(item)) for key, item in value.items())
         return standin
 
     def _tuple(self, value: tuple) -> tuple:
@@ -286,20 +248,19 @@ class Standins:
         self._recording.asks_identity |= asks_identity(code)
         known = {id(cell) for cell in cells} & self._made.keys()
         copies = tuple(map(self._cell, cells))
-        names, scope = self._scope_of(function)
+        scope = self.scope_of(function.__globals__)
         called = redirected(code, function.__globals__)
         copy = types.FunctionType(called, scope, function.__name__, None, copies)
         self._remember(function, copy)
-        copy.__dict__.update(function.__dict__)
+        self._look_at(function)
+        copy.__dict__.update((name, self.of(value)) for name, value in vars(function).items())
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
-        copy.__defaults__ = self.of(self.watched(getattr, function, "__defaults__"))
-        copy.__kwdefaults__ = self.of(self.watched(getattr, function, "__kwdefaults__"))
+        copy.__defaults__ = self.of(function.__defaults__)
+        copy.__kwdefaults__ = self.of(function.__kwdefaults__)
         for cell, original in zip(copies, cells, strict=True):
-            if id(original) not in known and _contents(original) is not _EMPTY:
-                cell.cell_contents = self.of(self.watched(_contents, original))
-        for name in {*names_in(code)} & function.__globals__.keys() - names:
-            names.add(name)
-            scope[name] = self.of(self.watched(function.__globals__.get, name))
+            if id(original) not in known and original != types.CellType():
+                cell.cell_contents = self.of(original.cell_contents)
+        scope.fill(code)
         return copy
 
     def _cell(self, cell: types.CellType) -> types.CellType:
@@ -307,19 +268,35 @@ class Standins:
             self._remember(cell, types.CellType())
         return self._made[id(cell)][1]
 
-    def _scope_of(self, function) -> tuple[set[str], dict]:
-        """The one copy of a module's globals, and the names that have their stand-ins in it."""
-        original = function.__globals__
-        if id(original) not in self._scopes:
-            ours = {**self._calls.names(), "__import__": self._import}
-            scope = {**original, "__builtins__": {**vars(builtins), **ours}}
-            self._scopes[id(original)] = (set(), scope)
-        return self._scopes[id(original)]
+    def scope_of(self, names: dict) -> Scope:
+        """The one copy of a module's globals."""
+        if id(names) not in self._scopes:
+            evaluation = Evaluation()
+            ours = {
+                **self._calls.names(),
+                "__import__": self._import,
+                "eval": evaluation.eval,
+                "exec": evaluation.exec,
+                "open": self.of(open),
+                "input": self.of(input),
+            }
+            known = {**vars(builtins), **ours}
+            self._scopes[id(names)] = Scope(names, self.item, known)
+        return self._scopes[id(names)]
+
+    def item(self, names: dict, name: str):
+        """The stand-in of a global, which is watched."""
+        value = names[name]
+        self._watches.append(ItemWatch(names, name, value))
+        return self.of(value)
 
     def _import(self, *args, **kwargs):
         module = builtins.__import__(*args, **kwargs)
         complete()
         return self.of(module)
+
+    def _import_module(self, function) -> Callable:
+        return lambda *args: self.of(function(*args))
 
     def _method(self, method: types.MethodType) -> types.MethodType:
         return types.MethodType(self.of(method.__func__), self.of(method.__self__))
@@ -329,8 +306,8 @@ class Standins:
         return getattr(self.of(method.__self__), method.__name__)
 
     def _partial(self, value: functools.partial) -> functools.partial:
-        args, keywords = map(self.of, value.args), self.of(value.keywords)
-        return functools.partial(self.of(value.func), *args, **keywords)
+        func, args, keywords = self._look_at(value)[:3]
+        return functools.partial(self.of(func), *map(self.of, args), **self.of(keywords))
 
     def _unwrapped(self, value):
         inner = self.of(_wrapped(value))
@@ -360,11 +337,15 @@ class Standins:
 
     def attribute(self, module: types.ModuleType, name: str):
         """The stand-in of an attribute of a module."""
-        if module.__name__.partition(".")[0] in _MODULES:
-            value = getattr(module, name)  # which may import a part of SciPy
-            complete()
+        value = getattr(module, name)  # its own error for a name that it has not
+        if self._is_own(module.__name__) and name in vars(module):
+            return self.scope_of(vars(module))[name]
+        complete()  # to get an attribute may have imported a part of SciPy
+        if value is sys.modules:
+            return Modules(self.of)
+        is_code = isinstance(value, types.ModuleType | type) or callable(value)
+        if is_code or module.__name__.partition(".")[0] in _MODULES:
             return self.of(value)
-        getattr(module, name)  # its own error for a name that it has not
         return self.of(self.watched(getattr, module, name, None))
 
     # Classes and their objects.
@@ -376,15 +357,21 @@ class Standins:
             for name, value in vars(kind).items()
             if not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
         }
-        copy = type(kind)(kind.__name__, tuple(map(self.of, kind.__bases__)), fields)
+        # Their __set_name__ has been called, and knows the class itself.
+        named = {n: fields.pop(n) for n, v in [*fields.items()] if hasattr(v, "__set_name__")}
+        copy = type(kind)(kind.__name__, tuple(map(self._base, kind.__bases__)), fields)
         self._remember(kind, copy)
-        self.watched(_class_items, kind)
+        self._look_at(kind)
         copy.__nbhvp_original__ = kind
-        for name, value in fields.items():
-            standin = value if name.startswith("__dataclass") else self._class_attribute(value)
-            if standin is not value:
+        held = class_items(kind)
+        for name, value in {**fields, **named}.items():
+            standin = self._class_attribute(value) if name in held else value
+            if standin is not value or name in named:
                 setattr(copy, name, standin)
         return copy
+
+    def _base(self, kind: type) -> type:
+        return self.of(kind) if self._is_own_class(kind) else kind
 
     def _class_attribute(self, value):
         if isinstance(value, staticmethod | classmethod):
@@ -395,29 +382,18 @@ class Standins:
             copy = functools.cached_property(self.of(value.func))
             copy.__set_name__(None, value.attrname)
             return copy
-        copied = (types.FunctionType, np.ndarray, list, dict, set)
-        return self.of(value) if isinstance(value, copied) else value
+        return self.of(value)
 
     def _instance(self, value):
         """A shallow copy with stand-ins for its attributes."""
         copy = object.__new__(self.of(type(value)))
         self._remember(value, copy)
-        for name in self.watched(_attribute_names, value):
-            attribute = self.watched(getattr, value, name, None)
+        self._look_at(value)
+        held = attributes(value)
+        count = len(held) // 2
+        for name, attribute in zip(held[:count], held[count:], strict=True):
             object.__setattr__(copy, name, self.of(attribute))
         return copy
-
-    def _opaque(self, value):
-        """An object of the user's that is not copied; what it holds is watched all the same."""
-        self._remember(value, value)
-        for content in (_held, _listed):
-            for item in self.watched(content, value):
-                self.of(item)
-        return value
-
-    def _is_opaque(self, value) -> bool:
-        kind = value if isinstance(value, type) else type(value)
-        return arrays.module_of(kind) != "builtins" and self._is_own(arrays.module_of(kind))
 
     def _is_shadowable(self, kind: type) -> bool:
         """Whether a class is plain enough for it and its objects to be copied."""
@@ -425,60 +401,32 @@ class Standins:
         return (
             type(kind) in (type, abc.ABCMeta)
             and bool(bases)
-            and all(self._is_own(arrays.module_of(base)) for base in bases)
+            and all(map(self._is_own_class, bases))
             and not any(vars(base).keys() & _NOT_PLAIN for base in bases)
         )
 
+    def _is_own_class(self, kind: type) -> bool:
+        return kind in _PLAIN_CLASSES or self._is_own(arrays.module_of(kind))
+
 
 _NOT_PLAIN = {"__new__", "__init_subclass__", "__del__", "__nbhvp_original__"}
-_PLAIN_BASES = (object, typing.Generic, typing.Protocol, abc.ABC)
-
-
-def _items(mapping: dict) -> tuple:
-    return tuple(mapping.items())
-
-
-def _held(value) -> tuple:
-    """The attributes of an object, flat; those of a class without what Python keeps there."""
-    if isinstance(value, type):
-        return tuple(part for item in _class_items(value) for part in item)
-    names = _attribute_names(value)
-    return (*names, *(getattr(value, name, None) for name in names))
-
-
-def _listed(value) -> tuple:
-    """The items of an object that is a list, set or dict too."""
-    if isinstance(value, dict):
-        return (*value.keys(), *value.values())
-    return tuple(value) if isinstance(value, list | set | collections.deque) else ()
-
-
-def _class_items(kind: type) -> tuple:
-    """What a class defines, without what Python itself keeps there."""
-    return tuple(item for item in vars(kind).items() if not item[0].startswith("__"))
-
-
-_EMPTY = object()
-
-
-def _contents(cell: types.CellType):
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _EMPTY
-
-
-def names_in(code: types.CodeType) -> Iterator[str]:
-    """The names that a function and the functions inside it may look up in their globals."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from names_in(constant)
-
-
-def _attribute_names(value) -> tuple[str, ...]:
-    filled = (name for name in copyreg._slotnames(type(value)) if hasattr(value, name))
-    return (*getattr(value, "__dict__", ()), *filled)
+_PLAIN_CLASSES = (
+    argparse.Namespace,
+    collections.ChainMap,
+    collections.UserDict,
+    collections.UserList,
+)
+"""Classes of the standard library that hold data of the user's."""
+_PLAIN_BASES = (
+    object,
+    typing.Generic,
+    typing.Protocol,
+    abc.ABC,
+    *argparse.Namespace.__mro__[1:],
+    *collections.ChainMap.__mro__[1:],
+    *collections.UserList.__mro__[1:],
+)
+_PARTS_OF_SPARSE = ("_shape", "data", "indices", "indptr", "coords", "offsets", "rows", "_dict")
 
 
 def _wrapped(value):
@@ -540,7 +488,7 @@ def _is_library_function(value) -> bool:
 
 
 _KINDS = (
-    (lambda s, v: isinstance(v, _IMMUTABLE) or v is None, lambda s, v: v),
+    (lambda s, v: is_atom(v), lambda s, v: v),
     (
         lambda s, v: isinstance(
             v,
@@ -549,7 +497,9 @@ _KINDS = (
             | SparseConstant
             | LibraryFunction
             | CompiledFunction
-            | arrays.LibraryObject,
+            | arrays.LibraryObject
+            | OutsideFunction
+            | ModuleStandin,
         ),
         lambda s, v: v,
     ),
@@ -561,12 +511,14 @@ _KINDS = (
     (lambda s, v: type(v) in _DICTS, Standins._dict),
     (lambda s, v: type(v) is collections.deque, Standins._deque),
     (lambda s, v: type(v) is set, Standins._set),
-    (lambda s, v: type(v) is types.SimpleNamespace, Standins._namespace),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
     (lambda s, v: owner_of(v) is not None, Standins._drawing),
     (lambda s, v: any(v is function for function in ENTROPY), lambda s, v: Entropy(v)),
     (lambda s, v: is_vectorized(v), Standins._vectorized),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
+    (lambda s, v: what_is_read(v) is not None, lambda s, v: OutsideFunction(v, what_is_read(v))),
+    (lambda s, v: is_told(v), lambda s, v: Teller(v)),
+    (lambda s, v: v is importlib.import_module, Standins._import_module),
     (lambda s, v: is_compiled(v), Standins._compiled),
     (lambda s, v: _has_object_standin(v), Standins._object_method),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
@@ -578,36 +530,14 @@ _KINDS = (
     (lambda s, v: isinstance(v, types.MethodType), Standins._method),
     (lambda s, v: _object_standin(type(getattr(v, "__self__", None))), Standins._object_method),
     (lambda s, v: isinstance(v, functools.partial), Standins._partial),
-    (
-        lambda s, v: (
-            isinstance(v, types.ModuleType)
-            and (v.__name__.partition(".")[0] in _MODULES or s._is_own(v.__name__))
-        ),
-        Standins._module,
-    ),
+    (lambda s, v: isinstance(v, types.ModuleType), Standins._module),
     (lambda s, v: v is np.r_ or v is np.c_, lambda s, v: Joining(v)),
     (lambda s, v: isinstance(v, type) and s._is_shadowable(v), Standins._class),
     (lambda s, v: not isinstance(v, type) and s._is_shadowable(type(v)), Standins._instance),
-    (lambda s, v: s._is_opaque(v), Standins._opaque),
 )
 
 
-# Modules and functions of the libraries.
-
-
-class ModuleStandin:
-    """A module whose attributes are stand-ins."""
-
-    def __init__(self, module: types.ModuleType, standins: Standins):
-        self.__dict__.update(_module=module, _standins=standins)
-
-    def __getattr__(self, name: str):
-        value = self._standins.attribute(self._module, name)
-        self.__dict__[name] = value
-        return value
-
-    def __repr__(self) -> str:
-        return repr(self._module)
+# Functions of the libraries.
 
 
 class LibraryFunction:
@@ -631,7 +561,7 @@ class LibraryFunction:
         result = arrays.call(function, args, kwargs)
         owner = getattr(result, "__self__", None)
         known = _makes_standins(type(result)) or _makes_standins(type(owner))
-        result = self._standins.of(result) if known else result
+        result = self._standins.made(result) if known else result
         if isinstance(result, Source) and all(
             _original(arg) is not result.original for arg in given
         ):

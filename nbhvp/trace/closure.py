@@ -1,0 +1,321 @@
+"""What a trace depends on beside its arguments: watches on all that it read.
+
+A trace holds as long as what it read still reads the same. Each watch is shallow: one cell, one
+name, the items of one container, the attributes of one object, the content of one array. So a look
+at all of them is a pass over flat lists, without recursion; what they are made on, `walk` decides.
+
+Numbers are compared bit by bit: 0.0 is not -0.0, 1 is not True, nan is nan.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+import operator
+import pathlib
+import re
+import types
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "COMPLETE",
+    "ArrayWatch",
+    "CellWatch",
+    "Closure",
+    "DictWatch",
+    "FunctionWatch",
+    "InstanceWatch",
+    "ItemWatch",
+    "Watch",
+    "contents",
+    "is_atom",
+    "is_atomic",
+    "is_frozen",
+    "watch_array",
+]
+
+COMPLETE = 1 << 20
+"""Bytes up to which arrays are compared in full at every call."""
+_SAMPLES = 1024
+_COLUMNS = 509
+
+
+# What cannot change.
+
+_ATOMS = (
+    bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range,
+    slice, types.CodeType, re.Pattern, datetime.date, datetime.time, datetime.timedelta,
+    datetime.tzinfo, decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath,
+    types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType,
+    types.MemberDescriptorType, types.ClassMethodDescriptorType, types.GenericAlias,
+    np.dtype, types.UnionType,
+)  # fmt: skip
+_ATOMIC = frozenset(_ATOMS)
+
+
+def is_atom(value) -> bool:
+    """Whether an object has no content that could change."""
+    kind = type(value)
+    if kind in _ATOMIC:
+        return True
+    if isinstance(value, np.generic):
+        return not isinstance(value, np.void)
+    return isinstance(value, _ATOMS) and not hasattr(value, "__dict__") and not _has_slots(kind)
+
+
+def is_atomic(value, base: type) -> bool:
+    """Whether the part of an object that a class among its bases makes cannot change."""
+    return base in _ATOMIC or (isinstance(value, np.generic) and base is not np.void)
+
+
+def _has_slots(kind: type) -> bool:
+    """Whether objects of a subclass of an atomic class hold more than those of that."""
+    for base in kind.__mro__:
+        if base in _ATOMIC:
+            return False
+        if vars(base).get("__slots__"):
+            return True
+    return False
+
+
+# What was read. `Closure` looks at each kind in a loop of its own, for speed.
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Anything, and how to read it again."""
+
+    read: Callable[[], Any]
+    seen: Any
+
+
+@dataclass(frozen=True)
+class ItemWatch:
+    """An item of a dictionary: a global."""
+
+    mapping: dict
+    key: str
+    seen: Any
+
+
+@dataclass(frozen=True)
+class CellWatch:
+    """What a cell holds."""
+
+    cell: types.CellType
+    seen: Any
+
+
+_EMPTY = NotImplemented
+"""Of a cell that is not filled: an atom that nobody keeps in one."""
+
+
+def contents(cell: types.CellType):
+    """What a cell holds, or a sign that it holds nothing."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _EMPTY
+
+
+class DictWatch:
+    """All items of a dictionary whose keys are strings."""
+
+    def __init__(self, mapping: dict):
+        self.mapping = mapping
+        self.items = tuple(mapping.items())
+
+
+class InstanceWatch:
+    """Class and attributes of an object that keeps them in a dictionary of its own."""
+
+    def __init__(self, value):
+        self.value = value
+        self.form = (type(value), value.__dict__)
+        self.items = tuple(value.__dict__.items())
+
+
+class FunctionWatch:
+    """Code and defaults of a function, and whether it has attributes."""
+
+    def __init__(self, function: types.FunctionType):
+        self.function = function
+        self.form = (function.__code__, function.__defaults__, function.__kwdefaults__)
+        self.has_attributes = bool(function.__dict__)
+
+
+def _same(a, b) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and (all(map(operator.is_, a, b)) or all(map(_same, a, b)))
+    if isinstance(a, float | complex):
+        return np.array(a).tobytes() == np.array(b).tobytes()
+    if isinstance(a, np.generic):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return is_atom(a) and bool(a == b)
+
+
+class ArrayWatch:
+    """The content of an array, and its shape and dtype, which change in place too.
+
+    Up to `COMPLETE` bytes are compared with a copy. Of more, a glance compares evenly spaced
+    elements; a full look compares sums of 509 columns of machine words besides. An array that
+    nobody can write keeps its content.
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self.form = (array.shape, array.dtype)
+        self.is_small = array.nbytes <= COMPLETE
+        self._sample = self._read_sample()
+        self._sums = None if self.is_small else self._read_sums()
+
+    def exactly(self) -> tuple[np.ndarray, bytearray, tuple, np.dtype] | None:
+        """Array, content, shape and dtype where content and array can be compared in one call."""
+        array = self.array
+        is_plain = array.flags.c_contiguous and array.dtype.kind in "biufcSU"
+        return (array, bytearray(self._sample), *self.form) if self.is_small and is_plain else None
+
+    def glance(self) -> bool:
+        """Whether the array is seen to have changed, by all of a small one."""
+        if (self.array.shape, self.array.dtype) != self.form:
+            return True
+        is_kept = not self.is_small and is_frozen(self.array)
+        return not is_kept and self._read_sample() != self._sample
+
+    def changed(self) -> bool:
+        """Whether the array has changed; a large one, to the sums of its columns."""
+        if self.glance():
+            return True
+        return self._sums is not None and not (
+            is_frozen(self.array) or self._read_sums() == self._sums
+        )
+
+    def _read_sample(self) -> bytes:
+        array = self.array
+        if self.is_small:
+            return array.tobytes()
+        step = max(1, array.size // _SAMPLES)
+        if array.flags.c_contiguous:
+            return array.reshape(-1)[::step].tobytes()
+        return array.flat[::step].tobytes()
+
+    def _read_sums(self) -> bytes:
+        words = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
+        whole = words[: words.size // 8 * 8].view(np.uint64)
+        rows = whole.size // _COLUMNS
+        table = whole[: rows * _COLUMNS].reshape(rows, _COLUMNS)
+        rest = words[8 * rows * _COLUMNS :]
+        return np.add.reduce(table, axis=0).tobytes() + rest.tobytes()
+
+
+def watch_array(array: np.ndarray) -> ArrayWatch:
+    """A watch on the content of an array of numbers."""
+    return ArrayWatch(array)
+
+
+def is_frozen(array) -> bool:
+    """Whether nobody can write an array through any array or buffer whose memory it shows."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None or type(array) is bytes
+
+
+class Closure:
+    """All that a trace depends on outside its arguments."""
+
+    def __init__(self, watches: Iterable[Any] = ()):
+        self.watches: tuple[Any, ...] = ()
+        self.extend(watches)
+
+    def extend(self, watches: Iterable[Any]) -> None:
+        """Watch more: what the derivative rules of a trace turn out to depend on."""
+        self.watches = (*self.watches, *watches)
+        kinds: dict[type, list] = collections.defaultdict(list)
+        for watch in self.watches:
+            kinds[type(watch)].append(watch)
+        exact = [watch.exactly() for watch in kinds[ArrayWatch]]
+        self._exact = tuple(found for found in exact if found is not None)
+        self._arrays = tuple(
+            w for w, found in zip(kinds[ArrayWatch], exact, strict=True) if found is None
+        )
+        self._items = tuple((w.mapping, w.key, w.seen) for w in kinds[ItemWatch])
+        self._cells = tuple((w.cell, w.seen) for w in kinds[CellWatch])
+        self._dicts = tuple((w.mapping, len(w.items), w.items) for w in kinds[DictWatch])
+        self._instances = tuple(
+            (w.value, *w.form, len(w.items), w.items) for w in kinds[InstanceWatch]
+        )
+        self._functions = tuple(
+            (w.function, *w.form, w.has_attributes) for w in kinds[FunctionWatch]
+        )
+        self._others = tuple((watch.read, watch.seen) for watch in kinds[Watch])
+
+    def changed(self) -> bool:
+        """Whether anything has changed."""
+        return self.glance() or any(watch.changed() for watch in self._arrays)
+
+    def glance(self) -> bool:
+        """Whether anything is seen to have changed; of a large array, by some of its elements."""
+        try:
+            return self._names_changed() or self._contents_changed()
+        except Exception:
+            return True  # what cannot be read any more has changed
+
+    def _names_changed(self) -> bool:
+        for mapping, key, seen in self._items:
+            now = mapping[key]
+            if now is not seen and not _same(now, seen):
+                return True
+        for function, code, defaults, keywords, has_attributes in self._functions:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not keywords
+                or bool(function.__dict__) is not has_attributes
+            ):
+                return True
+        for cell, seen in self._cells:
+            now = cell.cell_contents
+            if now is not seen and not _same(now, seen):
+                return True
+        return False
+
+    def _contents_changed(self) -> bool:
+        for array, content, shape, dtype in self._exact:
+            # The comparison of a bytearray with a buffer copies nothing.
+            if array.shape != shape or array.dtype != dtype or content != array:
+                return True
+        for value, kind, mapping, size, items in self._instances:
+            if type(value) is not kind or value.__dict__ is not mapping:
+                return True
+            if _items_changed(mapping, size, items):
+                return True
+        for mapping, size, items in self._dicts:
+            if _items_changed(mapping, size, items):
+                return True
+        for read, seen in self._others:
+            if not _same(read(), seen):
+                return True
+        return any(watch.glance() for watch in self._arrays)
+
+
+def _items_changed(mapping: dict, size: int, items: tuple) -> bool:
+    if len(mapping) != size:
+        return True
+    for key, seen in items:
+        now = mapping[key]
+        if now is not seen and not _same(now, seen):
+            return True
+    return False

@@ -1,0 +1,218 @@
+"""What a function reads from outside the program: clocks, files, the environment, other processes.
+
+None of it can be watched like the objects of the program. A clock gives a traced number that may be
+printed and kept, and makes the trace depend on it where a result or a branch does. A question that
+is cheap, and has an answer that can be compared, is asked again at each call. All else makes the
+trace depend on hidden state, as random numbers do, and so does the use of an object that cannot be
+watched: an iterator, a file that is read. Which is an error, with the line, unless the function is
+traced at every call.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.trace.arrays import LibraryObject, Traced, module_of, traced
+from nbhvp.trace.closure import Watch, is_atom
+from nbhvp.trace.recording import current
+
+__all__ = ["OutsideFunction", "Teller", "Unwatched", "is_told", "what_is_read"]
+
+_CLOCKS = frozenset(
+    f"time.{name}{unit}"
+    for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time")
+    for unit in ("", "_ns")
+)
+_QUESTIONS = (
+    "os.getenv os.getcwd posix.getcwd posix.getpid posix.getppid posix.cpu_count os.cpu_count "
+    "nt.getcwd nt.getpid nt.getppid nt.cpu_count genericpath.exists genericpath.isfile "
+    "genericpath.isdir genericpath.getmtime genericpath.getsize genericpath.getctime "
+    "genericpath.getatime posixpath.islink _thread.get_ident threading.get_ident "
+    "threading.active_count sys.getrecursionlimit sys.getrefcount gc.isenabled "
+    "socket.gethostname getpass.getuser platform.node"
+)
+_READS = (
+    "io.open _io.open builtins.input builtins.breakpoint os.listdir posix.listdir posix.scandir "
+    "posix.stat posix.lstat posix.read posix.open posix.popen os.popen posix.urandom posix.times "
+    "posix.getloadavg posix.walk os.walk os.fdopen os.system posix.system nt.stat nt.listdir "
+    "nt.urandom time.localtime time.gmtime time.ctime time.asctime time.strftime "
+    "time.clock_gettime time.clock_gettime_ns datetime.now datetime.utcnow datetime.today date.today "
+    "datetime.fromtimestamp uuid.uuid1 uuid.uuid4 numpy.load numpy.loadtxt numpy.genfromtxt "
+    "numpy.fromfile numpy.memmap numpy.fromregex scipy.sparse.load_npz inspect.currentframe "
+    "inspect.stack sys._getframe gc.get_objects gc.get_referrers gc.get_referents gc.get_count "
+    "resource.getrusage linecache.getline tracemalloc.get_traced_memory"
+)
+_MODULES = (
+    "subprocess", "socket", "ssl", "urllib.request", "http.client", "requests", "tempfile", "glob",
+    "fileinput", "sqlite3", "select", "shelve", "dbm", "mmap", "secrets", "psutil", "scipy.io",
+    "scipy.datasets", "scipy.io.matlab", "scipy.io.wavfile",
+)  # fmt: skip
+"""Modules that are there to read from outside."""
+_KNOWN = _CLOCKS | {*_READS.split()} | {*_QUESTIONS.split()}
+
+
+def _name_of(function) -> str:
+    owner = getattr(function, "__self__", None)
+    module = module_of(function)
+    if isinstance(owner, type):
+        return f"{owner.__name__}.{function.__name__}"
+    return f"{module}.{getattr(function, '__qualname__', '')}"
+
+
+_CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
+
+
+def what_is_read(function) -> str | None:
+    """The name of a function that reads from outside the program; None for any other object."""
+    if not isinstance(function, _CALLABLE) and not hasattr(type(function), "_implementation"):
+        if type(function) is not type(np.sum):
+            return None
+    name = _name_of(function)
+    return name if name in _KNOWN or module_of(function) in _MODULES else None
+
+
+class OutsideFunction:
+    """The stand-in of a function that reads from outside the program."""
+
+    def __init__(self, function: Callable, name: str):
+        self.function = function
+        self.name = name
+
+    def __call__(self, *args, **kwargs):
+        recording = current()
+        result = self.function(*args, **kwargs)
+        if recording.is_always:
+            return result
+        if self.name in _CLOCKS:
+            return _number(f"{self.name}()", result)
+        if self.name in _QUESTIONS.split() and is_atom(result) and all(map(is_atom, args)):
+            ask = functools.partial(self.function, *args, **kwargs)
+            recording.sources.append(Watch(ask, result))
+            return result
+        if not _is_write(self.name, args, kwargs):
+            recording.hide(f"{self.name}()")
+        return result
+
+    def __getattr__(self, name: str):
+        return getattr(self.function, name)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def _number(what: str, value: float) -> Traced:
+    """A number from outside: what depends on it, the trace finds out at its end."""
+    recording = current()
+    name = f"outside{len(recording.outside)}"
+    node = p.input_node(recording.pool, name, (), np.asarray(value).dtype)
+    recording.outside[node] = recording.placed(what)
+    return traced(node, value)
+
+
+def _is_write(name: str, args: tuple, kwargs: dict) -> bool:
+    """Whether a file is opened for writing alone."""
+    mode = kwargs.get("mode", args[1] if len(args) > 1 else "r")
+    return name.endswith("io.open") and isinstance(mode, str) and not {"r", "+"} & {*mode}
+
+
+# Objects that cannot be watched.
+
+
+class Unwatched(LibraryObject):
+    """The stand-in of an object that cannot be watched: to use it is to depend on hidden state.
+
+    To write to a file is not to use it, nor is to open, lock or close something.
+    """
+
+    def __init__(self, original, reason: str):
+        super().__init__(original, None)
+        self._reason = reason
+
+    def used(self):
+        """The object itself, whose use is noted."""
+        current().hide(self._reason)
+        return self.original
+
+    def __getattr__(self, name: str):
+        return getattr(self.original if name in _HARMLESS else self.used(), name)
+
+    def __bool__(self) -> bool:
+        kind = type(self.original)
+        is_plain = not hasattr(kind, "__bool__") and not hasattr(kind, "__len__")
+        return is_plain or bool(self.used())
+
+    def __hash__(self) -> int:
+        return hash(self.original)
+
+    def __eq__(self, other) -> bool:
+        return self.original is other or self is other or bool(self.used() == other)
+
+    def __enter__(self):
+        self.original.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self.original.__exit__(*error)
+
+
+_HARMLESS = ("write", "writelines", "flush", "close", "closed", "acquire", "release", "name")
+
+
+def _used(name: str) -> Callable:
+    def method(self, *args, **kwargs):
+        return getattr(self.used(), name)(*args, **kwargs)
+
+    return method
+
+
+_USES = (
+    "call iter next len getitem contains reversed float int index complex array str repr format "
+    "add radd sub rsub mul rmul truediv rtruediv pow rpow neg matmul rmatmul lt le gt ge"
+)
+for _name in _USES.split():
+    setattr(Unwatched, f"__{_name}__", _used(f"__{_name}__"))
+
+
+# Where numbers are told, and never come back from.
+
+
+def is_told(value) -> bool:
+    """Whether it is a logger, or a function that prints, logs or warns."""
+    if isinstance(value, logging.Logger | logging.LoggerAdapter):
+        return True
+    module = module_of(value)
+    is_function = isinstance(value, types.FunctionType | types.BuiltinFunctionType)
+    return is_function and (module == "logging" or value in (print, warnings.warn))
+
+
+class Teller(LibraryObject):
+    """The stand-in of what is told numbers: it gets those at the traced point."""
+
+    def __init__(self, original):
+        super().__init__(original, None)
+
+    def __call__(self, *args, **kwargs):
+        args, kwargs = told(args), told(kwargs)
+        return self.original(*args, **kwargs)
+
+    def __getattr__(self, name: str):
+        value = getattr(self.original, name)
+        return Teller(value) if callable(value) else value
+
+
+def told(value):
+    """Values in the place of stand-ins, in lists, tuples and dicts."""
+    if isinstance(value, Traced):
+        return value.value
+    if isinstance(value, LibraryObject):
+        return value.original
+    if type(value) in (list, tuple):
+        return type(value)(map(told, value))
+    return {key: told(item) for key, item in value.items()} if type(value) is dict else value
