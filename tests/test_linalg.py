@@ -455,14 +455,13 @@ def test_a_failure_that_is_caught_is_a_branch():
 @pytest.mark.parametrize(
     ("fun", "words"),
     [
-        (lambda x: np.linalg.svd(x[:2])[0][0, 0], "full_matrices"),
         (lambda x: np.linalg.qr(x[:, :2], "complete")[0][0, 0], "complete"),
         (lambda x: np.sum(np.linalg.pinv(x[:, :1] * np.ones(3))), "without full rank"),
         (lambda x: sl.lu_factor(x)[0].sum(), "lu_factor"),
         (lambda x: sl.qr(x, pivoting=True)[0].sum(), "pivoting"),
         (lambda x: sl.lu_solve((x, [0, 1, 2]), B).sum(), "what lu_factor gives"),
         (lambda x: np.linalg.qr(x, "raw")[0].sum(), "raw"),
-        (lambda x: sl.solve(x, B, assume_a="banded").sum(), "banded"),
+        (lambda x: sl.solve(x, B, assume_a="circulant").sum(), "circulant"),
     ],
 )
 def test_what_has_no_derivative_is_refused(fun, words):
@@ -499,7 +498,7 @@ def likelihood(x):
 
 COUNTED = [
     ("getrf", likelihood),
-    ("potrf", lambda x: weighted(sl.cho_solve(sl.cho_factor(spd(x)), x[0]))),
+    ("cholesky", lambda x: weighted(sl.cho_solve(sl.cho_factor(spd(x)), x[0]))),
 ]
 
 
@@ -508,7 +507,7 @@ COUNTED = [
 @pytest.mark.parametrize("target", ["interpret", "cpu"])
 def test_a_factorisation_is_computed_once_per_point(monkeypatch, target, routine, fun):
     calls = []
-    original = primitives._routine
+    original, by = primitives._routine, primitives.Routine.__call__
 
     def counted(name, letter):
         found = original(name, letter)
@@ -517,6 +516,11 @@ def test_a_factorisation_is_computed_once_per_point(monkeypatch, target, routine
     f = nbhvp.differentiable(fun, target=target)
     f.hvp(X, V[..., 0])
     monkeypatch.setattr(primitives, "_routine", counted)
+    monkeypatch.setattr(
+        primitives.Routine,
+        "__call__",
+        lambda self, *args: calls.append(self.function.__name__) or by(self, *args),
+    )
     f.value_and_grad(2 * X)  # as solvers do: after a product alone it would take a run of its own
     H = f.hessian(2 * X)
     for _ in range(5):

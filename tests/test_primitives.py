@@ -12,7 +12,17 @@ import mpmath
 import numpy as np
 import pytest
 
-from nbhvp.graph import derive, filters, fourier, linalg, sparse, spectra, tape  # noqa: F401 filters are in the table
+from nbhvp.graph import (  # noqa: F401 they are in the table
+    derive,
+    determinants,
+    filters,
+    fourier,
+    linalg,
+    sparse,
+    spectra,
+    tape,
+    vectors,
+)
 from nbhvp.graph import primitives as p
 from nbhvp.graph import special as sp
 from nbhvp.graph.interpret import interpret
@@ -341,6 +351,12 @@ LINEAR += [
     ("irfft", [lambda d: random((2, 3), np.result_type(d, np.complex64))], {"axis": 1, "size": 5}),
     *(("trigonometric", [lambda d: real_of(d, 4, 3)], {"axes": (0,), "kind": kind, "type": k}) for kind in ("cosine", "sine") for k in (1, 2, 3, 4)),
 ]  # fmt: skip
+LOWER = {"lower": True, "by": linalg.Routine(np.linalg.eigh)}
+UPPER = {"lower": False, "by": linalg.Routine(np.linalg.eigh, (("UPLO", "U"),))}
+SQUARE = {"is_wide": False, "by": linalg.Routine(np.linalg.svd, (("full_matrices", False),))}
+FULL = {"is_wide": False, "by": linalg.Routine(np.linalg.svd), "full": True}
+CHOLESKY = {"lower": True, "by": linalg.Routine(np.linalg.cholesky)}
+DET = {"dtype": np.dtype(float), "by": linalg.Routine(np.linalg.det)}
 PATTERN = sparse.Pattern(np.array([0, 2, 1, 0, 2]), np.array([0, 2, 3, 5]))
 ENTRIES = np.array([2.0, 0.5, 1.5, -0.7, 3.0])
 LINEAR += [
@@ -350,10 +366,15 @@ LINEAR += [
     ("triangular", [lambda d: regular(d), (3, 4)], {"axis": 0, "lower": False, "transposed": True, "unit": True}),
     ("sparse_solve", [lambda d: ENTRIES.astype(d), (2, 3, 2)], {"axis": 1, "transposed": False, "pattern": PATTERN}),
     ("sparse_solve", [lambda d: ENTRIES.astype(d), (3,)], {"axis": 0, "transposed": True, "pattern": PATTERN}),
-    ("rayleigh", [lambda d: decomposed(spectra.eigh, d, lower=True), (2, 3, 3)], {}),
-    ("rayleigh", [lambda d: decomposed(spectra.svd, d), (2, 3, 3)], {}),
-    ("spectral", [lambda d: decomposed(spectra.eigh, d, lower=True), lambda d: real_of(d, 2, 3)], {}),
-    ("spectral", [lambda d: decomposed(spectra.svd, d), lambda d: real_of(d, 2, 3)], {}),
+    ("rayleigh", [lambda d: decomposed(spectra.eigh, d, **LOWER), (2, 3, 3)], {}),
+    ("rayleigh", [lambda d: decomposed(spectra.svd, d, **SQUARE), (2, 3, 3)], {}),
+    ("spectral", [lambda d: decomposed(spectra.eigh, d, **LOWER), lambda d: real_of(d, 2, 3)], {}),
+    ("spectral", [lambda d: decomposed(spectra.svd, d, **SQUARE), lambda d: real_of(d, 2, 3)], {}),
+    ("resolvent", [lambda d: decomposed(spectra.eigh, d, **LOWER), (2, 3, 3)], {"at_ties": None}),
+    ("resolvent", [lambda d: decomposed(spectra.svd, d, **SQUARE), (2, 6, 3)], {"at_ties": 0.0}),
+    ("resolvent", [lambda d: spectra.svd.evaluate(random((2, 5, 3), d), **SQUARE), (2, 8, 3)], {"at_ties": 1.0}),
+    ("resolvent", [lambda d: spectra.svd.evaluate(random((2, 5, 3), d), **FULL), (2, 8, 5)], {"at_ties": 0.0}),
+    ("poisoned", [(4,)], {"index": np.zeros(4, bool)}),
 ]  # fmt: skip
 DTYPES = (np.float64, np.complex128, np.float32)
 OF_TAPES = {e for e in vars(tape).values() if isinstance(e, p.Primitive)}
@@ -442,20 +463,24 @@ def with_solve(factor):
 GENERAL = [
     ("lu", lambda a: with_solve(linalg.lu(a))),
     ("logdet", lambda a: linalg.logdet(linalg.lu(a))),
-    ("cholesky", lambda a: linalg.cholesky(a + linalg.adjoint(a))),
-    ("cholesky", linalg.cholesky),
+    ("cholesky", lambda a: linalg.cholesky(a + linalg.adjoint(a), **CHOLESKY)),
+    ("cholesky", lambda a: linalg.cholesky(a, **CHOLESKY)),
+    ("cholesky", lambda a: linalg.cholesky(a, lower=False, by=linalg.Routine(np.linalg.cholesky, (("upper", True),)))),
     ("qr", linalg.qr),
-    ("eigh", lambda a: spectra.values(spectra.eigh(a, lower=False))),
-    ("values", lambda a: spectra.values(spectra.svd(a))),
-    ("vectors", lambda a: absolute_squares(spectra.vectors(spectra.eigh(a, lower=True), left=True))),
-    ("vectors", lambda a: absolute_squares(spectra.vectors(spectra.svd(a), left=False))),
     ("wofz", lambda a: absolute_squares(sp.wofz(p.complex_(p.real(a), 1.0)))),
-    ("svd", lambda a: absolute_squares(spectra.vectors(spectra.svd(a), left=True))),
+    ("det", lambda a: determinants.det(a, dtype=a.dtype, by=DET["by"])),
+    ("eigh", lambda a: spectra.values(spectra.eigh(a, **UPPER))),
+    ("values", lambda a: spectra.values(spectra.svd(a, **SQUARE))),
+    ("vectors", lambda a: spectra.vectors(spectra.eigh(a, **LOWER), left=True)),
+    ("vectors", lambda a: spectra.vectors(spectra.eigh(a, **UPPER), left=True, upward=True)),
+    ("vectors", lambda a: spectra.vectors(spectra.svd(a, **SQUARE), left=False)),
+    ("frame", lambda a: vectors.frame(spectra.eigh(a, **LOWER), upward=False)),
+    ("levels", lambda a: vectors.levels(spectra.svd(a, **SQUARE))),
+    ("svd", lambda a: spectra.vectors(spectra.svd(a, **SQUARE), left=True)),
 ]  # fmt: skip
 
 
 def absolute_squares(z):
-    """Without the phases, which are arbitrary."""
     return p.real(p.conjugate(z) * z)
 
 
@@ -493,6 +518,8 @@ DISCRETE = [
     ("last_writer", [np.array([3, 0, 3])], {"size": 5}),
     ("all", [np.array([True, False])], {}),
     ("pivoting", [np.array([[1.0, 2.0, 0.0], [0.5, 0.1, 3.0], [1.0, 1.0, 1.0]])], {"steps": 2}),
+    ("tied", [np.diag([1.0, 2.0, 2.0])[None, [0, 1, 2, 0]]], {}),
+    ("real_components", [np.array([[1.0, 0.0], [1j, 1.0], [1.0, 2.0]])], {"upward": True}),
     ("sparse_regular", [ENTRIES], {"pattern": PATTERN}),
     ("sparse_regular", [0 * ENTRIES], {"pattern": PATTERN}),
     ("band_is_positive", [np.array([[0.0, 1.0], [2.0, 2.0]])], {"lower": False}),

@@ -13,7 +13,7 @@ Every derived graph is checked: shapes, dtypes, and linearity in the direction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ __all__ = [
     "is_zero",
     "joint_positions",
     "jvp",
+    "jvp_of",
     "substitute",
     "vjp",
 ]
@@ -46,6 +47,20 @@ def jvp(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node
             if z_dot is not None:
                 dots[node] = z_dot
     return [dots.get(node) or p.zeros(node.pool, node.shape, node.dtype) for node in outputs]
+
+
+def jvp_of(function: Callable, args: Sequence[Node], tangents: Sequence[Node | None]) -> Node:
+    """The tangent of function(*args), of nodes; a tangent is None where an argument has none.
+
+    The function is applied to inputs, since what is made of a node may look behind that node.
+    """
+    pool = args[0].pool
+    inputs = [p.input_node(pool, f"argument {k}", x.shape, x.dtype) for k, x in enumerate(args)]
+    moving = [k for k, tangent in enumerate(tangents) if tangent is not None]
+    dots = [p.input_node(pool, f"tangent {k}", args[k].shape, args[k].dtype) for k in moving]
+    (found,) = jvp([function(*inputs)], [inputs[k] for k in moving], dots)
+    given = [*args, *(tangents[k] for k in moving)]
+    return substitute([found], dict(zip([*inputs, *dots], given, strict=True)))[0]
 
 
 def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node]) -> list[Node]:

@@ -7,7 +7,7 @@ A factorisation is computed once per point, and products only solve by it. With 
 So a solve is linear in b and has a tangent for A. What it takes for A is the factor, which holds the
 same information: the factor *stands for its matrix*. By convention the tangent of a factor is that
 of the matrix, in the first rows of an array of the factor's shape, and whatever takes a factor
-reads it so. The factor of LU is a real array of its factors with the pivots in one more row.
+reads it so. The factor of LU is an array of its factors, transposed, with the pivots in one more row.
 
 Factors that functions see as arrays (Cholesky, QR) have tangents of their own,
 
@@ -18,19 +18,24 @@ Factors that functions see as arrays (Cholesky, QR) have tangents of their own,
 Matrices are the last two axes, all axes before them are stacks. LAPACK reads an array in C order as
 the transpose of its matrix, in place. Nothing here raises: where a factorisation fails, its result
 is NaN as a whole, and the tracer makes that a guard.
+
+What LAPACK is free to choose (signs, phases, bases of equal eigenvalues) belongs to the function, so
+a factorisation that has such a choice is computed by the very function that was called: a `Routine`.
 """
 
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.linalg.lapack as lapack
 
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
-    INT,
     Primitive,
     _enter,
     _linear,
@@ -53,14 +58,15 @@ from nbhvp.graph.primitives import (
 )
 
 __all__ = [
+    "Routine",
     "adjoint",
+    "by_lower",
     "cholesky",
     "diagonal",
     "hermitian",
     "kept",
     "logdet",
     "lu",
-    "pivoting",
     "product",
     "qr",
     "rows",
@@ -146,6 +152,30 @@ def _routine(name: str, letter: str):
     return getattr(lapack, {"f": "s", "d": "d", "F": "c", "D": "z"}[letter] + name)
 
 
+@dataclass(frozen=True)
+class Routine:
+    """A function of NumPy or SciPy with its options, as it was called."""
+
+    function: Callable
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, *arrays):
+        """Its result for arrays, stack by stack; None where it fails."""
+        options = dict(self.options)
+        try:
+            if arrays[0].ndim == 2 or self.function.__module__.startswith("numpy"):
+                return self.function(*arrays, **options)
+            stack = arrays[0].shape[:-2]
+            found = [self.function(*(x[k] for x in arrays), **options) for k in np.ndindex(stack)]
+        except (np.linalg.LinAlgError, ValueError):
+            return None
+        if not isinstance(found[0], tuple):
+            return np.reshape(found, (*stack, *np.shape(found[0])))
+        return tuple(
+            np.reshape(parts, (*stack, *np.shape(parts[0]))) for parts in zip(*found, strict=True)
+        )
+
+
 def general(name, evaluate, infer, tangent, **fields) -> Primitive:
     return _enter(Primitive(name, "general", evaluate, infer, tangent=tangent, **fields))
 
@@ -158,7 +188,7 @@ def _lu(a):
     n = a.shape[-1]
     out = np.empty((*a.shape[:-2], n + 1, n), a.dtype)
     for k in np.ndindex(a.shape[:-2]) if n else ():
-        factors, pivots, _ = _routine("getrf", a.dtype.char)(a[k].T)
+        factors, pivots, _ = _routine("getrf", a.dtype.char)(a[k])
         out[k][:n], out[k][n] = factors.T, pivots
     return out
 
@@ -189,7 +219,7 @@ def _solved(factor, b, axis, transposed):
         if b.size == 0:
             return b
         pivots = (packed[n].real if packed.dtype.kind == "c" else packed[n]).astype(np.intc)
-        return getrs(packed[:n].T, pivots, _columns(b), 0 if transposed else 1)[0].reshape(b.shape)
+        return getrs(packed[:n].T, pivots, _columns(b), int(transposed))[0].reshape(b.shape)
 
     return _by_columns(solve_one, factor, b, axis)
 
@@ -214,7 +244,7 @@ def _solve_tangent(z, dots, factor, b, axis, transposed):
     return -solve(factor, moved, axis=axis, transposed=transposed)
 
 
-def _logdet(factor):
+def _logdet(factor, checked=True):
     """log |det A| of real matrices, log det A of complex ones."""
     n = factor.shape[-1]
     diagonals = np.diagonal(factor[..., :n, :], axis1=-2, axis2=-1)
@@ -224,34 +254,14 @@ def _logdet(factor):
     return np.sum(np.log(diagonals), -1) + 1j * np.pi * (swaps % 2)
 
 
-def _logdet_tangent(z, dots, factor):
-    """The trace of A^-1 A_dot."""
+def _logdet_tangent(z, dots, factor, checked=True):
+    """The trace of A^-1 A_dot; NaN, if it is checked, where A is singular to rounding."""
     n = factor.shape[-1]
     eye = broadcast(constant(z.pool, np.eye(n, dtype=z.dtype)), shape=(*factor.shape[:-2], n, n))
     inverse = solve(factor, eye, axis=factor.ndim - 2, transposed=False)
     terms = swapped(inverse) * rows(dots[0], 0, n)
     trace = sum_(terms, axes=(terms.ndim - 2, terms.ndim - 1))
-    return trace * _one_or_nan(diagonal(rows(factor, 0, n)))
-
-
-def _largest_first(a, steps):
-    """The order of rows and columns in which `steps` of complete pivoting take them, and its sign."""
-    n = a.shape[-1]
-    out = np.empty((*a.shape[:-2], 3, n), np.int64)
-    for k in np.ndindex(a.shape[:-2]):
-        work, orders, sign = np.array(a[k]), (np.arange(n), np.arange(n)), 1
-        for step in range(steps):
-            place = np.argmax(np.abs(work[step:, step:]))
-            i, j = (step + q for q in np.unravel_index(place, (n - step, n - step)))
-            work[[step, i]], work[:, [step, j]] = work[[i, step]], work[:, [j, step]]
-            for order, q in zip(orders, (i, j), strict=True):
-                order[[step, q]] = order[[q, step]]
-                sign = -sign if q != step else sign
-            if work[step, step] != 0:
-                ratio = work[step + 1 :, step] / work[step, step]
-                work[step + 1 :, step:] -= np.multiply.outer(ratio, work[step, step:])
-        out[k] = *orders, np.full(n, sign)
-    return out
+    return trace * _one_or_nan(diagonal(rows(factor, 0, n))) if checked else trace
 
 
 def _one_or_nan(pivots: Node) -> Node:
@@ -299,24 +309,23 @@ def _triangular_tangent(z, dots, a, b, axis, lower, transposed, unit):
     )
 
 
-def _cholesky(a):
+def _cholesky(a, lower, by):
     a = np.asarray(a)
-    out = np.empty(a.shape, a.dtype)
-    for k in np.ndindex(a.shape[:-2]) if a.size else ():
-        upper, info = _routine("potrf", a.dtype.char)(a[k].T, lower=False, clean=True)
-        out[k] = np.nan if info else upper.T
-    return out
+    found = by(a) if a.size else a
+    return np.full(a.shape, np.nan, a.dtype) if found is None else found
 
 
-def _by_lower(lower: Node, x: Node, transposed: bool = False) -> Node:
+def by_lower(lower: Node, x: Node) -> Node:
     """L^-1 x, for stacks of square matrices."""
-    return triangular(lower, x, axis=x.ndim - 2, lower=True, transposed=transposed, unit=False)
+    return triangular(lower, x, axis=x.ndim - 2, lower=True, transposed=False, unit=False)
 
 
-def _cholesky_tangent(z, dots, a):
-    half = _by_lower(z, hermitian(dots[0]))
-    inner = _by_lower(z, adjoint(half))
-    return product(z, kept(inner, _triangle(z.shape[-1], True, 0.5)))
+def _cholesky_tangent(z, dots, a, lower, by):
+    factor = z if lower else adjoint(z)
+    half = by_lower(factor, hermitian(dots[0], lower))
+    inner = by_lower(factor, adjoint(half))
+    moved = product(factor, kept(inner, _triangle(z.shape[-1], True, 0.5)))
+    return moved if lower else adjoint(moved)
 
 
 # QR of matrices with at least as many rows as columns: Q above the transpose of R.
@@ -347,16 +356,15 @@ def _qr_tangent(z, dots, a):
     return packed * reshape(regular, shape=(*regular.shape, 1, 1))
 
 
-def _square_shape(a):
+def _square_shape(a, **params):
     return a.shape, a.dtype
 
 
 # fmt: off
-pivoting   = _enter(Primitive("pivoting", "discrete", _largest_first, lambda a, steps: ((*a.shape[:-2], 3, a.shape[-1]), INT), linear=()))
 lu         = general("lu", _lu, lambda a: ((*a.shape[:-2], a.shape[-1] + 1, a.shape[-1]), a.dtype),
                       lambda z, dots, a: padded(dots[0], a.shape[-1] + 1))
 solve      = _linear("solve", _solved, lambda factor, b, axis, transposed: (b.shape, b.dtype), _solve_rule, tangent=_solve_tangent, linear=((1,),))
-logdet     = general("logdet", _logdet, lambda factor: (factor.shape[:-2], factor.dtype), _logdet_tangent)
+logdet     = general("logdet", _logdet, lambda factor, checked=True: (factor.shape[:-2], factor.dtype), _logdet_tangent)
 triangular = _linear("triangular", _triangular, lambda a, b, **params: (b.shape, b.dtype), _triangular_rule, tangent=_triangular_tangent, linear=((1,),))
 cholesky   = general("cholesky", _cholesky, _square_shape, _cholesky_tangent)
 qr         = general("qr", _qr, lambda a: ((*a.shape[:-2], sum(a.shape[-2:]), a.shape[-1]), a.dtype), _qr_tangent)

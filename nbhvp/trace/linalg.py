@@ -1,7 +1,8 @@
 """Functions of numpy.linalg and scipy.linalg, by factorisations that are computed once per point.
 
 Whether a factorisation succeeds is a guard: where it fails the function is traced anew, and there
-NumPy or SciPy raises its own error at the user's line, which the function may catch.
+NumPy or SciPy raises its own error at the user's line, which the function may catch. A derivative
+rule is traced once for all points, when guards can no longer be made: there the result is NaN.
 
 Conventions: of a symmetric matrix only the triangle that LAPACK reads counts. Least squares and
 pseudoinverses are those of matrices of full rank; where the rank drops they have no derivative, and
@@ -13,10 +14,19 @@ import warnings
 import numpy as np
 import scipy.linalg
 
+from nbhvp.graph import determinants, spectra
 from nbhvp.graph import linalg as la
 from nbhvp.graph import primitives as p
-from nbhvp.graph import spectra
-from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, map_traced, trace_error
+from nbhvp.trace.arrays import (
+    Traced,
+    apply,
+    current,
+    guard,
+    is_constant,
+    lift,
+    map_traced,
+    trace_error,
+)
 from nbhvp.trace.elementwise import (
     absolute,
     cast,
@@ -32,17 +42,23 @@ from nbhvp.trace.reductions import all_, max_, sum_
 from nbhvp.trace.selections import diagonal, gather
 from nbhvp.trace.shapes import broadcast_to, concatenate, matrix_transpose, reshape
 
-__all__ = ["raise_unless"]
+__all__ = ["required"]
 
 
-def raise_unless(ok, function, *args, **kwargs) -> None:
-    """A guard; where it does not hold, the error that the library itself raises."""
-    if guard(ok):
-        return
-    args, kwargs = map_traced(_value, args), map_traced(_value, kwargs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        function(*args, **kwargs)
+def required(x, ok, function, *args, **kwargs):
+    """x under a guard; where it does not hold, the error that a call of the function raises.
+
+    In a derivative rule, whose trace takes no guards, NaN.
+    """
+    if current().is_closed and not is_constant(ok):
+        one, nan = (np.asarray(c, x.dtype).real for c in (1, np.nan))
+        return x * np.where(ok, one, nan)  # as a factor, since x may be a tangent
+    if not guard(ok):
+        args, kwargs = map_traced(_value, args), map_traced(_value, kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            function(*args, **kwargs)
+    return x
 
 
 def _value(x: Traced):
@@ -69,20 +85,14 @@ def _adjoint(a):
     return np.conjugate(matrix_transpose(a))
 
 
-def _is_given(x):
-    """Whether no element is the NaN that a failed factorisation leaves everywhere."""
-    return ~np.isnan(x)
+def _unless_failed(x, function, *args, **kwargs):
+    """A factorisation under the guard that it is not the NaN which a failure leaves everywhere."""
+    if not x.size:
+        return x
+    return required(x, all_(~np.isnan(x[..., 0, 0])), function, *args, **kwargs)
 
 
 # Solves.
-
-
-def _factor(a, function, *args):
-    """The factors of LU, where they are regular."""
-    factor = apply(la.lu, a)
-    regular = all_(diagonal(factor[..., :-1, :], 0, -2, -1) != 0)
-    raise_unless(regular, function, *args)
-    return factor
 
 
 def solved(primitive, factor, b, is_vector: bool, **params):
@@ -107,34 +117,62 @@ def _by_triangle(a, b, lower, transposed=False, unit=False):
     return solved(la.triangular, a, b, b.ndim == 1, lower=lower, transposed=transposed, unit=unit)
 
 
+def _solve(a, b, function, *args, transposed=False):
+    """By the factors of LU, under the guard that these are regular."""
+    factor = apply(la.lu, _square(a))
+    regular = all_(diagonal(factor[..., :-1, :], 0, -2, -1) != 0)
+    return _by_lu(factor, required(b, regular, function, *args), transposed)
+
+
 @composition(np.linalg.solve)
 def solve(a, b):
     a, b = floats(a, b)
-    return _by_lu(_factor(_square(a), np.linalg.solve, a, b), b)
+    return _solve(a, b, np.linalg.solve, a, b)
 
 
 @composition(scipy.linalg.solve)
 def solve_as(a, b, lower=False, assume_a=None, transposed=False):
     a, b = floats(a, b)
-    a = _square(a)
-    if assume_a in ("pos", "positive definite") and not transposed:
+    a, kind = _square(a), _KINDS.get(assume_a, assume_a)
+    if kind == "positive definite" and not transposed:
         return cho_solve(cho_factor(a, lower), b)
-    if assume_a in ("sym", "symmetric", "her", "hermitian"):
-        mirrored = _adjoint if assume_a.startswith("her") else matrix_transpose
-        half = np.tril(a) if lower else np.triu(a)
-        a = half + mirrored(half) - half * np.eye(a.shape[-1])
-    elif assume_a in ("upper triangular", "lower triangular"):
-        return solve_triangular(a, b, int(transposed), assume_a.startswith("lower"))
-    elif assume_a not in (None, "gen", "general"):
+    if kind in ("upper triangular", "lower triangular"):
+        return solve_triangular(a, b, int(transposed), kind.startswith("lower"))
+    if kind not in _READ:
         raise trace_error(f"scipy.linalg.solve with {assume_a=}", "leave assume_a= out")
-    return _by_lu(_factor(a, scipy.linalg.solve, a, b), b, transposed)
+    return _solve(_READ[kind](a, lower), b, scipy.linalg.solve, a, b, transposed=transposed)
+
+
+def _mirrored(a, lower, other):
+    """The matrix of which one triangle is read."""
+    half = np.tril(a) if lower else np.triu(a)
+    return half + other(half) - half * np.eye(a.shape[-1])
+
+
+_KINDS = {
+    None: "general",
+    "gen": "general",
+    "pos": "positive definite",
+    "sym": "symmetric",
+    "her": "hermitian",
+    "banded": "general",
+}
+_READ = {
+    "general": lambda a, lower: a,
+    "symmetric": lambda a, lower: _mirrored(a, lower, matrix_transpose),
+    "hermitian": lambda a, lower: _mirrored(a, lower, _adjoint),
+    "positive definite": lambda a, lower: _mirrored(a, lower, _adjoint),
+    "diagonal": lambda a, lower: a * np.eye(a.shape[-1]),
+    "tridiagonal": lambda a, lower: np.tril(np.triu(a, -1), 1),
+}
+"""What is read of a matrix that is assumed to be of a kind."""
 
 
 @composition(np.linalg.inv, scipy.linalg.inv)
 def inv(a):
     a = _square(a)
-    factor = _factor(a, np.linalg.inv, a)
-    return _by_lu(factor, broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape))
+    eye = broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape)
+    return _solve(a, eye, np.linalg.inv, a)
 
 
 @composition(scipy.linalg.solve_triangular)
@@ -146,7 +184,7 @@ def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
         raise ValueError(f"trans must be 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
     if not unit_diagonal:
         regular = all_(diagonal(a, 0, -2, -1) != 0)
-        raise_unless(regular, scipy.linalg.solve_triangular, a, b, trans, lower)
+        b = required(b, regular, scipy.linalg.solve_triangular, a, b, trans, lower)
     a = np.conjugate(a) if kind == "C" else a
     return _by_triangle(a, b, bool(lower), kind != "N", bool(unit_diagonal))
 
@@ -205,40 +243,18 @@ def _factor_again(lu, pivots):
 # Determinants.
 
 
-@composition(np.linalg.det, scipy.linalg.det)
+@composition(np.linalg.det)
 def det(a):
-    """By 3 x 3 matrices of Schur complements, since the determinant is smooth where A is singular.
-
-    With the largest pivots first, A = [P Q; R S] has det A = det P det(S - R P^-1 Q), where P is
-    regular as long as the rank is not below n - 3.
-    """
     a = _square(a)
-    n = a.shape[-1]
-    if n <= 3:
-        return _polynomial(a, range(n), range(n))
-    k = n - 3
-    order = apply(la.pivoting, a, steps=k)
-    a = np.take_along_axis(a, order[..., 0, :, None], -2)
-    a = np.take_along_axis(a, order[..., 1, None, :], -1)
-    factor = apply(la.lu, a[..., :k, :k])
-    sign, size = _sign_and_log(factor)
-    inner = a[..., k:, k:] - matmul(a[..., k:, :k], _by_lu(factor, a[..., :k, k:]))
-    parity = cast(order[..., 2, 0], size.dtype)
-    found = parity * sign * np.exp(size) * _polynomial(inner, range(3), range(3))
-    return np.where(size == -np.inf, 0, found)
+    return apply(determinants.det, a, dtype=a.dtype, by=la.Routine(np.linalg.det))
 
 
-def _polynomial(a, rows, columns):
-    """A small determinant by its first row."""
-    if not rows:
-        return lift(np.ones(a.shape[:-2], a.dtype))
-    first, *rest = rows
-    total = None
-    for k, j in enumerate(columns):
-        minor = _polynomial(a, rest, [c for c in columns if c != j])
-        term = a[..., first, j] * minor if rest else a[..., first, j]
-        total = term if total is None else total + term if k % 2 == 0 else total - term
-    return total
+@composition(scipy.linalg.det)
+def det_in_double(a):
+    """SciPy's, which gives float64 of float32."""
+    a = _square(a)
+    dtype = np.result_type(a.dtype, np.float64)
+    return apply(determinants.det, a, dtype=dtype, by=la.Routine(scipy.linalg.det))
 
 
 def _sign_and_log(factor):
@@ -266,31 +282,24 @@ def slogdet(a):
 
 @composition(np.linalg.cholesky)
 def cholesky(a, /, *, upper=False):
-    return _cholesky(_square(a), not upper, _cholesky_of_lower)
+    return _cholesky(a, not upper, np.linalg.cholesky, {"upper": bool(upper)})
 
 
 @composition(scipy.linalg.cholesky)
 def cholesky_of_upper(a, lower=False):
-    return _cholesky(_square(a), lower, scipy.linalg.cholesky)
+    return _cholesky(a, bool(lower), scipy.linalg.cholesky, {"lower": bool(lower)})
 
 
-def _cholesky(a, lower, function):
-    """The triangle on the side that is read."""
-    below = a if lower else _adjoint(a)
-    factor = apply(la.cholesky, below)
-    if factor.size:
-        raise_unless(all_(_is_given(factor[..., 0, 0])), function, below, lower=True)
-    return factor if lower else _adjoint(factor)
-
-
-def _cholesky_of_lower(a, lower):
-    """NumPy's function in SciPy's form."""
-    return np.linalg.cholesky(a)
+def _cholesky(a, lower, function, options):
+    a = _square(a)
+    by = la.Routine(function, tuple(options.items()))
+    factor = apply(la.cholesky, a, lower=lower, by=by)
+    return _unless_failed(factor, function, a, **options)
 
 
 @composition(scipy.linalg.cho_factor)
 def cho_factor(a, lower=False):
-    return _cholesky(_square(a), lower, scipy.linalg.cho_factor), lower
+    return cholesky_of_upper(a, lower), lower
 
 
 @composition(scipy.linalg.cho_solve)
@@ -308,16 +317,18 @@ _EIGH = type(np.linalg.eigh(np.eye(1)))
 _SVD = type(np.linalg.svd(np.eye(1)))
 
 
-def _decomposed(primitive, a, function, **params):
-    packed = apply(primitive, a, **params)
-    if packed.size:
-        raise_unless(all_(_is_given(packed[..., 0, 0])), function, a)
-    return packed
-
-
-def _eigh(a, lower, function):
-    packed = _decomposed(spectra.eigh, _square(a), function, lower=lower)
-    return apply(spectra.values, packed), packed
+def _eigh(a, b, lower, function, options, subset=None):
+    """The decomposition of a matrix, and the factor of the one beside it."""
+    a, factor = _square(a), None
+    by = la.Routine(function, tuple(options.items()))
+    if b is None:
+        packed = apply(spectra.eigh, a, lower=lower, by=by, subset=subset)
+        return _unless_failed(packed, function, a, **options), None
+    a, b = floats(a, b)
+    factor = cholesky_of_upper(b, lower)
+    packed = apply(spectra.eigh, a, b, lower=lower, by=by, subset=subset)
+    factor = factor if lower else _adjoint(factor)
+    return _unless_failed(packed, function, a, b, **options), factor
 
 
 def _is_lower(UPLO: str) -> bool:
@@ -328,52 +339,53 @@ def _is_lower(UPLO: str) -> bool:
 
 @composition(np.linalg.eigh)
 def eigh(a, UPLO="L"):
-    w, packed = _eigh(a, _is_lower(UPLO), np.linalg.eigh)
-    return _EIGH(w, apply(spectra.vectors, packed, left=True))
+    lower = _is_lower(UPLO)
+    packed, _ = _eigh(a, None, lower, np.linalg.eigh, {"UPLO": UPLO})
+    v = apply(spectra.vectors, packed, left=True, upward=not lower)
+    return _EIGH(apply(spectra.values, packed), v)
 
 
 @composition(np.linalg.eigvalsh)
 def eigvalsh(a, UPLO="L"):
-    return _eigh(a, _is_lower(UPLO), np.linalg.eigvalsh)[0]
+    packed, _ = _eigh(a, None, _is_lower(UPLO), np.linalg.eigh, {"UPLO": UPLO})
+    return apply(spectra.values, packed)
 
 
 @composition(scipy.linalg.eigvalsh)
-def generalized_eigvalsh(a, b=None, *, lower=True, subset_by_index=None):
-    return generalized_eigh(a, b, lower=lower, eigvals_only=True, subset_by_index=subset_by_index)
-
-
-def _eigh_beside(b, lower):
-    """SciPy's own error for a matrix B that is not positive definite."""
-    return scipy.linalg.eigh(np.eye(b.shape[-1]), b, lower=lower)
+def generalized_eigvalsh(a, b=None, *, lower=True, subset_by_index=None, driver=None):
+    return generalized_eigh(
+        a, b, lower=lower, eigvals_only=True, subset_by_index=subset_by_index, driver=driver
+    )
 
 
 @composition(scipy.linalg.eigh)
-def generalized_eigh(a, b=None, *, lower=True, eigvals_only=False, subset_by_index=None):
+def generalized_eigh(
+    a, b=None, *, lower=True, eigvals_only=False, subset_by_index=None, driver=None
+):
     """A v = w B v as the problem of L^-1 A L^-H, with B = L L^H and v = L^-H y."""
-    factor = None
-    if b is not None:
-        a, b = floats(a, b)
-        half = np.tril(a) if lower else np.triu(a)
-        a = half + _adjoint(half) - half * np.eye(a.shape[-1])
-        factor = _cholesky(b, lower, _eigh_beside)
-        factor = factor if lower else _adjoint(factor)
-        a = _by_triangle(factor, _adjoint(_by_triangle(factor, a, True)), True)
-    w, packed = _eigh(a, lower, scipy.linalg.eigh)
-    first, last = (0, w.shape[-1] - 1) if subset_by_index is None else subset_by_index
-    chosen = slice(int(first), int(last) + 1)
+    lower, n = bool(lower), lift(a).shape[-1]
+    subset = None if subset_by_index is None else tuple(map(int, subset_by_index))
+    options = {"lower": lower, "driver": driver}
+    packed, factor = _eigh(
+        a, b, lower, scipy.linalg.eigh, options, None if eigvals_only else subset
+    )
+    first, last = subset or (0, n - 1)
+    chosen = slice(first, last + 1)
+    w = apply(spectra.values, packed)[..., chosen]
     if eigvals_only:
-        return w[..., chosen]
-    v = apply(spectra.vectors, packed, left=True)
+        return w
+    v = apply(spectra.vectors, packed, left=True, upward=not lower)
     if factor is not None:
         v = _by_triangle(np.conjugate(factor), v, True, transposed=True)
-    return w[..., chosen], v[..., chosen]
+    return w, v[..., chosen]
 
 
-def _svd(a, function):
-    """Left vectors, singular values and right vectors as functions, of a or of its adjoint."""
+def _svd(a, function, full=False, **options):
+    """The decomposition, and whether it is that of the adjoint."""
     is_wide = a.shape[-2] < a.shape[-1]
-    packed = _decomposed(spectra.svd, _adjoint(a) if is_wide else a, function)
-    return packed, is_wide
+    by = la.Routine(function, (("full_matrices", full), *options.items()))
+    packed = apply(spectra.svd, _adjoint(a) if is_wide else a, by=by, is_wide=is_wide, full=full)
+    return _unless_failed(packed, function, a, **options), is_wide
 
 
 def singular_values(a, function=np.linalg.svd):
@@ -381,25 +393,52 @@ def singular_values(a, function=np.linalg.svd):
     return apply(spectra.values, packed)
 
 
-@composition(np.linalg.svdvals, scipy.linalg.svdvals)
+@composition(np.linalg.svdvals)
 def svdvals(x, /):
     return singular_values(x)
 
 
-@composition(np.linalg.svd, scipy.linalg.svd)
-def svd(a, full_matrices=True, compute_uv=True, hermitian=False, lapack_driver="gesdd"):
+@composition(scipy.linalg.svdvals)
+def scipy_svdvals(a):
+    return singular_values(a, scipy.linalg.svd)
+
+
+@composition(np.linalg.svd)
+def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     a = _matrix(a)
-    packed, is_wide = _svd(a, np.linalg.svd)
+    if hermitian:
+        return _svd_of_hermitian(a, compute_uv)
+    return _singular(a, full_matrices, compute_uv, np.linalg.svd)
+
+
+@composition(scipy.linalg.svd)
+def svd_by_driver(a, full_matrices=True, compute_uv=True, *, lapack_driver="gesdd"):
+    found = _singular(
+        _matrix(a), full_matrices, compute_uv, scipy.linalg.svd, lapack_driver=lapack_driver
+    )
+    return tuple(found) if compute_uv else found
+
+
+def _singular(a, full_matrices, compute_uv, function, **options):
+    full = bool(full_matrices and compute_uv and a.shape[-2] != a.shape[-1])
+    packed, is_wide = _svd(a, function, full, **options)
     s = apply(spectra.values, packed)
     if not compute_uv:
         return s
-    if full_matrices and a.shape[-1] != a.shape[-2]:
-        raise trace_error(
-            "np.linalg.svd with full_matrices=True of a matrix that is not square",
-            "use full_matrices=False, since further vectors are arbitrary and have no derivative",
-        )
     left, right = (apply(spectra.vectors, packed, left=side) for side in (not is_wide, is_wide))
     return _SVD(left, s, _adjoint(right))
+
+
+def _svd_of_hermitian(a, compute_uv):
+    """As NumPy has it: by eigenvalues, with the largest sizes first."""
+    w, v = eigh(_square(a))
+    order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
+    signed = np.take_along_axis(w, order, -1)
+    if not compute_uv:
+        return np.abs(signed)
+    left = np.take_along_axis(v, order[..., None, :], -1)
+    right = left * np.copysign(1.0, signed)[..., None, :]
+    return _SVD(left, np.abs(signed), _adjoint(right))
 
 
 @composition(np.linalg.cond)
@@ -416,7 +455,7 @@ def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
     a = lift(A)
     if a.ndim < 2:
         return int(sum_(a != 0) > 0)
-    s = singular_values(a)
+    s = svd(a, False, False, hermitian)
     if tol is None:
         rtol = max(a.shape[-2:]) * np.finfo(s.dtype).eps if rtol is None else rtol
         tol = s[..., :1] * rtol
@@ -476,12 +515,14 @@ def _full_rank_qr(a, cutoff):
     else:
         size, limit = singular_values(a), cutoff
     full = all_(size > limit * max_(size, -1, keepdims=True)) if size.size else lift(True)
-    if not guard(full):
-        raise trace_error(
-            "a least-squares solution or pseudoinverse of a matrix without full rank",
-            "where the rank changes it has no derivative: add a small multiple of the identity",
-        )
-    return q, r, is_wide
+    return required(q, full, _refuse_rank), r, is_wide
+
+
+def _refuse_rank():
+    raise trace_error(
+        "a least-squares solution or pseudoinverse of a matrix without full rank",
+        "where the rank changes it has no derivative: add a small multiple of the identity",
+    )
 
 
 @composition(np.linalg.pinv)
@@ -556,7 +597,7 @@ def expm(A):
     low = (b[7] * a6 + b[5] * a4 + b[3] * a2, b[6] * a6 + b[4] * a4 + b[2] * a2)
     odd = matmul(a, matmul(a6, high[0]) + low[0] + b[1] * eye)
     even = matmul(a6, high[1]) + low[1] + b[0] * eye
-    result = _by_lu(_factor(even - odd, np.linalg.inv, even - odd), even + odd)
+    result = _solve(even - odd, even + odd, np.linalg.inv, even - odd)
     for _ in range(squarings):
         result = matmul(result, result)
     return result

@@ -26,7 +26,7 @@ from nbhvp.graph import sparse as primitives
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import LibraryObject, Traced, apply, guard, lift, trace_error
 from nbhvp.trace.elementwise import cast, common, composition, floats, where
-from nbhvp.trace.linalg import raise_unless
+from nbhvp.trace.linalg import required
 from nbhvp.trace.reductions import all_
 from nbhvp.trace.shapes import concatenate, ravel
 
@@ -603,17 +603,23 @@ def spsolve_triangular(A, b, lower=True, overwrite_A=False, overwrite_b=False, u
             "add the identity to the strict triangle",
         )
     part = FUNCTIONS[sp.tril if lower else sp.triu](of(A))
-    if not guard(all_(part.diagonal() != 0)):
-        raise np.linalg.LinAlgError("A is singular: zero entry on diagonal.")
+    b = required(lift(b), all_(part.diagonal() != 0), _refuse_triangle)
     return _solved(*part.factors, b)
+
+
+def _refuse_triangle():
+    raise np.linalg.LinAlgError("A is singular: zero entry on diagonal.")
 
 
 def _regular(matrix: Sparse) -> tuple[primitives.Pattern, Traced]:
     pattern, data = matrix.factors
     data = floats(data)[0]
-    if not guard(apply(primitives.sparse_regular, data, pattern=pattern)):
-        raise RuntimeError("Factor is exactly singular")
-    return pattern, data
+    regular = apply(primitives.sparse_regular, data, pattern=pattern)
+    return pattern, required(data, regular, _refuse_singular)
+
+
+def _refuse_singular():
+    raise RuntimeError("Factor is exactly singular")
 
 
 class Factors(LibraryObject, stands_for=(sparse_linalg.SuperLU,)):
@@ -659,7 +665,7 @@ def solve_banded(l_and_u, ab, b):
     matrix = assembled(ab[above + rows - columns, columns], rows, columns, (n, n), sp.csc_array)
     pattern, data = matrix.factors
     regular = apply(primitives.sparse_regular, data, pattern=pattern)
-    raise_unless(regular, scipy.linalg.solve_banded, (below, above), ab, b)
+    b = required(b, regular, scipy.linalg.solve_banded, (below, above), ab, b)
     return _solved(pattern, data, b)
 
 
@@ -667,7 +673,7 @@ def solve_banded(l_and_u, ab, b):
 def solveh_banded(ab, b, lower=False):
     ab, b = floats(ab, b)
     positive = apply(primitives.band_is_positive, ab, lower=bool(lower))
-    raise_unless(positive, scipy.linalg.solveh_banded, ab, b, lower=lower)
+    b = required(b, positive, scipy.linalg.solveh_banded, ab, b, lower=lower)
     width, n = ab.shape[0] - 1, ab.shape[1]
     rows, columns = _band(width if lower else 0, 0 if lower else width, n)
     row = rows - columns if lower else width + rows - columns
