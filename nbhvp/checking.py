@@ -28,6 +28,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, dependent, reachable
+from nbhvp.inputs import as_vector, takes
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.recording import LinedPool, source_of
 
@@ -141,7 +142,9 @@ class CheckReport:
         return figure
 
 
-def check(f, x, *args, directions: int = 3, seed: int = 0, **kwargs) -> CheckReport:
+def check(
+    f, x, /, *args, directions: int | None = None, seed: int | None = None, **kwargs
+) -> CheckReport:
     """Check the derivatives of a function at a point, in random directions.
 
     Parameters
@@ -149,13 +152,14 @@ def check(f, x, *args, directions: int = 3, seed: int = 0, **kwargs) -> CheckRep
     f : Function or callable
         ``f(x, *args, **kwargs)``, with any result. A plain function is made `differentiable` first.
     x : array_like of floats
-        The point, taken in float64.
+        The point, taken in float64. Of a function of a tree it may be the tree.
     *args, **kwargs
         Further arguments of the function.
-    directions : int
-        How many random directions.
-    seed : int
-        Of the directions.
+    directions : int, optional
+        How many random directions, by default 3.
+    seed : int, optional
+        Of the directions, by default 0. Where the function itself names a parameter ``seed`` or
+        ``directions``, it goes there.
 
     Returns
     -------
@@ -172,8 +176,13 @@ def check(f, x, *args, directions: int = 3, seed: int = 0, **kwargs) -> CheckRep
     True
     """
     f = f if isinstance(f, Function) else differentiable(f)
-    rng = np.random.default_rng(seed)
-    subject = Subject(f, np.array(x, np.float64), args, kwargs, rng)
+    own = {"directions": 3, "seed": 0}
+    for name, given in {"directions": directions, "seed": seed}.items():
+        if given is not None:
+            (kwargs if takes(f._fun, name) else own)[name] = given
+    rng = np.random.default_rng(own["seed"])
+    subject = Subject(f, np.array(as_vector(x, f.unravel), np.float64), args, kwargs, rng)
+    directions = own["directions"]
     V = rng.normal(size=(directions, subject.x.size))
     V /= np.maximum(np.linalg.norm(V, axis=1, keepdims=True), np.finfo(float).tiny)
     V = V.reshape(directions, *subject.x.shape)

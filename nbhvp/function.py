@@ -27,7 +27,8 @@ import numpy as np
 from nbhvp import pickling
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
-from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.node import Pool
+from nbhvp.inputs import as_given, as_vector, direction, primal, takes, weights
 from nbhvp.memory import (
     SHARED,
     Call,
@@ -44,7 +45,6 @@ from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.report import Report
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.compiled_functions import is_compiled
-from nbhvp.trace.plain import PLAIN_CLASSES, refusal_of
 from nbhvp.trace.record import Trace, record
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.trace.structure import Unravel
@@ -83,7 +83,8 @@ def differentiable(
         Compiled by Numba, or interpreted node by node with NumPy: slow, and the reference.
     unravel : Unravel
         From `ravel`: `fun` takes the tree ``unravel(x)`` in the place of x, and Hessians know the
-        names of its parts. All methods take and give x as a vector, as SciPy does.
+        names of its parts. All methods take x and directions as vectors, as SciPy does, or as trees;
+        what has the form of one of these is given as it was.
     loops : bool, optional
         True for a plain Python function with loops over elements that Numba can compile: it is
         treated as if ``@njit`` stood before it. Compiled functions, met anywhere, are run for the
@@ -134,8 +135,8 @@ class Function:
     """A function with compiled values, derivatives and products. Made by `differentiable`.
 
     All methods take x of any shape S, float32 or float64 (integers, booleans and lists become
-    float64), and the further arguments of the function. Results are fresh arrays. Safe to call from
-    several threads.
+    float64), and the further arguments of the function, whose names may be any: x, v and w are given
+    by position. Results are fresh arrays. Safe to call from several threads.
 
     Raises
     ------
@@ -173,7 +174,7 @@ class Function:
 
     # Values and derivatives of scalar functions.
 
-    def __call__(self, x, *args, **kwargs):
+    def __call__(self, x, /, *args, **kwargs):
         """The value of the function: a scalar, or an array like that of the function itself."""
         memory = self._memory
         recorded = memory.latest
@@ -197,11 +198,11 @@ class Function:
         _, (value,) = self._run(call, lambda recorded: recorded.value_program(*call.inputs))
         return value[()]
 
-    def grad(self, x, *args, **kwargs) -> np.ndarray:
+    def grad(self, x, /, *args, **kwargs) -> np.ndarray:
         """The gradient, of the shape and dtype of x."""
         return self._value_and_grad(x, args, kwargs)[1]
 
-    def value_and_grad(self, x, *args, **kwargs) -> tuple[Any, np.ndarray]:
+    def value_and_grad(self, x, /, *args, **kwargs) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
 
         Examples
@@ -223,10 +224,12 @@ class Function:
                 return found
         call = self._call(x, args, kwargs)
         if mode is None or not self._is_rememberable(call):
-            return self._gradient_at(call)
-        point = self._at(call, mode, complete=True)
-        recorded = point.recorded
-        return point.known[recorded.value][()], copied(point.known[recorded.gradient])
+            value, gradient = self._gradient_at(call)
+        else:
+            point = self._at(call, mode, complete=True)
+            known, recorded = point.known, point.recorded
+            value, gradient = known[recorded.value][()], copied(known[recorded.gradient])
+        return value, as_given(gradient, x, self.unravel)
 
     def _gradient_of(self, recorded: Recorded, inputs: tuple, args: tuple, mode: str | None):
         """Value and gradient by a trace; None where it does not hold."""
@@ -275,7 +278,7 @@ class Function:
         )
         return value[()], gradient
 
-    def hvp(self, x, v, *args, mode: str = DEFAULT_MODE, **kwargs) -> np.ndarray:
+    def hvp(self, x, v, /, *args, mode: str = DEFAULT_MODE, **kwargs) -> np.ndarray:
         """The product H(x) v of the Hessian with a direction, in SciPy's order of arguments.
 
         Parameters
@@ -287,7 +290,8 @@ class Function:
             Further arguments of the function. One above 1 MB counts as unchanged between calls only
             if it is the same read-only array.
         mode : str
-            "forward-over-reverse", the tangent of the gradient [1]_, is the default;
+            If the function itself names a parameter ``mode``, it goes there, and the product is the
+            default one; else "forward-over-reverse", the tangent of the gradient [1]_, is the default;
             "reverse-over-forward" and "reverse-over-reverse" have the same value.
             "finite-difference" is (g(x + h v) - g(x - h v)) / 2h of the gradient g, with
             h = eps^(1/3) (1 + |x|) / |v|: the truncation error h^2 balances the rounding error
@@ -311,6 +315,8 @@ class Function:
         >>> f.hvp([1.0, 2.0, 3.0], [1.0, 0.0, 0.0])
         array([0., 3., 2.])
         """
+        if mode is not DEFAULT_MODE and self._takes_mode:
+            kwargs["mode"], mode = mode, DEFAULT_MODE
         memory = self._memory
         point = memory.point
         if (
@@ -328,15 +334,16 @@ class Function:
             memory.report.product_runs += 1
             return point.products[mode](v)
         if mode in DIFFERENCES:
-            return self._difference(x, v, args, kwargs, central=mode == DIFFERENCES[0])
+            product = self._difference(x, v, args, kwargs, central=mode == DIFFERENCES[0])
+            return as_given(product, v, self.unravel)
         if mode not in derive.EXACT_MODES:
             known = ", ".join((*derive.EXACT_MODES, *DIFFERENCES))
             raise ValueError(f"mode must be one of {known}, got {mode!r}")
-        product = self._product_of(mode, x, v, args, kwargs)
-        if product is None:
-            product = self._product(mode, x, v, args, kwargs)
+        found = self._product_of(mode, x, v, args, kwargs)
+        if found is None:
+            found = as_given(self._product(mode, x, v, args, kwargs), v, self.unravel)
         memory.mode = mode
-        return product
+        return found
 
     def _product_of(self, mode: str, x, v, args: tuple, kwargs: dict) -> np.ndarray | None:
         """The product with one direction by the latest trace, where a glance shows that it holds."""
@@ -355,7 +362,7 @@ class Function:
         memory.report.product_runs += 1
         return point.products[mode](v)
 
-    def hessian(self, x, *args, **kwargs) -> HessianOperator:
+    def hessian(self, x, /, *args, **kwargs) -> HessianOperator:
         """The Hessian at x as a LinearOperator of shape (x.size, x.size).
 
         The arguments are bound for its lifetime: up to 1 MB they are copied, larger ones must not
@@ -376,15 +383,15 @@ class Function:
 
     # Derivatives of functions with array results.
 
-    def jvp(self, x, v, *args, **kwargs) -> np.ndarray:
+    def jvp(self, x, v, /, *args, **kwargs) -> np.ndarray:
         """The product J(x) v: shape of the result, or that + (k,) for v of shape S + (k,)."""
         return self._product("jvp", x, v, args, kwargs)
 
-    def vjp(self, x, w, *args, **kwargs) -> np.ndarray:
+    def vjp(self, x, w, /, *args, **kwargs) -> np.ndarray:
         """The product J(x)^T w: shape S of x, or S + (k,) for k weights."""
-        return self._product("vjp", x, w, args, kwargs)
+        return as_given(self._product("vjp", x, w, args, kwargs), x, self.unravel)
 
-    def jacobian(self, x, *args, **kwargs) -> JacobianOperator:
+    def jacobian(self, x, /, *args, **kwargs) -> JacobianOperator:
         """The Jacobian at x as a LinearOperator of shape (result size, x.size).
 
         Examples
@@ -399,7 +406,7 @@ class Function:
         point = self._at(self._call(x, args, kwargs), "jvp")
         return JacobianOperator(self, "jacobian", point, (args, kwargs))
 
-    def weighted_hessian(self, x, w, *args, **kwargs) -> HessianOperator:
+    def weighted_hessian(self, x, w, /, *args, **kwargs) -> HessianOperator:
         """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th result.
 
         It is what ``scipy.optimize.NonlinearConstraint`` takes as ``hess``.
@@ -416,7 +423,7 @@ class Function:
         call, w = self._call(x, args, kwargs).kept(), np.array(w)
 
         def weighted(recorded):
-            return replace(call, leaves=(*call.leaves, _weights(w, recorded.array)))
+            return replace(call, leaves=(*call.leaves, weights(w, recorded.array)))
 
         def run(recorded):
             return recorded.run_point("weighted", weighted(recorded).inputs, complete=False)
@@ -444,6 +451,10 @@ class Function:
     def unravel(self) -> Unravel | None:
         """The map from x to the tree that the function takes, if it takes one."""
         return self._options["unravel"]
+
+    @functools.cached_property
+    def _takes_mode(self) -> bool:
+        return takes(self._fun, "mode")
 
     # Methods, and pickling.
 
@@ -484,7 +495,7 @@ class Function:
     # One call.
 
     def _call(self, x, args: tuple, kwargs: dict) -> Call:
-        x = _primal(x)
+        x = primal(as_vector(x, self.unravel))
         leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())
         return Call(x, tuple(leaves), (self._owner, x.shape, x.dtype, key), args, kwargs)
 
@@ -523,24 +534,26 @@ class Function:
     def _product(self, kind: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
         call = self._call(x, args, kwargs)
         name = "w" if kind == "vjp" else "v"
+        if kind != "vjp":
+            v = as_vector(v, self.unravel)
         if self._is_rememberable(call):
             point = self._at(call, kind)
         else:
             recorded, _ = self._run(call, lambda recorded: recorded.run_guards(call))
             program, like = recorded.whole(kind)
-            v = _direction(v, like, name)
+            v = direction(v, like, name)
             if v.shape == like.shape:
                 self._memory.report.product_runs += 1
                 return program.bind(*call.inputs)(v)
             point = self._new_point(call, kind, complete=False)
         like = point.recorded.linearized(kind).direction
-        v = _direction(v, like, name)
+        v = direction(v, like, name)
         self._memory.report.product_runs += v.size // like.size if like.size else 1
         return point.product(kind, v)
 
     def _difference(self, x, v, args: tuple, kwargs: dict, central: bool) -> np.ndarray:
-        x = _primal(x)
-        v = _direction(v, x)
+        x, v = primal(as_vector(x, self.unravel)), as_vector(v, self.unravel)
+        v = direction(v, x)
         call = self._call(x, args, kwargs)
         scale = np.finfo(x.dtype).eps ** (1 / 3 if central else 1 / 2)
 
@@ -616,64 +629,6 @@ class Function:
         self._memory.add(recorded, keep=not self._is_always_traced)
         self._memory.tell(trace.notes)
         return recorded
-
-
-# What goes in.
-
-_PRECISIONS = (np.dtype(np.float64), np.dtype(np.float32))
-
-
-def _primal(x) -> np.ndarray:
-    """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
-    if type(x) is np.ndarray and x.dtype in _PRECISIONS and x.flags.c_contiguous:
-        return x
-    array = _plain(x, "x")
-    if array.dtype.kind in "biu":
-        return array.astype(np.float64, order="C")
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        advice = (
-            "pass real and imaginary parts, as np.concatenate([z.real, z.imag])"
-            if array.dtype.kind == "c"
-            else "pass x.astype(float), or of dicts and lists of arrays the x of nbhvp.ravel"
-        )
-        raise TypeError(
-            "x must be float32 or float64 (integers and booleans are promoted), "
-            f"got {array.dtype}: {advice}"
-        )
-    # np.dtype of a letter is one object, so that dtypes may be compared by identity.
-    return np.asarray(array, np.dtype(array.dtype.char), order="C")
-
-
-def _plain(x, name: str) -> np.ndarray:
-    """x as an array; of subclasses, those without rules of their own."""
-    if isinstance(x, np.ndarray) and type(x) not in PLAIN_CLASSES:
-        raise TypeError("{} must be a plain array, got {}: {}".format(name, *refusal_of(x)))
-    return np.asarray(x)
-
-
-def _direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
-    """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
-    array = _plain(v, name)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{name} must be real, got {array.dtype}: the product is linear, "
-            "so apply it to the real and to the imaginary part"
-        )
-    shape = like.shape
-    if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
-        batch = f"({', '.join([*map(str, shape), 'k'])})"
-        raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
-    return np.asarray(array, like.dtype, order="C" if array.shape == shape else None)
-
-
-def _weights(w, like: Node) -> np.ndarray:
-    """w as an array of the shape and dtype of the result; a result of size 1 is a scalar."""
-    if like.shape == () and np.size(w) == 1:
-        w = np.reshape(w, ())
-    w = _direction(w, like, "w")
-    if w.shape != like.shape:
-        raise ValueError(f"w must have shape {like.shape}, got {w.shape}")
-    return w
 
 
 def _jitted(fun: Callable) -> Callable:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbhvp.function import Function, differentiable
+from nbhvp.inputs import as_vector
 from nbhvp.operators import HessianOperator
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw
     elif uses.curvature == "array":
         derivatives["hess"] = hessians.array
     fun = f.value_and_grad if uses.together else f
-    x0 = _start(x0, uses)
+    x0 = _start(as_vector(x0, f.unravel), uses)
     result = scipy_minimize(fun, x0, args=args, method=method, **derivatives, **kw)
     result.nhvp = hessians.products
     return result

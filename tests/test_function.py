@@ -188,6 +188,98 @@ def test_wrong_direction(shape):
         f.hvp(X, X * 1j)
 
 
+# Keywords of the function itself.
+
+
+def with_keywords(x, mode="a", v=1.0, w=1.0, *, self=0.0, args=(), fun=1.0, target=1.0):
+    """Each keyword has a factor of its own."""
+    factor = {"a": 1.0, "b": 2.0, "finite-difference": 3.0}[mode] * v * w * fun * target
+    return factor * np.sum(x**3) + self * np.sum(x**2) + sum(args) * x[0] ** 2
+
+
+KEYWORDS = [
+    {"mode": "b"},
+    {"mode": "finite-difference"},
+    {"v": 2.0},
+    {"w": 3.0, "v": 0.5},
+    {"self": 2.0},
+    {"args": (1.0, 2.0)},
+    {"fun": 2.0, "target": 0.5, "mode": "b", "self": 1.0},
+]
+
+
+@pytest.mark.parametrize("kw", KEYWORDS)
+def test_keywords_of_the_function_itself(kw):
+    f = nbhvp.differentiable(with_keywords, target="interpret")
+    x, v = np.array([1.0, -2.0]), np.array([3.0, 0.5])
+    plain = nbhvp.differentiable(lambda x: with_keywords(x, **kw), target="interpret")
+    for _ in range(2):
+        assert f(x, **kw) == with_keywords(x, **kw)
+        np.testing.assert_array_equal(f.grad(x, **kw), plain.grad(x))
+        assert f.value_and_grad(x, **kw)[0] == plain(x)
+        np.testing.assert_array_equal(f.hvp(x, v, **kw), plain.hvp(x, v))
+        np.testing.assert_array_equal(f.hvp(x, v), f.hvp(x, v, mode="a"))
+        np.testing.assert_array_equal(f.hessian(x, **kw) @ v, plain.hvp(x, v))
+        np.testing.assert_array_equal(f.jvp(x, v, **kw), plain.jvp(x, v))
+        np.testing.assert_array_equal(f.vjp(x, 2.0, **kw), plain.vjp(x, 2.0))
+        np.testing.assert_array_equal(f.jacobian(x, **kw).toarray(), plain.jacobian(x).toarray())
+        np.testing.assert_array_equal(f.weighted_hessian(x, 2.0, **kw) @ v, 2 * plain.hvp(x, v))
+
+
+class Keyed:
+    @nbhvp.differentiable(target="interpret")
+    def loss(self, weights, x, mode="mean"):
+        return getattr(np, mode)((x @ weights) ** 2)
+
+
+@pytest.mark.parametrize("kind", ["method", "partial", "lambda", "njit", "callable"])
+def test_a_mode_of_the_function_itself(kind):
+    from numba import njit
+
+    class Called:
+        def __call__(self, x, mode=2.0):
+            return mode * np.sum(x**3)
+
+    fun = {
+        "method": Keyed().loss,
+        "partial": functools.partial(Called.__call__, None, mode=1.0),
+        "lambda": lambda x, *, mode: mode * np.sum(x**3),
+        "njit": njit(lambda x, mode: mode * np.sum(x**3)),
+        "callable": Called(),
+    }[kind]
+    x, v = np.array([1.0, -2.0]), np.array([3.0, 0.5])
+    if kind == "method":
+        A = np.array([[1.0, 2.0], [0.0, 1.0]])
+        np.testing.assert_allclose(fun.hvp(v, v, x=A, mode="sum"), 2 * A.T @ A @ v)
+        np.testing.assert_allclose(fun.hvp(v, v, x=A, mode="mean"), A.T @ A @ v)
+        return
+    f = nbhvp.differentiable(fun, target="interpret")
+    np.testing.assert_allclose(f.hvp(x, v, mode=5.0), 30 * x * v)
+
+
+def test_our_mode_where_the_function_has_none():
+    x, v = np.array([1.0, -2.0]), np.array([3.0, 0.5])
+    for fun in (lambda mode: np.sum(mode**3), lambda x, **mode: np.sum(x**3)):
+        f = nbhvp.differentiable(fun, target="interpret")
+        np.testing.assert_allclose(f.hvp(x, v, mode="reverse-over-reverse"), 6 * x * v)
+        with pytest.raises(ValueError, match="mode must be one of"):
+            f.hvp(x, v, mode="a")
+    with pytest.raises(TypeError, match="positional"):
+        f.hvp(x=x, v=v)
+
+
+def test_checks_of_functions_with_the_same_keywords():
+    f = nbhvp.differentiable(with_keywords, target="interpret")
+    x = np.array([1.0, -2.0])
+    assert nbhvp.check(f, x, mode="b", v=2.0, fun=3.0).passed
+
+    def seeded(x, seed, directions=1):
+        return seed * np.sum(np.sin(x)) ** directions
+
+    report = nbhvp.check(nbhvp.differentiable(seeded, target="interpret"), x, seed=2, directions=3)
+    assert report.passed
+
+
 def test_unknown_mode_and_options():
     with pytest.raises(ValueError, match="mode must be one of forward-over-reverse.*got 'fast'"):
         nbhvp.differentiable(grid).hvp(X, X, mode="fast")

@@ -228,10 +228,126 @@ def test_blocks_need_names(H):
         nbhvp.differentiable(by_hand, target="interpret").hessian(X).block("W1")
 
 
-def test_a_tree_given_as_x_is_refused():
-    f = nbhvp.differentiable(network, unravel=UNRAVEL)
-    with pytest.raises(TypeError, match=r"nbhvp\.ravel"):
-        f.grad(PARAMETERS)
+# Trees in the place of x and of directions.
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_the_vector_of_a_tree(name):
+    x, unravel = nbhvp.ravel(TREES[name])
+    assert unravel.ravel(TREES[name]).dtype == x.dtype
+    np.testing.assert_array_equal(unravel.ravel(TREES[name]), x)
+    other = np.arange(x.size, dtype=x.dtype) + 0.5
+    np.testing.assert_array_equal(unravel.ravel(unravel(other)), other)
+
+
+def test_trees_of_integers_lists_and_another_order():
+    _, unravel = nbhvp.ravel({"a": np.ones((2, 2)), "b": [1.0, np.ones(1)]})
+    x = unravel.ravel({"b": (True, [5]), "a": [[1, 2], [3, 4]]})
+    np.testing.assert_array_equal(x, [1.0, 2.0, 3.0, 4.0, 1.0, 5.0])
+    assert x.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "tree, message",
+    [
+        ({"a": np.ones(2)}, "tree must have the parts 'a', 'b', got 'a'"),
+        ({"a": np.ones(2), "b": {}, "c": 1}, "the parts 'a', 'b', got 'a', 'b', 'c'"),
+        (
+            {"a": np.ones(3), "b": {"c": 1.0}},
+            r"tree\['a'\] .* of shape \(2,\), got float64 .*\(3,\)",
+        ),
+        (
+            {"a": np.ones(2), "b": {"c": [1]}},
+            r"tree\['b'\]\['c'\] .* shape \(\), got int64 .*\(1,\)",
+        ),
+        ({"a": np.ones(2), "b": {"c": "x"}}, r"tree\['b'\]\['c'\] must be an array of numbers"),
+        ({"a": np.ones(2), "b": {"c": None}}, r"got an object of type NoneType"),
+        ({"a": np.ones(2), "b": 3.0}, r"tree\['b'\] must have the parts 'c', got none"),
+        ({"a": np.ma.ones(2), "b": {"c": 1.0}}, "got an object of type MaskedArray"),
+        ({"a": 1j * np.ones(2), "b": {"c": 1.0}}, "got complex128"),
+        ([1.0, np.ones(2)], "must have the parts 'a', 'b', got 0, 1"),
+    ],
+)
+def test_trees_of_another_structure(tree, message):
+    x, unravel = nbhvp.ravel({"a": np.ones(2), "b": {"c": 1.0}})
+    f = nbhvp.differentiable(lambda p: np.sum(p["a"]) * p["b"]["c"], unravel=unravel)
+    for call in (f, f.grad, f.hessian, lambda t: f.hvp(x, t), lambda t: f.jvp(t, x)):
+        with pytest.raises(ValueError, match=message):
+            call(tree)
+
+
+def total(tree):
+    """The sum of the fourth powers of all numbers in a tree."""
+    if isinstance(tree, dict):
+        return sum(map(total, tree.values()))
+    if isinstance(tree, Layer):
+        return total(tree.W) + total(tree.b)
+    return sum(map(total, tree)) if isinstance(tree, list | tuple) else np.sum(tree**4)
+
+
+@pytest.mark.parametrize("name", TREES.keys() - {"list", "empty"})
+def test_a_tree_in_the_place_of_x(name):
+    tree = TREES[name]
+    x, unravel = nbhvp.ravel(tree)
+    f = nbhvp.differentiable(total, unravel=unravel, target="interpret")
+    direction = unravel(np.cos(np.arange(x.size)).astype(x.dtype))
+    assert f(tree) == f(x)
+    for given, found, needed in [
+        ("grad", f.grad(tree), f.grad(x)),
+        ("value_and_grad", f.value_and_grad(tree)[1], f.grad(x)),
+        ("hvp", f.hvp(tree, direction), f.hvp(x, unravel.ravel(direction))),
+        ("hvp at x", f.hvp(x, direction), f.hvp(x, unravel.ravel(direction))),
+        ("vjp", f.vjp(tree, 2.0), f.vjp(x, 2.0)),
+        ("differences", f.hvp(tree, direction, mode="finite-difference"), None),
+    ]:
+        assert found is not None and same(unravel(unravel.ravel(found)), found), given
+        if needed is not None:
+            np.testing.assert_array_equal(unravel.ravel(found), needed)
+    np.testing.assert_array_equal(f.hvp(tree, x), f.hvp(x, x))
+    assert f.jvp(tree, direction) == pytest.approx(f.jvp(x, unravel.ravel(direction)))
+    np.testing.assert_array_equal(f.hessian(tree).toarray(), f.hessian(x).toarray())
+    np.testing.assert_array_equal(f.jacobian(tree).toarray(), f.jacobian(x).toarray())
+    np.testing.assert_array_equal(f.weighted_hessian(tree, 2.0) @ x, 2 * f.hvp(x, x))
+
+
+def test_a_list_of_numbers_is_a_vector():
+    x, unravel = nbhvp.ravel([1.0, 2.0])
+    f = nbhvp.differentiable(lambda p: p[0] ** 2 * p[1], unravel=unravel, target="interpret")
+    np.testing.assert_array_equal(f.grad([1.0, 2.0]), f.grad(x))
+    np.testing.assert_array_equal(f.grad((1, 2)), f.grad(x))
+
+
+def test_solvers_and_checks_take_trees():
+    tree = {"a": np.zeros(2), "b": 0.5}
+    _, unravel = nbhvp.ravel(tree)
+    f = nbhvp.differentiable(
+        lambda p: np.sum((p["a"] - 1) ** 2) + (p["b"] - 3) ** 2, unravel=unravel, target="interpret"
+    )
+    found = unravel(nbhvp.minimize(f, tree, method="trust-ncg").x)
+    np.testing.assert_allclose(found["a"], [1, 1])
+    assert found["b"] == pytest.approx(3)
+    assert nbhvp.check(f, tree).passed
+
+
+@pytest.mark.parametrize(
+    "tree, kind",
+    [
+        ({"a": np.ones(2)}, "an object of type dict"),
+        ([np.ones(2), np.ones(3)], "a list of ndarray"),
+        ((np.ones(2), {"b": 1.0}), "a tuple of dict, ndarray"),
+        ([1.0, [2.0, 3.0]], "a list of float, list"),
+        (Layer(np.ones(2), np.ones(2)), "an object of type Layer"),
+        (None, "an object of type NoneType"),
+    ],
+)
+def test_a_tree_for_a_function_of_an_array(tree, kind):
+    f = nbhvp.differentiable(total, target="interpret")
+    for call in (f, f.grad, f.hessian, lambda x: f.hvp(x, x)):
+        with pytest.raises(TypeError, match=rf"got {kind}: .*x, unravel = nbhvp.ravel\(tree\)"):
+            call(tree)
+
+
+def test_unravel_must_be_what_ravel_gives():
     with pytest.raises(TypeError, match="what nbhvp.ravel gives"):
         nbhvp.differentiable(network, unravel=lambda x: x)
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.trace.plain import PLAIN_CLASSES
+
 __all__ = ["Unravel", "ravel"]
 
 Path = tuple[Hashable, ...]
@@ -149,6 +151,37 @@ class Unravel:
             raise ValueError(f"x must have shape ({self.size},), got {x.shape}")
         return self._built(self._root, x)
 
+    def ravel(self, tree) -> np.ndarray:
+        """The vector x of a tree of the same structure.
+
+        Parameters
+        ----------
+        tree
+            Like the one that `ravel` was given, with other values: float32 or float64, integers and
+            booleans, or lists for arrays.
+
+        Raises
+        ------
+        ValueError
+            If a part is missing, is not known, or has another shape; names its place.
+
+        Examples
+        --------
+        >>> import nbhvp
+        >>> x, unravel = nbhvp.ravel({"a": 1.0, "b": [2.0, 3.0]})
+        >>> unravel.ravel({"b": [5, 6], "a": 4})
+        array([4., 5., 6.])
+        """
+        leaves = list(_leaves(self._root, tree))
+        dtypes = {array.dtype for array, is_weak in leaves if not is_weak}
+        x = np.concatenate([np.zeros(0), *(array.ravel() for array, _ in leaves)])
+        return x.astype(np.result_type(*dtypes or [float]), copy=False)
+
+    def is_array(self, shape: tuple[int, ...]) -> bool:
+        """Whether the tree is one array of this shape, other than that of x."""
+        root = self._root
+        return isinstance(root, Leaf) and root.shape == shape != (self.size,)
+
     def of_classes(self, class_of: Callable) -> Unravel:
         """The same map, with other classes in the place of those of its containers."""
         return Unravel(self._root, self.size, self._is_mixed, class_of)
@@ -215,6 +248,29 @@ def _walk(part: Leaf | Branch) -> Iterator[Leaf | Branch]:
     yield part
     for one in part.parts if isinstance(part, Branch) else ():
         yield from _walk(one)
+
+
+def _leaves(part: Leaf | Branch, tree) -> Iterator[tuple[np.ndarray, bool]]:
+    """The arrays of a tree like a part, in the part's order; whether others decide on their dtype."""
+    if isinstance(part, Leaf):
+        is_plain = not isinstance(tree, np.ndarray) or type(tree) in PLAIN_CLASSES
+        array = np.asarray(tree) if is_plain else np.empty(0, object)
+        if array.dtype.kind not in "biuf" or array.shape != part.shape:
+            kind = f"{array.dtype} of shape {array.shape}"
+            given = kind if array.dtype != object else f"an object of type {type(tree).__name__}"
+            raise ValueError(
+                f"{_place(part.path)} must be an array of numbers of shape {part.shape}, got {given}"
+            )
+        is_weak = isinstance(tree, bool | int | float) and not isinstance(tree, np.generic)
+        yield (array if array.dtype in _FLOATS else array.astype(float)), is_weak
+        return
+    items = dict(_items(tree, part.path) or ())
+    names = [one.path[-1] for one in part.parts]
+    if items.keys() != set(names):
+        known, given = (", ".join(map(repr, some)) or "none" for some in (names, items))
+        raise ValueError(f"{_place(part.path)} must have the parts {known}, got {given}")
+    for one in part.parts:
+        yield from _leaves(one, items[one.path[-1]])
 
 
 def _dotted(path: Path) -> str:
