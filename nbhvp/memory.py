@@ -249,6 +249,7 @@ class Recorded:
     def gradient(self) -> Node:
         if self._gradient is None:
             with self._memory.preparing():
+                self._see_ties()
                 self._gradient = derive.gradient(self.value, self.x)
         return self._gradient
 
@@ -325,6 +326,7 @@ class Recorded:
 
     def _linear_map(self, kind: str) -> tuple[tuple[Node, ...], Node, tuple[Node, ...], Node]:
         """Inputs beside the trace's, the direction, what the point gives besides, the product."""
+        self._see_ties()
         x, array = self.x, self.array
         if kind == "jvp":
             v = self._input("v", x)
@@ -338,6 +340,13 @@ class Recorded:
             value = derive.inner(w, array)
             return (w,), v, (value, derive.gradient(value, x)), derive.hvp(value, x, v)
         return (), v, (self.value, self.gradient), derive.hvp(self.value, x, v, kind)
+
+    def _see_ties(self) -> None:
+        """No derivative of a branch that loses it; a note on one that holds at this point alone."""
+        for tie in self.trace.ties:
+            if tie.is_lost:
+                raise tie.error
+        self._memory.tell(tie.note for tie in self.trace.ties)
 
     def _input(self, name: str, like: Node) -> Node:
         taken = {node.params["name"] for node in self.trace.inputs}

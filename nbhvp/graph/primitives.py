@@ -546,6 +546,8 @@ left_shift    = elementwise("left_shift", np.left_shift, "{x} << {y}")
 right_shift   = elementwise("right_shift", np.right_shift, "{x} >> {y}")
 # fmt: on
 
+EQUALITIES = (equal, not_equal)
+
 
 def as_float(condition, like) -> Node:
     """A boolean node as 0 or 1 in the dtype of another."""

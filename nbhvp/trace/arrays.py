@@ -388,9 +388,14 @@ class Traced:
         return self.value
 
     def __hash__(self) -> int:
-        if is_array(self.value) or not is_constant(self):
-            raise TypeError("unhashable type: a traced array")
-        return hash(self.value)
+        if is_array(self.value):
+            raise TypeError("unhashable type: 'numpy.ndarray'")
+        return hash(
+            self._plain(
+                "the hash of a traced number (as a key of a dict, in a set)",
+                "use plain values as keys",
+            )
+        )
 
     # Containers.
 
@@ -638,7 +643,7 @@ def guard(x: Traced):
     if not is_constant(x) and x.node not in recording.guards:
         if recording.is_closed:
             raise trace_error("a branch is taken on a value", "use np.where")
-        recording.guards[x.node] = value
+        recording.guard(x.node, value)
     return value[()] if is_array(value) else value
 
 
@@ -653,8 +658,11 @@ def apply(primitive: p.Primitive, *args, **params) -> Traced:
     values = [arg.value if isinstance(arg, Traced) else arg for arg in args]
     value = primitive.evaluate(*values, **params)
     node = primitive(*_strong_nodes(primitive, args, values), **params)
+    recording = current()
+    if primitive in p.EQUALITIES:
+        recording.equalities[node] = bool(np.any(np.equal(value, primitive is p.equal)))
     if node.size == 1:
-        current().count_scalar()
+        recording.count_scalar()
     return traced(node, value)
 
 

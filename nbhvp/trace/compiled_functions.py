@@ -276,7 +276,9 @@ def _record(function, args: tuple, kwargs: dict):
     end = time.perf_counter()
     recording.sources.extend(run.sources)
     tape = replace(run.tape, passive=_passive(arguments.inputs))
-    outputs, classes = _outputs(tape, arguments.inputs)
+    code = _source_of(function).__code__
+    place = code.co_filename, code.co_firstlineno
+    outputs, classes = _outputs(tape, arguments.inputs, place)
     recording.loop_calls.append(
         LoopCall(
             source_of(function),
@@ -326,27 +328,27 @@ def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:
     return tuple(k for k, node in enumerate(inputs) if node not in active)
 
 
-def _outputs(tape: Tape, inputs: Sequence[Node]) -> tuple[Node, int | None]:
+def _outputs(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> tuple[Node, int | None]:
     """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
     from nbhvp.trace.roll import roll
 
     rolled = roll(tape, inputs)
     if rolled is not None:
         for node, value in rolled.guards:
-            _guard_node(node, value)
+            _guard_node(node, value, place)
         return rolled.outputs, rolled.classes
     pool = current().pool
     flat = [p.reshape(node, shape=(node.size,)) for node in inputs]
     u = p.concatenate(*flat, axis=0) if flat else p.zeros(pool, (0,), FLOAT)
     if tape.guards.codes.size:
-        _guard_node(tape_guards(u, tape=tape), np.True_)
+        _guard_node(tape_guards(u, tape=tape), np.True_, place)
     return replay(u, tape=tape), None
 
 
-def _guard_node(node: Node, value) -> None:
+def _guard_node(node: Node, value, place: tuple[str, int]) -> None:
     recording = current()
     if recording.is_live(node):
-        recording.guards.setdefault(node, value)
+        recording.guard(node, value, place)
 
 
 @dataclass

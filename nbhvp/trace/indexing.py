@@ -124,7 +124,7 @@ def _resolved(item):
     """An item of an index: constants and the bounds of slices plain, sequences arrays."""
     if isinstance(item, slice):
         return slice(*(None if i is None else operator.index(i) for i in _bounds(item)))
-    if not (item is None or item is Ellipsis or is_array(item) or hasattr(item, "__index__")):
+    if item is not None and item is not Ellipsis and not is_array(item) and np.ndim(item) > 0:
         item = lift(item) if any(True for _ in traced_in(item)) else np.asarray(item)
         if item.size == 0:
             return np.zeros(item.shape, np.intp)

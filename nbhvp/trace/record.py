@@ -26,6 +26,7 @@ from nbhvp.trace.plain import native
 from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
 from nbhvp.trace.standins import Standins
 from nbhvp.trace.structure import Unravel
+from nbhvp.trace.ties import Tie, ties
 
 __all__ = ["Trace", "record"]
 
@@ -51,6 +52,8 @@ class Trace:
     """What the function does at the trace alone."""
     aliases: Aliases | None = None
     """What it writes of its inputs, which no other array of a call may show."""
+    ties: tuple[Tie, ...] = ()
+    """Guards that hold because numbers are equal: what derivatives there are worth."""
 
     @property
     def tape_bytes(self) -> int:
@@ -116,6 +119,8 @@ def record(
     aliases = recording.aliases()
     reached = reachable([output.node, *recording.guards]) if recording.outside else ()
     outside = [recording.outside[node] for node in reached if node in recording.outside]
+    values = [np.asarray(v, node.dtype) for v, node in zip((x, *leaves), nodes, strict=True)]
+    tied = ties(recording, output.node, dict(zip(nodes, values, strict=True)))
     standins.finish()
     return Trace(
         recording.pool,
@@ -128,6 +133,7 @@ def record(
         tuple(recording.loop_calls),
         tuple(recording.notes),
         aliases,
+        tied,
     )
 
 

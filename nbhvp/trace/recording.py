@@ -95,6 +95,10 @@ class Recording:
         self.sources: list[Any] = []
         """What else compiled functions read: watches."""
         self.guards: dict[Node, Any] = {}
+        self.places: dict[Node, tuple[str, int]] = {}
+        """File and line where each guard was met first."""
+        self.equalities: dict[Node, bool] = {}
+        """Whether a comparison of numbers found some of them equal."""
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
         self.asks_identity = False
@@ -130,6 +134,12 @@ class Recording:
             stack.pop()
             self._live[top] = top.primitive is p.INPUT or any(self._live[a] for a in top.args)
         return self._live[node]
+
+    def guard(self, node: Node, value, place: tuple[str, int] | None = None) -> None:
+        """The trace holds only where a node has this value; the place is where it is now."""
+        if node not in self.guards:
+            self.guards[node] = value
+            self.places[node] = place or _present_place()
 
     def count_scalar(self) -> None:
         """Count an operation on single numbers; many of them are a loop over elements."""
@@ -189,7 +199,7 @@ class Recording:
 
     def placed(self, what: str, place: tuple[str, int] | None = None) -> str:
         """A text with a place in the user's code, where it is now if none is given."""
-        return f"{what} at {_line(*(place or _present_place()))}"
+        return f"{what} at {line_of(*(place or _present_place()))}"
 
     def snapshot(self, array: np.ndarray) -> np.ndarray:
         """The present content of a plain array, which may change; one copy for equal contents."""
@@ -267,7 +277,7 @@ class LinedPool(Pool):
             while frame is not None and frame.f_code.co_filename.startswith(_OURS):
                 frame = frame.f_back
             if frame is not None:
-                self.lines[node] = _line(frame.f_code.co_filename, frame.f_lineno)
+                self.lines[node] = line_of(frame.f_code.co_filename, frame.f_lineno)
         return node
 
 
@@ -288,10 +298,10 @@ def user_line(traceback: TracebackType) -> str:
         traceback = traceback.tb_next
     if found is None:
         return ""
-    return _line(found.tb_frame.f_code.co_filename, found.tb_lineno)
+    return line_of(found.tb_frame.f_code.co_filename, found.tb_lineno)
 
 
-def _line(file: str, line: int) -> str:
+def line_of(file: str, line: int) -> str:
     """A place in a file, with its text."""
     text = linecache.getline(file, line).strip()
     return f"{file}:{line}" + (f" in `{text}`" if text else "")
