@@ -93,6 +93,7 @@ MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
 CLASSES = [(MASKED, "filled"), (np.matrix([[1.0, 2.0]]), "asarray"), (X.view(Tenfold), "asarray")]
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize(("w", "instead"), CLASSES, ids=lambda w: type(w).__name__)
 def test_subclasses_are_refused(w, instead):
     words = f"(?s)class {type(w).__name__}.*{instead}"
