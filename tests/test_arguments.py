@@ -256,7 +256,7 @@ class Scaled(Pair):
     ],
     ids=range(10),
 )
-@pytest.mark.filterwarnings("ignore:the function writes")
+@pytest.mark.filterwarnings("ignore:the function changes")
 def test_containers(fun, container):
     expected = fun(X, container)
     container.pop("new", None) if isinstance(container, dict) else None

@@ -21,6 +21,7 @@ from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.closure import Closure
 from nbhvp.trace.compiled_functions import LoopCall
+from nbhvp.trace.effects import Arguments
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.plain import native
 from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
@@ -112,9 +113,13 @@ def record(
             inputs.append(_input(recording, f"arg{k}", leaf, k + 1))
         nodes = tuple(traced_input.node for traced_input in inputs)
         args, kwargs = unflatten(key, inputs[1:], static=standins.of)
+        given = Arguments(args, kwargs)
         point = inputs[0] if unravel is None else standins.of(unravel)(inputs[0])
-        result = standins.of(fun)(point, *args, **kwargs)
-        output, form = _output(result, fun, x.dtype)
+        with standins.settled():
+            result = standins.of(fun)(point, *args, **kwargs)
+            output, form = _output(result, fun, x.dtype)
+        for text, place in given.notes(fun):
+            recording.note(text, place)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
     aliases = recording.aliases()
     reached = reachable([output.node, *recording.guards]) if recording.outside else ()

@@ -33,12 +33,23 @@ class Scope(dict):
         self["__builtins__"] = known
         self._names = names
         self._item = item
+        self._read: dict[str, Any] = {}
 
     def __missing__(self, name):
         if name not in self._names:
             raise KeyError(name)
-        value = self[name] = self._item(self._names, name)
+        value = self[name] = self._read[name] = self._item(self._names, name)
         return value
+
+    @property
+    def bound(self):
+        """The names that were read or written."""
+        return super().keys()
+
+    @property
+    def parts(self) -> tuple[dict, dict, dict]:
+        """The names of the module, their stand-ins as they are now, and as they were read."""
+        return self._names, self, self._read
 
     def fill(self, code: types.CodeType) -> None:
         """Read all names that code inside a function, which is no function itself, may look up."""
@@ -112,12 +123,18 @@ class ModuleStandin:
         return self._standins.scope_of(vars(self._module))
 
     def __getattr__(self, name: str):
-        if name not in self._known:
-            self._known[name] = self._standins.attribute(self._module, name)
-        return self._known[name]
+        if name in self._known:
+            return self._known[name]
+        if self._standins.binds(self._module, name):
+            return self.__dict__[name]
+        value = self._known[name] = self._standins.attribute(self._module, name)
+        return value
 
     def __setattr__(self, name: str, value) -> None:
-        self._known[name] = self.__dict__[name] = value
+        self.__dict__[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self.__dict__[name]
 
     def __repr__(self) -> str:
         return repr(self._module)

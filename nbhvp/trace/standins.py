@@ -23,7 +23,7 @@ import importlib
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from nbhvp.trace.compiled_functions import (
     is_compiled,
     is_vectorized,
 )
+from nbhvp.trace.effects import Effects
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.outside import OutsideFunction, Teller, Unwatched, is_told, what_is_read
 from nbhvp.trace.plain import is_plain
@@ -102,6 +103,7 @@ class Standins:
         self._watches: list[Any] = []
         self._is_watching = True
         self._walk = Walk(self._is_own, what_is_read, self.of)
+        self._effects = Effects(_original)
         self._calls = BuiltinCalls(self.of, _original)
         self.closure = Closure()
         """What the trace depends on, as of the latest `finish`."""
@@ -118,6 +120,21 @@ class Standins:
         for seen in (self._watches, sources, plain):
             seen.clear()
 
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[None]:
+        """Run a function, and tell its side effects, or make them happen."""
+        effects = self._effects
+        try:
+            yield
+            effects.end(self._made.values(), (scope.parts for scope in self._scopes.values()))
+        finally:
+            effects.release(self._made.values())
+        if self._recording.is_always:
+            effects.happen()
+            return
+        for text, place in effects.notes():
+            self._recording.note(text, place)
+
     def resumed(self, run: Callable[[], Any]) -> Any:
         """What `run` gives, recorded into the trace after it was made: a derivative rule."""
         with self._recording, np.errstate(all="ignore"):
@@ -133,7 +150,10 @@ class Standins:
             return self._made[id(value)][1]
         for applies, make in _KINDS:
             if applies(self, value):
-                return make(self, value)
+                standin = make(self, value)
+                if standin is not value:
+                    self._effects.begin(value, standin)
+                return standin
         return self._left_alone(value)
 
     def made(self, value):
@@ -260,6 +280,7 @@ class Standins:
         for cell, original in zip(copies, cells, strict=True):
             if id(original) not in known and original != types.CellType():
                 cell.cell_contents = self.of(original.cell_contents)
+                self._effects.begin(original, cell)
         scope.fill(code)
         return copy
 
@@ -335,11 +356,14 @@ class Standins:
     def _module(self, module: types.ModuleType) -> ModuleStandin:
         return self._remember(module, ModuleStandin(module, self))
 
+    def binds(self, module: types.ModuleType, name: str) -> bool:
+        """Whether code of the function may read and write a name of a module as a global."""
+        is_written = id(vars(module)) in self._scopes and name in self.scope_of(vars(module)).bound
+        return is_written or (self._is_own(module.__name__) and name in vars(module))
+
     def attribute(self, module: types.ModuleType, name: str):
-        """The stand-in of an attribute of a module."""
+        """The stand-in of an attribute of a module, of the user's or not."""
         value = getattr(module, name)  # its own error for a name that it has not
-        if self._is_own(module.__name__) and name in vars(module):
-            return self.scope_of(vars(module))[name]
         complete()  # to get an attribute may have imported a part of SciPy
         if value is sys.modules:
             return Modules(self.of)

@@ -1,0 +1,399 @@
+"""Side effects: told with their line where they vanish, and done where the function runs each time."""
+
+import collections
+import dataclasses
+import functools
+import inspect
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+
+import nbhvp
+from nbhvp.trace.arrays import Traced
+
+X = np.array([1.0, 2.0])
+HISTORY, CACHE, SEEN, QUEUE = [], {}, set(), collections.deque(maxlen=3)
+LISTS, NESTED = collections.defaultdict(list), {"a": {"b": [0]}}
+CALLS, CURRENT, OTHERS = 0, None, sys.modules[__name__]
+
+
+def append(x):
+    HISTORY.append(x.copy())  # here
+    return np.sum(x**2)
+
+
+def store(x):
+    CACHE[len(CACHE)] = x.sum()  # here
+    return np.sum(x**2)
+
+
+def fill_set(x):
+    SEEN.add(len(SEEN))  # here
+    return np.sum(x**2)
+
+
+def enqueue(x):
+    QUEUE.append(x[0])  # here
+    return np.sum(x**2)
+
+
+def grow(x):
+    LISTS["a"].append(x[0])  # here
+    return np.sum(x**2)
+
+
+def deep(x):
+    count = NESTED["a"]
+    count["b"][0] += 1
+    NESTED["a"]["b"][0] += 1  # here
+    return np.sum(x**2)
+
+
+def count_calls(x):
+    global CALLS
+    CALLS += 1  # here
+    return np.sum(x**2)
+
+
+def default(x, found=[]):  # noqa: B006 that is what it tests
+    found.append(1)  # here
+    return np.sum(x**2)
+
+
+def attribute(x):
+    attribute.calls = getattr(attribute, "calls", 0) + 1  # here
+    return np.sum(x**2)
+
+
+def by_module(x):
+    OTHERS.CALLS = 5  # here
+    return np.sum(x**2) + CALLS
+
+
+class Model:
+    total = 0
+
+    def __init__(self):
+        self.calls, self.last, self.found, self.table, self.box = 0, None, [], {}, (1,)
+
+    @functools.cached_property
+    def scale(self):
+        return np.ones(1)
+
+    def counts(self, x):
+        self.calls += 1  # here
+        return np.sum(x**2 * self.scale)
+
+    def keeps(self, x):
+        self.last = x  # here
+        return np.sum(x**2)
+
+    def appends(self, x):
+        self.found.append([x.sum(), {"x": x}])  # here
+        return np.sum(x**2)
+
+    def of_class(self, x):
+        Model.total += 1  # here
+        return np.sum(x**2)
+
+    def deletes(self, x):
+        del self.box  # here
+        return np.sum(x**2)
+
+    def itself(self, x):
+        self.table["me"] = self  # here
+        return np.sum(x**2)
+
+    def other(self, x):
+        self.child = Model()  # here
+        self.child.last = x
+        return np.sum(x**2)
+
+    def memo(self, x):
+        if self.last is None:
+            self.last = x.copy()  # here
+        return np.sum(x**2)
+
+
+class Slots:
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        self.calls = 0
+
+    def counts(self, x):
+        self.calls += 1  # here
+        return np.sum(x**2)
+
+
+@dataclasses.dataclass
+class Data:
+    calls: int = 0
+
+    def counts(self, x):
+        setattr(self, "calls", self.calls + 1)  # noqa: B010 # here
+        return np.sum(x**2)
+
+
+def counter():
+    count = 0
+
+    def fun(x):
+        nonlocal count
+        count += 1  # here
+        return np.sum(x**2)
+
+    return fun
+
+
+FUNCTIONS = {
+    "append": lambda: append, "store": lambda: store, "fill_set": lambda: fill_set,
+    "enqueue": lambda: enqueue, "grow": lambda: grow, "deep": lambda: deep,
+    "global": lambda: count_calls, "default": lambda: default, "attribute": lambda: attribute,
+    "by module": lambda: by_module, "counter": counter, "slots": lambda: Slots().counts,
+    "data": lambda: Data().counts,
+} | {
+    name: functools.partial(lambda name: getattr(Model(), name), name)
+    for name in ("counts", "keeps", "appends", "of_class", "deletes", "itself", "other", "memo")
+}  # fmt: skip
+
+
+def state(fun) -> str:
+    """What the functions above write, as text: numbers, and not how they are kept."""
+    self = getattr(fun, "__self__", None)
+    held = getattr(self, "__dict__", None) or getattr(self, "calls", None)
+    cells = [cell.cell_contents for cell in getattr(fun, "__closure__", None) or ()]
+    named = (HISTORY, CACHE, SEEN, QUEUE, LISTS, NESTED, CALLS, Model.total)
+    return repr((named, shown(held), cells, default.__defaults__, vars(attribute)))
+
+
+def shown(value):
+    if isinstance(value, Model):
+        return "Model", shown(vars(value)) if value.last is not None else ""
+    if isinstance(value, dict):
+        return {name: shown(item) for name, item in value.items() if name != "scale"}
+    return value
+
+
+def reset():
+    global CALLS, CURRENT
+    for container in (HISTORY, CACHE, SEEN, QUEUE, LISTS, default.__defaults__[0], vars(attribute)):
+        container.clear()
+    NESTED["a"]["b"][:] = [0]
+    CALLS, CURRENT, Model.total = 0, None, 0
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    reset()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_vanishes_is_told_once_with_its_line(name):
+    fun = FUNCTIONS[name]()
+    before = state(fun)
+    f = nbhvp.differentiable(fun, target="interpret")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        f(X), f.grad(X), f.hvp(X, X), f(np.ones(3))
+    (warning,) = caught
+    assert "trace='always'" in str(warning.message)
+    lines, start = inspect.getsourcelines(fun)
+    assert lines[warning.lineno - start].rstrip().endswith("# here"), warning.lineno
+    assert state(fun) == before
+    assert f.report().traces == 2
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "deletes"])
+def test_what_is_traced_at_every_call_does_what_python_does(name):
+    plain = FUNCTIONS[name]()
+    expected = [plain(x) for x in (X, 2 * X, X)]
+    wanted = state(plain).replace("np.float64", "")
+    reset()
+    fun = FUNCTIONS[name]()
+    f = nbhvp.differentiable(fun, target="interpret", trace="always")
+    assert [f(x) for x in (X, 2 * X, X)] == expected
+    assert state(fun).replace("np.float64", "") == wanted
+    assert "Traced" not in state(fun)
+
+
+def test_an_attribute_is_deleted():
+    model = Model()
+    nbhvp.differentiable(model.deletes, target="interpret", trace="always")(X)
+    assert not hasattr(model, "box")
+
+
+# Names that one function writes and another reads.
+
+
+def set_current(x):
+    global CURRENT
+    CURRENT = x * 2
+
+
+def read_current():
+    return CURRENT.sum()
+
+
+def within(x):
+    set_current(x)
+    return read_current() * OTHERS.CURRENT[0]
+
+
+def by_attribute(x):
+    OTHERS.CURRENT = x
+    first = read_current()
+    set_current(x)
+    return first + OTHERS.CURRENT[0] + getattr(OTHERS, "CURRENT")[1]  # noqa: B009
+
+
+def new_name(x):
+    global NEW
+    NEW = x**2
+    return read_new()
+
+
+def read_new():
+    return NEW.sum() + globals()["NEW"][0]
+
+
+@pytest.mark.parametrize("fun", [within, by_attribute, new_name], ids=lambda f: f.__name__)
+@pytest.mark.filterwarnings("ignore:the function sets")
+def test_globals_that_are_written_and_read(fun):
+    expected = fun(X)
+    globals().pop("NEW", None)
+    f = nbhvp.differentiable(fun, target="interpret")
+    assert f(X) == expected
+    np.testing.assert_allclose(f(3 * X), fun(3 * X))
+    assert not isinstance(CURRENT, Traced)
+
+
+# What is told of no function.
+
+
+def local(x):
+    kept, table, box = [], {}, types.SimpleNamespace()
+    kept.append(x)
+    table["x"] = x
+    box.x = x
+    model = Model()
+    model.counts(x)
+    model.keeps(x)
+    total = 0.0
+
+    def add(y):
+        nonlocal total
+        total = total + y
+
+    add(kept[0][0])
+    return np.sum(table["x"] * box.x) * total + model.last[0]
+
+
+@functools.lru_cache
+def table(n):
+    return np.arange(n)
+
+
+class Restored:
+    def __init__(self):
+        self.mode, self.scale = "a", 2.0
+
+    def fun(self, x):
+        before, self.mode = self.mode, "b"
+        self.scale = self.scale * 1.0
+        value = self.inner(x)
+        self.mode = before
+        return value
+
+    def inner(self, x):
+        return np.sum(x) * (1.0 if self.mode == "b" else 3.0)
+
+
+def test_nothing_is_told_of_what_stays_inside():
+    for fun in (local, lambda x: np.sum(x * table(2)), Restored().fun):
+        f = nbhvp.differentiable(fun, target="interpret")
+        assert f(X) == fun(X)
+
+
+# Objects that have no copies.
+
+
+class Opaque(dict):
+    """A class that makes its own objects."""
+
+    def __new__(cls):
+        return dict.__new__(cls)
+
+    def __init__(self):
+        self.kept = []
+
+
+def test_no_traced_value_stays_in_objects_without_copies():
+    opaque, box = Opaque(), types.SimpleNamespace(kept=[])
+    kept = opaque.kept
+
+    def fun(x, fails=False):
+        opaque.last, opaque["x"], box.pair = x, x[0], (x, [x[1]])
+        opaque.kept.append(x[0])
+        if fails:
+            raise KeyError("of the user's")
+        return np.sum(x**2)
+
+    f = nbhvp.differentiable(fun, target="interpret")
+    assert f(X) == 5.0
+    assert opaque.kept is kept
+    for _ in range(2):
+        for value in (opaque.last, opaque["x"], *box.pair, box.pair[1][0], *kept):
+            assert type(value) is not Traced
+        np.testing.assert_array_equal(opaque.last, X)
+        with pytest.raises(KeyError):
+            f(X, True)
+
+
+def test_a_function_made_inside_cannot_be_kept():
+    model = Model()
+
+    def fun(x):
+        model.last = lambda: np.sum(x)
+        return np.sum(x)
+
+    with pytest.raises(nbhvp.TraceError, match="kept outside"):
+        nbhvp.differentiable(fun, target="interpret", trace="always")(X)
+
+
+# Arguments.
+
+
+def into_arguments(x, settings, items, count=1.0):
+    settings["new"] = x  # here
+    items["inner"].append(count)  # here
+    return np.sum(x)
+
+
+@pytest.mark.parametrize("trace", ["once", "always"])
+def test_arguments_that_are_changed(trace):
+    f = nbhvp.differentiable(into_arguments, target="interpret", trace=trace)
+    settings, items = {}, {"inner": [1.0]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        f(X, settings, items), f(2 * X, settings, items=items)
+    assert not settings
+    assert items == {"inner": [1.0]}
+    texts = [str(w.message) for w in caught]
+    assert any(text.startswith("the function changes argument 1, a dict") for text in texts)
+    assert any(
+        text.startswith("the function changes argument 2['inner'], a list") for text in texts
+    )
+    lines, start = inspect.getsourcelines(into_arguments)
+    assert all(lines[w.lineno - start].rstrip().endswith("# here") for w in caught)
+
+
+def test_warnings_as_errors_leave_a_trace():
+    f = nbhvp.differentiable(append, target="interpret")
+    with pytest.raises(UserWarning, match="`HISTORY`"):
+        f(X)
+    assert f(X) == 5.0
+    assert f.report().traces == 1
