@@ -28,6 +28,7 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.trace.ownership import module_of, public_name
 from nbhvp.trace.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.recording import Recording, current, trace_error
 
@@ -81,18 +82,6 @@ def implements(*functions: Callable) -> Callable[[Callable], Callable]:
         return handler
 
     return register
-
-
-def module_of(thing) -> str:
-    """The name of the module that a thing is of, "" where it does not say."""
-    name = getattr(thing, "__module__", None)
-    return name if isinstance(name, str) else ""  # a class whose objects say it has a descriptor
-
-
-def public_name(thing) -> str:
-    """`scipy.stats.rv_frozen`: package, subpackage and name, wherever inside it is defined."""
-    package = module_of(thing).split(".")[:2]
-    return ".".join((*package, getattr(thing, "__name__", "")))
 
 
 class LibraryObject:

@@ -19,6 +19,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.np.ufunc.dufunc import DUFunc
 
 from nbhvp.trace.closure import Watch, watch_array
+from nbhvp.trace.ownership import module_of
 from nbhvp.trace.walk import names_in
 
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic)
@@ -135,9 +136,7 @@ def is_library(value) -> bool:
     if isinstance(value, python.ModuleType):
         package = value.__name__.partition(".")[0]
     else:
-        package = str(getattr(value, "__module__", None) or type(value).__module__).partition(".")[
-            0
-        ]
+        package = (module_of(value) or str(type(value).__module__)).partition(".")[0]
     return package in ("builtins", "cmath", "math", "numba", "numpy", "operator")
 
 

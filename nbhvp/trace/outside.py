@@ -19,8 +19,9 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import LibraryObject, Traced, module_of, traced
+from nbhvp.trace.arrays import LibraryObject, Traced, traced
 from nbhvp.trace.closure import Watch, is_atom
+from nbhvp.trace.ownership import module_of
 from nbhvp.trace.recording import current
 
 __all__ = ["OutsideFunction", "Teller", "Unwatched", "is_told", "what_is_read"]

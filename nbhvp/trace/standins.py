@@ -24,7 +24,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,7 @@ from nbhvp.trace.compiled_functions import (
 from nbhvp.trace.effects import Effects
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.outside import OutsideFunction, Teller, Unwatched, is_told, what_is_read
+from nbhvp.trace.ownership import home_of, is_foreign, is_open, module_of, public_name
 from nbhvp.trace.plain import is_plain
 from nbhvp.trace.randomness import ENTROPY, Entropy, Source, is_seeded, note_draws, owner_of
 from nbhvp.trace.rules import CustomFunction, InTrace
@@ -56,27 +56,11 @@ __all__ = ["Standins"]
 
 _LIBRARIES = ("numpy", "scipy", "math")
 _MODULES = (*_LIBRARIES, "random")
-_OPEN = ("numpy.polynomial",)
-"""Library packages of plain Python over NumPy's functions: traced into as the user's own code is."""
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
 
 
 # Whose code it is.
-
-
-@functools.cache
-def _is_foreign(name: str) -> bool:
-    """Whether a module belongs to the standard library or is installed, by its top-level package."""
-    package = name.partition(".")[0]
-    if package in ("nbhvp", "numpy", "scipy", "numba") or package in sys.stdlib_module_names:
-        return package != "__main__"
-    file = Path(getattr(sys.modules.get(package), "__file__", None) or "")
-    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
-
-
-def _is_open(module: str) -> bool:
-    return any(module == package or module.startswith(package + ".") for package in _OPEN)
 
 
 def _library_of(value) -> str:
@@ -86,7 +70,7 @@ def _library_of(value) -> str:
     owner = getattr(value, "__self__", None)
     if isinstance(owner, types.ModuleType):
         return owner.__name__.partition(".")[0]
-    return arrays.module_of(value).partition(".")[0]
+    return module_of(value).partition(".")[0]
 
 
 # The stand-ins.
@@ -97,7 +81,7 @@ class Standins:
 
     def __init__(self, recording: arrays.Recording, function=None):
         self._recording = recording
-        self._home = arrays.module_of(function).partition(".")[0]
+        self._home = module_of(function).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
         self._scopes: dict[int, Scope] = {}
         self._watches: list[Any] = []
@@ -199,7 +183,7 @@ class Standins:
     def _is_own(self, module: str) -> bool:
         """Whether code of this module is the user's (or as plain), to be traced into."""
         own = module.partition(".")[0] == self._home != ""
-        return own or _is_open(module) or not _is_foreign(module)
+        return own or is_open(module) or not is_foreign(module)
 
     # Data.
 
@@ -268,8 +252,10 @@ class Standins:
         self._recording.asks_identity |= asks_identity(code)
         known = {id(cell) for cell in cells} & self._made.keys()
         copies = tuple(map(self._cell, cells))
-        scope = self.scope_of(function.__globals__)
-        called = redirected(code, function.__globals__)
+        scope, called = function.__globals__, code
+        is_own = self._is_own(home_of(function))  # and not what a library's decorator made of one
+        if is_own:
+            scope, called = self.scope_of(scope), redirected(code, scope)
         copy = types.FunctionType(called, scope, function.__name__, None, copies)
         self._remember(function, copy)
         self._look_at(function)
@@ -281,7 +267,8 @@ class Standins:
             if id(original) not in known and original != types.CellType():
                 cell.cell_contents = self.of(original.cell_contents)
                 self._effects.begin(original, cell)
-        scope.fill(code)
+        if is_own:
+            scope.fill(code)
         return copy
 
     def _cell(self, cell: types.CellType) -> types.CellType:
@@ -430,7 +417,7 @@ class Standins:
         )
 
     def _is_own_class(self, kind: type) -> bool:
-        return kind in _PLAIN_CLASSES or self._is_own(arrays.module_of(kind))
+        return kind in _PLAIN_CLASSES or self._is_own(module_of(kind))
 
 
 _NOT_PLAIN = {"__new__", "__init_subclass__", "__del__", "__nbhvp_original__"}
@@ -460,7 +447,7 @@ def _wrapped(value):
     package = str(type(value).__module__).partition(".")[0]
     if package == "numba":
         return getattr(value, "py_func", None)
-    if _is_open(arrays.module_of(value)):  # a function behind __array_function__
+    if is_open(module_of(value)):  # a function behind __array_function__
         return getattr(value, "_implementation", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
 
@@ -498,7 +485,7 @@ def _has_object_standin(value) -> bool:
 
 
 def _object_standin(kind: type) -> type | None:
-    keys = (key for base in kind.__mro__ for key in (base, arrays.public_name(base)))
+    keys = (key for base in kind.__mro__ for key in (base, public_name(base)))
     return next((arrays.OBJECTS[key] for key in keys if key in arrays.OBJECTS), None)
 
 
@@ -507,8 +494,8 @@ def _is_library_function(value) -> bool:
         return _makes_standins(value) or value in HANDLERS
     if not callable(value) or not hasattr(value, "__name__"):
         return False
-    is_open = _is_open(arrays.module_of(value)) and value not in HANDLERS
-    return _library_of(value) in _LIBRARIES and not is_open
+    is_traced = is_open(module_of(value)) and value not in HANDLERS
+    return _library_of(value) in _LIBRARIES and not is_traced
 
 
 _KINDS = (
@@ -548,7 +535,7 @@ _KINDS = (
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
     (
-        lambda s, v: isinstance(v, types.FunctionType) and s._is_own(arrays.module_of(v)),
+        lambda s, v: isinstance(v, types.FunctionType) and s._is_own(module_of(v)),
         Standins._function,
     ),
     (lambda s, v: isinstance(v, types.MethodType), Standins._method),

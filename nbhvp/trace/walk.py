@@ -36,7 +36,6 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.trace.arrays import module_of
 from nbhvp.trace.closure import (
     COMPLETE,
     ArrayWatch,
@@ -50,6 +49,7 @@ from nbhvp.trace.closure import (
     is_atom,
     is_atomic,
 )
+from nbhvp.trace.ownership import home_of, module_of
 
 __all__ = ["Unwatchable", "Walk", "attributes", "class_items", "look_at", "names_in"]
 
@@ -356,7 +356,7 @@ class Walk:
             watches, parts = look_at(top)
             found += watches
             stack += parts
-            if isinstance(top, types.FunctionType):
+            if isinstance(top, types.FunctionType) and self._is_own(home_of(top)):
                 self._look_at_names(top, found, stack)
             elif self._is_own(module_of(type(top))):
                 stack.append(type(top))

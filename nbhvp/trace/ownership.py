@@ -1,0 +1,65 @@
+"""Whose code an object is: the user's, to be traced into, or a library's, which runs as it is.
+
+Names tell it mostly, but `functools.wraps` gives a function the names of another. So a function that
+claims to be a library's belongs where its code is: it has the globals of the module that defines it.
+The other way round, what a library's decorator made of the user's function stays the user's, for
+that function is inside.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["home_of", "is_foreign", "is_open", "module_of", "public_name"]
+
+_OPEN = ("numpy.polynomial",)
+"""Library packages of plain Python over NumPy's functions: traced into as the user's own code is."""
+
+
+@functools.cache
+def is_foreign(name: str) -> bool:
+    """Whether a module belongs to the standard library or is installed, by its top-level package."""
+    package = name.partition(".")[0]
+    if package in ("nbhvp", "numpy", "scipy", "numba") or package in sys.stdlib_module_names:
+        return package != "__main__"
+    file = Path(getattr(sys.modules.get(package), "__file__", None) or "")
+    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+
+
+def is_open(module: str) -> bool:
+    """Whether a library's module is traced into."""
+    return any(module == package or module.startswith(package + ".") for package in _OPEN)
+
+
+def home_of(function: types.FunctionType) -> str:
+    """The module in which the code of a Python function stands."""
+    name = function.__globals__.get("__name__")
+    return name if isinstance(name, str) else ""
+
+
+def module_of(thing) -> str:
+    """The name of the module that a thing is of, "" where it does not say."""
+    while isinstance(thing, types.MethodType):
+        thing = thing.__func__
+    name = getattr(thing, "__module__", None)
+    claimed = name if isinstance(name, str) else ""  # a class whose objects say it has a descriptor
+    if not is_foreign(claimed) or isinstance(thing, type | type(np.sum)):
+        return claimed
+    if isinstance(thing, types.FunctionType):
+        inner = getattr(thing, "__wrapped__", None)
+        homes = (home_of(thing), claimed if inner is None else module_of(inner))
+        return next((home for home in homes if home and not is_foreign(home)), claimed)
+    # What has been given names says its own; functions of C do not.
+    is_given = "__module__" in getattr(thing, "__dict__", ())
+    return str(type(thing).__module__) if is_given else claimed
+
+
+def public_name(thing) -> str:
+    """`scipy.stats.rv_frozen`: package, subpackage and name, wherever inside it is defined."""
+    package = module_of(thing).split(".")[:2]
+    return ".".join((*package, getattr(thing, "__name__", "")))
