@@ -101,7 +101,9 @@ class Effects:
 
     def begin(self, value, standin) -> None:
         """A stand-in has been made, and not been written yet."""
-        self._copies.append((value, standin, _contents(standin)))
+        before = _contents(standin)
+        if before is not None:
+            self._copies.append((value, standin, before))
 
     def end(self, made: Iterable[tuple], scopes: Iterable[tuple[dict, dict, dict]]) -> None:
         """The function has run: with these objects and stand-ins, which may be the objects; and
@@ -127,13 +129,15 @@ class Effects:
         if isinstance(before, list):
             if len(before) != len(now) or not all(map(_is_same, before, now)):
                 yield _Change(target, None, now)
-        elif before is not None:
-            cached = _cached_names(type(target))
-            for key in dict.fromkeys((*before, *now)):
-                value = now.get(key, _MISSING)
-                is_same = key in cached or _is_same(before.get(key, _MISSING), value)
-                if not is_same and not _is_ours(value):
-                    yield _Change(target, key, value)
+            return
+        for key, value in now.items():
+            was = before.get(key, _MISSING)
+            if value is was or _is_same(was, value) or _is_ours(value):
+                continue
+            if key not in _cached_names(type(target)):
+                yield _Change(target, key, value)
+        if not before.keys() <= now.keys():
+            yield from (_Change(target, key, _MISSING) for key in before if key not in now)
 
     # Telling.
 
@@ -181,10 +185,10 @@ class Effects:
         """Globals, attributes, parameters and outer variables, and what they mean."""
         for names, scope in self._scopes:
             yield from ((name, names.get(name)) for name in dict.keys(scope))
-        for value, _, before in self._copies:
+        for value, _, _ in self._copies:
             if isinstance(value, type):
                 yield from _of_class(value).items()
-            elif before is not None and not isinstance(value, (*_KEPT, dict)):
+            elif not isinstance(value, (*_KEPT, dict)):
                 yield from _of_object(value).items()
         for function in self._functions.values():
             code, defaults = function.__code__, function.__defaults__ or ()

@@ -23,6 +23,7 @@ import importlib
 import sys
 import types
 import typing
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -470,10 +471,12 @@ def _original(value):
     return value.function if isinstance(value, LibraryFunction | CompiledFunction) else value
 
 
+_SPARSE = (scipy.sparse.sparray, scipy.sparse.spmatrix)
+
+
 def _makes_standins(kind: type) -> bool:
     """Whether the objects of a class have stand-ins."""
-    sparse = scipy.sparse.sparray | scipy.sparse.spmatrix
-    return issubclass(kind, sparse) or _object_standin(kind) is not None
+    return issubclass(kind, _SPARSE) or _object_standin(kind) is not None
 
 
 def _has_object_standin(value) -> bool:
@@ -485,8 +488,17 @@ def _has_object_standin(value) -> bool:
 
 
 def _object_standin(kind: type) -> type | None:
-    keys = (key for base in kind.__mro__ for key in (base, public_name(base)))
-    return next((arrays.OBJECTS[key] for key in keys if key in arrays.OBJECTS), None)
+    count, standin = _OBJECT_STANDINS.get(kind, (0, None))
+    if count != len(arrays.OBJECTS):  # they register themselves when they are first needed
+        keys = (key for base in kind.__mro__ for key in (base, public_name(base)))
+        standin = next((arrays.OBJECTS[key] for key in keys if key in arrays.OBJECTS), None)
+        _OBJECT_STANDINS[kind] = len(arrays.OBJECTS), standin
+    return standin
+
+
+_OBJECT_STANDINS: weakref.WeakKeyDictionary[type, tuple[int, type | None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _is_library_function(value) -> bool:
@@ -500,20 +512,7 @@ def _is_library_function(value) -> bool:
 
 _KINDS = (
     (lambda s, v: is_atom(v), lambda s, v: v),
-    (
-        lambda s, v: isinstance(
-            v,
-            Traced
-            | Sparse
-            | SparseConstant
-            | LibraryFunction
-            | CompiledFunction
-            | arrays.LibraryObject
-            | OutsideFunction
-            | ModuleStandin,
-        ),
-        lambda s, v: v,
-    ),
+    (lambda s, v: isinstance(v, _STANDINS), lambda s, v: v),
     (lambda s, v: isinstance(v, np.ndarray), Standins._array),
     (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
     (lambda s, v: isinstance(v, Unravel), Standins._unravel),
@@ -524,7 +523,7 @@ _KINDS = (
     (lambda s, v: type(v) is set, Standins._set),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
     (lambda s, v: owner_of(v) is not None, Standins._drawing),
-    (lambda s, v: any(v is function for function in ENTROPY), lambda s, v: Entropy(v)),
+    (lambda s, v: id(v) in _ENTROPY, lambda s, v: Entropy(v)),
     (lambda s, v: is_vectorized(v), Standins._vectorized),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
     (lambda s, v: what_is_read(v) is not None, lambda s, v: OutsideFunction(v, what_is_read(v))),
@@ -605,6 +604,13 @@ class Joining:
         if self._plain is np.c_:
             return HANDLERS[np.column_stack](items)
         return HANDLERS[np.concatenate]([HANDLERS[np.atleast_1d](item) for item in items])
+
+
+_STANDINS = (
+    Traced, Sparse, SparseConstant, LibraryFunction, CompiledFunction, arrays.LibraryObject,
+    OutsideFunction, ModuleStandin,
+)  # fmt: skip
+_ENTROPY = frozenset(map(id, ENTROPY))
 
 
 # math: Python numbers in, Python numbers out.
