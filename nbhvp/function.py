@@ -626,6 +626,8 @@ class Function:
                 "every call, with differentiable(trace='always')"
             )
         recorded = Recorded(trace, call.key, self._memory, source)
+        if self._owner is not None:
+            self._memory.follow(recorded, self._fun.__self__)
         self._memory.add(recorded, keep=not self._is_always_traced)
         self._memory.tell(trace.notes)
         return recorded

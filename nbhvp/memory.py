@@ -13,6 +13,7 @@ trace, to compile and to change the list of traces.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import itertools
 import os
@@ -185,6 +186,8 @@ class Recorded:
         self._blocks: dict[str, int | None] = {}
         self._several: dict[str, Several | None] = {}
         self._gradient: Node | None = None
+        self.death: weakref.ref | None = None
+        """Of the instance whose method was traced: what happens then."""
         self._value_program = self._gradient_program = None
 
     @property
@@ -537,6 +540,24 @@ class Memory:
         self.report.retraces += any(other.key == recorded.key for other in self.traces)
         self.traces = _bounded((recorded, *filter(_is_current, self.traces)))
 
+    def follow(self, recorded: Recorded, instance) -> None:
+        """Let a trace die with the instance that it belongs to."""
+        recorded.trace.closure.release(instance)
+        with contextlib.suppress(TypeError):  # of objects without weak references
+            recorded.death = weakref.ref(instance, functools.partial(_bury, weakref.ref(self)))
+
+    def bury(self) -> None:
+        """Let go of the traces whose instance is dead."""
+        # Whoever holds the lock may wait for this thread, and prunes what is left here.
+        if self.lock.acquire(blocking=False):
+            try:
+                self.traces = tuple(filter(_is_owned, self.traces))
+                point = self.point
+                if point is not None and not _is_owned(point.recorded):
+                    self.point = None
+            finally:
+                self.lock.release()
+
     def tell(self, notes: Iterable[Note]) -> None:
         """Warn of what a trace has noted, once for each text and line. The lock is held."""
         for note in notes:
@@ -596,8 +617,19 @@ def _bounded(traces: tuple[Recorded, ...]) -> tuple[Recorded, ...]:
 
 
 def _is_current(recorded: Recorded) -> bool:
+    return _is_owned(recorded) and not recorded.trace.closure.changed()
+
+
+def _is_owned(recorded: Recorded) -> bool:
+    """Whether the instance that a trace belongs to, if it does, is alive."""
     owner = recorded.key[0]
-    return (owner is None or owner.is_alive()) and not recorded.trace.closure.changed()
+    return owner is None or owner.is_alive()
+
+
+def _bury(memory: weakref.ref[Memory], _) -> None:
+    alive = memory()
+    if alive is not None:
+        alive.bury()
 
 
 class Owner:

@@ -1,6 +1,9 @@
 """How much memory calls take: NumPy's arrays are counted by tracemalloc."""
 
+import gc
+import threading
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -68,3 +71,112 @@ def test_a_large_workspace_is_kept_once():
     del H, operators
     f.hessian(x + 9)
     assert len(product._free) == 1
+
+
+# Instances whose methods are differentiable.
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor, self.weights, self.parts = factor, np.full(3, factor), {"list": [factor]}
+
+    @nbhvp.differentiable(target="interpret")
+    def fun(self, x):
+        return np.sum(self.weights * x**2) * self.factor * len(self.parts["list"]) * self.two()
+
+    def two(self):
+        return 2.0
+
+
+class Derived(Scaled):
+    @nbhvp.differentiable(target="interpret")
+    def fun(self, x):
+        return np.sum(x**2) * self.factor * super().two()
+
+
+class Equal(Scaled):
+    def __eq__(self, other):
+        return True
+
+    def __hash__(self):
+        return 0
+
+
+class Slotted:
+    __slots__ = ("__weakref__", "factor")
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    @nbhvp.differentiable(target="interpret")
+    def fun(self, x):
+        return np.sum(x**2) * self.factor
+
+
+class ByClass(Scaled):
+    rate = 2.0
+
+    @nbhvp.differentiable(target="interpret")
+    def fun(self, x):
+        return np.sum(x**2) * self.factor * type(self).rate
+
+
+def memory_of(kind):
+    return next(vars(base)["fun"] for base in kind.__mro__ if "fun" in vars(base))._memory
+
+
+@pytest.mark.parametrize("kind", [Scaled, Derived, Equal, Slotted, ByClass])
+def test_dead_instances_leave_nothing(kind):
+    x, references = np.ones(3), []
+    for k in range(40):
+        instance = kind(float(k))
+        instance.fun(x), instance.fun.grad(x), instance.fun.hvp(x, x), instance.fun.hessian(x)
+        references.append(weakref.ref(instance))
+    del instance
+    gc.collect()
+    assert not any(reference() for reference in references)
+    assert memory_of(kind).traces == ()
+    assert memory_of(kind).point is None
+
+
+def test_the_living_keep_their_traces():
+    x, living, dying = np.ones(3), Scaled(2.0), Scaled(3.0)
+    for instance in (living, dying):
+        instance.fun(x)
+    memory = memory_of(Scaled)
+    with memory.lock:
+        thread = threading.Thread(target=gc.collect)
+        del instance, dying  # while another thread may hold the lock, which is no reason to wait
+        thread.start()
+        thread.join()
+    assert len([*filter(None, (t.key[0].is_alive() for t in memory.traces))]) == 1
+    assert living.fun(x) == 24.0
+    living.factor = 1.0
+    assert living.fun(x) == 12.0
+    living.parts["list"].append(1)
+    assert living.fun(x) == 24.0
+    living.__class__ = Derived
+    assert Scaled.fun.__get__(living, Scaled)(x) == 24.0
+
+
+def test_a_lock_that_is_held_elsewhere_is_not_waited_for():
+    dying = Scaled(3.0)
+    dying.fun(np.ones(3))
+    memory = memory_of(Scaled)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with memory.lock:
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    del dying
+    gc.collect()
+    done.set()
+    thread.join()
+    Scaled(4.0).fun(np.ones(3))
+    gc.collect()
+    assert memory.traces == ()

@@ -13,11 +13,13 @@ import collections
 import datetime
 import decimal
 import fractions
+import functools
 import operator
 import pathlib
 import re
 import types
 import uuid
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +144,15 @@ class InstanceWatch:
         self.items = tuple(value.__dict__.items())
 
 
+@dataclass(frozen=True)
+class OwnerWatch:
+    """Class and attributes of an object that is held weakly."""
+
+    reference: weakref.ref
+    form: tuple
+    items: tuple
+
+
 class FunctionWatch:
     """Code and defaults of a function, and whether it has attributes."""
 
@@ -257,10 +268,26 @@ class Closure:
         self._instances = tuple(
             (w.value, *w.form, len(w.items), w.items) for w in kinds[InstanceWatch]
         )
+        self._owners = tuple(
+            (w.reference, *w.form, len(w.items), w.items) for w in kinds[OwnerWatch]
+        )
         self._functions = tuple(
             (w.function, *w.form, w.has_attributes) for w in kinds[FunctionWatch]
         )
         self._others = tuple((watch.read, watch.seen) for watch in kinds[Watch])
+
+    def release(self, owner) -> None:
+        """Hold an object weakly from now on; that it is gone counts as a change.
+
+        The watches on what it holds keep what they hold.
+        """
+        try:
+            reference = weakref.ref(owner)
+        except TypeError:
+            return
+        watches = [_weakly(watch, owner, reference) for watch in self.watches]
+        self.watches = ()
+        self.extend(watches)
 
     def changed(self) -> bool:
         """Whether anything has changed."""
@@ -302,6 +329,12 @@ class Closure:
                 return True
             if _items_changed(mapping, size, items):
                 return True
+        for reference, kind, mapping, size, items in self._owners:
+            value = reference()
+            if type(value) is not kind or value.__dict__ is not mapping:
+                return True
+            if _items_changed(mapping, size, items):
+                return True
         for mapping, size, items in self._dicts:
             if _items_changed(mapping, size, items):
                 return True
@@ -309,6 +342,25 @@ class Closure:
             if not _same(read(), seen):
                 return True
         return any(watch.glance() for watch in self._arrays)
+
+
+def _weakly(watch, owner, reference: weakref.ref):
+    """A watch that does not keep an object alive."""
+    if isinstance(watch, InstanceWatch) and watch.value is owner:
+        return OwnerWatch(reference, watch.form, watch.items)
+    if isinstance(watch, Watch) and isinstance(watch.read, functools.partial):
+        function, args = watch.read.func, watch.read.args
+        if any(arg is owner for arg in args) and not watch.read.keywords:
+            args = tuple(reference if arg is owner else arg for arg in args)
+            return Watch(functools.partial(_read_alive, function, reference, *args), watch.seen)
+    return watch
+
+
+def _read_alive(function: Callable, reference: weakref.ref, *args):
+    owner = reference()
+    if owner is None:
+        raise ReferenceError("what was watched is gone")
+    return function(*(owner if arg is reference else arg for arg in args))
 
 
 def _items_changed(mapping: dict, size: int, items: tuple) -> bool:

@@ -84,6 +84,7 @@ class Standins:
         self._recording = recording
         self._home = module_of(function).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
+        self._standing: set[int] = set()
         self._scopes: dict[int, Scope] = {}
         self._watches: list[Any] = []
         self._is_watching = True
@@ -133,6 +134,8 @@ class Standins:
         """The stand-in of an object; the object itself where none is needed."""
         if id(value) in self._made:
             return self._made[id(value)][1]
+        if id(value) in self._standing:
+            return value
         for applies, make in _KINDS:
             if applies(self, value):
                 standin = make(self, value)
@@ -172,6 +175,7 @@ class Standins:
     def _remember(self, value, standin):
         # The value is kept too: its id must not be given to another object.
         self._made[id(value)] = (value, standin)
+        self._standing.add(id(standin))
         return standin
 
     def watched(self, read: Callable, *args) -> Any:
