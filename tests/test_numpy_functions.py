@@ -692,8 +692,7 @@ def test_every_ufunc_is_answered_or_refused():
 
 
 AT_ZERO = [
-    ("norm", lambda x: np.linalg.norm(x)),
-    ("norm 3", lambda x: np.linalg.norm(x, 3)),
+    ("squared norm", lambda x: np.linalg.norm(x) ** 2),
     ("distances", lambda x: np.linalg.norm(x[:, None, None] - x[None, :, None], axis=-1)),
     ("std", lambda x: np.std(x)),
     ("complex abs", lambda x: np.abs(x * (1 + 2j))),

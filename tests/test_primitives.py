@@ -17,6 +17,7 @@ from nbhvp.graph import (  # noqa: F401 they are in the table
     determinants,
     filters,
     fourier,
+    lengths,
     linalg,
     sparse,
     spectra,
@@ -378,7 +379,9 @@ LINEAR += [
 ]  # fmt: skip
 DTYPES = (np.float64, np.complex128, np.float32)
 OF_TAPES = {e for e in vars(tape).values() if isinstance(e, p.Primitive)}
-"""Those have tests of their own, in test_sweep."""
+OF_LENGTHS = {e for e in vars(lengths).values() if isinstance(e, p.Primitive)}
+ELSEWHERE = OF_TAPES | OF_LENGTHS
+"""Those have tests of their own, in test_sweep and test_lengths."""
 
 
 def regular(dtype, *stack):
@@ -411,7 +414,7 @@ def arguments(shapes, params, dtype):
 
 
 def test_all_linear_primitives_have_an_example():
-    entries = {*p.TABLE.values()} - OF_TAPES
+    entries = {*p.TABLE.values()} - ELSEWHERE
     named = {e.name for e in entries if e.kind in ("linear", "bilinear")}
     assert named == {name for name, *_ in LINEAR}
 
@@ -485,7 +488,7 @@ def absolute_squares(z):
 
 
 def test_all_general_primitives_have_an_example():
-    named = {e.name for e in {*p.TABLE.values()} - OF_TAPES if e.kind == "general"}
+    named = {e.name for e in {*p.TABLE.values()} - ELSEWHERE if e.kind == "general"}
     assert named == {name for name, _ in GENERAL}
 
 
@@ -542,7 +545,7 @@ def test_discrete(name, xs, params):
 
 
 def test_all_discrete_primitives_have_an_example():
-    named = {e.name for e in {*p.TABLE.values()} - OF_TAPES if e.kind == "discrete"}
+    named = {e.name for e in {*p.TABLE.values()} - ELSEWHERE if e.kind == "discrete"}
     assert named == {name for name, *_ in DISCRETE}
 
 

@@ -19,7 +19,7 @@ from nbhvp.compile.program import Program
 from nbhvp.compile.schedule import schedule
 from nbhvp.compile.split import split
 from nbhvp.compile.traffic import traffic
-from nbhvp.graph import derive
+from nbhvp.graph import derive, lengths
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
@@ -136,7 +136,7 @@ def every_primitive(language, seed, entries=RECORDED):
     return results
 
 
-SMOOTH = (p.add, p.subtract, p.multiply, p.tanh, p.sin, p.arctan2, p.hypot, p.expit)
+SMOOTH = (p.add, p.subtract, p.multiply, p.tanh, p.sin, p.arctan2, lengths.hypot, p.expit)
 
 
 def random_expression(language, seed):

@@ -37,13 +37,20 @@ def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Grap
     else is in their program. `in_one_pass` tells whether X.T @ (d * (X @ v)) becomes sums.
     """
     new: dict[Node, Node] = {node: node for node in graph.inputs}
+    gone: set[Node] = set()
     pairs = _pairs(graph) if products and in_one_pass else set()
     for node in reachable(graph.outputs):
         if node in pairs:
             new[node] = _as_sum(*(new[arg] for arg in node.args), *_letters(node))
         elif node not in new:
             args = tuple(new[arg] for arg in node.args)
-            new[node] = _lowered(node, args, products)
+            left = [one for one, arg in zip(args, node.args, strict=True) if arg not in gone]
+            if len(left) == 1 and node.primitive is p.add:
+                new[node] = p.broadcast(left[0], shape=node.shape)
+            else:
+                new[node] = _lowered(node, args, products)
+                if node.primitive.vanishes or (node.primitive is p.add and not left):
+                    gone.add(node)
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
@@ -56,6 +63,8 @@ def _lowered(node: Node, args: tuple[Node, ...], products: bool) -> Node:
         return _scatter(*args, **node.params)
     if entry is p.contract:
         return _contraction(*args, **node.params, products=products)
+    if entry.lowered is not None:
+        return entry.lowered(*args, **node.params)
     return node if args == node.args else entry(*args, **node.params)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nbhvp.compile.lower import lower
 from nbhvp.compile.pull import Index, Puller, Var
 from nbhvp.compile.text import Body, KernelCall, Pointer, Scratch, Slots, kernel_text
 from nbhvp.graph import primitives as p
@@ -82,7 +83,7 @@ def _switch(
     body.line(f"code = {columns.codes}[i]")
     word = "if"
     for code in codes:
-        graph = graph_of(tape.primitive(code))
+        graph = lower(graph_of(tape.primitive(code)))
 
         def case(graph=graph):
             for line in store(_printed(body, graph)):

@@ -30,6 +30,7 @@ __all__ = [
     "joint_positions",
     "jvp",
     "jvp_of",
+    "strict",
     "substitute",
     "vjp",
 ]
@@ -37,15 +38,28 @@ __all__ = [
 EXACT_MODES = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
 
 
-def jvp(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node]) -> list[Node]:
-    """The tangents of `outputs` when those of `inputs` are `tangents`."""
+def jvp(
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    tangents: Sequence[Node],
+    damps: bool = False,
+) -> list[Node]:
+    """The tangents of `outputs` when those of `inputs` are `tangents`.
+
+    Where tangents are uncertain (those given are if it `damps`), a partial of 0 wins over NaN.
+    """
     dots: dict[Node, Node] = dict(zip(inputs, tangents, strict=True))
+    uncertain: set[Node] = set(inputs) if damps else set()
     for node in reachable(outputs, stop=inputs):
         if node not in dots and _differentiable(node) and any(arg in dots for arg in node.args):
             node.pool.origin = node
-            z_dot = _push(node, [dots.get(arg) for arg in node.args])
+            is_uncertain = bool(uncertain) and not uncertain.isdisjoint(node.args)
+            times = _damped_times if is_uncertain else _times
+            z_dot = _push(node, [dots.get(arg) for arg in node.args], times)
             if z_dot is not None:
                 dots[node] = z_dot
+                if is_uncertain or node.primitive.uncertain:
+                    uncertain.add(node)
     return [dots.get(node) or p.zeros(node.pool, node.shape, node.dtype) for node in outputs]
 
 
@@ -63,8 +77,16 @@ def jvp_of(function: Callable, args: Sequence[Node], tangents: Sequence[Node | N
     return substitute([found], dict(zip([*inputs, *dots], given, strict=True)))[0]
 
 
-def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node]) -> list[Node]:
-    """The adjoints of `inputs` when those of `outputs` are `adjoints`."""
+def vjp(
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    adjoints: Sequence[Node],
+    damps: bool = False,
+) -> list[Node]:
+    """The adjoints of `inputs` when those of `outputs` are `adjoints`.
+
+    Where adjoints may be uncertain (all may if it `damps`), a factor of 0 wins over NaN.
+    """
     bars: dict[Node, Node] = {}
     for node, bar in zip(outputs, adjoints, strict=True):
         bars[node] = bars[node] + bar if node in bars else bar
@@ -73,6 +95,8 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
     for node in nodes:
         if _differentiable(node) and not active.isdisjoint(node.args):
             active.add(node)
+    damps = damps or any(node.primitive.uncertain for node in active)
+    times = _damped_times if damps else _times
     for node in reversed(nodes):
         z_bar = bars.get(node)
         if z_bar is None or node in inputs or node not in active:
@@ -81,7 +105,7 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], adjoints: Sequence[Node
         # What an argument gets twice from one node (as in x * x) is added up first.
         own: dict[Node, Node] = {}
         wanted = [arg in active and _differentiable(arg) for arg in node.args]
-        for arg, bar in zip(node.args, _pull_back(node, z_bar, wanted), strict=True):
+        for arg, bar in zip(node.args, _pull_back(node, z_bar, wanted, times), strict=True):
             if bar is not None and arg in active and _differentiable(arg):
                 own[arg] = own[arg] + bar if arg in own else bar
         for arg, bar in own.items():
@@ -94,13 +118,13 @@ def _differentiable(node: Node) -> bool:
     return node.dtype.kind in "fc" and node.primitive.kind != "state" and node.size > 0
 
 
-def _push(node: Node, dots: list[Node | None]) -> Node | None:
+def _push(node: Node, dots: list[Node | None], times: Callable) -> Node | None:
     """The tangent of one node from those of its arguments."""
     entry, args, params = node.primitive, node.args, node.params
     refuse_fixed(entry, [dot is not None for dot in dots])
     if entry.kind == "elementwise":
         partials = _partials(node)
-        terms = [_times(q, dot) for q, dot in zip(partials, dots, strict=True)]
+        terms = [times(q, dot) for q, dot in zip(partials, dots, strict=True)]
     elif entry.kind == "linear":
         positions = _linear_positions(node)
         mixed = list(args)
@@ -159,18 +183,18 @@ def _transposed_tangent(node: Node, z_bar: Node, wanted: list[bool]) -> list[Nod
     return bars
 
 
-def _pull_back(node: Node, z_bar: Node, wanted: list[bool]) -> list[Node | None]:
+def _pull_back(node: Node, z_bar: Node, wanted: list[bool], times: Callable) -> list[Node | None]:
     """The adjoints of the arguments of one node from its own."""
     entry = node.primitive
     refuse_fixed(entry, wanted)
     if entry.kind == "elementwise":
         partials = _partials(node)
-        bars = [_times(_conjugate(q), z_bar) for q in partials]
-    elif entry.kind in ("linear", "bilinear"):
+        bars = [times(_conjugate(q), z_bar) for q in partials]
+    elif entry.rule is not None:
         bars = list(entry.rule(z_bar, node, *node.args, **node.params))
     else:
         bars = [None] * len(node.args)
-    if entry.tangent is not None:
+    if entry.tangent is not None and (entry.kind != "general" or entry.rule is None):
         curved = _transposed_tangent(node, z_bar, wanted)
         bars = [bar if other is None else other for bar, other in zip(bars, curved, strict=True)]
     if entry.is_elementwise:
@@ -205,6 +229,14 @@ def _times(partial, dot: Node | None) -> Node | None:
     return {1: dot, -1: -dot}[partial]
 
 
+def _damped_times(partial, dot: Node | None) -> Node | None:
+    """The product, in which a factor of 0 wins over NaN."""
+    number = p.scalar_value(partial) if isinstance(partial, Node) else partial
+    if dot is None or partial is None or (number is not None and number != 0):
+        return _times(partial, dot)
+    return p.TABLE["damped"](partial, dot)
+
+
 def _conjugate(partial):
     return p.conjugate(partial) if isinstance(partial, Node) else partial
 
@@ -227,12 +259,25 @@ def inner(a: Node, b: Node) -> Node:
 def hvp(value: Node, x: Node, v: Node, mode: str = "forward-over-reverse") -> Node:
     """The product of the Hessian of a scalar node with the direction v, in one of the exact modes."""
     if mode == "forward-over-reverse":
-        return jvp([gradient(value, x)], [x], [v])[0]
+        return jvp([strict(gradient(value, x))], [x], [v])[0]
     if mode == "reverse-over-forward":
-        return gradient(jvp([value], [x], [v])[0], x)
+        return gradient(jvp([strict(value)], [x], [v])[0], x)
     if mode == "reverse-over-reverse":
-        return gradient(inner(gradient(value, x), v), x)
+        return gradient(strict(inner(gradient(value, x), v)), x)
     raise ValueError(f"mode must be one of {', '.join(EXACT_MODES)}, got {mode!r}")
+
+
+def strict(output: Node) -> Node:
+    """The same function, of the entries that second derivatives are to be taken of."""
+    new: dict[Node, Node] = {}
+    for node in reachable([output]):
+        args, entry = tuple(new[arg] for arg in node.args), node.primitive.strict
+        if entry is None and args == node.args:
+            new[node] = node
+        else:
+            node.pool.origin = node
+            new[node] = (entry or node.primitive)(*args, **node.params)
+    return new[output]
 
 
 def check(graph: Graph, linear_in: Node | None = None) -> Graph:

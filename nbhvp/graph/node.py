@@ -72,6 +72,8 @@ class Pool:
         self._count = 0
         self.origin: Node | None = None
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
+        self.has_lengths = False
+        """Whether there are nodes whose square is smooth where they are not."""
         self.lock = threading.RLock()
 
     def intern(self, primitive, args, params, shape, dtype, key=None) -> Node:
@@ -85,6 +87,8 @@ class Pool:
                 node = Node(self, primitive, args, params, shape, dtype, self._count)
                 self._count += 1
                 self._interned[full_key] = node
+                if primitive.square is not None:
+                    self.has_lengths = True
             return node
 
     def __reduce__(self):

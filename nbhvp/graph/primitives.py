@@ -33,6 +33,7 @@ import numpy as np
 import scipy.special as special
 
 from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
 
 __all__ = ["TABLE", "Primitive", "constant", "input_node", "primitive_of", "zeros"]
 
@@ -68,6 +69,20 @@ class Primitive:
     pull: Callable | None = None
     reduction: str | None = None
     simplify: Callable | None = None
+    square: Callable | None = None
+    """Of its arguments: the square of the result, where that is smooth and the result is not."""
+    nonnegative: Callable | None = None
+    """Of a test of others, and of its arguments: whether the result is known to be at least 0."""
+    selects: bool = False
+    """Whether each element of the result is an element of one of the arguments it is linear in."""
+    lowered: Callable | None = None
+    """What is computed in its place: it has the same value, and other derivatives."""
+    vanishes: bool = False
+    """Whether its value is 0 always: only its derivatives count."""
+    strict: Primitive | None = None
+    """The entry in its place where second derivatives are wanted."""
+    uncertain: bool = False
+    """Whether its derivatives may be NaN, which a factor of 0 behind it takes away again."""
     domain: tuple[tuple[float, float], ...] = ((-2.0, 2.0),)
     """Where each argument may be sampled in a test; the last pair serves all further arguments."""
     special: tuple = ()
@@ -336,6 +351,8 @@ def _simplify_multiply(x, y):
         x, y = y, x
     factor = scalar_value(x)
     if factor is None:
+        if x.pool.has_lengths and (found := product_of_lengths(x, y)) is not None:
+            return broadcast(found, shape=shape)
         for one, other in ((x, y), (y, x)):
             if one.primitive is negative:
                 return -(one.args[0] * other)
@@ -371,7 +388,53 @@ def _simplify_power(x, y):
         3.0: lambda: x * x * x,
         4.0: lambda: (x * x) * (x * x),
     }
-    return products[exponent]() if exponent in products else None
+    if exponent in products:
+        return products[exponent]()
+    is_even = isinstance(exponent, np.floating) and exponent % 2 == 0
+    square = square_of(x) if is_even and x.pool.has_lengths else None
+    return None if square is None else power(square, exponent / 2)
+
+
+def _simplify_absolute(x):
+    if x.is_complex:
+        return _modulus(x)
+    return x if x.dtype.kind == "f" and is_nonnegative(x) else None
+
+
+def _modulus(z):
+    """|z| by those of its factors, so that |z z| is seen to be a square."""
+    if z.primitive is multiply or z.primitive is divide:
+        x, y = (absolute(arg) for arg in z.args)
+        return z.primitive(x, y)
+    if z.primitive is conjugate or z.primitive is negative:
+        return absolute(z.args[0])
+    if z.primitive is cast and not z.args[0].is_complex:
+        return cast(absolute(z.args[0]), dtype=_real_dtype(z.dtype))
+    x, y = real(z), imag(z)
+    return TABLE["root"](x * x + y * y)
+
+
+def _simplify_even(entry):
+    """f(|x|) = f(x)."""
+
+    def simplify(x):
+        if x.primitive is absolute and not x.args[0].is_complex:
+            return TABLE[entry](x.args[0])
+        return None
+
+    return simplify
+
+
+def _is_positive_power(known, x, y):
+    exponent = scalar_value(y)
+    return known(x) or (exponent is not None and exponent % 2 == 0)
+
+
+def _is_square_of_modulus(known, x):
+    """Whether x is z times the conjugate of z."""
+    return x.primitive is multiply and any(
+        a.primitive is conjugate and a.args[0] is b for a, b in (x.args, x.args[::-1])
+    )
 
 
 def _simplify_where(c, x, y):
@@ -394,12 +457,6 @@ def _power_rule(z, x, y):
     nonzero = where(x_is_0, 1, x)
     p_x = y * power(where(equal(y, 0), nonzero, x), y - 1)
     return p_x, where(x_is_0, 0, z * log(nonzero))
-
-
-def _over_length(x, length):
-    """The partial of a length, 0 where it is 0, like that of np.linalg.norm."""
-    is_zero = equal(length, 0)
-    return where(is_zero, 0, x / where(is_zero, 1, length))
 
 
 def _simplify_log1p(x):
@@ -460,21 +517,21 @@ SERIES = 25.0  # that of a vectorised function, of 30 to 60 instructions
 cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dtype).str[1:]!r})", transposes=_cast_transpose,
                           evaluate=lambda x, dtype: np.asarray(x).astype(dtype), result=lambda x, dtype: dtype, dtypes=_as_given,
                           simplify=lambda x, dtype: x if x.dtype == dtype else None, linear=((0,),), cost=0.5,
-                          params={"dtype": np.dtype("f4")})
-add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True)
+                          params={"dtype": np.dtype("f4")}, nonnegative=lambda known, x, dtype: known(x))
+add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True, nonnegative=lambda known, x, y: known(x) and known(y))
 subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
-multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True)
+multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True, nonnegative=lambda known, x, y: x is y or (known(x) and known(y)))
 product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y, x), linear=((0,), (1,)), commutes=True, evaluate=np.multiply,
                           dtypes=partial(_loop_dtypes, np.multiply), result=_first_dtype)
 divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
-                          simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4)
+                          simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4, nonnegative=lambda known, x, y: known(x) and known(y))
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
-power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0), (1.5, 0.0)), cost=2 * SERIES, simplify=_simplify_power)
-absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO)
+power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0), (1.5, 0.0)), cost=2 * SERIES, simplify=_simplify_power, nonnegative=_is_positive_power)
+absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO, simplify=_simplify_absolute, square=lambda x: x * x, nonnegative=lambda known, x: True)
 sign        = elementwise("sign", np.sign, "np.sign({x}) + 0", cost=2)
-sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6, jumps=True)
+sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6, jumps=True, square=lambda x: x if is_nonnegative(x) else None, nonnegative=lambda known, x: True)
 cbrt        = elementwise("cbrt", np.cbrt, "cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
-exp         = elementwise("exp", np.exp, "exp({x})", lambda z, x: (z,), cost=SERIES, complex_source="cmath.exp({x})")
+exp         = elementwise("exp", np.exp, "exp({x})", lambda z, x: (z,), cost=SERIES, complex_source="cmath.exp({x})", nonnegative=lambda known, x: True)
 exp2        = elementwise("exp2", np.exp2, "exp2({x})", lambda z, x: (math.log(2) * z,), cost=SERIES, complex_source="np.exp2({x})")
 expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (exp(x),), special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.expm1))
 log         = elementwise("log", np.log, "log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log({x})", jumps=True)
@@ -482,20 +539,19 @@ log2        = elementwise("log2", np.log2, "log2({x})", lambda z, x: (1 / (math.
 log10       = elementwise("log10", np.log10, "log10({x})", lambda z, x: (1 / (math.log(10) * x),), domain=POSITIVE, cost=SERIES, complex_source="cmath.log10({x})", jumps=True)
 log1p       = elementwise("log1p", np.log1p, "log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.log1p), simplify=_simplify_log1p)
 sin         = elementwise("sin", np.sin, "sin({x})", lambda z, x: (cos(x),), cost=SERIES, complex_source="cmath.sin({x})")
-cos         = elementwise("cos", np.cos, "cos({x})", lambda z, x: (-sin(x),), cost=SERIES, complex_source="cmath.cos({x})")
+cos         = elementwise("cos", np.cos, "cos({x})", lambda z, x: (-sin(x),), cost=SERIES, complex_source="cmath.cos({x})", simplify=_simplify_even("cos"))
 tan         = elementwise("tan", np.tan, "tan({x})", lambda z, x: (1 + z * z,), domain=UNIT, cost=SERIES, complex_source="cmath.tan({x})")
 arcsin      = elementwise("arcsin", np.arcsin, "arcsin({x})", lambda z, x: (1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.asin({x})", jumps=True)
 arccos      = elementwise("arccos", np.arccos, "arccos({x})", lambda z, x: (-1 / sqrt((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.acos({x})", jumps=True)
 arctan      = elementwise("arctan", np.arctan, "arctan({x})", lambda z, x: (1 / (1 + x * x),), cost=SERIES, complex_source="cmath.atan({x})")
 sinh        = elementwise("sinh", np.sinh, "sinh({x})", lambda z, x: (cosh(x),), cost=SERIES, complex_source="cmath.sinh({x})")
-cosh        = elementwise("cosh", np.cosh, "cosh({x})", lambda z, x: (sinh(x),), cost=SERIES, complex_source="cmath.cosh({x})")
+cosh        = elementwise("cosh", np.cosh, "cosh({x})", lambda z, x: (sinh(x),), cost=SERIES, complex_source="cmath.cosh({x})", simplify=_simplify_even("cosh"))
 tanh        = elementwise("tanh", np.tanh, "tanh({x})", lambda z, x: (1 - z * z,), cost=SERIES, complex_source="cmath.tanh({x})")
 arcsinh     = elementwise("arcsinh", np.arcsinh, "arcsinh({x})", lambda z, x: (1 / sqrt(1 + x * x),), cost=SERIES, complex_source="cmath.asinh({x})")
 arccosh     = elementwise("arccosh", np.arccosh, "arccosh({x})", lambda z, x: (1 / (sqrt(x - 1) * sqrt(x + 1)),), domain=((1.5, 4.0),), cost=SERIES, complex_source="cmath.acosh({x})", jumps=True)
 arctanh     = elementwise("arctanh", np.arctanh, "arctanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.atanh({x})", jumps=True)
 arctan2     = elementwise("arctan2", np.arctan2, "arctan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=SERIES, jumps=True)
-hypot       = elementwise("hypot", np.hypot, "math.hypot({x}, {y})", lambda z, x, y: (_over_length(x, z), _over_length(y, z)), domain=POSITIVE, cost=CALL)
-maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=_real_loops(np.maximum))
+maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=_real_loops(np.maximum), nonnegative=lambda known, x, y: known(x) or known(y))
 minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=_real_loops(np.minimum))
 fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
 fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmin))
@@ -506,12 +562,12 @@ logaddexp   = elementwise("logaddexp", np.logaddexp, "logaddexp({x}, {y})", lamb
 logaddexp2  = elementwise("logaddexp2", np.logaddexp2, "logaddexp2({x}, {y})", lambda z, x, y: (exp2(x - z), exp2(y - z)), cost=2 * SERIES)
 nextafter   = elementwise("nextafter", np.nextafter, "np.nextafter({x}, {y})", lambda z, x, y: (1, None), cost=CALL)
 where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lambda z_bar, z, c, x, y: (None, where(c, z_bar, 0), where(c, 0, z_bar)),
-                          evaluate=np.where, dtypes=_where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where)
+                          evaluate=np.where, dtypes=_where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where, selects=True)
 
 expit       = elementwise("expit", scipy_ufunc("expit"), "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
 
 real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.array(np.real(x))[()], dtypes=_as_given, result=_real_dtype, linear=((0,),),
-                          simplify=lambda x: None if x.is_complex else x)
+                          simplify=lambda x: None if x.is_complex else x, nonnegative=_is_square_of_modulus)
 imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.array(np.imag(x))[()], dtypes=_as_given, result=_real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else zeros(x.pool, x.shape, x.dtype))
 conjugate   = elementwise("conjugate", np.conjugate, "{x}.conjugate()", transposes=lambda z_bar, z, x: (conjugate(z_bar),), linear=((0,),), simplify=lambda x: None if x.is_complex else x)
@@ -766,35 +822,35 @@ def _cumsum(x, axis, reverse):
 # fmt: off
 reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x, shape: (shape, x.dtype),
                       lambda z_bar, z, x, shape: (reshape(z_bar, shape=x.shape),), simplify=_simplify_reshape,
-                      pull=lambda at, index, node: at.reshaped(0, index), per_axis={"shape": "extent"})
+                      pull=lambda at, index, node: at.reshaped(0, index), per_axis={"shape": "extent"}, selects=True)
 transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
-                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"})
+                      pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"}, selects=True)
 slice_      = _linear("slice", lambda x, start, step, size: x[_strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
                       lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice,
                       per_axis={"start": 0, "step": 1, "size": "extent"},
-                      pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))))
+                      pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))), selects=True)
 update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),
                       lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
-                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update, per_axis={"start": 0, "step": 1})
+                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update, per_axis={"start": 0, "step": 1}, selects=True)
 broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
-                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"})
+                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"}, selects=True)
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
-                      _concatenate_rule, linear=None, pull=_pull_concatenate)
+                      _concatenate_rule, linear=None, pull=_pull_concatenate, selects=True)
 sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, axes), x.dtype),
-                      lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum")
+                      lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum", nonnegative=lambda known, x, *index, **params: known(x))
 gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
-                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True)
+                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True, selects=True)
 pick        = _linear("pick", _pick, lambda x, index, axis: (_removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=_pull_pick,
-                      broadcasts=True)
+                      broadcasts=True, selects=True)
 scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
-                      lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None))
+                      lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None), nonnegative=lambda known, x, *index, **params: known(x))
 segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
-                      _segment_rule, reduction="segment_sum")
+                      _segment_rule, reduction="segment_sum", nonnegative=lambda known, x, *index, **params: known(x))
 cumsum      = _linear("cumsum", _cumsum, lambda x, axis, reverse: (x.shape, x.dtype),
-                      lambda z_bar, z, x, axis, reverse: (cumsum(z_bar, axis=axis, reverse=not reverse),), reduction="cumsum")
+                      lambda z_bar, z, x, axis, reverse: (cumsum(z_bar, axis=axis, reverse=not reverse),), reduction="cumsum", nonnegative=lambda known, x, *index, **params: known(x))
 # fmt: on
 
 
@@ -821,6 +877,22 @@ def _contract_rule(z_bar, z, x, y, subscripts):
     )
 
 
+def _is_sum_of_squares(known, x, y, subscripts):
+    left, right, _ = _letters(subscripts)
+    return (x is y and left == right) or (known(x) and known(y))
+
+
+def _simplify_contract(x, y, subscripts):
+    """The products of equal lengths, summed: of their squares."""
+    left, right, out = _letters(subscripts)
+    found = product_of_lengths(x, y) if left == right and x.pool.has_lengths else None
+    if found is None:
+        return None
+    total = sum_(found, axes=tuple(k for k, letter in enumerate(left) if letter not in out))
+    rest = [letter for letter in left if letter in out]
+    return transpose(total, axes=tuple(rest.index(letter) for letter in out))
+
+
 contract = _enter(
     Primitive(
         "contract",
@@ -829,6 +901,8 @@ contract = _enter(
         _contract_shape,
         _contract_rule,
         linear=((0,), (1,)),
+        simplify=_simplify_contract,
+        nonnegative=_is_sum_of_squares,
     )
 )
 

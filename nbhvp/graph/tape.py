@@ -155,8 +155,10 @@ def partials_of(entry: Primitive, shape: tuple[int, ...] = ()) -> Graph:
         return zero if k in entry.fixed else derive.jvp([of], [(x, y)[k]], [one])[0]
 
     value = entry(*(x, y)[: entry.arity])
-    a, b = partial(value, 0), partial(value, 1)
-    outputs = [a, b, partial(a, 0), partial(a, 1), partial(b, 1)]
+    strict = derive.strict(value)
+    a, b = partial(strict, 0), partial(strict, 1)
+    seconds = partial(a, 0), partial(a, 1), partial(b, 1)
+    outputs = [partial(value, 0), partial(value, 1), *seconds]
     known = {} if value in (x, y) else {value: z}
     return Graph((z, x, y), tuple(derive.substitute(outputs, known)))
 

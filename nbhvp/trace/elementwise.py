@@ -17,6 +17,7 @@ from functools import reduce, wraps
 
 import numpy as np
 
+from nbhvp.graph import lengths
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import (
     Traced,
@@ -31,6 +32,7 @@ from nbhvp.trace.arrays import (
     public_name,
     scalar,
     trace_error,
+    traced,
     write,
 )
 
@@ -40,12 +42,14 @@ __all__ = [
     "cast",
     "common",
     "composition",
+    "cornered",
     "floating",
     "floats",
     "given",
     "into",
     "is_complex",
     "positive_root",
+    "squared_modulus",
     "where",
 ]
 
@@ -178,10 +182,14 @@ def floats(*values) -> list:
 
 
 def positive_root(square):
-    """sqrt with derivative 0 at 0, for the square of a norm."""
-    is_zero = square == 0
-    root = where(is_zero, 0, np.sqrt(where(is_zero, 1, square)))
+    """The root of a sum of squares: derivative 0 where it is 0."""
+    root = apply(lengths.root, square)
     return root if is_array(square.value) else scalar(root)
+
+
+def cornered(norm, x, axes):
+    """A norm of x over these axes, which has no second derivative where it is 0."""
+    return traced(lengths.cornered(norm.node, x.node, tuple(axes)), norm.value)
 
 
 # Ufuncs.
@@ -265,13 +273,10 @@ def fabs(x):
 
 @composition(np.absolute)
 def absolute(x):
-    x = lift(x)
-    if not is_complex(x):
-        return apply(p.absolute, x)
-    return positive_root(_squared_modulus(x))
+    return apply(p.absolute, x)
 
 
-def _squared_modulus(x):
+def squared_modulus(x):
     re, im = apply(p.real, x), apply(p.imag, x)
     return re * re + im * im
 

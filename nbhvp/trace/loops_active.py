@@ -40,6 +40,7 @@ from numba.extending import (
 from numba.np.arrayobj import populate_array
 from numba.np.npyimpl import numpy_ufunc_kernel
 
+from nbhvp.graph import lengths
 from nbhvp.graph import primitives as p
 from nbhvp.graph.tape import CONSTANT, FIRST
 from nbhvp.trace.special import TWINS
@@ -63,6 +64,7 @@ __all__ = [
     "as_active",
     "functions",
     "position",
+    "root",
     "widen",
 ]
 
@@ -521,6 +523,14 @@ for _function, _entry in functions().items():
     _overload(_function, _entry, plain=_LACKING.get(_function))
 for _function, _plain in _IN_PLACE.items():
     _overload_in_place(_function, _plain, p.primitive_of(_OPERATORS[_plain]))
+
+
+def root(square):
+    """The root of a sum of squares, with derivative 0 where it is 0."""
+    return math.sqrt(square)
+
+
+_overload(root, lengths.root, plain=math.sqrt)
 
 # Truth and conversions. A float stays what it is.
 

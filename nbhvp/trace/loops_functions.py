@@ -16,7 +16,7 @@ from numba.core.registry import cpu_target
 from numba.extending import overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
-from nbhvp.trace.loops_active import ACTIVE, ACTIVE_COMPLEX, active, active_complex
+from nbhvp.trace.loops_active import ACTIVE, ACTIVE_COMPLEX, active, active_complex, root
 
 __all__ = [
     "ATTRIBUTES",
@@ -228,7 +228,7 @@ def _var(a):
 
 
 def _std(a):
-    return math.sqrt(np.var(a))
+    return root(np.var(a))
 
 
 def _position_of(compare):

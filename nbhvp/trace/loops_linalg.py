@@ -12,6 +12,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import register_jitable
 
+from nbhvp.trace.loops_active import root
 from nbhvp.trace.loops_functions import element, is_active, is_given, overload_active
 
 __all__: list[str] = []
@@ -136,7 +137,7 @@ def _length(a):
     total = 0.0
     for x in a.flat:
         total += x * x
-    return math.sqrt(total)
+    return root(total)
 
 
 @overload_active(np.linalg.norm)

@@ -23,10 +23,12 @@ from nbhvp.trace.elementwise import (
     absolute,
     cast,
     composition,
+    cornered,
     floating,
     into,
     is_complex,
     positive_root,
+    squared_modulus,
     where,
 )
 from nbhvp.trace.reductions import axes_of, kept, max_, min_, sum_
@@ -425,8 +427,7 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     if isinstance(ord, str):
         raise ValueError(f"Invalid norm order {ord!r} for vectors")
     if ord == 2:
-        square = x * np.conjugate(x) if is_complex(x) else x * x
-        square = apply(p.real, square) if is_complex(x) else square
+        square = squared_modulus(x) if is_complex(x) else x * x
         return positive_root(sum_(square, axis, keepdims=keepdims))
     size = absolute(x)
     if abs(ord) == math.inf:
@@ -439,7 +440,8 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     if ord < 0:
         return total ** (1.0 / ord)
     is_zero = total == 0
-    return scalar(where(is_zero, 0, where(is_zero, 1, total) ** (1.0 / ord)))
+    root = where(is_zero, 0, where(is_zero, 1, total) ** (1.0 / ord))
+    return scalar(cornered(root, x, axes_of(x, axis)))
 
 
 @composition(np.linalg.matrix_norm)
@@ -450,6 +452,7 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     if ord in (2, -2, "nuc"):
         s = np.linalg.svdvals(x)
         result = sum_(s, -1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
+        result = cornered(result, x, (x.ndim - 2, x.ndim - 1))
         return kept(result, x, (-2, -1), keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(f"Invalid norm order {ord!r} for matrices")
