@@ -20,7 +20,7 @@ import re
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "COMPLETE",
     "ArrayWatch",
     "CellWatch",
+    "ClassWatch",
     "Closure",
     "DictWatch",
     "FunctionWatch",
@@ -64,17 +65,18 @@ _ATOMIC = frozenset(_ATOMS)
 
 def is_atom(value) -> bool:
     """Whether an object has no content that could change."""
+    # By the type alone, since an object of the user's may answer to any question for its attributes.
     kind = type(value)
     if kind in _ATOMIC:
         return True
-    if isinstance(value, np.generic):
-        return not isinstance(value, np.void)
-    return isinstance(value, _ATOMS) and not hasattr(value, "__dict__") and not _has_slots(kind)
+    if issubclass(kind, np.generic):
+        return not issubclass(kind, np.void)
+    return issubclass(kind, _ATOMS) and not kind.__dictoffset__ and not _has_slots(kind)
 
 
 def is_atomic(value, base: type) -> bool:
     """Whether the part of an object that a class among its bases makes cannot change."""
-    return base in _ATOMIC or (isinstance(value, np.generic) and base is not np.void)
+    return base in _ATOMIC or (issubclass(type(value), np.generic) and base is not np.void)
 
 
 def _has_slots(kind: type) -> bool:
@@ -128,29 +130,36 @@ def contents(cell: types.CellType):
 
 
 class DictWatch:
-    """All items of a dictionary whose keys are strings."""
+    """Items of a dictionary whose keys are strings, all if none are given, and their number."""
 
-    def __init__(self, mapping: dict):
+    def __init__(self, mapping: Mapping[str, Any], items: dict[str, Any] | None = None):
         self.mapping = mapping
-        self.items = tuple(mapping.items())
+        self.size = len(mapping)
+        self.items = tuple((mapping if items is None else items).items())
 
 
 class InstanceWatch:
-    """Class and attributes of an object that keeps them in a dictionary of its own."""
+    """Class of an object, and the dictionary that has its attributes."""
 
     def __init__(self, value):
         self.value = value
         self.form = (type(value), value.__dict__)
-        self.items = tuple(value.__dict__.items())
+
+
+class ClassWatch:
+    """Metaclass and bases of a class."""
+
+    def __init__(self, kind: type):
+        self.kind = kind
+        self.form = (type(kind), kind.__bases__)
 
 
 @dataclass(frozen=True)
 class OwnerWatch:
-    """Class and attributes of an object that is held weakly."""
+    """Class of an object that is held weakly, and the dictionary that has its attributes."""
 
     reference: weakref.ref
     form: tuple
-    items: tuple
 
 
 class FunctionWatch:
@@ -159,7 +168,7 @@ class FunctionWatch:
     def __init__(self, function: types.FunctionType):
         self.function = function
         self.form = (function.__code__, function.__defaults__, function.__kwdefaults__)
-        self.has_attributes = bool(function.__dict__)
+        self.attributes = function.__dict__ or None
 
 
 def _same(a, b) -> bool:
@@ -264,17 +273,17 @@ class Closure:
         )
         self._items = tuple((w.mapping, w.key, w.seen) for w in kinds[ItemWatch])
         self._cells = tuple((w.cell, w.seen) for w in kinds[CellWatch])
-        self._dicts = tuple((w.mapping, len(w.items), w.items) for w in kinds[DictWatch])
-        self._instances = tuple(
-            (w.value, *w.form, len(w.items), w.items) for w in kinds[InstanceWatch]
-        )
-        self._owners = tuple(
-            (w.reference, *w.form, len(w.items), w.items) for w in kinds[OwnerWatch]
-        )
-        self._functions = tuple(
-            (w.function, *w.form, w.has_attributes) for w in kinds[FunctionWatch]
-        )
+        self._dicts = tuple((w.mapping, w.size, w.items) for w in kinds[DictWatch])
+        self._instances = tuple((w.value, *w.form) for w in kinds[InstanceWatch])
+        self._owners = tuple((w.reference, *w.form) for w in kinds[OwnerWatch])
+        self._classes = tuple((w.kind, *w.form) for w in kinds[ClassWatch])
+        self._functions = tuple((w.function, *w.form, w.attributes) for w in kinds[FunctionWatch])
         self._others = tuple((watch.read, watch.seen) for watch in kinds[Watch])
+        held = (
+            self._dicts, self._instances, self._owners, self._classes, self._others, self._arrays,
+        )  # fmt: skip
+        self._holds_objects = any(held)
+        self._holds_more = self._holds_objects or bool(self._cells or self._exact)
 
     def release(self, owner) -> None:
         """Hold an object weakly from now on; that it is gone counts as a change.
@@ -291,53 +300,58 @@ class Closure:
 
     def changed(self) -> bool:
         """Whether anything has changed."""
-        return self.glance() or any(watch.changed() for watch in self._arrays)
+        return self.glance() or (
+            self._holds_objects and any(watch.changed() for watch in self._arrays)
+        )
 
     def glance(self) -> bool:
         """Whether anything is seen to have changed; of a large array, by some of its elements."""
+        # Plain loops over tuples, since each call of a small function waits for them.
         try:
-            return self._names_changed() or self._contents_changed()
+            for mapping, key, seen in self._items:
+                now = mapping[key]
+                if now is not seen and not _same(now, seen):
+                    return True
+            for function, code, defaults, keywords, attributes in self._functions:
+                if (
+                    function.__code__ is not code
+                    or function.__defaults__ is not defaults
+                    or function.__kwdefaults__ is not keywords
+                    or (function.__dict__ or None) is not attributes
+                ):
+                    return True
+            if not self._holds_more:
+                return False
+            for cell, seen in self._cells:
+                now = cell.cell_contents
+                if now is not seen and not _same(now, seen):
+                    return True
+            for array, content, shape, dtype in self._exact:
+                # The comparison of a bytearray with a buffer copies nothing.
+                if content != array or array.shape != shape or array.dtype is not dtype:
+                    return True
+            return self._holds_objects and self._objects_changed()
         except Exception:
             return True  # what cannot be read any more has changed
 
-    def _names_changed(self) -> bool:
-        for mapping, key, seen in self._items:
-            now = mapping[key]
-            if now is not seen and not _same(now, seen):
-                return True
-        for function, code, defaults, keywords, has_attributes in self._functions:
-            if (
-                function.__code__ is not code
-                or function.__defaults__ is not defaults
-                or function.__kwdefaults__ is not keywords
-                or bool(function.__dict__) is not has_attributes
-            ):
-                return True
-        for cell, seen in self._cells:
-            now = cell.cell_contents
-            if now is not seen and not _same(now, seen):
-                return True
-        return False
-
-    def _contents_changed(self) -> bool:
-        for array, content, shape, dtype in self._exact:
-            # The comparison of a bytearray with a buffer copies nothing.
-            if array.shape != shape or array.dtype != dtype or content != array:
-                return True
-        for value, kind, mapping, size, items in self._instances:
+    def _objects_changed(self) -> bool:
+        for value, kind, mapping in self._instances:
             if type(value) is not kind or value.__dict__ is not mapping:
                 return True
-            if _items_changed(mapping, size, items):
+        for kind, meta, bases in self._classes:
+            if type(kind) is not meta or kind.__bases__ is not bases:
                 return True
-        for reference, kind, mapping, size, items in self._owners:
+        for reference, kind, mapping in self._owners:
             value = reference()
             if type(value) is not kind or value.__dict__ is not mapping:
                 return True
-            if _items_changed(mapping, size, items):
-                return True
         for mapping, size, items in self._dicts:
-            if _items_changed(mapping, size, items):
+            if len(mapping) != size:
                 return True
+            for key, seen in items:
+                now = mapping[key]
+                if now is not seen and not _same(now, seen):
+                    return True
         for read, seen in self._others:
             if not _same(read(), seen):
                 return True
@@ -347,7 +361,7 @@ class Closure:
 def _weakly(watch, owner, reference: weakref.ref):
     """A watch that does not keep an object alive."""
     if isinstance(watch, InstanceWatch) and watch.value is owner:
-        return OwnerWatch(reference, watch.form, watch.items)
+        return OwnerWatch(reference, watch.form)
     if isinstance(watch, Watch) and isinstance(watch.read, functools.partial):
         function, args = watch.read.func, watch.read.args
         if any(arg is owner for arg in args) and not watch.read.keywords:
@@ -361,13 +375,3 @@ def _read_alive(function: Callable, reference: weakref.ref, *args):
     if owner is None:
         raise ReferenceError("what was watched is gone")
     return function(*(owner if arg is reference else arg for arg in args))
-
-
-def _items_changed(mapping: dict, size: int, items: tuple) -> bool:
-    if len(mapping) != size:
-        return True
-    for key, seen in items:
-        now = mapping[key]
-        if now is not seen and not _same(now, seen):
-            return True
-    return False

@@ -11,7 +11,6 @@ Invariant: no traced value and no stand-in is left in an object from outside.
 from __future__ import annotations
 
 import collections
-import copyreg
 import dis
 import functools
 import types
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.trace.arrays import LibraryObject, Traced, trace_error
+from nbhvp.trace.walk import attributes_of
 
 __all__ = ["Arguments", "Effects"]
 
@@ -120,7 +120,7 @@ class Effects:
         for value, standin in made:
             if value is not standin:
                 self._values[id(standin)] = value
-            if isinstance(value, types.FunctionType):
+            if type(value) is types.FunctionType:
                 self._functions[id(value)] = value
 
     # What has changed.
@@ -189,7 +189,7 @@ class Effects:
             if isinstance(value, type):
                 yield from _of_class(value).items()
             elif not isinstance(value, (*_KEPT, dict)):
-                yield from _of_object(value).items()
+                yield from attributes_of(value).items()
         for function in self._functions.values():
             code, defaults = function.__code__, function.__defaults__ or ()
             parameters = code.co_varnames[: code.co_argcount]
@@ -229,12 +229,12 @@ class Effects:
         made = [*made]
         self._enter(made)
         for value, standin in made:
-            if value is not standin or isinstance(value, _KEPT):
+            if value is not standin or issubclass(type(value), _KEPT):
                 continue
-            for name, item in _of_object(value).items():
+            for name, item in attributes_of(value).items():
                 if self._plain(item) is not item:
                     _set_attribute(value, name, self._plain(item))
-            if isinstance(value, list | set | dict | collections.deque):
+            if issubclass(type(value), list | set | dict | collections.deque):
                 self._with_plain_items(value)
 
     def _plain(self, value):
@@ -263,7 +263,7 @@ class Effects:
         original = vars(kind).get("__nbhvp_original__")
         if original is not None:
             made = object.__new__(original)
-            for name, item in _of_object(value).items():
+            for name, item in attributes_of(value).items():
                 object.__setattr__(made, name, self._plain(item))
             return made
         if isinstance(value, types.FunctionType) and any(
@@ -353,16 +353,16 @@ def _contents(standin) -> list | dict | None:
     kind = type(standin)
     if kind in _LISTS:
         return [*standin]
-    if isinstance(standin, dict):
+    if issubclass(kind, dict):
         return dict(dict.items(standin))
     if kind is types.CellType:
         return _of_cell(standin)
     if kind is types.FunctionType:
         return dict(vars(standin))
-    if isinstance(standin, type):
+    if issubclass(kind, type):
         return _of_class(standin) if "__nbhvp_original__" in vars(standin) else None
     is_copy = kind is types.SimpleNamespace or "__nbhvp_original__" in vars(kind)
-    return _of_object(standin) if is_copy else None
+    return attributes_of(standin) if is_copy else None
 
 
 def _is_same(before, now) -> bool:
@@ -383,7 +383,7 @@ def _cached_names(kind: type) -> frozenset[str]:
         name
         for base in kind.__mro__
         for name, value in vars(base).items()
-        if isinstance(value, functools.cached_property)
+        if issubclass(type(value), functools.cached_property)
     )
 
 
@@ -392,14 +392,9 @@ def _of_cell(cell: types.CellType) -> dict[str, Any]:
 
 
 def _of_class(kind: type) -> dict[str, Any]:
-    slots = types.MemberDescriptorType | types.GetSetDescriptorType
+    slots = (types.MemberDescriptorType, types.GetSetDescriptorType)
     items = vars(kind).items()
-    return {n: v for n, v in items if not n.startswith("__") and not isinstance(v, slots)}
-
-
-def _of_object(value) -> dict[str, Any]:
-    slots = [name for name in copyreg._slotnames(type(value)) if hasattr(value, name)]
-    return {**getattr(value, "__dict__", {}), **{name: getattr(value, name) for name in slots}}
+    return {n: v for n, v in items if not n.startswith("__") and type(v) not in slots}
 
 
 def _set_attribute(target, name: str, value) -> None:

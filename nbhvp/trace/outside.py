@@ -72,9 +72,8 @@ _CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, ty
 
 def what_is_read(function) -> str | None:
     """The name of a function that reads from outside the program; None for any other object."""
-    if not isinstance(function, _CALLABLE) and not hasattr(type(function), "_implementation"):
-        if type(function) is not type(np.sum):
-            return None
+    if not issubclass(type(function), (*_CALLABLE, type(np.sum))):
+        return None
     name = _name_of(function)
     return name if name in _KNOWN or module_of(function) in _MODULES else None
 
@@ -186,11 +185,13 @@ for _name in _USES.split():
 
 def is_told(value) -> bool:
     """Whether it is a logger, or a function that prints, logs or warns."""
-    if isinstance(value, logging.Logger | logging.LoggerAdapter):
+    kind = type(value)
+    if issubclass(kind, logging.Logger | logging.LoggerAdapter):
         return True
-    module = module_of(value)
-    is_function = isinstance(value, types.FunctionType | types.BuiltinFunctionType)
-    return is_function and (module == "logging" or value in (print, warnings.warn))
+    is_function = issubclass(kind, types.FunctionType | types.BuiltinFunctionType)
+    return is_function and (
+        module_of(value) == "logging" or value is print or value is warnings.warn
+    )
 
 
 class Teller(LibraryObject):

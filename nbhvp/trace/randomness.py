@@ -208,7 +208,7 @@ def owner_of(function) -> tuple[Any, str] | None:
         return owner, function.__name__
     try:
         name = _UNBOUND.get(function)
-    except TypeError:  # no hash
+    except (TypeError, ValueError):  # no hash
         return None
     return (_GLOBAL[0], name) if name else None
 

@@ -51,7 +51,15 @@ from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.scope import Evaluation, Modules, ModuleStandin, Scope
 from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
-from nbhvp.trace.walk import Unwatchable, Walk, attributes, class_items, is_atom, look_at
+from nbhvp.trace.walk import (
+    Unwatchable,
+    Walk,
+    attributes_of,
+    class_items,
+    is_atom,
+    is_of_c,
+    look_at,
+)
 
 __all__ = ["Standins"]
 
@@ -82,11 +90,12 @@ class Standins:
 
     def __init__(self, recording: arrays.Recording, function=None):
         self._recording = recording
-        self._home = module_of(function).partition(".")[0]
+        self._home = module_of(_innermost(function)).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
         self._standing: set[int] = set()
         self._scopes: dict[int, Scope] = {}
         self._watches: list[Any] = []
+        self._own_classes: dict[type, bool] = {}
         self._is_watching = True
         self._walk = Walk(self._is_own, what_is_read, self.of)
         self._effects = Effects(_original)
@@ -371,10 +380,10 @@ class Standins:
         fields = {
             name: value
             for name, value in vars(kind).items()
-            if not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
+            if type(value) not in (types.GetSetDescriptorType, types.MemberDescriptorType)
         }
         # Their __set_name__ has been called, and knows the class itself.
-        named = {n: fields.pop(n) for n, v in [*fields.items()] if hasattr(v, "__set_name__")}
+        named = {n: fields.pop(n) for n, v in [*fields.items()] if hasattr(type(v), "__set_name__")}
         copy = type(kind)(kind.__name__, tuple(map(self._base, kind.__bases__)), fields)
         self._remember(kind, copy)
         self._look_at(kind)
@@ -390,11 +399,12 @@ class Standins:
         return self.of(kind) if self._is_own_class(kind) else kind
 
     def _class_attribute(self, value):
-        if isinstance(value, staticmethod | classmethod):
-            return type(value)(self.of(value.__func__))
-        if isinstance(value, property):
-            return property(*(self.of(f) for f in (value.fget, value.fset, value.fdel)))
-        if isinstance(value, functools.cached_property):
+        kind = type(value)
+        if issubclass(kind, staticmethod | classmethod):
+            return kind(self.of(value.__func__))
+        if issubclass(kind, property):
+            return kind(*(self.of(f) for f in (value.fget, value.fset, value.fdel)))
+        if issubclass(kind, functools.cached_property):
             copy = functools.cached_property(self.of(value.func))
             copy.__set_name__(None, value.attrname)
             return copy
@@ -405,24 +415,33 @@ class Standins:
         copy = object.__new__(self.of(type(value)))
         self._remember(value, copy)
         self._look_at(value)
-        held = attributes(value)
-        count = len(held) // 2
-        for name, attribute in zip(held[:count], held[count:], strict=True):
+        for name, attribute in attributes_of(value).items():
             object.__setattr__(copy, name, self.of(attribute))
         return copy
 
+    def _own_object(self, value):
+        is_plain = self._is_shadowable(type(value))
+        return self._instance(value) if is_plain else self._left_alone(value)
+
     def _is_shadowable(self, kind: type) -> bool:
         """Whether a class is plain enough for it and its objects to be copied."""
-        bases = [base for base in kind.__mro__ if base not in _PLAIN_BASES]
         return (
             type(kind) in (type, abc.ABCMeta)
-            and bool(bases)
-            and all(map(self._is_own_class, bases))
-            and not any(vars(base).keys() & _NOT_PLAIN for base in bases)
+            and self._is_all_own(kind)
+            and not any(
+                vars(base).keys() & _NOT_PLAIN for base in kind.__mro__ if base not in _PLAIN_BASES
+            )
         )
 
+    def _is_all_own(self, kind: type) -> bool:
+        """Whether a class and all its bases are the user's."""
+        if kind not in self._own_classes:
+            bases = [base for base in kind.__mro__ if base not in _PLAIN_BASES]
+            self._own_classes[kind] = bool(bases) and all(map(self._is_own_class, bases))
+        return self._own_classes[kind]
+
     def _is_own_class(self, kind: type) -> bool:
-        return kind in _PLAIN_CLASSES or self._is_own(module_of(kind))
+        return kind in _PLAIN_CLASSES or (not is_of_c(kind) and self._is_own(module_of(kind)))
 
 
 _NOT_PLAIN = {"__new__", "__init_subclass__", "__del__", "__nbhvp_original__"}
@@ -455,6 +474,11 @@ def _wrapped(value):
     if is_open(module_of(value)):  # a function behind __array_function__
         return getattr(value, "_implementation", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
+
+
+def _innermost(function):
+    """The function inside partials."""
+    return _innermost(function.func) if isinstance(function, functools.partial) else function
 
 
 def _refuse_nested(name: str, *args, **kwargs):
@@ -515,6 +539,7 @@ def _is_library_function(value) -> bool:
 
 
 _KINDS = (
+    (lambda s, v: s._is_all_own(type(v)), Standins._own_object),
     (lambda s, v: is_atom(v), lambda s, v: v),
     (lambda s, v: isinstance(v, _STANDINS), lambda s, v: v),
     (lambda s, v: isinstance(v, np.ndarray), Standins._array),
@@ -547,7 +572,6 @@ _KINDS = (
     (lambda s, v: isinstance(v, types.ModuleType), Standins._module),
     (lambda s, v: v is np.r_ or v is np.c_, lambda s, v: Joining(v)),
     (lambda s, v: isinstance(v, type) and s._is_shadowable(v), Standins._class),
-    (lambda s, v: not isinstance(v, type) and s._is_shadowable(type(v)), Standins._instance),
 )
 
 

@@ -40,6 +40,7 @@ from nbhvp.trace.closure import (
     COMPLETE,
     ArrayWatch,
     CellWatch,
+    ClassWatch,
     DictWatch,
     FunctionWatch,
     InstanceWatch,
@@ -51,7 +52,15 @@ from nbhvp.trace.closure import (
 )
 from nbhvp.trace.ownership import home_of, module_of
 
-__all__ = ["Unwatchable", "Walk", "attributes", "class_items", "look_at", "names_in"]
+__all__ = [
+    "Unwatchable",
+    "Walk",
+    "attributes_of",
+    "class_items",
+    "is_of_c",
+    "look_at",
+    "names_in",
+]
 
 _MOST_OBJECTS = 20_000
 """Objects that one walk may watch."""
@@ -75,11 +84,15 @@ def names_in(code: types.CodeType) -> Iterator[str]:
             yield from names_in(constant)
 
 
-def attributes(value) -> tuple:
+def _attributes(value) -> tuple:
     """The names of the attributes of an object, in __dict__ and in slots, then what they are."""
-    held = _dictionary(value)
-    slots = _filled(value)
-    return (*held, *slots, *held.values(), *slots.values())
+    held = attributes_of(value)
+    return (*held, *held.values())
+
+
+def attributes_of(value) -> dict[str, Any]:
+    """The attributes of an object, in __dict__ and in slots."""
+    return {**_dictionary(value), **_filled(value)}
 
 
 def _dictionary(value) -> dict:
@@ -106,7 +119,7 @@ def _members(kind: type) -> list[tuple[str, types.MemberDescriptorType]]:
         for base in kind.__mro__
         if "__slots__" in vars(base)
         for item in vars(base).items()
-        if isinstance(item[1], types.MemberDescriptorType)
+        if type(item[1]) is types.MemberDescriptorType
     ]
 
 
@@ -127,11 +140,6 @@ def class_items(kind: type) -> dict[str, Any]:
         for name, value in vars(kind).items()
         if name not in _NAMES_OF_PYTHON and not name.startswith("__dataclass")
     }
-
-
-def _class_parts(kind: type) -> tuple:
-    held = class_items(kind)
-    return (type(kind), *kind.__bases__, *held, *held.values())
 
 
 def _mapping_parts(value) -> tuple:
@@ -219,15 +227,17 @@ def look_at(value) -> tuple[list, tuple]:
     """
     if type(value) is tuple:
         return [], value
-    if isinstance(value, types.FunctionType):
+    if issubclass(type(value), types.FunctionType):
         return _look_at_function(value)
-    if isinstance(value, type):
-        return _read(_class_parts, value)
-    if isinstance(value, _SILENT):
-        return _read(attributes, value)[0], ()
+    if issubclass(type(value), type):
+        held = class_items(value)
+        parts = (type(value), *value.__bases__, *held.values())
+        return [ClassWatch(value), DictWatch(vars(value), held)], parts
+    if issubclass(type(value), _SILENT):
+        return _read(_attributes, value)[0], ()
     if type(value) is dict and all(type(key) is str for key in value):
         return [DictWatch(value)], tuple(value.values())
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    if issubclass(type(value), np.ndarray) and not value.dtype.hasobject:
         content = [ArrayWatch(np.asarray(value))], ()
     else:
         content = _read(_reader(value), value)
@@ -249,12 +259,12 @@ def _look_at_attributes(value) -> tuple[list, tuple]:
     """Of an object whose class is written in Python."""
     kind = type(value)
     has_slots = bool(_members(kind))
-    held = getattr(value, "__dict__", None)
-    if held is None and not has_slots:
+    if not kind.__dictoffset__ and not has_slots:
         return [], ()
-    if held is _dictionary(value) and type(held) is dict and not has_slots:
-        return [InstanceWatch(value)], tuple(held.values())
-    watches, parts = _read(attributes, value)
+    if not has_slots and kind.__getattribute__ is object.__getattribute__:
+        held = _dictionary(value)
+        return [InstanceWatch(value), DictWatch(held)], tuple(held.values())
+    watches, parts = _read(_attributes, value)
     return [*watches, Watch(functools.partial(type, value), kind)], parts
 
 
@@ -271,7 +281,7 @@ def _reader(value) -> Callable[[Any], tuple]:
             return _PARTS[base] if base is not object or _has_no_more(value) else _pickled
         if is_atomic(value, base):
             return _PARTS[object]
-        if _is_of_c(base):
+        if is_of_c(base):
             if issubclass(base, Iterator):
                 raise Unwatchable(f"an iterator ({type(value).__name__})")
             return _pickled
@@ -279,18 +289,18 @@ def _reader(value) -> Callable[[Any], tuple]:
 
 
 def _has_no_more(value) -> bool:
-    return not any(map(_is_of_c, type(value).__mro__[:-1]))
+    return not any(map(is_of_c, type(value).__mro__[:-1]))
 
 
 @functools.cache
-def _is_of_c(kind: type) -> bool:
+def is_of_c(kind: type) -> bool:
     """Whether a class was made by C: it has methods of C of its own."""
     made = (
         types.MethodDescriptorType | types.WrapperDescriptorType | types.ClassMethodDescriptorType
     )
     return any(
-        (isinstance(v, made) and v.__objclass__ is kind)
-        or (isinstance(v, types.BuiltinFunctionType) and v.__self__ is kind)
+        (issubclass(type(v), made) and v.__objclass__ is kind)
+        or (type(v) is types.BuiltinFunctionType and v.__self__ is kind)
         for v in vars(kind).values()
     )
 
@@ -356,9 +366,9 @@ class Walk:
             watches, parts = look_at(top)
             found += watches
             stack += parts
-            if isinstance(top, types.FunctionType) and self._is_own(home_of(top)):
+            if issubclass(type(top), types.FunctionType) and self._is_own(home_of(top)):
                 self._look_at_names(top, found, stack)
-            elif self._is_own(module_of(type(top))):
+            elif not is_of_c(type(top)) and self._is_own(module_of(type(top))):
                 stack.append(type(top))
         self._seen.update(seen)
         return found
@@ -373,12 +383,12 @@ class Walk:
             return True
         if _is_written_only(value):
             return True
-        if isinstance(value, types.ModuleType | np.ufunc | type(np.sum)):
+        if issubclass(type(value), (types.ModuleType, np.ufunc, type(np.sum))):
             return True  # functions name what they take from it
-        if isinstance(value, type | types.FunctionType):
-            return not self._is_own(module_of(value))
-        is_bound = isinstance(getattr(value, "__self__", None), types.ModuleType | type(None))
-        return isinstance(value, types.BuiltinFunctionType) and is_bound
+        if issubclass(type(value), (type, types.FunctionType)):
+            return not module_of(value) or not self._is_own(module_of(value))
+        is_builtin = issubclass(type(value), types.BuiltinFunctionType)
+        return is_builtin and isinstance(value.__self__, types.ModuleType | type(None))
 
     def _look_at_names(self, function: types.FunctionType, found: list, stack: list) -> None:
         """The globals that a function names; of modules, what it may take from them."""
@@ -408,7 +418,7 @@ def _is_written_only(value) -> bool:
     """Whether it is a file that is open for writing alone."""
     if value is sys.stdout or value is sys.stderr:
         return True
-    return isinstance(value, io.IOBase) and not value.closed and not value.readable()
+    return issubclass(type(value), io.IOBase) and not value.closed and not value.readable()
 
 
 def _is_generator(value) -> bool:
