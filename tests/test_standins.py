@@ -268,7 +268,7 @@ PLAINLY = [
 @pytest.mark.parametrize("fun", PLAINLY, ids=lambda f: getattr(f, "__name__", str(f)[:40]))
 def test_stand_ins(fun):
     if fun is by_math:
-        assert len(record(fun, X).guards) == 0
+        assert len(record(fun, X).guards) == 1  # nothing raises
     check(fun)
 
 

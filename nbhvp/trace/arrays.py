@@ -327,8 +327,14 @@ class Traced:
         return index
 
     def __int__(self) -> int:
-        integer = int(self.value)
-        guard(apply(p.cast, self, dtype=p.INT))
+        try:
+            integer = int(self.value)
+        except (ValueError, OverflowError):
+            guard(apply(p.isfinite, self))
+            raise
+        is_whole = apply(p.cast, self, dtype=p.INT)
+        # Beyond 64 bits all casts give one number, and so do NaN and infinity.
+        guard(is_whole if abs(integer) < 2**63 else apply(p.equal, self, self.value))
         return integer
 
     def __round__(self, digits: int | None = None):
@@ -641,13 +647,15 @@ def guard(x: Traced):
 
 def apply(primitive: p.Primitive, *args, **params) -> Traced:
     """A primitive of traced arrays, plain arrays and numbers: by NumPy, and in the graph."""
+    recording = current()
     args = [arg if type(arg) in _WEAK else lift(arg) for arg in args]
+    if recording.watch is not None:
+        return recording.watch(primitive, args, params)
     if not any(isinstance(arg, Traced) for arg in args):
         args[0] = lift(args[0])
     values = [arg.value if isinstance(arg, Traced) else arg for arg in args]
     value = primitive.evaluate(*values, **params)
     node = primitive(*_strong_nodes(primitive, args, values), **params)
-    recording = current()
     if primitive in p.EQUALITIES:
         recording.equalities[node] = bool(np.any(np.equal(value, primitive is p.equal)))
     if node.size == 1:

@@ -272,12 +272,12 @@ def _record(function, args: tuple, kwargs: dict):
     if not arguments.inputs:
         return _result_of(function, args, kwargs, arguments)
     start = time.perf_counter()
-    run = _run_for_tape(function, args, kwargs)
+    code = _source_of(function).__code__
+    place = code.co_filename, code.co_firstlineno
+    run = _run_for_tape(function, args, kwargs, arguments.inputs, place)
     end = time.perf_counter()
     recording.sources.extend(run.sources)
     tape = replace(run.tape, passive=_passive(arguments.inputs))
-    code = _source_of(function).__code__
-    place = code.co_filename, code.co_firstlineno
     outputs, classes = _outputs(tape, arguments.inputs, place)
     recording.loop_calls.append(
         LoopCall(
@@ -309,9 +309,9 @@ def _write(leaves: list, k: int, held) -> None:
     arrays.write(x, held)
 
 
-def _run_for_tape(function, args: tuple, kwargs: dict) -> Run:
+def _run_for_tape(function, args: tuple, kwargs: dict, inputs: Sequence[Node], place) -> Run:
     # Numba, and what needs it, is imported where a compiled function is met.
-    from nbhvp.trace.loops import record_tape
+    from nbhvp.trace.loops import Interrupted, record_tape
 
     try:
         return record_tape(function, args, kwargs, limit=current().tape_limit)
@@ -320,6 +320,12 @@ def _run_for_tape(function, args: tuple, kwargs: dict) -> Run:
         where = "" if re.match(r"\S+:\d+", what) else f"{source_of(function)}: "
         # Raised anew, so that the call in the user's code is the innermost line of its own.
         raise TraceError(where + what) from error
+    except Interrupted as interrupted:
+        _guard_tape(interrupted.tape, inputs, place)
+        error = interrupted.__cause__
+        if isinstance(error, ZeroDivisionError):
+            current().leave_unguarded(error, place)
+        raise error from None
 
 
 def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:
@@ -337,12 +343,16 @@ def _outputs(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> tupl
         for node, value in rolled.guards:
             _guard_node(node, value, place)
         return rolled.outputs, rolled.classes
-    pool = current().pool
+    return replay(_guard_tape(tape, inputs, place), tape=tape), None
+
+
+def _guard_tape(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> Node:
+    """Guard the conditions that a tape met; its inputs end to end."""
     flat = [p.reshape(node, shape=(node.size,)) for node in inputs]
-    u = p.concatenate(*flat, axis=0) if flat else p.zeros(pool, (0,), FLOAT)
+    u = p.concatenate(*flat, axis=0) if flat else p.zeros(current().pool, (0,), FLOAT)
     if tape.guards.codes.size:
         _guard_node(tape_guards(u, tape=tape), np.True_, place)
-    return replay(u, tape=tape), None
+    return u
 
 
 def _guard_node(node: Node, value, place: tuple[str, int]) -> None:
@@ -400,14 +410,17 @@ class CompiledFunction:
     def _followed(self, args: tuple, kwargs: dict, or_recorded: bool):
         """The results by the Python source; what it left behind where it fails is undone."""
         recording = current()
-        guards = dict(recording.guards)
+        guards, conditions = dict(recording.guards), dict(recording.conditions)
         cells = [(x.storage, x.storage.node, x.storage.value) for x in arrays.traced_in(args)]
+        options = getattr(self.function, "targetoptions", {})
+        outer = recording.divides_by_python
+        recording.divides_by_python = options.get("error_model", "python") == "python"
         try:
             return self._follow()(*args, **kwargs)
         except TraceError as error:
             if not or_recorded:
                 raise
-            recording.guards = guards
+            recording.guards, recording.conditions = guards, conditions
             for storage, node, value in cells:
                 storage.node, storage.value = node, value
                 storage.version += 1
@@ -415,3 +428,5 @@ class CompiledFunction:
                 return _record(self.function, args, kwargs)
             except TraceError:
                 raise error from None
+        finally:
+            recording.divides_by_python = outer

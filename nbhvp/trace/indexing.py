@@ -80,7 +80,7 @@ def get(x: Traced, index):
     if is_weak(x):
         raise TypeError(f"{type(x.value).__name__!r} object is not subscriptable")
     items, plain = _normalised(index)
-    value = x.value[plain]
+    value = _shown(x, items, plain)
     if not is_array(x.value):
         x = traced(x.node, np.asarray(x.value))
     if any(_is_advanced(item) for item in items):
@@ -105,12 +105,23 @@ def set_(x: Traced, index, value) -> None:
     if len(items) == 1 and _is_live_mask(items[0]) and value.ndim <= x.ndim - items[0].ndim:
         _set_where(x, items[0], value)
         return
-    x.value[plain]  # NumPy's own error for a bad index
+    _shown(x, items, plain)
     if any(_is_advanced(item) for item in items):
         items = [_concrete_mask(item) for item in items]
         _set_advanced(x, _merge(x, expand(items, x.ndim)), plain, value)
     else:
         write(_basic(x, items), value)
+
+
+def _shown(x: Traced, items: list, plain: tuple):
+    """What the plain index shows; NumPy's own error for a bad one holds for these indices alone."""
+    try:
+        return x.value[plain]
+    except IndexError:
+        for item in items:
+            if isinstance(item, Traced) and not is_constant(item) and item.dtype.kind in "iub":
+                guard(apply(p.all_, apply(p.equal, item, constant_of(np.asarray(item.value)))))
+        raise
 
 
 def _normalised(index) -> tuple[list, tuple]:

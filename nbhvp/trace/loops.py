@@ -21,6 +21,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload, register_jitable
 
+from nbhvp.errors import TraceError
 from nbhvp.graph.tape import CONSTANT, INPUT, Guards, Tape
 from nbhvp.trace.closure import Closure, Watch
 from nbhvp.trace.loops_active import (
@@ -42,10 +43,18 @@ from nbhvp.trace.loops_errors import explained
 from nbhvp.trace.loops_sources import Sources, python_function, sources_of
 from nbhvp.trace.recording import trace_error
 
-__all__ = ["DEFAULT_LIMIT", "Output", "Run", "record_tape"]
+__all__ = ["DEFAULT_LIMIT", "Interrupted", "Output", "Run", "record_tape"]
 
 DEFAULT_LIMIT = 4 * 2**30
 """Bytes that a tape may take."""
+
+
+class Interrupted(Exception):
+    """The function raised an exception, this one's cause, after what stands on the tape."""
+
+    def __init__(self, tape: Tape):
+        super().__init__("the recorded function raised an exception")
+        self.tape = tape
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +114,17 @@ def record_tape(
     numbers = memory.enter(inputs, recorder.expected)
     passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
     values = [_passed(leaf, passed) for leaf in leaves]
-    result = _outputs(recorder.run(text, memory.address, values))
+    sizes = tuple(leaf.value.size for leaf in inputs)
+    try:
+        result = _outputs(recorder.run(text, memory.address, values))
+    except (TraceError, MemoryError, TypeError):
+        raise
+    except Exception as error:
+        raise Interrupted(memory.tape(sizes, np.empty(0, np.int64))) from error
     written = _written(memory.address, leaves, values)
     recorder.expected = memory.counts
     held = tuple(held for _, held in written if isinstance(held, Output))
-    tape = memory.tape(tuple(leaf.value.size for leaf in inputs), _positions((result, *held)))
+    tape = memory.tape(sizes, _positions((result, *held)))
     return Run(tape, result, written, recorder.sources.watches)
 
 

@@ -8,6 +8,7 @@ answer is a truth value that the function acts on (a guard). Parts of SciPy come
 import numpy as np
 
 from nbhvp.trace import (
+    assertions,
     creation,
     distributions,
     elementwise,
@@ -30,6 +31,7 @@ from nbhvp.trace.arrays import imag_view, lift, map_traced, real_view
 from nbhvp.trace.elementwise import composition, is_complex, isclose
 
 __all__ = [
+    "assertions",
     "creation",
     "distributions",
     "elementwise",

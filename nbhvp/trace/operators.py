@@ -36,6 +36,7 @@ from nbhvp.trace.arrays import (
     weaken,
     write,
 )
+from nbhvp.trace.exceptions import QUOTIENTS, operate
 from nbhvp.trace.recording import trace_error
 
 __all__ = ["store"]
@@ -157,11 +158,21 @@ def _operate(ufunc, *operands):
     weak = all(is_weak(x) for x in operands)
     if weak and ufunc not in _LOGICAL:
         operands = tuple(map(_as_integer, operands))
-    result = _call_ufunc(ufunc, *(lift(x) if isinstance(x, list | tuple) else x for x in operands))
+
+    def compute(operands):
+        given = (lift(x) if isinstance(x, list | tuple) else x for x in operands)
+        return _call_ufunc(ufunc, *given)
+
+    raises = weak or (current().divides_by_python and ufunc in QUOTIENTS and _are_numbers(operands))
+    result = operate(ufunc, operands, compute) if raises else compute(operands)
     if weak:
         result = map_traced(weaken, result)
     is_asked = current().asks_identity and isinstance(result, Traced) and result.dtype == bool
     return guard(result) if is_asked and not is_array(result.value) else result
+
+
+def _are_numbers(operands) -> bool:
+    return all(np.ndim(x.value if isinstance(x, Traced) else x) == 0 for x in operands)
 
 
 def _as_integer(x):

@@ -22,6 +22,7 @@ from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_
 from nbhvp.trace.closure import Closure
 from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.effects import Arguments
+from nbhvp.trace.exceptions import settle
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.plain import native
 from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
@@ -120,6 +121,7 @@ def record(
             output, form = _output(result, fun, x.dtype)
         for text, place in given.notes(fun):
             recording.note(text, place)
+        settle(recording, output)
     guards = tuple((node, np.asarray(value)) for node, value in recording.guards.items())
     aliases = recording.aliases()
     reached = reachable([output.node, *recording.guards]) if recording.outside else ()

@@ -99,6 +99,18 @@ class Recording:
         """File and line where each guard was met first."""
         self.equalities: dict[Node, bool] = {}
         """Whether a comparison of numbers found some of them equal."""
+        self.conditions: dict[Node, tuple[str, int]] = {}
+        """What holds as long as no exception is raised, and where: one guard in the end."""
+        self.divides_by_python = False
+        """Whether numbers are divided as in code that Numba compiles: by 0, that is an exception."""
+        self.unguarded: tuple[BaseException, tuple[str, int]] | None = None
+        """An exception that depends on values as no guard can tell, and where it was raised."""
+        self.watch: Callable | None = None
+        """What applies primitives where NumPy may raise or warn."""
+        self.filters = warnings.filters
+        """Python's filters of warnings outside the trace: a list that is replaced, not changed."""
+        self.error_state: dict[str, Any] = np.geterr()
+        """What NumPy does about floating-point errors outside the trace."""
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
         self.asks_identity = False
@@ -140,6 +152,21 @@ class Recording:
         if node not in self.guards:
             self.guards[node] = value
             self.places[node] = place or _present_place()
+
+    def condition(self, node: Node) -> None:
+        """Without this condition, which holds, an exception would be raised."""
+        if node not in self.conditions:
+            self.conditions[node] = _present_place()
+
+    def leave_unguarded(self, error: Exception, place: tuple[str, int] | None = None) -> None:
+        """No guard tells where an exception is raised: the function must not catch it."""
+        self.unguarded = error, place or _present_place()
+
+    def watch_errors(self, watched: Callable) -> None:
+        """NumPy's floating-point errors are as they were outside, for the function asks for them."""
+        if self.watch is None:
+            self.watch = watched
+            np.seterr(**self.error_state)
 
     def count_scalar(self) -> None:
         """Count an operation on single numbers; many of them are a loop over elements."""

@@ -29,7 +29,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.trace.arrays import Traced, cast_node, is_constant, is_weak, lift, traced, traced_in
-from nbhvp.trace.recording import source_of, trace_error, user_line
+from nbhvp.trace.recording import current, source_of, trace_error, user_line
 
 if TYPE_CHECKING:
     from nbhvp.trace.standins import Standins
@@ -212,7 +212,12 @@ class InTrace:
         return traced(result.node, result.value)
 
     def _apply(self, args: tuple, arrays: tuple, nodes: tuple, call: tuple) -> Application:
-        value = self._value([args[k].value for k in arrays], call)
+        try:
+            value = self._value([args[k].value for k in arrays], call)
+        except Exception as error:
+            if not all(is_constant(args[k]) for k in arrays):
+                current().leave_unguarded(error)
+            raise
         if self._custom._kind == "elementwise":
             self._check_elementwise(value.shape, [args[k].shape for k in arrays])
         if all(is_constant(args[k]) for k in arrays):

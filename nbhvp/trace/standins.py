@@ -32,7 +32,7 @@ import scipy.sparse
 
 from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
-from nbhvp.trace.arrays import HANDLERS, Traced, lift, weaken
+from nbhvp.trace.arrays import HANDLERS, Traced, lift
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
 from nbhvp.trace.closure import Closure, ItemWatch, Watch, watch_array
 from nbhvp.trace.compiled_functions import (
@@ -42,6 +42,7 @@ from nbhvp.trace.compiled_functions import (
     is_vectorized,
 )
 from nbhvp.trace.effects import Effects
+from nbhvp.trace.exceptions import call_math, watched, watches_errors
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.outside import OutsideFunction, Teller, Unwatched, is_told, what_is_read
 from nbhvp.trace.ownership import home_of, is_foreign, is_open, module_of, public_name
@@ -264,6 +265,8 @@ class Standins:
     def _function(self, function: types.FunctionType) -> types.FunctionType:
         code, cells = function.__code__, function.__closure__ or ()
         self._recording.asks_identity |= asks_identity(code)
+        if watches_errors(code):
+            self._recording.watch_errors(watched)
         known = {id(cell) for cell in cells} & self._made.keys()
         copies = tuple(map(self._cell, cells))
         scope, called = function.__globals__, code
@@ -595,7 +598,7 @@ class LibraryFunction:
         args = tuple(_original(arg) for arg in args)
         kwargs = {key: _original(arg) for key, arg in kwargs.items()}
         if _library_of(function) == "math":
-            return _call_math(function, args, kwargs)
+            return call_math(function, args, kwargs)
         result = arrays.call(function, args, kwargs)
         owner = getattr(result, "__self__", None)
         known = _makes_standins(type(result)) or _makes_standins(type(owner))
@@ -639,28 +642,3 @@ _STANDINS = (
     OutsideFunction, ModuleStandin,
 )  # fmt: skip
 _ENTROPY = frozenset(map(id, ENTROPY))
-
-
-# math: Python numbers in, Python numbers out.
-
-
-def _call_math(function, args, kwargs):
-    handler = HANDLERS.get(function)
-    if handler is None or not any(True for _ in arrays.traced_in(args, kwargs)):
-        return function(*args, **kwargs)
-    # Python's own error outside the domain, where NumPy would give NaN.
-    function(*arrays.map_traced(_value, args), **arrays.map_traced(_value, kwargs))
-    args, kwargs = arrays.map_traced(_as_double, args), arrays.map_traced(_as_double, kwargs)
-    return arrays.map_traced(_as_number, handler(*args, **kwargs))
-
-
-def _value(x: Traced):
-    return x.value
-
-
-def _as_double(x: Traced) -> Traced:
-    return weaken(x.astype(float)) if x.ndim == 0 and x.dtype.kind == "f" else x
-
-
-def _as_number(x: Traced) -> Traced:
-    return weaken(x) if x.ndim == 0 else x
