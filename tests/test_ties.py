@@ -50,6 +50,7 @@ SAME = {
 X = np.array([1.0, 2.0, -0.5])
 
 
+@pytest.mark.filterwarnings("ignore:the function sets the attribute")
 @pytest.mark.parametrize("name", SAME)
 def test_a_kept_result_has_no_derivative_at_its_point(name):
     model = Kept(SAME[name])
