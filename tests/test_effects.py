@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from numba import njit
 
 import nbhvp
 from nbhvp.trace.arrays import Traced
@@ -389,6 +390,158 @@ def test_arguments_that_are_changed(trace):
     )
     lines, start = inspect.getsourcelines(into_arguments)
     assert all(lines[w.lineno - start].rstrip().endswith("# here") for w in caught)
+
+
+# Arrays of the caller that compiled functions write.
+
+KEPT = np.zeros(2)
+
+
+@njit
+def fill(out, x):
+    for i in range(x.size):
+        out[i] = 2.0 * x[i] + i
+
+
+@njit
+def filled(x, out):
+    for i in range(x.size):
+        out[i] = 2.0 * x[i] + i
+    return out[1]
+
+
+@njit
+def advance(u):
+    for i in range(u.size):
+        u[i] = u[i] * u[i]
+    return u
+
+
+@njit
+def inner(u):
+    u[0] = 3.0
+    return u, u[1:]
+
+
+@njit
+def into_list(items, x):
+    for i in range(x.size):
+        items[i] = x[i]
+
+
+def made_inside(x):
+    out = np.zeros(4)
+    fill(out[1:3], x)
+    return np.sum(out**2)
+
+
+def x_itself(x):
+    fill(x, x.copy())
+    return np.sum(x**2)
+
+
+def returned(x):
+    u = x * 1.0
+    v = advance(u)
+    v = advance(v)
+    return np.sum(v) + v[1]
+
+
+def rows(x):
+    u = np.zeros((2, 2))
+    fill(u[0], x)
+    fill(u.T[1], x * x)
+    return np.sum(u**3)
+
+
+def constants(x):
+    u = np.arange(3.0)
+    v, rest = inner(u)
+    v[1] = 7.0
+    return np.sum(u) * np.sum(x)
+
+
+def lists(x):
+    items = [0.0, 0.0]
+    into_list(items, np.array([1.0, 4.0]))
+    return items[1] * np.sum(x)
+
+
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPendingDeprecationWarning")
+@pytest.mark.parametrize(
+    "fun", [made_inside, x_itself, returned, rows, constants, lists], ids=lambda f: f.__name__
+)
+def test_compiled_functions_write_into_the_arrays_of_their_caller(fun):
+    f, x = nbhvp.differentiable(fun, target="interpret"), X.copy()
+    np.testing.assert_allclose(f(x), fun(X.copy()), rtol=1e-14)
+    np.testing.assert_array_equal(x, X)
+    difference = (f(X + 1e-6) - f(X - 1e-6)) / 2e-6
+    np.testing.assert_allclose(f.grad(x) @ np.ones(2), difference, rtol=1e-7)
+
+
+def returned_and_written(x):
+    u = x * 1.0
+    v = advance(u)
+    v[0] = 7.0
+    return np.sum(u)
+
+
+def given_and_written(x):
+    u = x * 1.0
+    v = advance(u)
+    u[:] = 7.0
+    return v[0] * x[0]
+
+
+def a_view_of_constants(x):
+    u = np.arange(3.0)
+    _, rest = inner(u)
+    rest[0] = 5.0
+    return u[1] * x[0]
+
+
+def closed_over(x):
+    fill(KEPT, x)
+    return np.sum(KEPT)
+
+
+def closed_over_constants(x):
+    fill(KEPT, np.ones(2))
+    return np.sum(KEPT) * x[0]
+
+
+@pytest.mark.parametrize(
+    ("fun", "words"),
+    [
+        (returned_and_written, "let it return a copy"),
+        (given_and_written, "let it return a copy"),
+        (a_view_of_constants, "let it return a copy"),
+        (closed_over, "made outside"),
+        (closed_over_constants, "made outside"),
+    ],
+    ids=lambda f: getattr(f, "__name__", ""),
+)
+def test_writes_of_compiled_functions_that_cannot_be_followed(fun, words):
+    with pytest.raises(nbhvp.TraceError, match=rf"{__file__}:\d+.*{words}"):
+        nbhvp.differentiable(fun, target="interpret")(X)
+    assert not KEPT.any()
+
+
+def test_an_argument_that_a_compiled_function_writes():
+    def fun(x, out):
+        fill(out, x)
+        return np.sum(out**2)
+
+    f, out = nbhvp.differentiable(fun, target="interpret"), np.zeros(2)
+    with pytest.warns(UserWarning, match="as an argument"):
+        found = f(X, out)
+    assert found == fun(X, np.zeros(2))
+    assert not out.any()
+    top = nbhvp.differentiable(filled, target="interpret")
+    with pytest.warns(UserWarning, match="as an argument") as caught:
+        assert top(X, out) == filled(X, np.zeros(2))
+    assert not out.any()
+    assert caught[0].filename == __file__
 
 
 def test_warnings_as_errors_leave_a_trace():

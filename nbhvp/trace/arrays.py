@@ -49,6 +49,7 @@ __all__ = [
     "implements",
     "is_constant",
     "lift",
+    "may_be_one",
     "real_view",
     "reshape_view",
     "scalar",
@@ -120,6 +121,9 @@ class Storage:
     """Why it must not be written, if so."""
     place: int | None = None
     """Of an input of the trace, which one it is."""
+    twins: tuple[Storage, ...] = ()
+    """Cells that may be the same one: a write into one makes the others stale."""
+    is_stale: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +194,12 @@ class Traced:
     def _read(self) -> tuple[int, Node, Any]:
         storage = self.storage
         if self._cache[0] != storage.version:
+            if storage.is_stale:
+                raise trace_error(
+                    "an array is read that may share its memory with one that was written since, "
+                    "which a compiled function returned or was given",
+                    "go on with what the function returned, or let it return a copy",
+                )
             node, value = storage.node, storage.value
             for view in self.views:
                 node, value = view.of_node(node), view.of_value(value)
@@ -839,6 +849,16 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         node = view.written(below, node)
     storage.node, storage.value = node, base
     storage.version += 1
+    for twin in storage.twins:
+        twin.is_stale = True
+        twin.version += 1
+
+
+def may_be_one(a: Traced, b: Traced) -> None:
+    """Two arrays may share memory, in a way that is not known."""
+    if a.storage is not b.storage:
+        a.storage.twins += (b.storage,)
+        b.storage.twins += (a.storage,)
 
 
 def _shows_repeatedly(view: View) -> bool:

@@ -201,10 +201,16 @@ class _Arguments:
     """The node of each float and array of floats, in double precision: the inputs of a tape."""
     leaves: list[tuple[Traced | None, Any]] = field(default_factory=list)
     """What is passed on, tuples depth first: the traced value, and its copy for the function."""
+    lists: list[tuple[list, list, list]] = field(default_factory=list)
+    """Lists, what is passed on in their place, and its items before the function writes them."""
 
     def plain(self, value):
         """The value for the compiled function; what decides its way becomes a guard."""
-        if isinstance(value, tuple | list):
+        if isinstance(value, list):
+            passed = [self.plain(item) for item in value]
+            self.lists.append((value, passed, [*passed]))
+            return passed
+        if isinstance(value, tuple):
             items = [self.plain(item) for item in value]
             return value._make(items) if hasattr(value, "_make") else type(value)(items)
         if isinstance(value, CompiledFunction):
@@ -256,7 +262,26 @@ def _result_of(function, args: tuple, kwargs: dict, arguments: _Arguments):
             before = np.asarray(x.value, plain.dtype)
             if before.tobytes() != plain.tobytes():
                 _write(arguments.leaves, k, arrays.adopt(plain))
-    return arrays.adopted(result, [])
+    for given, passed, before in arguments.lists:
+        if passed != before:
+            given[:] = arrays.adopted(passed, [])
+    return _adopted(result, arguments.leaves)
+
+
+def _adopted(result, leaves: list):
+    """A result as a constant; an argument that is returned is the same array."""
+    if isinstance(result, tuple):
+        items = [_adopted(item, leaves) for item in result]
+        return result._make(items) if hasattr(result, "_make") else tuple(items)
+    pairs = [(x, plain) for x, plain in leaves if x is not None and arrays.is_array(plain)]
+    same = next((x for x, plain in pairs if plain is result), None)
+    if same is not None:
+        return same
+    adopted = arrays.adopted(result, [])
+    for x, plain in pairs:
+        if arrays.is_array(result) and np.may_share_memory(result, plain):
+            arrays.may_be_one(adopted, x)
+    return adopted
 
 
 # A recorded call.
@@ -291,9 +316,30 @@ def _record(function, args: tuple, kwargs: dict):
     )
     results = _Results(tape, outputs)
     result = results.of(run.result)
+    made = [*results.made]
     for k, held in run.written:
         _write(arguments.leaves, k, results.of(held))
+    _note_aliases(run, tape, arguments, made)
     return result
+
+
+def _note_aliases(run: Run, tape: Tape, arguments: _Arguments, made: list) -> None:
+    """Results whose numbers are all those of an argument may be that, a view of it, or a copy."""
+    written = {k: held.positions for k, held in run.written if hasattr(held, "positions")}
+    starts = iter(np.cumsum([1, *tape.sizes]))
+    for k, (x, _) in enumerate(arguments.leaves):
+        if x is None or x.dtype.kind != "f":
+            continue
+        start = next(starts)
+        if arrays.is_array(x.value) and x.size:
+            records = written.get(k, np.arange(start, start + x.size))
+            for positions, array in made:
+                if positions.size <= records.size and _are_among(positions, records):
+                    arrays.may_be_one(array, x)
+
+
+def _are_among(positions: np.ndarray, records: np.ndarray) -> bool:
+    return bool(np.any(records == positions[0])) and bool(np.isin(positions, records).all())
 
 
 def _write(leaves: list, k: int, held) -> None:
@@ -368,6 +414,8 @@ class _Results:
     tape: Tape
     outputs: Node
     at: int = 0
+    made: list[tuple[np.ndarray, Traced]] = field(default_factory=list)
+    """The records of each array among the results, and the array."""
 
     def of(self, tree):
         if isinstance(tree, tuple):
@@ -379,7 +427,12 @@ class _Results:
         node = p.slice_(self.outputs, start=(self.at,), step=(1,), size=(size,))
         self.at += size
         value = self.tape.values[tree.positions].reshape(tree.shape)
-        return traced(p.reshape(node, shape=tree.shape), value[()] if tree.shape == () else value)
+        if tree.shape == ():
+            return traced(p.reshape(node, shape=()), value[()])
+        array = traced(p.reshape(node, shape=tree.shape), value)
+        if size:
+            self.made.append((tree.positions, array))
+        return array
 
 
 class CompiledFunction:

@@ -142,10 +142,14 @@ class Effects:
     # Telling.
 
     def notes(self) -> Iterator[tuple[str, tuple[str, int] | None]]:
-        """What to tell of each change, and where it happens."""
+        """What to tell of the changes, and where they happen: of the first at each line."""
+        told = set()
         for change in self.changes:
             what, names, is_container = self._described(change)
-            yield f"{what} {_ON_A_COPY}", self._place(change, names, is_container)
+            place = self._place(names, is_container)
+            if place not in told:
+                told.add(place)
+                yield f"{what} {_ON_A_COPY}", place
 
     def _described(self, change: _Change) -> tuple[str, list[str], bool]:
         """What happens; the names that the code writes; whether it writes into what they name."""
@@ -199,7 +203,7 @@ class Effects:
                 yield name, cell
                 yield from ((name, value) for value in _of_cell(cell).values())
 
-    def _place(self, change: _Change, names, is_container: bool) -> tuple[str, int] | None:
+    def _place(self, names: list[str], is_container: bool) -> tuple[str, int] | None:
         """The line of the change: of the first that looks like it."""
         best: tuple[int, tuple[str, int]] | None = None
         for function in self._functions.values():
