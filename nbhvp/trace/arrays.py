@@ -30,7 +30,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.trace.ownership import module_of, public_name
 from nbhvp.trace.plain import SIZES, is_plain, native, native_dtype, refusal_of
-from nbhvp.trace.recording import Recording, current, trace_error
+from nbhvp.trace.recording import Recording, current, present, trace_error
+from nbhvp.trace.texts import text_of
 
 __all__ = [
     "HANDLERS",
@@ -280,13 +281,13 @@ class Traced:
         Flat(self)[:] = value
 
     def __repr__(self) -> str:
-        return f"Traced({self.value!r})"
+        return shown(self, f"Traced({self.value!r})")
 
     def __str__(self) -> str:
-        return str(self.value)
+        return shown(self, str(self.value))
 
     def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
+        return shown(self, format(self.value, spec))
 
     def __reduce__(self):
         raise trace_error("a traced value cannot be pickled", "keep it inside the function")
@@ -630,6 +631,14 @@ def _stack(nested) -> Traced:
 def is_constant(x: Traced) -> bool:
     """Whether x depends on no input of the trace."""
     return not current().is_live(x.node)
+
+
+def shown(x: Traced, text: str) -> str:
+    """A text that shows a value: one of its own kind, if that depends on an input."""
+    recording = present()
+    if recording is None or recording.is_always or not recording.is_live(x.node):
+        return text
+    return text_of(text)
 
 
 def is_weak(x) -> bool:

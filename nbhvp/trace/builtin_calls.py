@@ -20,6 +20,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import Traced, apply, is_constant, lift, traced_in, weaken
+from nbhvp.trace.texts import note_reading
 
 __all__ = ["BuiltinCalls", "asks_identity", "redirected"]
 
@@ -87,6 +88,7 @@ class BuiltinCalls:
 
     def _float(self, *args) -> float | Traced:
         if not any(isinstance(x, Traced) for x in args):
+            note_reading(*args)
             return float(*args)
         plain = float(*map(self._original, args))  # with Python's own error
         (x,) = args
@@ -94,6 +96,7 @@ class BuiltinCalls:
 
     def _complex(self, *args, **kwargs) -> complex | Traced:
         if not any(True for _ in traced_in(args, kwargs)):
+            note_reading(*args)
             return complex(*args, **kwargs)
         parts = (*args, *(kwargs[name] for name in ("real", "imag") if name in kwargs))
         plain = complex(*map(self._original, parts))
@@ -104,14 +107,19 @@ class BuiltinCalls:
         re, im = (_number(lift(x), complex) for x in parts)
         return weaken(lift(re + 1j * im))
 
+    def _int(self, *args, **kwargs) -> int:
+        note_reading(*args)
+        return int(*args, **kwargs)
+
     def _map(self, function, *iterables, **options):
-        called = {float: self._float, complex: self._complex, type: self._type}
+        called = {float: self._float, complex: self._complex, int: self._int, type: self._type}
         is_plain = function.__hash__ is None or function not in called
         return map(function if is_plain else called[function], *iterables, **options)
 
 
 _CALLED = (
-    "type", "issubclass", "hasattr", "getattr", "dir", "callable", "float", "complex", "map",
+    "type", "issubclass", "hasattr", "getattr", "dir", "callable", "float", "complex", "int",
+    "map",
 )  # fmt: skip
 
 

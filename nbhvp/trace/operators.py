@@ -33,6 +33,7 @@ from nbhvp.trace.arrays import (
     name_of,
     reshape_view,
     scalar,
+    shown,
     weaken,
     write,
 )
@@ -55,6 +56,15 @@ def _of_counts(function: Callable) -> Callable:
     )
 
 
+def _text_by(function):
+    """A function of NumPy that shows an array."""
+
+    def text(a, *args, **kwargs) -> str:
+        return shown(lift(a), function(lift(a).value, *args, **kwargs))
+
+    return text
+
+
 def _count(x: Traced):
     if is_constant(x):
         return x.value
@@ -68,9 +78,11 @@ def _count(x: Traced):
 for _function in (
     np.shape, np.ndim, np.size, np.isscalar, np.iterable, np.result_type, np.can_cast,
     np.common_type, np.iscomplexobj, np.isrealobj, np.isfortran, np.shares_memory,
-    np.may_share_memory, np.array_repr, np.array_str, np.array2string,
+    np.may_share_memory,
 ):  # fmt: skip
     implements(_function)(_of_values(_function))
+for _function in (np.array_repr, np.array_str, np.array2string):
+    implements(_function)(_text_by(_function))
 for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
     implements(_function)(_of_counts(_function))
 

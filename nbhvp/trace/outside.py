@@ -10,8 +10,10 @@ traced at every call.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import logging
+import pathlib
 import types
 import warnings
 from collections.abc import Callable
@@ -23,8 +25,18 @@ from nbhvp.trace.arrays import LibraryObject, Traced, traced
 from nbhvp.trace.closure import Watch, is_atom
 from nbhvp.trace.ownership import module_of
 from nbhvp.trace.recording import current
+from nbhvp.trace.texts import Text, note_reading, plain_text
 
-__all__ = ["OutsideFunction", "Teller", "Unwatched", "is_told", "what_is_read"]
+__all__ = [
+    "OutsideClass",
+    "OutsideFunction",
+    "Teller",
+    "Unwatched",
+    "has_reading_methods",
+    "is_told",
+    "what_is_hidden",
+    "what_is_read",
+]
 
 _CLOCKS = frozenset(
     f"time.{name}{unit}"
@@ -56,7 +68,11 @@ _MODULES = (
     "scipy.datasets", "scipy.io.matlab", "scipy.io.wavfile",
 )  # fmt: skip
 """Modules that are there to read from outside."""
-_KNOWN = _CLOCKS | {*_READS.split()} | {*_QUESTIONS.split()}
+_PARSERS = frozenset(
+    ("decimal.Decimal", "fractions.Fraction", "json.loads", "ast.literal_eval", "_struct.unpack")
+)
+"""Functions that read numbers from strings."""
+_KNOWN = _CLOCKS | {*_READS.split()} | {*_QUESTIONS.split()} | _PARSERS
 
 
 def _name_of(function) -> str:
@@ -71,24 +87,32 @@ _CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, ty
 
 
 def what_is_read(function) -> str | None:
-    """The name of a function that reads from outside the program; None for any other object."""
+    """The name of a function that reads from outside the program, or from strings, else None."""
     if not issubclass(type(function), (*_CALLABLE, type(np.sum))):
         return None
     name = _name_of(function)
     return name if name in _KNOWN or module_of(function) in _MODULES else None
 
 
+def what_is_hidden(function) -> str | None:
+    """The name of a function that reads from outside, and not from its arguments."""
+    name = what_is_read(function)
+    return None if name in _PARSERS else name
+
+
 class OutsideFunction:
-    """The stand-in of a function that reads from outside the program."""
+    """The stand-in of a function that reads from outside the program, or from strings."""
 
     def __init__(self, function: Callable, name: str):
         self.function = function
         self.name = name
 
     def __call__(self, *args, **kwargs):
-        recording = current()
+        recording, args = current(), tuple(map(_inside, args))
+        if self.name in _PARSERS:
+            note_reading(*args)
         result = self.function(*args, **kwargs)
-        if recording.is_always:
+        if recording.is_always or self.name in _PARSERS:
             return result
         if self.name in _CLOCKS:
             return _number(f"{self.name}()", result)
@@ -118,8 +142,74 @@ def _number(what: str, value: float) -> Traced:
 
 def _is_write(name: str, args: tuple, kwargs: dict) -> bool:
     """Whether a file is opened for writing alone."""
-    mode = kwargs.get("mode", args[1] if len(args) > 1 else "r")
-    return name.endswith("io.open") and isinstance(mode, str) and not {"r", "+"} & {*mode}
+    if name.endswith("io.open"):
+        args = args[1:]
+    mode = kwargs.get("mode", args[0] if args else "r")
+    return name.endswith("open") and isinstance(mode, str) and not {"r", "+"} & {*mode}
+
+
+class OutsideClass(LibraryObject):
+    """The stand-in of a class with methods that read from outside, or of an object of it."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") or name == "original":
+            raise AttributeError(name)
+        value = getattr(self.original, name)
+        if name in _READING_METHODS:
+            return OutsideFunction(value, f"{self._name()}.{name}")
+        return self._kept(value)
+
+    def _name(self) -> str:
+        kind = self.original if isinstance(self.original, type) else type(self.original)
+        return kind.__name__
+
+    def _kept(self, value):
+        """A path stays what knows its methods."""
+        if isinstance(value, pathlib.Path):
+            return OutsideClass(value, self._standin)
+        if callable(value) and not isinstance(value, type):
+            return lambda *args, **kwargs: self._kept(value(*map(_inside, args), **kwargs))
+        return value
+
+    def __call__(self, *args, **kwargs):
+        return self._kept(self.original(*map(_inside, args), **kwargs))
+
+    def __truediv__(self, other):
+        return self._kept(self.original / _inside(other))
+
+    def __rtruediv__(self, other):
+        return self._kept(other / self.original)
+
+    def __fspath__(self) -> str:
+        return self.original.__fspath__()
+
+    def __str__(self) -> str:
+        return str(self.original)
+
+    def __hash__(self) -> int:
+        return hash(self.original)
+
+    def __eq__(self, other) -> bool:
+        return self.original == _inside(other)
+
+    def __lt__(self, other) -> bool:
+        return self.original < _inside(other)
+
+
+def has_reading_methods(value) -> bool:
+    """Whether it is a class with methods that read from outside, or a path."""
+    classes = (datetime.date, datetime.datetime, pathlib.Path)
+    return issubclass(type(value), pathlib.Path) or any(value is kind for kind in classes)
+
+
+_READING_METHODS = (
+    "now", "utcnow", "today", "fromtimestamp", "cwd", "home", "read_text", "read_bytes", "open",
+    "stat", "lstat", "exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "walk",
+)  # fmt: skip
+
+
+def _inside(value):
+    return value.original if isinstance(value, OutsideClass) else value
 
 
 # Objects that cannot be watched.
@@ -167,6 +257,9 @@ _HARMLESS = ("write", "writelines", "flush", "close", "closed", "acquire", "rele
 
 def _used(name: str) -> Callable:
     def method(self, *args, **kwargs):
+        kind = type(self.original)
+        if not hasattr(kind, name):
+            raise TypeError(f"an object of type {kind.__name__!r} has no {name}")
         return getattr(self.used(), name)(*args, **kwargs)
 
     return method
@@ -215,6 +308,8 @@ def told(value):
         return value.value
     if isinstance(value, LibraryObject):
         return value.original
+    if isinstance(value, Text):
+        return plain_text(value)
     if type(value) in (list, tuple):
         return type(value)(map(told, value))
     return {key: told(item) for key, item in value.items()} if type(value) is dict else value

@@ -34,6 +34,7 @@ __all__ = [
     "Note",
     "Recording",
     "current",
+    "present",
     "source_of",
     "trace_error",
     "user_line",
@@ -115,6 +116,8 @@ class Recording:
         """Where the function drew on state outside its arguments, such as a random generator."""
         self.asks_identity = False
         """Whether the code asks if a boolean is True itself: comparisons of numbers are guards."""
+        self.texts: list[str] = []
+        """Texts that show values that depend on an input."""
         self.outside: dict[Node, str] = {}
         """Numbers from outside the program, with what gave them and where."""
         self.is_closed = False
@@ -266,6 +269,11 @@ def current() -> Recording:
             "return what you need from the function, and do not keep it in outer variables",
         )
     return recording
+
+
+def present() -> Recording | None:
+    """The trace that is being recorded in this thread, if one is."""
+    return _CURRENT.get()
 
 
 # Errors that name the user's line.

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbhvp.trace.texts import note_reading
 from nbhvp.trace.walk import names_in
 
 __all__ = ["Evaluation", "ModuleStandin", "Modules", "Scope"]
@@ -100,6 +101,8 @@ class Evaluation:
         if names is None:
             names = frame.f_locals if scope is None else scope
         scope = frame.f_globals if scope is None else scope
+        if not isinstance(source, types.CodeType):
+            note_reading(source)
         code = source if isinstance(source, types.CodeType) else compile(source, "<string>", mode)
         scope.setdefault("__builtins__", frame.f_builtins)
         if isinstance(scope, Scope):

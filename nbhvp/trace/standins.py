@@ -44,7 +44,16 @@ from nbhvp.trace.compiled_functions import (
 from nbhvp.trace.effects import Effects
 from nbhvp.trace.exceptions import call_math, watched, watches_errors
 from nbhvp.trace.on_demand import complete
-from nbhvp.trace.outside import OutsideFunction, Teller, Unwatched, is_told, what_is_read
+from nbhvp.trace.outside import (
+    OutsideClass,
+    OutsideFunction,
+    Teller,
+    Unwatched,
+    has_reading_methods,
+    is_told,
+    what_is_hidden,
+    what_is_read,
+)
 from nbhvp.trace.ownership import home_of, is_foreign, is_open, module_of, public_name
 from nbhvp.trace.plain import is_plain
 from nbhvp.trace.randomness import ENTROPY, Entropy, Source, is_seeded, note_draws, owner_of
@@ -52,6 +61,7 @@ from nbhvp.trace.rules import CustomFunction, InTrace
 from nbhvp.trace.scope import Evaluation, Modules, ModuleStandin, Scope
 from nbhvp.trace.sparse import Sparse, SparseConstant
 from nbhvp.trace.structure import Unravel
+from nbhvp.trace.texts import note_reading
 from nbhvp.trace.walk import (
     Unwatchable,
     Walk,
@@ -98,7 +108,7 @@ class Standins:
         self._watches: list[Any] = []
         self._own_classes: dict[type, bool] = {}
         self._is_watching = True
-        self._walk = Walk(self._is_own, what_is_read, self.of)
+        self._walk = Walk(self._is_own, what_is_hidden, self.of)
         self._effects = Effects(_original)
         self._calls = BuiltinCalls(self.of, _original)
         self.closure = Closure()
@@ -492,6 +502,11 @@ def _refuse_nested(name: str, *args, **kwargs):
     )
 
 
+def _given(value):
+    """An argument of a library's function, which will use it."""
+    return value.used() if isinstance(value, Unwatched) else _original(value)
+
+
 def _original(value):
     if isinstance(value, SparseConstant):
         return value.matrix
@@ -499,7 +514,8 @@ def _original(value):
         return value.numbers
     if isinstance(value, arrays.LibraryObject):
         return value.original
-    return value.function if isinstance(value, LibraryFunction | CompiledFunction) else value
+    functions = LibraryFunction | CompiledFunction | OutsideFunction
+    return value.function if isinstance(value, functions) else value
 
 
 _SPARSE = (scipy.sparse.sparray, scipy.sparse.spmatrix)
@@ -543,6 +559,7 @@ def _is_library_function(value) -> bool:
 
 _KINDS = (
     (lambda s, v: s._is_all_own(type(v)), Standins._own_object),
+    (lambda s, v: has_reading_methods(v), lambda s, v: OutsideClass(v, s.of)),
     (lambda s, v: is_atom(v), lambda s, v: v),
     (lambda s, v: isinstance(v, _STANDINS), lambda s, v: v),
     (lambda s, v: isinstance(v, np.ndarray), Standins._array),
@@ -593,10 +610,11 @@ class LibraryFunction:
         handler = sparse.answer(function, args, kwargs)
         if handler is not None:
             return handler(*args, **kwargs)
+        note_reading(*args)
         given, seeded = (*args, *kwargs.values()), is_seeded(function, args, kwargs)
         note_draws(function, args, kwargs)
-        args = tuple(_original(arg) for arg in args)
-        kwargs = {key: _original(arg) for key, arg in kwargs.items()}
+        args = tuple(map(_given, args))
+        kwargs = {key: _given(arg) for key, arg in kwargs.items()}
         if _library_of(function) == "math":
             return call_math(function, args, kwargs)
         result = arrays.call(function, args, kwargs)
