@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbhvp.graph import derive
-from nbhvp.graph.linalg import diagonal, general, logdet, lu, product, rows, solve, swapped
+from nbhvp.graph.linalg import diagonal, general, logdet, lu, product, rows, solve_by_lu, swapped
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
     INT,
@@ -110,7 +110,7 @@ def _by_blocks(a: Node) -> Node:
     is_lower = not_equal(_count(is_zero, order), 0)
     eye = constant(a.pool, np.eye(k, dtype=a.dtype))
     outer = where(reshape(is_lower, shape=(*is_lower.shape, 1, 1)), eye, outer)
-    moved = solve(lu(outer), _block(a, 0, k, k, 3), axis=a.ndim - 2, transposed=False)
+    moved = solve_by_lu(outer, _block(a, 0, k, k, 3))
     inner = _block(a, k, k, 3, 3) - product(_block(a, k, 0, 3, k), moved)
     sign = reshape(_block(order, 2, 0, 1, 1), shape=a.shape[:-2])
     found = cast(sign, dtype=a.dtype) * _by_lu(outer) * _polynomial(inner, 0, [0, 1, 2])

@@ -71,6 +71,7 @@ __all__ = [
     "qr",
     "rows",
     "solve",
+    "solve_by_lu",
     "swapped",
     "triangular",
 ]
@@ -242,6 +243,11 @@ def _solve_rule(z_bar, z, factor, b, axis, transposed):
 def _solve_tangent(z, dots, factor, b, axis, transposed):
     moved = _along(rows(dots[0], 0, factor.shape[-1]), z, axis, transposed)
     return -solve(factor, moved, axis=axis, transposed=transposed)
+
+
+def solve_by_lu(a: Node, b: Node) -> Node:
+    """A^-1 b, for stacks of square matrices."""
+    return solve(lu(a), b, axis=b.ndim - 2, transposed=False)
 
 
 def _logdet(factor, checked=True):

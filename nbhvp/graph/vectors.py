@@ -49,14 +49,17 @@ __all__ = [
     "first_columns",
     "frame",
     "inner",
+    "is_close",
     "is_one_sided",
     "is_tiny",
     "largest",
     "lifted",
     "matrix_of",
     "parts",
+    "phases",
     "poisoned",
     "row",
+    "sum_of_rows",
     "tied",
     "turned",
     "vectors",
@@ -142,14 +145,15 @@ def lifted(packed: Node, x: Node, columns: Node) -> Node:
     return concatenate(product(x, right), product(adjoint(x), left), axis=columns.ndim - 2)
 
 
-def _sum_of_rows(x: Node) -> Node:
+def sum_of_rows(x: Node) -> Node:
+    """The sum of each column, as a row."""
     return row(sum_(x, axes=(x.ndim - 2,)))
 
 
 def inner(packed: Node, x: Node, y: Node) -> list[Node]:
     """x_j^H y_j of columns, one row for each side."""
     terms = conjugate(x) * y
-    return [_sum_of_rows(rows(terms, part.start, part.stop)) for part in parts(packed)]
+    return [sum_of_rows(rows(terms, part.start, part.stop)) for part in parts(packed)]
 
 
 def _scaled(packed: Node, columns: Node, factors: list[Node]) -> Node:
@@ -168,6 +172,7 @@ def turned(packed: Node, x: Node, at_ties: float | None, upward: bool = False) -
     dot = resolvent(packed, moved, at_ties=at_ties)
     if not packed.is_complex:
         return dot
+    loose = resolvent(packed, moved, at_ties=0.0)
     if not is_one_sided(packed):
         w = levels(packed)
         is_zero = is_tiny(row(w), w)
@@ -175,12 +180,17 @@ def turned(packed: Node, x: Node, at_ties: float | None, upward: bool = False) -
         turn = _unless(is_zero, turn, at_ties)
         left, right = (rows(f, part.start, part.stop) for part in parts(packed))
         still = zeros(f.pool, right.shape, f.dtype)
-        dot = dot + concatenate(left * complex_(0, turn), still, axis=f.ndim - 2)
-    mask = real_components(packed, upward=upward)
-    is_free = not_equal(_sum_of_rows(where(mask, 1.0, 0.0)), 1)
-    size = where(is_free, 1, _sum_of_rows(where(mask, real(f), 0)))
-    turn = _unless(is_free, _sum_of_rows(where(mask, imag(dot), 0)) / size, at_ties)
+        apart = concatenate(left * complex_(0, turn), still, axis=f.ndim - 2)
+        dot, loose = dot + apart, loose + apart
+    turn = phases(real_components(packed, upward=upward), f, loose, at_ties)
     return dot - f * complex_(0, turn)
+
+
+def phases(mask: Node, f: Node, dot: Node, at_ties: float | None) -> Node:
+    """How fast columns turn in the complex plane, but for the components that a mask keeps real."""
+    is_free = not_equal(sum_of_rows(where(mask, 1.0, 0.0)), 1)
+    size = where(is_free, 1, sum_of_rows(where(mask, real(f), 0)))
+    return _unless(is_free, sum_of_rows(where(mask, imag(dot), 0)) / size, at_ties)
 
 
 def _unless(places: Node, x: Node, at_ties: float | None) -> Node:
@@ -236,7 +246,7 @@ def _limit(w):
     return np.finfo(w.dtype).eps ** 0.5 * np.abs(w).max(-1, keepdims=True, initial=0)
 
 
-def _is_close(w):
+def is_close(w):
     """Which pairs of different columns have equal values."""
     close = np.abs(w[..., None] - w[..., None, :]) <= _limit(w)[..., None]
     return close & ~np.eye(w.shape[-1], dtype=bool)
@@ -246,7 +256,7 @@ def _tied(packed):
     """Which values have no second derivative of their own."""
     w, (m, n) = packed[..., -1, :].real, extents(packed)
     is_short = (np.abs(w) <= _limit(w)) & (m > n)
-    return (_is_close(w).any(-1) | is_short)[..., :n]
+    return (is_close(w).any(-1) | is_short)[..., :n]
 
 
 def _real_components(packed, upward):
@@ -264,22 +274,22 @@ def _real_components(packed, upward):
 def _resolvent(packed, b, at_ties):
     """S_j b_j; among equal values S_j is at_ties, or NaN if that is None."""
     b, w = np.asarray(b), packed[..., -1, :].real
-    below, is_close = w[..., None, :] - w[..., None], _is_close(w)
+    below, close = w[..., None, :] - w[..., None], is_close(w)
     some = 0.0 if at_ties is None else at_ties
-    apart = np.where(is_close, 1, below)
+    apart = np.where(close, 1, below)
     sides = [(packed[..., part, :], b[..., part, :]) for part in parts(packed)]
     across = [np.swapaxes(f.conj(), -1, -2) @ c for f, c in sides]
     if is_one_sided(packed):
-        numerators, is_tied = across, [is_close]
+        numerators, is_tied = across, [close]
     else:
         here, there = w[..., None, :], w[..., None]
-        apart = apart * np.where(is_close, 1, here + there)
+        apart = apart * np.where(close, 1, here + there)
         tied = across[0] + across[1]
         numerators = [here * across[0] + there * across[1], there * across[0] + here * across[1]]
-        numerators = [np.where(is_close, tied, q) for q in numerators]
-        is_tied = _tied_sides(packed, b, is_close)
+        numerators = [np.where(close, tied, q) for q in numerators]
+        is_tied = _tied_sides(packed, b, close)
     np.einsum("...ii->...i", apart)[...] = 1
-    weight = np.where(is_close, some, 1 / apart)
+    weight = np.where(close, some, 1 / apart)
     np.einsum("...ii->...i", weight)[...] = 0
     found = [f @ (weight * q) for (f, _), q in zip(sides, numerators, strict=True)]
     rest = _beyond(packed, sides, across, w, at_ties)
@@ -294,12 +304,12 @@ def _resolvent(packed, b, at_ties):
     return np.concatenate(found, -2).astype(b.dtype, copy=False)
 
 
-def _tied_sides(packed, b, is_close):
+def _tied_sides(packed, b, close):
     """The pairs of equal values that matter to left vectors, and to right ones."""
     m, n = extents(packed)
     of_left = b[..., :m, :].any(-2, keepdims=True)
-    further = np.arange(is_close.shape[-1])[:, None] >= n
-    return [is_close & (~further | of_left), is_close & ~further]
+    further = np.arange(close.shape[-1])[:, None] >= n
+    return [close & (~further | of_left), close & ~further]
 
 
 def _beyond(packed, sides, across, w, at_ties):

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import scipy.linalg
 
-from nbhvp.graph import determinants, spectra
+from nbhvp.graph import determinants, matrix_functions, spectra
 from nbhvp.graph import linalg as la
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import (
@@ -42,7 +42,7 @@ from nbhvp.trace.reductions import all_, max_, sum_
 from nbhvp.trace.selections import diagonal, gather
 from nbhvp.trace.shapes import broadcast_to, concatenate, matrix_transpose, reshape
 
-__all__ = ["required"]
+__all__ = ["adjoint", "required", "square", "unless_failed"]
 
 
 def required(x, ok, function, *args, **kwargs):
@@ -74,18 +74,20 @@ def _matrix(a):
     return a
 
 
-def _square(a):
+def square(a):
+    """Square matrices of floats; anything else is NumPy's error."""
     a = _matrix(a)
     if a.shape[-1] != a.shape[-2]:
         raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
     return a
 
 
-def _adjoint(a):
+def adjoint(a):
+    """The conjugate transpose of each matrix."""
     return np.conjugate(matrix_transpose(a))
 
 
-def _unless_failed(x, function, *args, **kwargs):
+def unless_failed(x, function, *args, **kwargs):
     """A factorisation under the guard that it is not the NaN which a failure leaves everywhere."""
     if not x.size:
         return x
@@ -119,7 +121,7 @@ def _by_triangle(a, b, lower, transposed=False, unit=False):
 
 def _solve(a, b, function, *args, transposed=False):
     """By the factors of LU, under the guard that these are regular."""
-    factor = apply(la.lu, _square(a))
+    factor = apply(la.lu, square(a))
     regular = all_(diagonal(factor[..., :-1, :], 0, -2, -1) != 0)
     return _by_lu(factor, required(b, regular, function, *args), transposed)
 
@@ -133,7 +135,7 @@ def solve(a, b):
 @composition(scipy.linalg.solve)
 def solve_as(a, b, lower=False, assume_a=None, transposed=False):
     a, b = floats(a, b)
-    a, kind = _square(a), _KINDS.get(assume_a, assume_a)
+    a, kind = square(a), _KINDS.get(assume_a, assume_a)
     if kind == "positive definite" and not transposed:
         return cho_solve(cho_factor(a, lower), b)
     if kind in ("upper triangular", "lower triangular"):
@@ -160,8 +162,8 @@ _KINDS = {
 _READ = {
     "general": lambda a, lower: a,
     "symmetric": lambda a, lower: _mirrored(a, lower, matrix_transpose),
-    "hermitian": lambda a, lower: _mirrored(a, lower, _adjoint),
-    "positive definite": lambda a, lower: _mirrored(a, lower, _adjoint),
+    "hermitian": lambda a, lower: _mirrored(a, lower, adjoint),
+    "positive definite": lambda a, lower: _mirrored(a, lower, adjoint),
     "diagonal": lambda a, lower: a * np.eye(a.shape[-1]),
     "tridiagonal": lambda a, lower: np.tril(np.triu(a, -1), 1),
 }
@@ -170,7 +172,7 @@ _READ = {
 
 @composition(np.linalg.inv, scipy.linalg.inv)
 def inv(a):
-    a = _square(a)
+    a = square(a)
     eye = broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape)
     return _solve(a, eye, np.linalg.inv, a)
 
@@ -178,7 +180,7 @@ def inv(a):
 @composition(scipy.linalg.solve_triangular)
 def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
     a, b = floats(a, b)
-    a = _square(a)
+    a = square(a)
     kind = {0: "N", 1: "T", 2: "C"}.get(trans, trans)
     if kind not in ("N", "T", "C"):
         raise ValueError(f"trans must be 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
@@ -211,7 +213,7 @@ class LuFactors:
 
 @composition(scipy.linalg.lu_factor)
 def lu_factor(a):
-    factor = apply(la.lu, _square(a))
+    factor = apply(la.lu, square(a))
     pivots = factor[..., -1, :]
     pivots = apply(p.real, pivots) if is_complex(pivots) else pivots
     return LuFactors(factor), cast(pivots, np.int32)
@@ -245,14 +247,14 @@ def _factor_again(lu, pivots):
 
 @composition(np.linalg.det)
 def det(a):
-    a = _square(a)
+    a = square(a)
     return apply(determinants.det, a, dtype=a.dtype, by=la.Routine(np.linalg.det))
 
 
 @composition(scipy.linalg.det)
 def det_in_double(a):
     """SciPy's, which gives float64 of float32."""
-    a = _square(a)
+    a = square(a)
     dtype = np.result_type(a.dtype, np.float64)
     return apply(determinants.det, a, dtype=dtype, by=la.Routine(scipy.linalg.det))
 
@@ -274,7 +276,7 @@ _SLOGDET = type(np.linalg.slogdet(np.eye(1)))
 
 @composition(np.linalg.slogdet)
 def slogdet(a):
-    return _SLOGDET(*_sign_and_log(apply(la.lu, _square(a))))
+    return _SLOGDET(*_sign_and_log(apply(la.lu, square(a))))
 
 
 # Cholesky.
@@ -291,10 +293,10 @@ def cholesky_of_upper(a, lower=False):
 
 
 def _cholesky(a, lower, function, options):
-    a = _square(a)
+    a = square(a)
     by = la.Routine(function, tuple(options.items()))
     factor = apply(la.cholesky, a, lower=lower, by=by)
-    return _unless_failed(factor, function, a, **options)
+    return unless_failed(factor, function, a, **options)
 
 
 @composition(scipy.linalg.cho_factor)
@@ -306,7 +308,7 @@ def cho_factor(a, lower=False):
 def cho_solve(c_and_lower, b):
     c, lower = c_and_lower
     c, b = floats(c, b)
-    lower_factor = c if lower else _adjoint(c)
+    lower_factor = c if lower else adjoint(c)
     half = _by_triangle(lower_factor, b, True)
     return _by_triangle(np.conjugate(lower_factor), half, True, transposed=True)
 
@@ -319,16 +321,16 @@ _SVD = type(np.linalg.svd(np.eye(1)))
 
 def _eigh(a, b, lower, function, options, subset=None):
     """The decomposition of a matrix, and the factor of the one beside it."""
-    a, factor = _square(a), None
+    a, factor = square(a), None
     by = la.Routine(function, tuple(options.items()))
     if b is None:
         packed = apply(spectra.eigh, a, lower=lower, by=by, subset=subset)
-        return _unless_failed(packed, function, a, **options), None
+        return unless_failed(packed, function, a, **options), None
     a, b = floats(a, b)
     factor = cholesky_of_upper(b, lower)
     packed = apply(spectra.eigh, a, b, lower=lower, by=by, subset=subset)
-    factor = factor if lower else _adjoint(factor)
-    return _unless_failed(packed, function, a, b, **options), factor
+    factor = factor if lower else adjoint(factor)
+    return unless_failed(packed, function, a, b, **options), factor
 
 
 def _is_lower(UPLO: str) -> bool:
@@ -384,8 +386,8 @@ def _svd(a, function, full=False, **options):
     """The decomposition, and whether it is that of the adjoint."""
     is_wide = a.shape[-2] < a.shape[-1]
     by = la.Routine(function, (("full_matrices", full), *options.items()))
-    packed = apply(spectra.svd, _adjoint(a) if is_wide else a, by=by, is_wide=is_wide, full=full)
-    return _unless_failed(packed, function, a, **options), is_wide
+    packed = apply(spectra.svd, adjoint(a) if is_wide else a, by=by, is_wide=is_wide, full=full)
+    return unless_failed(packed, function, a, **options), is_wide
 
 
 def singular_values(a, function=np.linalg.svd):
@@ -426,19 +428,19 @@ def _singular(a, full_matrices, compute_uv, function, **options):
     if not compute_uv:
         return s
     left, right = (apply(spectra.vectors, packed, left=side) for side in (not is_wide, is_wide))
-    return _SVD(left, s, _adjoint(right))
+    return _SVD(left, s, adjoint(right))
 
 
 def _svd_of_hermitian(a, compute_uv):
     """As NumPy has it: by eigenvalues, with the largest sizes first."""
-    w, v = eigh(_square(a))
+    w, v = eigh(square(a))
     order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
     signed = np.take_along_axis(w, order, -1)
     if not compute_uv:
         return np.abs(signed)
     left = np.take_along_axis(v, order[..., None, :], -1)
     right = left * np.copysign(1.0, signed)[..., None, :]
-    return _SVD(left, np.abs(signed), _adjoint(right))
+    return _SVD(left, np.abs(signed), adjoint(right))
 
 
 @composition(np.linalg.cond)
@@ -474,7 +476,7 @@ def _qr(a):
     packed = apply(la.qr, a[..., :k])
     q, r = packed[..., :m, :], matrix_transpose(packed[..., m:, :])
     if k < n:
-        r = concatenate([r, matmul(_adjoint(q), a[..., k:])], -1)
+        r = concatenate([r, matmul(adjoint(q), a[..., k:])], -1)
     return q, r
 
 
@@ -508,7 +510,7 @@ def _in_mode(a, mode):
 def _full_rank_qr(a, cutoff):
     """QR of a, or of its adjoint if that is taller; it is an error if the rank is not full."""
     is_wide = a.shape[-2] < a.shape[-1]
-    q, r = _qr(_adjoint(a) if is_wide else a)
+    q, r = _qr(adjoint(a) if is_wide else a)
     if cutoff is None:
         size = absolute(diagonal(r, 0, -2, -1))
         limit = r.shape[-1] * np.finfo(r.dtype).eps
@@ -539,8 +541,8 @@ def pinv_of_tolerances(a, *, atol=None, rtol=None):
 
 def _pinv(a, cutoff):
     q, r, is_wide = _full_rank_qr(a, cutoff)
-    found = _by_triangle(r, _adjoint(q), False)
-    return _adjoint(found) if is_wide else found
+    found = _by_triangle(r, adjoint(q), False)
+    return adjoint(found) if is_wide else found
 
 
 @composition(np.linalg.lstsq)
@@ -561,7 +563,7 @@ def _least_squares(a, b, cutoff):
     if is_wide:
         x = matmul(q, _by_triangle(np.conjugate(r), b, False, transposed=True))
     else:
-        x = _by_triangle(r, matmul(_adjoint(q), b), False)
+        x = _by_triangle(r, matmul(adjoint(q), b), False)
     columns = 1 if b.ndim == 1 else b.shape[1]
     residuals = lift(np.zeros(0, apply(p.real, a).dtype))
     if m > n:
@@ -583,9 +585,12 @@ _THETA = 5.371920351148152
 @composition(scipy.linalg.expm)
 def expm(A):
     """Scaling and squaring with the Pade approximant of degree 13 (Higham, SIAM Rev. 51, 2009)."""
-    a = _square(A)
+    a = square(A)
     if not a.size:
         return a
+    if current().is_closed and not is_constant(a):  # how often to square is a branch
+        by = la.Routine(scipy.linalg.expm)
+        return apply(matrix_functions.of_matrix, a, by=by, was_real=False)
     norm = max_(sum_(absolute(a), -2))
     squarings = int(np.maximum(np.ceil(np.log2(np.maximum(norm / _THETA, 1e-300))), 0))
     a = a * 0.5**squarings
