@@ -18,7 +18,9 @@ from nbhvp.graph.linalg import adjoint, general, padded, product, rows
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
     BOOL,
+    Primitive,
     _discrete,
+    _enter,
     _linear,
     cast,
     complex_,
@@ -112,11 +114,17 @@ def _sides_tangent(z, dots, packed, left):
     return oblique(packed, product(adjoint(x), z), at_ties=0.0, left=True) - z * conjugate(scale)
 
 
-def _oblique_rule(z_bar, z, packed, b, at_ties, left):
-    return None, oblique(packed, z_bar, at_ties=at_ties, left=not left)
+def oblique(packed: Node, b: Node, at_ties: float | None, left: bool) -> Node:
+    """S_j b_j, or S_j^H b_j; among equal values S_j is at_ties, or NaN if that is None."""
+    weights = spreads(packed, at_ties=at_ties)
+    return spread(packed, weights, b, at_ties=at_ties, left=left)
 
 
-def _oblique_tangent(z, dots, packed, b, at_ties, left):
+def _oblique_rule(z_bar, z, packed, weights, b, at_ties, left):
+    return None, None, spread(packed, weights, z_bar, at_ties=at_ties, left=not left)
+
+
+def _oblique_tangent(z, dots, packed, weights, b, at_ties, left):
     # Finite numbers in the columns of equal values, which get their NaN at last.
     z = z if at_ties is not None else oblique(packed, b, at_ties=1.0, left=left)
     x = _matrix(packed, dots[0])
@@ -131,21 +139,21 @@ def _oblique_tangent(z, dots, packed, b, at_ties, left):
 # Values.
 
 
-def _oblique(packed, b, at_ties, left):
-    """S_j b_j, or S_j^H b_j; among equal values S_j is at_ties, or NaN if that is None."""
-    b, w = np.asarray(b), packed[..., -1, :]
+def _spreads(packed, at_ties):
+    """The weights in S_j, among equal values at_ties or NaN."""
+    w = packed[..., -1, :]
+    close, on = is_close(w), np.eye(w.shape[-1], dtype=bool)
+    apart = 1 / np.where(close | on, 1, w[..., None, :] - w[..., None])
+    return np.where(on, 0, np.where(close, np.nan if at_ties is None else at_ties, apart))
+
+
+def _oblique(packed, weights, b, at_ties, left):
+    b = np.asarray(b)
+    if at_ties is None and np.isnan(weights).any():
+        weights = np.where(b.any(-2, keepdims=True), weights, np.nan_to_num(weights))
+    weights = weights.conj() if left else weights
     v, u = (packed[..., side, :] for side in _sides(packed)[:: -1 if left else 1])
-    w = w.conj() if left else w
-    close = is_close(w)
-    below = np.where(close, 1, w[..., None, :] - w[..., None])
-    np.einsum("...ii->...i", below)[...] = 1
-    weight = np.where(close, 0.0 if at_ties is None else at_ties, 1 / below)
-    np.einsum("...ii->...i", weight)[...] = 0
-    found = v @ (weight * (np.swapaxes(u.conj(), -1, -2) @ b))
-    if at_ties is None:
-        tied = close.any(-2, keepdims=True) & b.any(-2, keepdims=True)
-        found = np.where(tied, np.nan, found)
-    return found.astype(b.dtype, copy=False)
+    return v @ (weights * (np.swapaxes(u.conj(), -1, -2) @ b))
 
 
 def _largest_components(packed):
@@ -173,7 +181,8 @@ eig          = general("eig", _eig, _packed_shape, lambda z, dots, a, **params: 
 eigenvalues  = general("eigenvalues", lambda packed: packed[..., -1, :], lambda packed: (_square(packed)[0][:-1], packed.dtype), _eigenvalues_tangent)
 eigenvectors = general("eigenvectors", lambda packed: packed[..., _sides(packed)[0], :], _square, _eigenvectors_tangent)
 sides        = general("sides", lambda packed, left: packed[..., _sides(packed)[int(left)], :], _square, _sides_tangent)
-oblique      = _linear("oblique", _oblique, lambda packed, b, **params: (b.shape, b.dtype), _oblique_rule, tangent=_oblique_tangent, linear=((1,),), batches=False)
+spreads      = _enter(Primitive("spreads", "state", _spreads, lambda packed, at_ties: _square(packed)))
+spread       = _linear("spread", _oblique, lambda packed, weights, b, **params: (b.shape, b.dtype), _oblique_rule, tangent=_oblique_tangent, linear=((2,),), batches=False)
 largest_components = _discrete("largest_components", _largest_components, lambda packed: (_square(packed)[0], BOOL))
 repeated     = _discrete("repeated", lambda packed: is_close(packed[..., -1, :]).any(-1), lambda packed: (_square(packed)[0][:-1], BOOL))
 # fmt: on

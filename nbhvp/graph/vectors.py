@@ -24,7 +24,9 @@ from nbhvp.graph.linalg import adjoint, general, product, rows
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
     BOOL,
+    Primitive,
     _discrete,
+    _enter,
     _linear,
     absolute,
     complex_,
@@ -217,11 +219,16 @@ def _frame_tangent(z, dots, packed, upward):
     return turned(packed, matrix_of(packed, dots[0]), 0.0, upward)
 
 
-def _resolvent_rule(z_bar, z, packed, b, at_ties):
-    return None, resolvent(packed, z_bar, at_ties=at_ties)
+def resolvent(packed: Node, b: Node, at_ties: float | None) -> Node:
+    """S_j b_j; among equal values S_j is at_ties, or NaN if that is None."""
+    return resolved(packed, gaps(packed, at_ties=at_ties), b, at_ties=at_ties)
 
 
-def _resolvent_tangent(z, dots, packed, b, at_ties):
+def _resolvent_rule(z_bar, z, packed, weights, b, at_ties):
+    return None, None, resolved(packed, weights, z_bar, at_ties=at_ties)
+
+
+def _resolvent_tangent(z, dots, packed, weights, b, at_ties):
     # Finite numbers in the columns of equal values, which get their NaN at last.
     z = z if at_ties is not None else resolvent(packed, b, at_ties=1.0)
     x, f = matrix_of(packed, dots[0]), frame(packed, upward=False)
@@ -271,58 +278,61 @@ def _real_components(packed, upward):
     return out | ~is_real.any(-2, keepdims=True)
 
 
-def _resolvent(packed, b, at_ties):
-    """S_j b_j; among equal values S_j is at_ties, or NaN if that is None."""
-    b, w = np.asarray(b), packed[..., -1, :].real
-    below, close = w[..., None, :] - w[..., None], is_close(w)
-    some = 0.0 if at_ties is None else at_ties
-    apart = np.where(close, 1, below)
-    sides = [(packed[..., part, :], b[..., part, :]) for part in parts(packed)]
-    across = [np.swapaxes(f.conj(), -1, -2) @ c for f, c in sides]
+def _gaps(packed, at_ties):
+    """The weights in S_j, among equal values at_ties or NaN.
+
+    Of pairs of vectors five: what left ones get from left and right ones, what right ones get from
+    right and left ones, and (in a first row) what left ones get from the complement of all.
+    """
+    w, (m, n) = packed[..., -1, :].real, extents(packed)
+    here, there, close = w[..., None, :], w[..., None], is_close(w)
+    tied = np.nan if at_ties is None else at_ties
+    on = np.eye(w.shape[-1], dtype=bool)
     if is_one_sided(packed):
-        numerators, is_tied = across, [close]
-    else:
-        here, there = w[..., None, :], w[..., None]
-        apart = apart * np.where(close, 1, here + there)
-        tied = across[0] + across[1]
-        numerators = [here * across[0] + there * across[1], there * across[0] + here * across[1]]
-        numerators = [np.where(close, tied, q) for q in numerators]
-        is_tied = _tied_sides(packed, b, close)
-    np.einsum("...ii->...i", apart)[...] = 1
-    weight = np.where(close, some, 1 / apart)
-    np.einsum("...ii->...i", weight)[...] = 0
-    found = [f @ (weight * q) for (f, _), q in zip(sides, numerators, strict=True)]
-    rest = _beyond(packed, sides, across, w, at_ties)
-    if rest is not None:
-        found[0] = found[0] + rest
-    if at_ties is None:
-        used = b.any(-2, keepdims=True)
-        found = [
-            np.where(ties.any(-2, keepdims=True) & used, np.nan, z)
-            for z, ties in zip(found, is_tied, strict=True)
-        ]
-    return np.concatenate(found, -2).astype(b.dtype, copy=False)
+        return np.where(on, 0, np.where(close, tied, 1 / np.where(close | on, 1, here - there)))
+    apart = 1 / np.where(close | on, 1, (here - there) * (here + there))
+    further = close & (np.arange(w.shape[-1])[:, None] >= n)  # no right vector is there
+    pair = [np.where(on, 0, np.where(close, tied, z * apart)) for z in (here, there)]
+    is_zero = np.abs(here) <= _limit(w)[..., None]
+    rest = np.where(is_zero, tied, 1 / np.where(is_zero, 1, here)) if m > w.shape[-1] else 0 * here
+    right = [np.where(further, 0, z) for z in pair]
+    return np.stack([*pair, *right, np.broadcast_to(rest, close.shape)], -3).astype(w.dtype)
 
 
-def _tied_sides(packed, b, close):
-    """The pairs of equal values that matter to left vectors, and to right ones."""
+def _of_used(packed, gaps, b):
+    """Weights without the NaN of columns that are zero, or of what only their left part needs."""
+    used = b.any(-2, keepdims=True)
+    if is_one_sided(packed):
+        return np.where(used, gaps, np.nan_to_num(gaps))
     m, n = extents(packed)
     of_left = b[..., :m, :].any(-2, keepdims=True)
-    further = np.arange(close.shape[-1])[:, None] >= n
-    return [close & (~further | of_left), close & ~further]
+    beyond = np.arange(gaps.shape[-1])[:, None] >= n
+    needed = np.stack(
+        [used & (of_left | ~beyond)] * 2 + [used & ~beyond] * 2 + [of_left & (beyond | ~beyond)], -3
+    )
+    return np.where(needed, gaps, np.nan_to_num(gaps))
 
 
-def _beyond(packed, sides, across, w, at_ties):
-    """What left vectors get from the complement of all of them."""
-    left, b = sides[0]
-    if left.shape[-2] == left.shape[-1]:
-        return None
-    rest = b - left @ across[0]
-    is_zero = (np.abs(w) <= _limit(w))[..., None, :]
-    rest = rest * np.where(is_zero, at_ties or 0.0, 1 / np.where(is_zero, 1, w[..., None, :]))
-    if at_ties is None:
-        rest = np.where(is_zero & b.any(-2, keepdims=True), np.nan, rest)
-    return rest
+def _resolvent(packed, weights, b, at_ties):
+    """S_j b_j."""
+    b = np.asarray(b)
+    if at_ties is None and np.isnan(weights).any():
+        weights = _of_used(packed, weights, b)
+    if is_one_sided(packed):
+        f = packed[..., :-1, :]
+        return f @ (weights * (np.swapaxes(f.conj(), -1, -2) @ b))
+    (u, x), (v, y) = ((packed[..., part, :], b[..., part, :]) for part in parts(packed))
+    left, right = (np.swapaxes(f.conj(), -1, -2) @ c for f, c in ((u, x), (v, y)))
+    g = np.moveaxis(weights, -3, 0)
+    found = u @ (g[0] * left + g[1] * right)
+    if u.shape[-2] > u.shape[-1]:
+        found = found + (x - u @ left) * g[4][..., :1, :]
+    return np.concatenate([found, v @ (g[3] * left + g[2] * right)], -2)
+
+
+def _gaps_shape(packed, at_ties):
+    n, sides = packed.shape[-1], () if is_one_sided(packed) else (5,)
+    return (*packed.shape[:-2], *sides, n, n), np.empty(0, packed.dtype).real.dtype
 
 
 def _vectors_shape(packed, left, upward=False):
@@ -343,8 +353,9 @@ def _frame_shape(packed, **params):
 vectors   = general("vectors", _vectors, _vectors_shape, _vectors_tangent)
 frame     = general("frame", lambda packed, upward: packed[..., :-1, :], _frame_shape, _frame_tangent)
 levels    = general("levels", lambda packed: packed[..., -1, :].real, _levels_shape, _levels_tangent)
-resolvent = _linear("resolvent", _resolvent, lambda packed, b, at_ties: (b.shape, b.dtype), _resolvent_rule, tangent=_resolvent_tangent,
-                    linear=((1,),), batches=False)
+gaps      = _enter(Primitive("gaps", "state", _gaps, _gaps_shape))
+resolved  = _linear("resolved", _resolvent, lambda packed, weights, b, at_ties: (b.shape, b.dtype), _resolvent_rule, tangent=_resolvent_tangent,
+                    linear=((2,),), batches=False)
 poisoned  = _linear("poisoned", lambda x, places: np.where(places & (x != 0), np.asarray(np.nan, x.dtype), x), lambda x, places: (x.shape, x.dtype),
                     lambda z_bar, z, x, places: (poisoned(z_bar, places), None), batches=False)
 tied      = _discrete("tied", _tied, lambda packed: ((*packed.shape[:-2], extents(packed)[1]), BOOL))
