@@ -130,6 +130,340 @@ def test_single_precision(dtype):
     x = RNG.normal(size=(5, 5)).astype(np.float32)
 
     def several(x):
+        a = x if dtype is np.float32 else x + np.complex64(1j) * x.T
+        found = [*np.linalg.eigh(a), *np.linalg.svd(a[:3], full_matrices=False), np.linalg.det(a)]
+        return flat(*found, *np.linalg.eig(a), sl.sqrtm(a @ adjoint(a)))
+
+    f = interpreted(several)
+    assert f(x).dtype == several(x).dtype == np.float32
+    np.testing.assert_allclose(f(x), several(x), rtol=0, atol=1e-4)
+    assert np.isfinite(f.jvp(x, x)).all()
+
+
+# Derivatives of vectors, turned to those at the point.
+
+
+def turned(found, known):
+    """Columns with the signs of known ones."""
+    signs = np.sign(np.sum(np.conj(known) * found, -2).real)
+    return found * signs[..., None, :]
+
+
+# fmt: off
+VECTORS = {
+    "eigh": lambda x: [np.linalg.eigh(symmetric(x))[1]],
+    "eigh of upper": lambda x: [np.linalg.eigh(x, "U")[1]],
+    "scipy eigh": lambda x: [sl.eigh(x)[1]],
+    "complex": lambda x: [np.linalg.eigh(hermitian(x))[1]],
+    "complex upper": lambda x: [sl.eigh(hermitian(x), lower=False)[1]],
+    "of two": lambda x: [sl.eigh(symmetric(x), positive(x))[1]],
+    "of two complex": lambda x: [sl.eigh(hermitian(x), complex_positive(x))[1]],
+    "of two, upper": lambda x: [sl.eigh(hermitian(x), complex_positive(x), lower=False, driver="gv")[1]],
+    "subset": lambda x: [sl.eigh(x, subset_by_index=[0, len(x) // 2])[1]],
+    "eig": lambda x: [np.linalg.eig(x)[1]],
+    "eig of two sides": lambda x: [*sl.eig(x, left=True)[1:]],
+    "eig complex": lambda x: [np.linalg.eig(with_imaginary(x))[1]],
+    "hermitian svd": lambda x: [np.linalg.svd(symmetric(x), hermitian=True)[0]],
+    "svd": lambda x: (lambda u, s, vh: [u, vh.T])(*np.linalg.svd(x, full_matrices=False)),
+    "svd wide": lambda x: (lambda u, s, vh: [u, vh.T])(*np.linalg.svd(np.concatenate([x, x**2], 1), full_matrices=False)),
+    "svd tall": lambda x: (lambda u, s, vh: [u, vh.T])(*sl.svd(np.concatenate([x, x**2]), full_matrices=False, lapack_driver="gesvd")),
+    "svd complex": lambda x: (lambda u, s, vh: [u, adjoint(vh)])(*np.linalg.svd(with_imaginary(x))),
+    "svd complex wide": lambda x: (lambda u, s, vh: [u, adjoint(vh)])(*np.linalg.svd(with_imaginary(np.concatenate([x, x**2], 1)), full_matrices=False)),
+    "null vector": lambda x: [np.linalg.svd(x[:, 1:])[0]],
+    "null vector of wide": lambda x: [np.linalg.svd(x[1:])[2].T],
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_against_differences(name, n):
+    fun, x, v = VECTORS[name], RNG.normal(size=(n, n)), RNG.normal(size=(n, n))
+    known = fun(x)
+    f = interpreted(lambda x: flat(*fun(x)))
+
+    def plain(y):
+        pairs = zip(fun(y), known, strict=True)
+        return flat(*(turned(found, here) for found, here in pairs))
+
+    needed = slope(plain, x, v, 1e-4 / n)
+    scale = np.abs(needed).max()
+    np.testing.assert_allclose(f.jvp(x, v), needed, 0, 1e-5 * scale)
+    w = weights(needed.shape)
+    assert np.sum(f.vjp(x, w) * v) == pytest.approx(w @ f.jvp(x, v), rel=1e-8, abs=1e-9 * scale)
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_second_derivatives_of_vectors(name):
+    """Against differences of gradients, by products that no sign changes; and by the other modes."""
+
+    def energy(x):
+        return sum(
+            np.sum(
+                weights(z.shape) * np.abs(z @ (z[0] * np.arange(z.shape[-1])).conj()[:, None]) ** 2
+            )
+            for z in VECTORS[name](x)
+        )
+
+    f, x, v = interpreted(energy), RNG.normal(size=(4, 4)), RNG.normal(size=(4, 4))
+    needed = slope(f.grad, x, v, 1e-4)
+    for mode in ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse"):
+        np.testing.assert_allclose(f.hvp(x, v, mode=mode), needed, 0, 1e-6 * np.abs(needed).max())
+
+
+# A simple value beside equal ones.
+
+
+def turned_to(w):
+    """A symmetric matrix with given eigenvalues."""
+    q = np.linalg.qr(RNG.normal(size=(len(w), len(w))))[0]
+    return half(q @ np.diag(w) @ q.T)
+
+
+def with_values(w, m, n):
+    middle = np.zeros((m, n))
+    np.fill_diagonal(middle, w)
+    left, right = (np.linalg.qr(RNG.normal(size=(k, k)))[0] for k in (m, n))
+    return left @ middle @ right
+
+
+C = RNG.normal(size=6)
+# fmt: off
+SIMPLE = [
+    ("last of three", lambda x: C[:3] @ np.linalg.eigh(half(x))[1][:, 2] + sl.eigh(half(x))[0][2] ** 2, np.diag([1.0, 1.0, 3.0])),
+    ("beside a triple", lambda x: (C[:4] @ np.linalg.eigh(half(x))[1][:, 3]) ** 2, turned_to([1.0, 1.0, 1.0, 3.0])),
+    ("between pairs", lambda x: (C[:5] @ np.linalg.eigh(half(x))[1][:, 2]) ** 2 + np.linalg.eigvalsh(half(x))[2] ** 2, turned_to([1.0, 1.0, 2.0, 3.0, 3.0])),
+    ("complex", lambda x: np.abs(C[:4] @ np.linalg.eigh(half(x) + 0.5j * (x - x.T))[1][:, 0]) ** 2, np.diag([0.0, 2.0, 2.0, 5.0])),
+    ("left singular", lambda x: (C[:4] @ np.linalg.svd(x)[0][:, 0]) ** 2, with_values([3, 1, 1, 1.0], 4, 4)),
+    ("right singular, tall", lambda x: (C[:4] @ np.linalg.svd(x, full_matrices=False)[2][0]) ** 2, with_values([3, 1, 1, 1.0], 6, 4)),
+    ("left singular, tall", lambda x: (C @ np.linalg.svd(x, full_matrices=False)[0][:, 0]) ** 2, with_values([3, 1, 1, 1.0], 6, 4)),
+    ("left singular, wide", lambda x: (C[:4] @ np.linalg.svd(x)[0][:, 0]) ** 2, with_values([3, 1, 1, 1.0], 4, 6)),
+    ("singular value", lambda x: sl.svdvals(x)[1] ** 3, with_values([3, 2, 1, 1.0], 5, 4)),
+    ("null vector, tall", lambda x: (C[:5] @ np.linalg.svd(x)[0][:, -1]) ** 2, with_values([3, 1, 1, 1.0], 5, 4)),
+    ("null vector, wide", lambda x: (C[:5] @ np.linalg.svd(x)[2][-1]) ** 2, with_values([2, 2, 1, 1.0], 4, 5)),
+    ("null vector, square", lambda x: (C[:4] @ np.linalg.svd(x)[2][-1]) ** 2, with_values([2, 2, 1, 0.0], 4, 4)),
+    ("eig", lambda x: (C[:3] @ np.linalg.eig(x)[1][:, np.argmax(np.linalg.eigvals(x))]) ** 2, np.diag([1.0, 1.0, 3.0])),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("fun", "x"), [c[1:] for c in SIMPLE], ids=[c[0] for c in SIMPLE])
+def test_simple_values_beside_equal_ones(fun, x):
+    f, v = interpreted(fun), RNG.normal(size=x.shape)
+    gradient, product = f.grad(x), f.hvp(x, v)
+    assert np.sum(gradient * v) == pytest.approx(slope(fun, x, v), rel=1e-6, abs=1e-7)
+    needed = slope(f.grad, x, v, 3e-3)
+    np.testing.assert_allclose(product, needed, 0, 1e-5 * np.abs(needed).max())
+    np.testing.assert_allclose(f.hvp(x, v, mode="reverse-over-forward"), product, 0, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("fun", "x"),
+    [
+        (lambda x: np.linalg.eigh(half(x))[1][0, 0], np.diag([1.0, 1.0, 3.0])),
+        (lambda x: np.linalg.eig(x)[1][0, 0] + x[0, 0] ** 2, np.diag([1.0, 1.0, 3.0])),
+        (lambda x: np.linalg.eigvals(x)[0], np.diag([2.0, 2.0, 3.0])),
+        (lambda x: np.linalg.svd(x)[0][0, -1], np.ones((5, 3)) + np.eye(5, 3)),
+        (lambda x: np.linalg.svd(x, full_matrices=False)[0][0, 0], np.eye(3)),
+    ],
+)
+def test_vectors_of_equal_values_have_no_derivative(fun, x):
+    f = interpreted(fun)
+    assert np.isnan(f.grad(x)).any()
+    assert np.isnan(f.hvp(x, RNG.normal(size=x.shape))).any()
+
+
+# Determinants.
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_determinants(n):
+    """A regular matrix: det A (A^-1)^T, and its derivative."""
+    x, v = RNG.normal(size=(n, n)), RNG.normal(size=(n, n))
+    inverse, det = np.linalg.inv(x), np.linalg.det(x)
+    moved = inverse @ v
+    needed = det * (np.trace(moved) * inverse - moved @ inverse).T
+    for fun in (np.linalg.det, sl.det):
+        f = interpreted(fun)
+        assert f(x) == fun(x)
+        np.testing.assert_allclose(f.grad(x), det * inverse.T, 1e-8, 1e-9 * abs(det))
+        np.testing.assert_allclose(f.hvp(x, v), needed, 1e-7, 1e-8 * np.abs(needed).max())
+
+
+@pytest.mark.parametrize("rank", range(7))
+def test_determinants_of_any_rank(rank):
+    x = RNG.normal(size=(7, rank)) @ RNG.normal(size=(rank, 7))
+    v, f = RNG.normal(size=(7, 7)), interpreted(np.linalg.det)
+    u, s, vh = np.linalg.svd(x)
+    sign = np.linalg.det(u) * np.linalg.det(vh)
+    cofactor = np.array([np.prod(np.delete(s, k)) for k in range(7)])
+    scale = np.prod(s[:rank])
+    np.testing.assert_allclose(f.grad(x), sign * (u * cofactor) @ vh, 0, 1e-9 * scale)
+    inside = u.T @ v @ vh.T
+    both = np.array([[np.prod(np.delete(s, [i, j])) for j in range(7)] for i in range(7)])
+    np.fill_diagonal(both, 0)
+    moved = np.diag(both @ np.diag(inside)) - both * inside.T
+    np.testing.assert_allclose(f.hvp(x, v), sign * u @ moved @ vh, 0, 1e-8 * scale)
+
+
+# Identities.
+
+# fmt: off
+IDENTITIES = {
+    "sqrtm": (lambda x: sl.sqrtm(positive(x)) @ sl.sqrtm(positive(x)), positive),
+    "sqrtm of complex result": (lambda x: (sl.sqrtm(x) @ sl.sqrtm(x)).real, lambda x: x),
+    "sqrtm complex": (lambda x: (sl.sqrtm(with_imaginary(x)) @ sl.sqrtm(with_imaginary(x))).imag, lambda x: with_imaginary(x).imag),
+    "logm": (lambda x: sl.expm(sl.logm(positive(x))), positive),
+    "logm of expm": (lambda x: sl.logm(sl.expm(x / 4)), lambda x: x / 4),
+    "logm of complex result": (lambda x: sl.expm(sl.logm(x)).real, lambda x: x),
+    "power": (lambda x: np.linalg.matrix_power(sl.fractional_matrix_power(positive(x), 0.25), 4), positive),
+    "negative power": (lambda x: np.linalg.matrix_power(sl.fractional_matrix_power(positive(x), -0.5), 2), lambda x: np.linalg.inv(positive(x))),
+    "integer power": (lambda x: sl.fractional_matrix_power(x, 3), lambda x: x @ x @ x),
+    "circle": (lambda x: sl.cosm(x) @ sl.cosm(x) + sl.sinm(x) @ sl.sinm(x), lambda x: np.eye(3) + 0 * x),
+    "hyperbola": (lambda x: sl.coshm(x) @ sl.coshm(x) - sl.sinhm(x) @ sl.sinhm(x), lambda x: np.eye(3) + 0 * x),
+    "tangents": (lambda x: sl.cosm(x) @ sl.tanm(x) + sl.coshm(x) @ sl.tanhm(x), lambda x: sl.sinm(x) + sl.sinhm(x)),
+    "sines of complex": (lambda x: (sl.cosm(with_imaginary(x)) + 1j * sl.sinm(with_imaginary(x))).real, lambda x: sl.expm(1j * with_imaginary(x)).real),
+    "sylvester": (lambda x: (lambda z: x @ z + z @ positive(x))(sl.solve_sylvester(x, positive(x), x**2)), lambda x: x**2),
+    "sylvester complex": (lambda x: (lambda a: (lambda z: (a @ z + z @ x).imag)(sl.solve_sylvester(a, x, a @ a)))(with_imaginary(x)), lambda x: (with_imaginary(x) @ with_imaginary(x)).imag),
+    "lyapunov": (lambda x: (lambda z: x @ z + z @ x.T)(sl.solve_lyapunov(x, x**2)), lambda x: x**2),
+    "discrete lyapunov": (lambda x: (lambda z: z - x @ z @ x.T / 25)(sl.solve_discrete_lyapunov(x / 5, x**2)), lambda x: x**2),
+    "bilinear": (lambda x: (lambda z: z - x @ z @ x.T / 25)(sl.solve_discrete_lyapunov(x / 5, x**2, method="bilinear")), lambda x: x**2),
+    "riccati": (lambda x: (lambda z: x.T @ z + z @ x - z @ x[:, :2] @ np.linalg.solve(positive(x[:2, :2]), x[:, :2].T) @ z)(sl.solve_continuous_are(x, x[:, :2], positive(x), positive(x[:2, :2]))), lambda x: -positive(x)),
+    "eig": (lambda x: (lambda w, v: ((v * w) @ np.linalg.inv(v)).real)(*np.linalg.eig(x)), lambda x: x),
+    "left": (lambda x: (lambda w, u, v: (v * w / np.sum(np.conj(u) * v, 0) @ adjoint(u)).real)(*sl.eig(x, left=True)), lambda x: x),
+    "eigvals": (lambda x: np.stack([np.sum(np.linalg.eigvals(x) ** k).real for k in (1, 2, 3)]), lambda x: np.stack([np.trace(x), np.trace(x @ x), np.trace(x @ x @ x)])),
+    "tensorsolve": (lambda x: np.linalg.tensorsolve(x.reshape(3, 1, 3), x[:, :1]), lambda x: np.linalg.solve(x, x[:, 0])),
+    "tensorsolve by axes": (lambda x: np.linalg.tensorsolve(x.reshape(3, 3, 1), x[0], axes=(1,)), lambda x: np.linalg.solve(x, x[0])[None]),
+    "tensorinv": (lambda x: np.linalg.tensorinv(x.reshape(3, 1, 3), ind=1).reshape(3, 3), np.linalg.inv),
+}
+# fmt: on
+POINT = RNG.normal(size=(3, 3)) + np.diag([0.5, 1.0, 1.5])
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_identities(name):
+    one, other = (
+        interpreted(lambda x, fun=fun: np.sum(weights(np.shape(fun(x))) * fun(x)))
+        for fun in IDENTITIES[name]
+    )
+    v = RNG.normal(size=POINT.shape)
+    for x in (POINT, POINT.T + 0.1):
+        assert one(x) == pytest.approx(other(x), rel=1e-9, abs=1e-9)
+        for mode in ("forward-over-reverse", "reverse-over-forward"):
+            given, needed = (f.hvp(x, v, mode=mode) for f in (one, other))
+            np.testing.assert_allclose(given, needed, 1e-7, 1e-7 * max(1, np.abs(needed).max()))
+        np.testing.assert_allclose(one.grad(x), other.grad(x), 1e-8, 1e-8)
+
+
+def test_whether_a_result_is_complex_is_a_branch():
+    f = interpreted(lambda x: np.sum(np.abs(sl.sqrtm(x))) + np.sum(np.abs(np.linalg.eigvals(x))))
+    for x in (
+        positive(POINT),
+        POINT - 3 * np.eye(3),
+        np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 2]]),
+    ):
+        assert f(x) == pytest.approx(
+            np.sum(np.abs(sl.sqrtm(x))) + np.sum(np.abs(np.linalg.eigvals(x)))
+        )
+    assert f.report().traces > 1
+
+
+# In rules of the user's own.
+
+A = RNG.normal(size=(3, 3)) + 3 * np.eye(3)
+# fmt: off
+SOLVES = {
+    "solve": np.linalg.solve, "scipy solve": sl.solve, "inv": lambda a, b: np.linalg.inv(a) @ b, "lstsq": lambda a, b: np.linalg.lstsq(a, b)[0], "pinv": lambda a, b: sl.pinv(a) @ b,
+    "cho_solve": lambda a, b: sl.cho_solve(sl.cho_factor(a.T @ a), a.T @ b), "cholesky": lambda a, b: (lambda f: np.linalg.solve(f.T, sl.solve_triangular(f, a.T @ b, lower=True)))(np.linalg.cholesky(a.T @ a)),
+    "lu": lambda a, b: sl.lu_solve(sl.lu_factor(a), b), "qr": lambda a, b: (lambda q, r: sl.solve_triangular(r, q.T @ b))(*np.linalg.qr(a)), "eigh": lambda a, b: (lambda w, v: v @ ((v.T @ (a.T @ b)) / w))(*np.linalg.eigh(a.T @ a)),
+    "svd": lambda a, b: (lambda u, s, vh: vh.T @ ((u.T @ b) / s))(*np.linalg.svd(a)), "expm": lambda a, b: np.linalg.solve(a @ sl.expm(a), sl.expm(a) @ b), "sqrtm": lambda a, b: np.linalg.solve(sl.sqrtm(a.T @ a) @ sl.sqrtm(a.T @ a), a.T @ b),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_solves_within_rules(name):
+    @nbhvp.custom_jvp
+    def root(a):
+        return np.linalg.solve(A + a, np.ones(3))
+
+    @root.defjvp
+    def _(primals, tangents):
+        u = root(primals[0])
+        return u, -SOLVES[name](A + primals[0], tangents[0] @ u)
+
+    x, v = 0.1 * RNG.normal(size=(3, 3)), RNG.normal(size=(3, 3))
+    f = interpreted(lambda x: np.sum(root(x) ** 3))
+    plain = interpreted(lambda x: np.sum(np.linalg.solve(A + x, np.ones(3)) ** 3))
+    for y in (x, 2 * x):
+        np.testing.assert_allclose(f.grad(y), plain.grad(y), rtol=1e-10)
+        np.testing.assert_allclose(f.hvp(y, v), plain.hvp(y, v), rtol=1e-8, atol=1e-12)
+
+
+FAILING = {
+    "solve": lambda d, b: np.linalg.solve(np.diag(d), b),
+    "inv": lambda d, b: np.linalg.inv(np.diag(d)) @ b,
+    "cholesky": lambda d, b: sl.cho_solve(sl.cho_factor(np.diag(d)), b),
+    "lstsq": lambda d, b: np.linalg.lstsq(np.diag(d), b)[0],
+    "triangle": lambda d, b: sl.solve_triangular(np.diag(d), b),
+    "band": lambda d, b: sl.solve_banded((0, 0), d[None], b),
+    "symmetric band": lambda d, b: sl.solveh_banded(d[None], b),
+    "splu": lambda d, b: splu(sp.diags_array(d).tocsc()).solve(b),
+    "sparse triangle": lambda d, b: spsolve_triangular(sp.diags_array(d).tocsr(), b),
+}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", FAILING)
+def test_rules_give_nan_where_a_solve_fails(name, first):
+    @nbhvp.custom_jvp
+    def total(d):
+        return np.array(np.sum(d))
+
+    @total.defjvp
+    def _(primals, tangents):
+        return total(primals[0]), np.sum(FAILING[name](primals[0], tangents[0]))
+
+    f = interpreted(lambda x: total(x))
+    points = [np.array([1.0, 2.0]), np.array([1.0, 0.0])]
+    for k in (first, 1 - first):
+        found = f.grad(points[k])
+        assert np.isnan(found).any() if k else found == pytest.approx([1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("fun", "words"),
+    [
+        (lambda x: sl.schur(x)[0][0, 0], "schur has no derivative rule"),
+        (lambda x: sl.eig(x, x + 1)[0][0].real, "two matrices"),
+        (lambda x: sl.fractional_matrix_power(x, x[0, 0])[0, 0], "power that depends on x"),
+    ],
+)
+def test_refusals_name_the_line(fun, words):
+    with pytest.raises(nbhvp.TraceError, match=words) as error:
+        interpreted(fun)(POINT)
+    assert "test_matrix_functions.py" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: np.linalg.tensorsolve(x, x[:2]).sum(),
+        lambda x: np.linalg.tensorinv(x, 0).sum(),
+        lambda x: np.linalg.eigvals(x[:2]).real.sum(),
+        lambda x: np.linalg.eigvals(x * np.inf).real.sum(),
+        lambda x: sl.solve_discrete_lyapunov(x, x, method="other").sum(),
+        lambda x: sl.solve_continuous_are(x, x, x, np.eye(3)).sum(),
+    ],
+)
+def test_errors_are_those_of_the_library(fun):
+    with pytest.raises((ValueError, np.linalg.LinAlgError)) as needed, np.errstate(all="ignore"):
+        fun(POINT)
+    with pytest.raises(type(needed.value)):
+        interpreted(fun)(POINT)
+
+
+def several(x):
     """Some functions in one program."""
     found = [*np.linalg.svd(x[:2], full_matrices=False), sl.eigh(x)[1], np.linalg.eigvals(x)]
     found += [np.linalg.det(x), sl.sqrtm(positive(x)), sl.solve_sylvester(x, positive(x), x)]
