@@ -582,9 +582,9 @@ WRONG = [
     (lambda x: np.float64(x[0]), TraceError, "plain float"),
     (lambda x: np.complex128(x[0]), TraceError, "plain complex"),
     (
-        lambda x: np.linalg.eigvals(x[:9].reshape(3, 3)),
+        lambda x: np.roots(x[:3]),
         TraceError,
-        "eigvals has no derivative rule",
+        "roots has no derivative rule",
     ),
     (lambda x: np.arctan2.reduce(x), TraceError, "arctan2"),
     (lambda x: np.arctan2.reduce(x), TraceError, "arctan2.reduce"),

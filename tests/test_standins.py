@@ -404,9 +404,9 @@ def largest_entry(x):
         (largest_entry, TraceError, "max of a sparse matrix"),
         (lambda x: SPARSE @ x[:2], ValueError, "6 columns"),
         (
-            lambda x: scipy.linalg.logm(x[:4].reshape(2, 2)),
+            lambda x: scipy.linalg.signm(x[:4].reshape(2, 2)),
             TraceError,
-            "logm has no derivative rule",
+            "signm has no derivative rule",
         ),
         (lambda x: np.r_["0,2", x], TraceError, "directive"),
         (lambda x: math.log(-x[0]), ValueError, "math domain|positive input"),
