@@ -13,7 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph.node import Node
+from nbhvp.trace.arrays import Traced
 from nbhvp.trace.plain import PLAIN_CLASSES, refusal_of
+from nbhvp.trace.recording import trace_error
 from nbhvp.trace.structure import Unravel
 
 __all__ = ["as_given", "as_vector", "direction", "primal", "takes", "weights"]
@@ -61,6 +63,11 @@ def _advice(array: np.ndarray) -> str:
 
 def _plain(x, name: str) -> np.ndarray:
     """x as an array; of subclasses, those without rules of their own."""
+    if type(x) is Traced:
+        raise trace_error(
+            "a Function that is made inside a traced one is called there, or its derivatives are",
+            "make it outside, where it is traced with the rest; derivatives inside are not followed",
+        )
     if isinstance(x, np.ndarray) and type(x) not in PLAIN_CLASSES:
         raise TypeError("{} must be a plain array, got {}: {}".format(name, *refusal_of(x)))
     return np.asarray(x)

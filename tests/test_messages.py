@@ -5,17 +5,26 @@ itself. Then what a trace alone refuses, with the words that tell what to write 
 methods of arrays.
 """
 
+import decimal
+import fractions
+import functools
 import math
 import pickle
 import re
+import statistics
+import traceback
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.linalg
 import scipy.signal
 import scipy.special
 import scipy.stats
 from checks import assert_composition
+from numba import njit
 
+import nbhvp
 from nbhvp.errors import TraceError
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph
@@ -85,6 +94,188 @@ REFUSED = {
     "exact=False": lambda x: scipy.special.comb(x, 2, exact=True),
     "round a float": lambda x: np.round(np.argsort(x), -1) * x,
 }
+
+# Every error names the user's line, or is Python's or NumPy's own, raised in the user's frame.
+
+UFUNCS = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (np, scipy.special)
+    for name in dir(module)
+    if isinstance(getattr(module, name), np.ufunc)
+}
+
+
+def of_real(ufunc, x):
+    return ufunc(*[x] * ufunc.nin)
+
+
+def of_complex(ufunc, x):
+    return ufunc(*[x + 1j * x] * ufunc.nin)
+
+
+def compiled_loop(x):
+    """Numba compiles it; eigvals has no recording."""
+    total = 0.0
+    for k in range(x.size):
+        total += np.linalg.eigvals(np.ones((2, 2)) * x[k])[0].real
+    return total
+
+
+@nbhvp.elementwise
+def without_partials(x):
+    return np.exp(x)
+
+
+@nbhvp.elementwise(partials=lambda z, x: (z, z))
+def with_too_many(x):
+    return np.exp(x)
+
+
+@nbhvp.elementwise(partials=lambda z, x: z / math.sqrt(-1.0))
+def with_an_error(x):
+    return np.exp(x)
+
+
+@nbhvp.custom_jvp
+def without_rule(x):
+    return np.exp(x)
+
+
+@nbhvp.custom_jvp
+def not_linear(x):
+    return np.exp(x)
+
+
+@not_linear.defjvp
+def _(primals, tangents):
+    return np.exp(primals[0]), tangents[0] ** 2
+
+
+def inner_made(x):
+    return nbhvp.differentiable(lambda y: np.sum(y**2)).grad(x)[0]
+
+
+PLAIN = np.zeros(3)
+
+
+def write_outside(x):
+    PLAIN[0] = x[0]
+    return PLAIN[0]
+
+
+LINED = {
+    "jv of its order": lambda x: np.sum(scipy.special.jv(x, 2.0)),
+    "eig": lambda x: np.sum(scipy.linalg.schur(x[:4].reshape(2, 2))[0]),
+    "complete qr": lambda x: np.sum(np.linalg.qr(x.reshape(3, 2), "complete")[0]),
+    "rank": lambda x: np.sum(np.linalg.pinv(np.outer(x[:2], x[:2]))),
+    "quad": lambda x: scipy.integrate.quad(lambda t: t * x[0], 0, 1)[0],
+    "no rule": lambda x: np.sum(scipy.signal.hilbert(x).real),
+    "bytes": lambda x: x.tobytes(),
+    "memoryview": lambda x: memoryview(x),
+    "decimal": lambda x: decimal.Decimal(x[0]),
+    "fractions": lambda x: fractions.Fraction(x[0]),
+    "a generator": lambda x: statistics.geometric_mean(x),
+    "text": lambda x: x + "a",
+    "None": lambda x: x * None,
+    "returns None": lambda x: None,
+    "returns text": lambda x: "text",
+    "returns complex": lambda x: 1j * x,
+    "returns arrays": lambda x: [x, x],
+    "returns a generator": lambda x: (number for number in x),
+    "write outside": write_outside,
+    "inner function": inner_made,
+    "array for a truth": lambda x: x[0] if x > 1 else x[1],
+    "frompyfunc": lambda x: np.sum(np.frompyfunc(lambda a: a, 1, 1)(x)),
+    "complex comparison": lambda x: x[0] if x[0] * 1j > x[1] else x[1],
+    "complex in a composition": lambda x: np.sum(scipy.special.spence(x + 1j).real),
+    "random": lambda x: np.random.default_rng().normal() * x[0],
+    "without partials": lambda x: np.sum(without_partials(x)),
+    "too many partials": lambda x: np.sum(with_too_many(x)),
+    "an error in partials": lambda x: np.sum(with_an_error(x)),
+    "without a rule": lambda x: np.sum(without_rule(x)),
+    "not linear": lambda x: np.sum(not_linear(x)),
+    "loop": njit(compiled_loop),
+    "missing name": lambda x: missing_name(x),  # noqa: F821
+    "missing attribute": lambda x: x.missing,
+    "missing function": lambda x: np.missing(x),
+    "index": lambda x: x[10],
+    "shapes": lambda x: x + x[:2],
+    "axis": lambda x: np.sum(x, axis=3),
+    "singular": lambda x: np.sum(np.linalg.inv(0 * np.outer(x, x))),
+    "division": lambda x: 1 / 0,
+    "assertion": lambda x: x[0] if _refuse(x) else x[1],
+}
+
+
+def _refuse(x):
+    raise RuntimeError("the user's own")
+
+
+def frames(error) -> set[str]:
+    return {frame.filename for frame in traceback.extract_tb(error.__traceback__)[1:]}
+
+
+def assert_names_the_line(fun, error):
+    """In its text; or it is what plain Python raises, from the user's frame."""
+    if re.search(r"test_messages\.py:\d+", str(error)):
+        return
+    with pytest.raises(type(error)) as plain:
+        fun(X.copy())
+    assert str(plain.value).split("\n")[0].split(";")[0] in str(error)
+    assert __file__ in frames(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", LINED)
+def test_errors_name_the_line(name):
+    f = nbhvp.differentiable(LINED[name], target="interpret")
+    for call in (f, f.grad, lambda x: f.hvp(x, x), lambda x: f.jvp(x, x), f.hessian):
+        try:
+            call(X)
+        except Exception as error:
+            assert_names_the_line(LINED[name], error)
+            break
+    else:
+        raise AssertionError("no error")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [of_real, of_complex])
+def test_errors_of_ufuncs_name_the_line(kind):
+    refused = set()
+    for name, ufunc in UFUNCS.items():
+        fun = functools.partial(kind, ufunc)
+        try:
+            record(fun, X, (), {})
+        except Exception as error:
+            assert_names_the_line(fun, error)
+            refused.add(name)
+    wanted = {"expm1", "log1p", "maximum"} if kind is of_complex else {"gcd", "bitwise_or"}
+    assert {f"numpy.{name}" for name in wanted} <= refused
+
+
+@pytest.mark.parametrize("name", ["numpy.expm1", "numpy.log1p", "numpy.maximum", "scipy.special.erf",
+                                  "scipy.special.spence", "scipy.special.dawsn", "scipy.special.erfcx",
+                                  "scipy.special.gamma", "scipy.special.xlogy"])  # fmt: skip
+def test_complex_arguments_are_refused_by_the_name_that_was_called(name):
+    words = rf"test_messages\.py:\d+ .*{re.escape(name)} of complex numbers has no derivative rule"
+    with pytest.raises(nbhvp.TraceError, match=words):
+        record(lambda x: of_complex(UFUNCS[name], x).real, X, (), {})
+
+
+def test_a_library_function_itself_names_the_call():
+    with pytest.raises(nbhvp.TraceError, match=r"test_messages\.py:\d+ .*hilbert"):
+        nbhvp.differentiable(scipy.signal.hilbert, target="interpret")(X)
+
+
+def test_errors_at_a_later_point_come_from_the_function():
+    f = nbhvp.differentiable(lambda x: np.sum(np.linalg.inv(x.reshape(2, 2))), target="interpret")
+    f.hvp(np.eye(2).ravel(), np.ones(4))
+    for call in (f, f.grad, f.hessian, lambda x: f.hvp(x, x)):
+        with pytest.raises(np.linalg.LinAlgError, match="Singular") as raised:
+            call(np.ones(4))
+        assert __file__ in frames(raised.value)
+
 
 COMPUTED = {
     "nbytes and itemsize": lambda x: x * x.nbytes / x.itemsize,

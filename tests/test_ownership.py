@@ -12,6 +12,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.linalg
 import scipy.special
 from checks import assert_composition
@@ -219,6 +220,7 @@ def test_what_wrapped_functions_read_is_watched():
         (math.sin, "math"),
         (scipy.special.logsumexp, "scipy.special"),
         (scipy.linalg.expm, "scipy.linalg"),
+        (scipy.fft.rfft, "scipy.fft"),
         (wrapped_object, __name__),
         (Twice, __name__),
         (rows, "functools"),

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import scipy.special as special
 
+from nbhvp.errors import TraceError
 from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
 
@@ -234,12 +235,19 @@ def scipy_ufunc(name):
     return function if isinstance(function, np.ufunc) else getattr(special._ufuncs, plain)
 
 
+class RealOnly(TraceError):
+    """A function that NumPy has for complex numbers has a rule for real ones only."""
+
+
 def _real_loops(ufunc, name=None):
     """`dtypes` of a function that kernels have for real numbers only, though NumPy has more."""
 
     def dtypes(given):
         if any(np.dtype(d).kind == "c" for d in given):
-            raise TypeError(f"{name or ufunc.__name__} of complex numbers has no derivative here")
+            raise RealOnly(
+                f"{name or ufunc.__name__} of complex numbers has no derivative rule; "
+                "write it with the real and the imaginary part"
+            )
         return _loop_dtypes(ufunc, given)
 
     return dtypes

@@ -16,19 +16,20 @@ Subscripts come from `indexing`, operators and ufuncs from `operators`.
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.trace.ownership import module_of, public_name
+from nbhvp.trace.failures import attempt, unsupported
+from nbhvp.trace.ownership import public_name
 from nbhvp.trace.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.recording import Recording, current, present, trace_error
 from nbhvp.trace.texts import text_of
@@ -305,7 +306,9 @@ class Traced:
     # Protocols.
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        return UFUNC_METHODS[method](ufunc, *inputs, **kwargs)
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        handler = functools.partial(UFUNC_METHODS[method], ufunc)
+        return attempt(handler, function, _copies, inputs, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
         return call(function, args, kwargs)
@@ -879,32 +882,19 @@ def _shows_repeatedly(view: View) -> bool:
 # Dispatch.
 
 
-def name_of(function: Callable) -> str:
-    module = module_of(function)
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
-    if isinstance(function, np.ufunc) and not module:
-        homes = (np, sys.modules.get("scipy.special"))
-        module = next((h.__name__ for h in homes if getattr(h, name, None) is function), "")
-    return f"{module}.{name}" if module and module != "builtins" else name
-
-
-def unsupported(function: Callable) -> TraceError:
-    return trace_error(
-        f"{name_of(function)} has no derivative rule here",
-        "write it with supported NumPy functions, give it a rule (nbhvp.elementwise, "
-        "nbhvp.custom_jvp), or compute it outside the function and pass the result as an argument "
-        "if it does not depend on x",
-    )
-
-
 def dispatch(function: Callable, args: tuple, kwargs: dict):
     """The answer of the table or of a handler to a function with traced arguments."""
     handler = HANDLERS.get(function) or HANDLERS.get(public_name(function))
     if handler is not None:
-        return handler(*args, **kwargs)
+        return attempt(handler, function, _copies, args, kwargs)
     if all(is_constant(x) for x in traced_in(args, kwargs)):
         return _on_constants(function, args, kwargs)
     raise unsupported(function)
+
+
+def _copies(arguments):
+    """Values, which whoever gets them may write into."""
+    return map_traced(lambda x: copy.copy(x.value), arguments)
 
 
 def call(function: Callable, args: tuple, kwargs: dict):

@@ -33,7 +33,8 @@ from nbhvp.trace.arrays import (
     traced_in,
     weaken,
 )
-from nbhvp.trace.recording import Recording, line_of, trace_error
+from nbhvp.trace.places import line_of
+from nbhvp.trace.recording import Recording, trace_error
 
 __all__ = ["call_math", "operate", "settle", "watched", "watches_errors"]
 

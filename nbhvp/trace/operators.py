@@ -30,7 +30,6 @@ from nbhvp.trace.arrays import (
     is_weak,
     lift,
     map_traced,
-    name_of,
     reshape_view,
     scalar,
     shown,
@@ -38,6 +37,7 @@ from nbhvp.trace.arrays import (
     write,
 )
 from nbhvp.trace.exceptions import QUOTIENTS, operate
+from nbhvp.trace.failures import name_of
 from nbhvp.trace.recording import trace_error
 
 __all__ = ["store"]

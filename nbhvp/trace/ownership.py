@@ -54,9 +54,10 @@ def module_of(thing) -> str:
         inner = getattr(thing, "__wrapped__", None)
         homes = (home_of(thing), claimed if inner is None else module_of(inner))
         return next((home for home in homes if home and not is_foreign(home)), claimed)
-    # What has been given names says its own; functions of C do not.
-    is_given = "__module__" in getattr(thing, "__dict__", ())
-    return str(type(thing).__module__) if is_given else claimed
+    # An object may have been given names; one of C says those of its class nowhere else.
+    home = type(thing).__module__
+    is_given = "__module__" in getattr(thing, "__dict__", ()) and home in sys.modules
+    return home if is_given else claimed
 
 
 def public_name(thing) -> str:

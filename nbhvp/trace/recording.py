@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import linecache
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
-from importlib.util import find_spec
-from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import scipy
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 from nbhvp.trace.aliases import SHARED_MEMORY, Aliases, share_memory
+from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
 
 __all__ = [
     "TAPE_LIMIT",
@@ -154,16 +148,16 @@ class Recording:
         """The trace holds only where a node has this value; the place is where it is now."""
         if node not in self.guards:
             self.guards[node] = value
-            self.places[node] = place or _present_place()
+            self.places[node] = place or present_place()
 
     def condition(self, node: Node) -> None:
         """Without this condition, which holds, an exception would be raised."""
         if node not in self.conditions:
-            self.conditions[node] = _present_place()
+            self.conditions[node] = present_place()
 
     def leave_unguarded(self, error: Exception, place: tuple[str, int] | None = None) -> None:
         """No guard tells where an exception is raised: the function must not catch it."""
-        self.unguarded = error, place or _present_place()
+        self.unguarded = error, place or present_place()
 
     def watch_errors(self, watched: Callable) -> None:
         """NumPy's floating-point errors are as they were outside, for the function asks for them."""
@@ -175,7 +169,7 @@ class Recording:
         """Count an operation on single numbers; many of them are a loop over elements."""
         self._scalars += 1
         if self._scalars == MANY_SCALARS:
-            warnings.warn_explicit(_UNROLLED, UserWarning, *_present_place())
+            warnings.warn_explicit(_UNROLLED, UserWarning, *present_place())
 
     def hold(self, array: np.ndarray) -> None:
         """An array that the function closes over is read."""
@@ -220,7 +214,7 @@ class Recording:
 
     def note(self, text: str, place: tuple[str, int] | None = None) -> None:
         """Tell the user of what happens at the trace alone; the place is where it is now."""
-        self.notes[Note(text, *(place or _present_place()))] = None
+        self.notes[Note(text, *(place or present_place()))] = None
 
     def hide(self, what: str, place: tuple[str, int] | None = None) -> None:
         """Note that the function depends on what no guard can see, here or at a place."""
@@ -229,7 +223,7 @@ class Recording:
 
     def placed(self, what: str, place: tuple[str, int] | None = None) -> str:
         """A text with a place in the user's code, where it is now if none is given."""
-        return f"{what} at {line_of(*(place or _present_place()))}"
+        return f"{what} at {line_of(*(place or present_place()))}"
 
     def snapshot(self, array: np.ndarray) -> np.ndarray:
         """The present content of a plain array, which may change; one copy for equal contents."""
@@ -248,16 +242,30 @@ class Recording:
     def __exit__(self, kind, error, traceback) -> None:
         _CURRENT.reset(self._token)
         self.is_closed = True
-        # NumPy raises a ValueError of its own from the TraceError of a float(x) in plain[0] = x.
-        cause = getattr(error, "__cause__", None)
-        is_hidden = isinstance(cause, TraceError) and not isinstance(error, TraceError)
-        ours = cause if is_hidden else error
-        if isinstance(ours, TraceError):
-            # Errors of a compiled function name their line themselves.
+        ours = _ours(error)
+        if ours is not None:
             line = user_line(traceback)
+            if not line and not names_a_line(ours.args[0]):
+                line = line_of(*present_place())  # the function itself is a library's
             ours.args = (f"{line}: {ours.args[0]}" if line else ours.args[0],)
             if ours is not error:
-                raise ours
+                raise ours from error.__cause__
+
+
+def _ours(error: BaseException | None) -> TraceError | None:
+    """The TraceError that an error is, hides, or should have been."""
+    if isinstance(error, TraceError):
+        return error
+    # NumPy raises a ValueError of its own from the TraceError of a float(x) in plain[0] = x.
+    if isinstance(cause := getattr(error, "__cause__", None), TraceError):
+        return cause
+    if isinstance(error, TypeError) and "Traced" in str(error):
+        return trace_error(
+            str(error).replace("'Traced'", "a traced value").replace("Traced", "a traced value"),
+            "what is computed from x records how it was, which only NumPy, SciPy, math and Python's "
+            "arithmetic do: write it with these, or give it a rule (nbhvp.custom_jvp)",
+        )
+    return None
 
 
 def current() -> Recording:
@@ -277,16 +285,6 @@ def present() -> Recording | None:
 
 
 # Errors that name the user's line.
-
-_OURS = tuple(
-    str(Path(file).parent) + os.sep
-    for file in (
-        Path(__file__).parents[1] / "__init__.py",
-        np.__file__,
-        scipy.__file__,
-        getattr(find_spec("numba"), "origin", ""),
-    )
-)
 
 
 class LinedPool(Pool):
@@ -308,38 +306,8 @@ class LinedPool(Pool):
             if self.origin in self.lines:
                 self.lines[node] = self.lines[self.origin]
         else:
-            frame: FrameType | None = sys._getframe(1)
-            while frame is not None and frame.f_code.co_filename.startswith(_OURS):
-                frame = frame.f_back
-            if frame is not None:
-                self.lines[node] = line_of(frame.f_code.co_filename, frame.f_lineno)
+            self.lines[node] = line_of(*present_place())
         return node
-
-
-def _present_place() -> tuple[str, int]:
-    """File and line of the innermost running frame outside nbhvp, NumPy and SciPy."""
-    frame = sys._getframe()
-    while frame.f_back and frame.f_code.co_filename.startswith(_OURS):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
-
-
-def user_line(traceback: TracebackType) -> str:
-    """File, line and text of the innermost frame outside nbhvp, NumPy and SciPy, if any."""
-    found = None
-    while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_OURS):
-            found = traceback
-        traceback = traceback.tb_next
-    if found is None:
-        return ""
-    return line_of(found.tb_frame.f_code.co_filename, found.tb_lineno)
-
-
-def line_of(file: str, line: int) -> str:
-    """A place in a file, with its text."""
-    text = linecache.getline(file, line).strip()
-    return f"{file}:{line}" + (f" in `{text}`" if text else "")
 
 
 def source_of(fun: Callable) -> str:

@@ -29,7 +29,8 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.trace.arrays import Traced, cast_node, is_constant, is_weak, lift, traced, traced_in
-from nbhvp.trace.recording import current, source_of, trace_error, user_line
+from nbhvp.trace.places import user_line
+from nbhvp.trace.recording import current, source_of, trace_error
 
 if TYPE_CHECKING:
     from nbhvp.trace.standins import Standins

@@ -26,6 +26,7 @@ from nbhvp.graph import sparse as primitives
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import LibraryObject, Traced, apply, guard, lift, trace_error
 from nbhvp.trace.elementwise import cast, common, composition, floats, where
+from nbhvp.trace.failures import unsupported
 from nbhvp.trace.linalg import required
 from nbhvp.trace.reductions import all_
 from nbhvp.trace.shapes import concatenate, ravel
@@ -41,7 +42,7 @@ def answer(function: Callable, args, kwargs) -> Callable | None:
     nested = [args, kwargs]
     if any(True for _ in _sparse_in(nested)):
         if function not in FUNCTIONS:
-            raise arrays.unsupported(function)
+            raise unsupported(function)
         return FUNCTIONS[function]
     live = (x for x in arrays.traced_in(nested) if not arrays.is_constant(x))
     return FUNCTIONS.get(function) if any(True for _ in live) else None

@@ -23,7 +23,8 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, reachable
 from nbhvp.graph.tape import tape_holds
-from nbhvp.trace.recording import Note, Recording, line_of
+from nbhvp.trace.places import line_of
+from nbhvp.trace.recording import Note, Recording
 
 __all__ = ["Tie", "ties"]
 

@@ -29,11 +29,11 @@ from nbhvp.trace.arrays import (
     guard,
     lift,
     map_traced,
-    name_of,
     reshape_view,
     trace_error,
 )
 from nbhvp.trace.elementwise import cast
+from nbhvp.trace.failures import name_of
 from nbhvp.trace.indexing import add_at
 from nbhvp.trace.operators import store
 from nbhvp.trace.reductions import as_last_axis, axes_of, kept

@@ -1,0 +1,88 @@
+"""Places in the user's code: the file and line that errors, notes and reports name.
+
+A place is of the innermost frame in code of the user's own. Code of the standard library and of
+installed packages may stand between that and ours, as in ``statistics.mean(x)``; its line is named
+only where the traced function has no other.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import numpy as np
+import scipy
+
+__all__ = ["Place", "line_of", "names_a_line", "present_place", "user_line"]
+
+Place = tuple[str, int]
+
+_OURS = tuple(
+    str(Path(file).parent) + os.sep
+    for file in (
+        Path(__file__).parents[1] / "__init__.py",
+        np.__file__,
+        scipy.__file__,
+        getattr(find_spec("numba"), "origin", ""),
+    )
+)
+_INSTALLED = (
+    "<frozen ",
+    *(sysconfig.get_path(n) + os.sep for n in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+_RECORD = str(Path(__file__).with_name("record.py"))
+"""Where the user's function is called: what is further out has called nbhvp."""
+
+
+def present_place() -> Place:
+    """The place where the user's code is now."""
+    return _innermost(_running(sys._getframe(1))) or ("", 0)
+
+
+def user_line(traceback: TracebackType | None) -> str:
+    """File, line and text of the user's innermost frame below this one, if any."""
+    places = []
+    while traceback is not None:
+        places.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    found = _innermost(reversed(places))
+    return line_of(*found) if found else ""
+
+
+def _running(frame: FrameType | None) -> Iterator[Place]:
+    while frame is not None:
+        yield frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+
+
+def _innermost(places: Iterator[Place]) -> Place | None:
+    """The first place in the user's own code; else the first that is not in ours, if any."""
+    outside = None
+    for place in places:
+        file = place[0]
+        if file.startswith(_OURS):
+            if file == _RECORD and outside is not None:
+                break
+        elif not file.startswith(_INSTALLED):
+            return place
+        else:
+            outside = outside or place
+    return outside
+
+
+def names_a_line(text: str) -> bool:
+    """Whether an error names a place already, as those of compiled functions do."""
+    return re.search(r":\d+\b", text) is not None
+
+
+def line_of(file: str, line: int) -> str:
+    """A place in a file, with its text."""
+    text = linecache.getline(file, line).strip()
+    return f"{file}:{line}" + (f" in `{text}`" if text else "")
