@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.trace.structure import Unravel
+
 __all__ = [
     "COMPLETE",
     "ArrayWatch",
@@ -182,7 +184,7 @@ def _same(a, b) -> bool:
         return np.array(a).tobytes() == np.array(b).tobytes()
     if isinstance(a, np.generic):
         return a.dtype == b.dtype and a.tobytes() == b.tobytes()
-    return is_atom(a) and bool(a == b)
+    return (is_atom(a) or isinstance(a, Unravel)) and bool(a == b)
 
 
 class ArrayWatch:
