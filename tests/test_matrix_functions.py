@@ -273,6 +273,27 @@ def test_vectors_of_equal_values_have_no_derivative(fun, x):
     assert np.isnan(f.hvp(x, RNG.normal(size=x.shape))).any()
 
 
+# Small functions whose values are NumPy's and SciPy's.
+
+# fmt: off
+PLAIN = [
+    (lambda x: np.linalg.det(np.outer(x, x) + np.eye(7)), np.linspace(0.1, 1, 7)),
+    (lambda x: np.linalg.det(np.outer(x, x) + np.eye(9)), np.linspace(0.1, 1, 9)),
+    (lambda x: np.linalg.svd(x, full_matrices=False)[0][0, 1], np.arange(6.0).reshape(2, 3) ** 1.5),
+    (lambda x: sl.eigh(x)[1][0, 1], np.array([[2.0, 1, 0], [1, 3, 1], [0, 1, 5.0]])),
+    (lambda x: sl.lstsq(x, x[:, 0] + 1)[1], np.arange(6.0).reshape(3, 2) ** 2),
+    (lambda x: np.linalg.matrix_rank(x, hermitian=True) * x[0, 0], np.diag([1.0, 2.0])),
+    (lambda x: sl.det(x[:, None, None] * np.eye(3)).sum(), np.arange(3.0)),
+    (lambda x: sl.det(np.zeros((0, 3, 3)) * x).sum() + x, np.array(2.0)),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("fun", "x"), PLAIN)
+def test_plain_values(fun, x):
+    assert interpreted(fun)(x) == pytest.approx(fun(x), rel=1e-13)
+
+
 # Determinants.
 
 
@@ -329,6 +350,9 @@ IDENTITIES = {
     "discrete lyapunov": (lambda x: (lambda z: z - x @ z @ x.T / 25)(sl.solve_discrete_lyapunov(x / 5, x**2)), lambda x: x**2),
     "bilinear": (lambda x: (lambda z: z - x @ z @ x.T / 25)(sl.solve_discrete_lyapunov(x / 5, x**2, method="bilinear")), lambda x: x**2),
     "riccati": (lambda x: (lambda z: x.T @ z + z @ x - z @ x[:, :2] @ np.linalg.solve(positive(x[:2, :2]), x[:, :2].T) @ z)(sl.solve_continuous_are(x, x[:, :2], positive(x), positive(x[:2, :2]))), lambda x: -positive(x)),
+    "discrete riccati": (lambda x: (lambda z, b: x.T @ z @ x - z - x.T @ z @ b @ np.linalg.solve(positive(x[:2, :2]) + b.T @ z @ b, b.T @ z @ x))(sl.solve_discrete_are(x, x[:, :2] ** 2, positive(x), positive(x[:2, :2])), x[:, :2] ** 2), lambda x: -positive(x)),
+    "pinv hermitian": (lambda x: np.linalg.pinv(x, hermitian=True), lambda x: np.linalg.inv(np.tril(x) + np.tril(x, -1).T)),
+    "lstsq of scipy": (lambda x: sl.lstsq(x[:, :2], x[:, 2])[1] * np.ones(2) + sl.lstsq(x[:, :2], x[:, 2], lapack_driver="gelsy")[0], lambda x: np.linalg.lstsq(x[:, :2], x[:, 2])[1] + np.linalg.lstsq(x[:, :2], x[:, 2])[0]),
     "eig": (lambda x: (lambda w, v: ((v * w) @ np.linalg.inv(v)).real)(*np.linalg.eig(x)), lambda x: x),
     "left": (lambda x: (lambda w, u, v: (v * w / np.sum(np.conj(u) * v, 0) @ adjoint(u)).real)(*sl.eig(x, left=True)), lambda x: x),
     "eigvals": (lambda x: np.stack([np.sum(np.linalg.eigvals(x) ** k).real for k in (1, 2, 3)]), lambda x: np.stack([np.trace(x), np.trace(x @ x), np.trace(x @ x @ x)])),

@@ -497,6 +497,7 @@ GENERAL = [
     ("frame", lambda a: vectors.frame(spectra.eigh(a, **LOWER), upward=False)),
     ("of_matrix", lambda a: matrix_functions.of_matrix(a, **EXPM)),
     ("riccati", lambda a: matrix_functions.riccati(a, a, hermitian_part(a), hermitian_part(a))),
+    ("discrete_riccati", lambda a: matrix_functions.discrete_riccati(a, a, hermitian_part(a), hermitian_part(a))),
     ("eig", lambda a: eigen.eigenvalues(eigen.eig(a, by=linalg.Routine(np.linalg.eig)))),
     ("eigenvalues", lambda a: eigen.eigenvalues(eigen.eig(a, by=linalg.Routine(scipy.linalg.eig)))),
     ("eigenvectors", lambda a: eigen.eigenvectors(eigen.eig(a, by=linalg.Routine(np.linalg.eig)))),

@@ -119,7 +119,7 @@ def _by_blocks(a: Node) -> Node:
 
 def _det(a, dtype, by):
     a = np.asarray(a)
-    found = by(a)
+    found = by(a) if a.size else 1
     return np.full(a.shape[:-2], np.nan if found is None else found, dtype)
 
 

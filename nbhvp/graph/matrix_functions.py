@@ -13,6 +13,7 @@ Riccati's equations, by the equation that their residual has.
 
 from __future__ import annotations
 
+import string
 from functools import reduce
 from operator import add
 
@@ -20,10 +21,10 @@ import numpy as np
 import scipy.linalg
 
 from nbhvp.graph import derive
-from nbhvp.graph.linalg import Routine, adjoint, general, product, solve_by_lu
-from nbhvp.graph.primitives import BOOL, _discrete, _linear
+from nbhvp.graph.linalg import Routine, adjoint, general, product, solve_by_lu, swapped
+from nbhvp.graph.primitives import BOOL, _discrete, _linear, constant, contract, reshape
 
-__all__ = ["frechet", "of_matrix", "riccati", "stays_real", "sylvester"]
+__all__ = ["discrete_riccati", "frechet", "of_matrix", "riccati", "stays_real", "sylvester"]
 
 
 def _each(run, *arrays):
@@ -127,6 +128,40 @@ def _riccati_tangent(z, dots, a, b, q, r):
     return -sylvester(adjoint(closed), closed, moved)
 
 
+# The discrete one, A^H X A - X - A^H X B (R + B^H X B)^-1 B^H X A + Q = 0, with the like.
+
+
+def _discrete_riccati(a, b, q, r):
+    by = Routine(scipy.linalg.solve_discrete_are)
+    a, b, q, r = map(np.asarray, (a, b, q, r))
+    return _each(lambda b, q, r, a: by(a, b, q, r), b, q, r, a)
+
+
+def _gain(x, a, b, r):
+    moved = product(adjoint(b), x)
+    return solve_by_lu(r + product(moved, b), product(moved, a))
+
+
+def _discrete_riccati_tangent(z, dots, a, b, q, r):
+    def residual(x, a, b, q, r):
+        across = product(adjoint(a), x)
+        return product(across, a) - x - product(across, b, _gain(x, a, b, r)) + q
+
+    moved = derive.jvp_of(residual, [z, a, b, q, r], [None, *dots])
+    return _stein(a - product(b, _gain(z, a, b, r)), moved)
+
+
+def _stein(a, q):
+    """X of X - A^H X A = Q, by a linear system for its elements."""
+    *stack, n = a.shape[:-1]
+    letters = string.ascii_letters[: len(stack)]
+    pairs = contract(adjoint(a), swapped(a), subscripts=f"{letters}yz,{letters}wx->{letters}ywzx")
+    eye = constant(a.pool, np.eye(n * n, dtype=a.dtype))
+    system = eye - reshape(pairs, shape=(*stack, n * n, n * n))
+    found = solve_by_lu(system, reshape(q, shape=(*stack, n * n, 1)))
+    return reshape(found, shape=q.shape)
+
+
 def _as_given(a, *rest, **params):
     return a.shape, a.dtype
 
@@ -137,4 +172,5 @@ frechet    = _linear("frechet", _frechet, _as_given, _frechet_rule, tangent=_fre
 stays_real = _discrete("stays_real", _stays_real, lambda a, by: ((), BOOL))
 sylvester  = _linear("sylvester", _sylvester, lambda a, b, q: (q.shape, q.dtype), _sylvester_rule, tangent=_sylvester_tangent, linear=((2,),), batches=False)
 riccati    = general("riccati", _riccati, _as_given, _riccati_tangent)
+discrete_riccati = general("discrete_riccati", _discrete_riccati, _as_given, _discrete_riccati_tangent)
 # fmt: on

@@ -170,11 +170,19 @@ _READ = {
 """What is read of a matrix that is assumed to be of a kind."""
 
 
-@composition(np.linalg.inv, scipy.linalg.inv)
+@composition(np.linalg.inv)
 def inv(a):
-    a = square(a)
+    return _inverse(square(a), np.linalg.inv)
+
+
+@composition(scipy.linalg.inv)
+def scipy_inv(a):
+    return _inverse(square(a), scipy.linalg.inv)
+
+
+def _inverse(a, function):
     eye = broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape)
-    return _solve(a, eye, np.linalg.inv, a)
+    return _solve(a, eye, function, a)
 
 
 @composition(scipy.linalg.solve_triangular)
@@ -529,7 +537,8 @@ def _refuse_rank():
 
 @composition(np.linalg.pinv)
 def pinv(a, rcond=None, hermitian=False, *, rtol=None):
-    return _pinv(_matrix(a), rtol if given(rtol) else rcond)
+    a = _mirrored(square(a), True, adjoint) if hermitian else _matrix(a)
+    return _pinv(a, rtol if given(rtol) else rcond)
 
 
 @composition(scipy.linalg.pinv)
@@ -554,7 +563,10 @@ def lstsq(a, b, rcond=None):
 @composition(scipy.linalg.lstsq)
 def lstsq_by_driver(a, b, cond=None, lapack_driver=None):
     a, b = floats(a, b)
-    return _least_squares(a, b, cond)
+    x, residuals, rank, s = _least_squares(a, b, cond)
+    if lapack_driver == "gelsy":
+        return x, residuals[:0], rank, None
+    return x, residuals[0] if b.ndim == 1 and residuals.size else residuals, rank, s
 
 
 def _least_squares(a, b, cutoff):

@@ -212,6 +212,13 @@ def solve_continuous_are(a, b, q, r):
     return unless_failed(found, scipy.linalg.solve_continuous_are, a, b, q, r)
 
 
+@composition(scipy.linalg.solve_discrete_are)
+def solve_discrete_are(a, b, q, r):
+    a, b, q, r = floats(a, b, q, r)
+    found = apply(mf.discrete_riccati, square(a), b, square(q), square(r))
+    return unless_failed(found, scipy.linalg.solve_discrete_are, a, b, q, r)
+
+
 # Tensors as matrices.
 
 
