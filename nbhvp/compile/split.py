@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
+from nbhvp.compile.decisions import decided
 from nbhvp.compile.fold import collected
 from nbhvp.compile.lower import lower
 from nbhvp.compile.pull import is_pulled, is_small_sum, is_view
@@ -54,7 +55,8 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     of `graph`, in this order.
     """
     # Lowered first, so that what a scatter needs of its indices is found once per point.
-    graph = collected(lower(graph, products=False), direction)
+    # What decides is made exact here too, so that what is stored is found again in the product.
+    graph = collected(decided(lower(graph, products=False)), direction)
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
