@@ -116,6 +116,7 @@ __all__ = [
     "minimum",
     "ndtr",
     "power",
+    "rel_entr",
     "sin",
     "sinh",
     "spherical_in",
@@ -460,6 +461,22 @@ def xlog1py(x, y):
 def entr(x):
     """-x log x, 0 at 0, minus infinity below."""
     return select(x < 0, -math.inf, select(x == 0, 0.0, -x * log(x)))
+
+
+_TINY = 2.0**-1000
+_LOG_TINY = -1000 * math.log(2)
+
+
+@branchless
+def rel_entr(x, y):
+    """x log(x / y); x is scaled where the quotient leaves the normal numbers."""
+    ratio = x / y
+    is_small, is_large = ratio < _TINY, ratio > 1 / _TINY
+    scaled = x * select(is_small, 1 / _TINY, select(is_large, _TINY, 1.0)) / y
+    shift = select(is_small, _LOG_TINY, select(is_large, -_LOG_TINY, 0.0))
+    inside = x * (log(scaled) + shift)
+    outside = select((x == 0) & (y >= 0), 0.0, select((x == x) & (y == y), math.inf, math.nan))
+    return select((x > 0) & (y > 0), inside, outside)
 
 
 # Circular functions: |x| = n pi / 2 + r + lost, |r| <= pi / 4, for |x| <= 2^20: n times the first

@@ -19,6 +19,7 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
+from nbhvp.graph import quotients
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 
 __all__ = [
@@ -225,7 +226,7 @@ def _times(partial, dot: Node | None) -> Node | None:
     if dot is None or partial is None:
         return None
     if isinstance(partial, Node):
-        return partial * dot
+        return quotients.times(partial, dot)
     return {1: dot, -1: -dot}[partial]
 
 

@@ -51,6 +51,9 @@ def _either(condition, x, y):
     )
 
 
+_REAL = partial(p._loop_dtypes, np.hypot)
+
+
 def _product(name, evaluate, source, transposes, **fields) -> Primitive:
     """An elementwise entry that is linear in each of two arguments."""
 
@@ -62,7 +65,7 @@ def _product(name, evaluate, source, transposes, **fields) -> Primitive:
     entry = p._enter(
         Primitive(
             name, "general", evaluate, _shape_of_product, transposes, tangent, source=source,
-            dtypes=partial(p._loop_dtypes, np.multiply), linear=((0,), (1,)), cost=4,
+            linear=((0,), (1,)), cost=4,
             **fields,
         )
     )  # fmt: skip
@@ -92,15 +95,15 @@ def _refused(z_bar, z, x, y, tolerance):
 # fmt: off
 damped  = _product("damped", lambda x, y: np.where((x == 0) | (y == 0), 0, np.multiply(x, y)),
                    "({x} * {y} if ({x} != 0) & ({y} != 0) else 0.0)",
-                   lambda z_bar, z, x, y: (damped(z_bar, p.conjugate(y)), damped(p.conjugate(x), z_bar)))
+                   lambda z_bar, z, x, y: (damped(z_bar, p.conjugate(y)), damped(p.conjugate(x), z_bar)), dtypes=partial(p._loop_dtypes, np.multiply))
 stain   = _product("stain", lambda x, y: _either((x == 0) | (y == 0), x, y),
                    "(math.nan if ({x} != 0) & ({y} != 0) else 0.0)",
-                   lambda z_bar, z, x, y: (stain(z_bar, y), stain(x, z_bar)), lowered=lambda x, y: stain(_moved(x), _moved(y)))
-apart   = p.elementwise("apart", None, lambda tolerance: f"(math.nan if abs({{x}} - {{y}}) > {tolerance!r} * (abs({{x}}) + abs({{y}})) else 0.0)", evaluate=_are_apart,
-                        transposes=_refused, dtypes=p._same, result=lambda x, y, tolerance: x, linear=((0, 1),), cost=8, params={"tolerance": 1e-14})
-unknown = p.elementwise("unknown", None, "(math.nan if {x} != 0 else 0.0)", evaluate=lambda t, x: _either(np.equal(t, 0), t, x), dtypes=p._same, result=_first,
+                   lambda z_bar, z, x, y: (stain(z_bar, y), stain(x, z_bar)), dtypes=_REAL, lowered=lambda x, y: stain(_moved(x), _moved(y)))
+apart   = p.elementwise("apart", None, lambda tolerance: f"(0.0 if abs({{x}} - {{y}}) <= {tolerance!r} * (abs({{x}}) + abs({{y}})) else math.nan)", evaluate=_are_apart,
+                        transposes=_refused, dtypes=_REAL, result=lambda x, y, tolerance: x, linear=((0, 1),), cost=8, params={"tolerance": 1e-14})
+unknown = p.elementwise("unknown", None, "(math.nan if {x} != 0 else 0.0)", evaluate=lambda t, x: _either(np.equal(t, 0), t, x), dtypes=_REAL, result=_first,
                         transposes=lambda z_bar, z, t, x: (carry(z_bar, x), None), tangent=_unknown_tangent, linear=((0,),), cost=2, lowered=lambda t, x: unknown(_moved(t), 0.0))
-carry   = p.elementwise("carry", None, "(math.nan if {x} != {x} else 0.0)", evaluate=lambda t, x: _either(np.equal(t, t), t, x), dtypes=p._same, result=_first,
+carry   = p.elementwise("carry", None, "(math.nan if {x} != {x} else 0.0)", evaluate=lambda t, x: _either(np.equal(t, t), t, x), dtypes=_REAL, result=_first,
                         transposes=lambda z_bar, z, t, x: (unknown(z_bar, x), None), linear=((0,),), cost=2, lowered=lambda t, x: carry(t, 0.0))
 # fmt: on
 

@@ -27,6 +27,7 @@ from nbhvp.graph.primitives import (
     UNIT,
     Primitive,
     _enter,
+    _first_dtype,
     _real_loops,
     constant,
     cos,
@@ -197,11 +198,18 @@ def _expn_rule(z, x, n):
     return (-exp1(x) if n == 2 else -expn(x, n=n - 1),)
 
 
+def _simplify_xlogy(x, y):
+    """x log x by its own rule: x / x, and what it has for a derivative, is no number at 0."""
+    return where(less(x, 0), math.nan, -entr(x)) if x is y else None
+
+
 # fmt: off
 logit       = elementwise("logit", scipy_ufunc("logit"), "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=SERIES)
 log_expit   = elementwise("log_expit", scipy_ufunc("log_expit"), "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * SERIES)
-xlogy       = elementwise("xlogy", scipy_ufunc("xlogy"), "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlogy")))
+xlogy       = elementwise("xlogy", scipy_ufunc("xlogy"), "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlogy")), simplify=_simplify_xlogy)
 xlog1py     = elementwise("xlog1py", scipy_ufunc("xlog1py"), "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlog1py")))
+rel_entr    = elementwise("rel_entr", None, "rel_entr({x}, {y})", lambda z, x, y: (log(x) - log(y) + 1, -x / y), evaluate=special.rel_entr, domain=POSITIVE, cost=SERIES,
+                          dtypes=_real_loops(special.rel_entr), result=_first_dtype)
 entr        = elementwise("entr", scipy_ufunc("entr"), "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=SERIES)
 
 # Error functions and the normal distribution.

@@ -483,7 +483,7 @@ def rel_entr(x, y):
     inside = (x > 0) & (y > 0)
     a, b = where(inside, x, 1), where(inside, y, 1)
     outside = where((x == 0) & (y >= 0), 0, where(np.isnan(x) | np.isnan(y), math.nan, math.inf))
-    return where(inside, a * np.log(a / b), outside)
+    return where(inside, apply(TABLE["rel_entr"], a, b), outside)
 
 
 @composition(special.kl_div)
