@@ -19,6 +19,8 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from nbhvp.trace.plain import PLAIN_CLASSES, refusal_of
+
 __all__ = ["Combination", "Operator", "checked", "columns", "diagonal"]
 
 UNITS = 64
@@ -30,6 +32,7 @@ class Operator(LinearOperator):
 
     def dot(self, x):
         """The product with a vector, the k columns of a matrix, a number or another operator."""
+        _refuse_subclass(x)
         return _combined(super().dot(_factor(x)))
 
     def _rdot(self, x):
@@ -171,8 +174,15 @@ def _term(operator: LinearOperator, x) -> Any:
 # Vectors and columns.
 
 
+def _refuse_subclass(v) -> None:
+    """Refuse arrays whose own rules would be lost; matrices mean here what they mean to SciPy."""
+    if isinstance(v, np.ndarray) and type(v) not in (*PLAIN_CLASSES, np.matrix):
+        raise TypeError("needed a plain array, got {}: {}".format(*refusal_of(v)))
+
+
 def checked(v, size: int) -> np.ndarray:
     """v as an array of numbers, of shape (size,) or (size, k)."""
+    _refuse_subclass(v)
     v = np.asarray(v.toarray() if issparse(v) else v)
     if v.ndim not in (1, 2) or v.shape[0] != size:
         raise ValueError(f"needed an array of shape ({size},) or ({size}, k), got {v.shape}")

@@ -57,6 +57,26 @@ def test_byte_orders(w):
     agrees(lambda x: weighted(x, w))
 
 
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: np.sum(np.array([x[0], 2 * x[1]], dtype=">f8") ** 2),
+        lambda x: np.sum(np.full(2, x[0], ">f8") ** 3),
+        lambda x: np.sum(np.full_like(x, x[1], ">f4").astype(float) ** 3),
+        lambda x: np.sum(np.linspace(x[0], x[1], 3, dtype=">f8") ** 2),
+        lambda x: np.sum(np.cumsum(x, dtype=">f8") ** 2),
+        lambda x: np.sum(x[np.argsort(x).astype(">i4")] * SWAPPED.copy()),
+        lambda x: (
+            float(SWAPPED.view(">i8")[0] > 0)
+            * np.sum(np.frombuffer(SWAPPED.tobytes(), ">f8") * x**2)
+        ),
+        lambda x: np.einsum("i,i", SWAPPED, x**2) + np.sum(np.concatenate([x, SWAPPED]) ** 2),
+    ],
+)
+def test_byte_orders_inside(fun):
+    agrees(fun)
+
+
 def made_inside(x, w, i):
     made = np.zeros(2, ">f8")
     made[:] = x * SWAPPED
@@ -111,6 +131,13 @@ def test_subclasses_are_refused(w, instead):
         f.grad(w)
     with pytest.raises(TypeError, match=f"v must be.*{instead}"):
         f.hvp(X, w)
+    H = f.hessian(X)
+    for product in (H.matvec, H.dot, H.__matmul__):
+        if isinstance(w, np.matrix):  # as SciPy's operators
+            np.testing.assert_allclose(product(w.T).ravel(), 6 * X * np.asarray(w)[0])
+        else:
+            with pytest.raises(TypeError, match=f"plain array.*{instead}"):
+                product(w)
     left = differentiable(lambda x: np.sum(w * x))
     if isinstance(w, Tenfold):  # whose own code is followed
         assert left(X) == 50.0

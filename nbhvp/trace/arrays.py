@@ -676,6 +676,8 @@ def apply(primitive: p.Primitive, *args, **params) -> Traced:
     if not any(isinstance(arg, Traced) for arg in args):
         args[0] = lift(args[0])
     values = [arg.value if isinstance(arg, Traced) else arg for arg in args]
+    if "dtype" in params:
+        params["dtype"] = native_dtype(params["dtype"])
     value = primitive.evaluate(*values, **params)
     node = primitive(*_strong_nodes(primitive, args, values), **params)
     if primitive in p.EQUALITIES:
