@@ -18,6 +18,7 @@ from nbhvp.trace.arrays import Traced
 X = np.array([1.0, 2.0])
 HISTORY, CACHE, SEEN, QUEUE = [], {}, set(), collections.deque(maxlen=3)
 LISTS, NESTED = collections.defaultdict(list), {"a": {"b": [0]}}
+PAIR = ([], 1)
 CALLS, CURRENT, OTHERS = 0, None, sys.modules[__name__]
 
 
@@ -66,6 +67,11 @@ def default(x, found=[]):  # noqa: B006 that is what it tests
 
 def attribute(x):
     attribute.calls = getattr(attribute, "calls", 0) + 1  # here
+    return np.sum(x**2)
+
+
+def in_a_tuple(x):
+    PAIR[0].append(1)  # here
     return np.sum(x**2)
 
 
@@ -154,7 +160,8 @@ FUNCTIONS = {
     "append": lambda: append, "store": lambda: store, "fill_set": lambda: fill_set,
     "enqueue": lambda: enqueue, "grow": lambda: grow, "deep": lambda: deep,
     "global": lambda: count_calls, "default": lambda: default, "attribute": lambda: attribute,
-    "by module": lambda: by_module, "counter": counter, "slots": lambda: Slots().counts,
+    "by module": lambda: by_module,
+    "in a tuple": lambda: in_a_tuple, "counter": counter, "slots": lambda: Slots().counts,
     "data": lambda: Data().counts,
 } | {
     name: functools.partial(lambda name: getattr(Model(), name), name)
@@ -167,7 +174,7 @@ def state(fun) -> str:
     self = getattr(fun, "__self__", None)
     held = getattr(self, "__dict__", None) or getattr(self, "calls", None)
     cells = [cell.cell_contents for cell in getattr(fun, "__closure__", None) or ()]
-    named = (HISTORY, CACHE, SEEN, QUEUE, LISTS, NESTED, CALLS, Model.total)
+    named = (HISTORY, CACHE, SEEN, QUEUE, LISTS, NESTED, CALLS, Model.total, PAIR)
     return repr((named, shown(held), cells, default.__defaults__, vars(attribute)))
 
 
@@ -183,6 +190,7 @@ def reset():
     global CALLS, CURRENT
     for container in (HISTORY, CACHE, SEEN, QUEUE, LISTS, default.__defaults__[0], vars(attribute)):
         container.clear()
+    PAIR[0].clear()
     NESTED["a"]["b"][:] = [0]
     CALLS, CURRENT, Model.total = 0, None, 0
 
@@ -334,11 +342,12 @@ class Opaque(dict):
 
 def test_no_traced_value_stays_in_objects_without_copies():
     opaque, box = Opaque(), types.SimpleNamespace(kept=[])
-    kept = opaque.kept
+    kept, objects = opaque.kept, np.array([None, 1.0], object)
 
     def fun(x, fails=False):
         opaque.last, opaque["x"], box.pair = x, x[0], (x, [x[1]])
         opaque.kept.append(x[0])
+        objects[0] = x[1]
         if fails:
             raise KeyError("of the user's")
         return np.sum(x**2)
@@ -347,7 +356,7 @@ def test_no_traced_value_stays_in_objects_without_copies():
     assert f(X) == 5.0
     assert opaque.kept is kept
     for _ in range(2):
-        for value in (opaque.last, opaque["x"], *box.pair, box.pair[1][0], *kept):
+        for value in (opaque.last, opaque["x"], *box.pair, box.pair[1][0], *kept, objects[0]):
             assert type(value) is not Traced
         np.testing.assert_array_equal(opaque.last, X)
         with pytest.raises(KeyError):

@@ -28,7 +28,7 @@ __all__ = ["Arguments", "Effects"]
 _MISSING = object()
 _DEPTH = 20
 """Of containers in one another, that are looked through for a name."""
-_KEPT = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, np.ndarray)
+_KEPT = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
 """What has no attributes that a function would write in passing."""
 _LISTS = (list, collections.deque, set)
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), np.generic)
@@ -175,7 +175,7 @@ class Effects:
         known = {id(item): name for name, item in self._names()}
         holders = {
             id(item): value
-            for value, _, _ in self._copies
+            for value in self._values.values()
             if type(value) in (list, tuple, dict)
             for item in (value.values() if type(value) is dict else value)
         }
@@ -235,11 +235,20 @@ class Effects:
         for value, standin in made:
             if value is not standin or issubclass(type(value), _KEPT):
                 continue
+            if issubclass(type(value), np.ndarray):
+                self._release_items(value)
             for name, item in attributes_of(value).items():
                 if self._plain(item) is not item:
                     _set_attribute(value, name, self._plain(item))
             if issubclass(type(value), list | set | dict | collections.deque):
                 self._with_plain_items(value)
+
+    def _release_items(self, array: np.ndarray) -> None:
+        """Put plain values in the place of traced ones in an array of objects."""
+        if array.dtype == object and array.flags.writeable:
+            for k, item in enumerate(array.flat):
+                if self._plain(item) is not item:
+                    array.flat[k] = self._plain(item)
 
     def _plain(self, value):
         """A value as plain Python would have it: no stand-in, and no traced number."""

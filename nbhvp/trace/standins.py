@@ -96,6 +96,9 @@ def _library_of(value) -> str:
 # The stand-ins.
 
 
+_NUMBERS_AND_TEXTS = frozenset((bool, int, float, complex, str, bytes, type(None)))
+
+
 class Standins:
     """The stand-ins of one trace."""
 
@@ -152,6 +155,8 @@ class Standins:
 
     def of(self, value):
         """The stand-in of an object; the object itself where none is needed."""
+        if type(value) in _NUMBERS_AND_TEXTS:
+            return value
         if id(value) in self._made:
             return self._made[id(value)][1]
         if id(value) in self._standing:
