@@ -181,8 +181,11 @@ def scipy_inv(a):
 
 
 def _inverse(a, function):
-    eye = broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape)
-    return _solve(a, eye, function, a)
+    return _solve(a, _identity(a), function, a)
+
+
+def _identity(a):
+    return broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape)
 
 
 @composition(scipy.linalg.solve_triangular)
@@ -453,11 +456,16 @@ def _svd_of_hermitian(a, compute_uv):
 
 @composition(np.linalg.cond)
 def cond(x, p=None):
+    x = _matrix(x)
     if p in (None, 2, -2):
         s = singular_values(x)
-        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-    axes = (-2, -1)
-    return np.linalg.norm(lift(x), p, axes) * np.linalg.norm(inv(x), p, axes)
+        found = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    else:
+        # Of a singular matrix no error, but what division by 0 gives.
+        inverse = _by_lu(apply(la.lu, square(x)), _identity(x))
+        found = np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(inverse, p, (-2, -1))
+    is_lost = np.isnan(found) & ~np.any(np.isnan(x), axis=(-2, -1))
+    return np.where(is_lost, np.asarray(np.inf, found.dtype), found)
 
 
 @composition(np.linalg.matrix_rank)
