@@ -11,6 +11,7 @@ traced asks `is True` or `is np.True_`, comparisons of numbers are guards and gi
 
 from __future__ import annotations
 
+import abc
 import dis
 import functools
 import types
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, apply, is_constant, lift, traced_in, weaken
+from nbhvp.trace.arrays import Traced, apply, current, is_constant, lift, traced_in, weaken
+from nbhvp.trace.closure import Watch
 from nbhvp.trace.texts import note_reading
 
 __all__ = ["BuiltinCalls", "asks_identity", "redirected"]
@@ -70,6 +72,9 @@ class BuiltinCalls:
 
     def _classes(self, kinds) -> tuple[tuple, tuple]:
         kinds = tuple(self._plain(kind) for kind in _each(kinds))
+        if any(issubclass(type(kind), abc.ABCMeta) for kind in kinds):
+            # Classes may be registered with it.
+            current().sources.append(Watch(abc.get_cache_token, abc.get_cache_token()))
         return kinds, tuple(map(_original_class, kinds))
 
     def _hasattr(self, value, name: str) -> bool:

@@ -30,6 +30,7 @@ from nbhvp.trace.structure import Unravel
 
 __all__ = [
     "COMPLETE",
+    "AbsenceWatch",
     "ArrayWatch",
     "CellWatch",
     "ClassWatch",
@@ -109,6 +110,14 @@ class ItemWatch:
     mapping: dict
     key: str
     seen: Any
+
+
+@dataclass(frozen=True)
+class AbsenceWatch:
+    """A name that a module does not define, so that Python's own is meant."""
+
+    mapping: dict
+    key: str
 
 
 @dataclass(frozen=True)
@@ -274,6 +283,7 @@ class Closure:
             w for w, found in zip(kinds[ArrayWatch], exact, strict=True) if found is None
         )
         self._items = tuple((w.mapping, w.key, w.seen) for w in kinds[ItemWatch])
+        self._absent = tuple((w.mapping, w.key) for w in kinds[AbsenceWatch])
         self._cells = tuple((w.cell, w.seen) for w in kinds[CellWatch])
         self._dicts = tuple((w.mapping, w.size, w.items) for w in kinds[DictWatch])
         self._instances = tuple((w.value, *w.form) for w in kinds[InstanceWatch])
@@ -285,7 +295,7 @@ class Closure:
             self._dicts, self._instances, self._owners, self._classes, self._others, self._arrays,
         )  # fmt: skip
         self._holds_objects = any(held)
-        self._holds_more = self._holds_objects or bool(self._cells or self._exact)
+        self._holds_more = self._holds_objects or bool(self._cells or self._exact or self._absent)
 
     def release(self, owner) -> None:
         """Hold an object weakly from now on; that it is gone counts as a change.
@@ -324,6 +334,9 @@ class Closure:
                     return True
             if not self._holds_more:
                 return False
+            for mapping, key in self._absent:
+                if key in mapping:
+                    return True
             for cell, seen in self._cells:
                 now = cell.cell_contents
                 if now is not seen and not _same(now, seen):

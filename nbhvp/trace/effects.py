@@ -226,7 +226,8 @@ class Effects:
             if change.key is None:
                 _refill(change.target, [*map(self._plain, value)])
             else:
-                _set(change.target, change.key, value if value is _MISSING else self._plain(value))
+                key = self._plain(change.key)
+                _set(change.target, key, value if value is _MISSING else self._plain(value))
 
     def release(self, made: Iterable[tuple]) -> None:
         """Put plain values in the place of traced ones in objects that have no copies."""

@@ -58,9 +58,10 @@ _READS = (
     "nt.urandom time.localtime time.gmtime time.ctime time.asctime time.strftime "
     "time.clock_gettime time.clock_gettime_ns datetime.now datetime.utcnow datetime.today date.today "
     "datetime.fromtimestamp uuid.uuid1 uuid.uuid4 numpy.load numpy.loadtxt numpy.genfromtxt "
-    "numpy.fromfile numpy.memmap numpy.fromregex scipy.sparse.load_npz inspect.currentframe "
-    "inspect.stack sys._getframe gc.get_objects gc.get_referrers gc.get_referents gc.get_count "
-    "resource.getrusage linecache.getline tracemalloc.get_traced_memory"
+    "numpy.fromfile numpy.memmap numpy.fromregex scipy.sparse.load_npz "
+    "inspect.stack gc.get_objects gc.get_referrers gc.get_referents gc.get_count "
+    "resource.getrusage linecache.getline tracemalloc.get_traced_memory numpy.geterr "
+    "numpy.get_printoptions decimal.getcontext"
 )
 _MODULES = (
     "subprocess", "socket", "ssl", "urllib.request", "http.client", "requests", "tempfile", "glob",

@@ -20,7 +20,7 @@ from types import FrameType, TracebackType
 import numpy as np
 import scipy
 
-__all__ = ["Place", "line_of", "names_a_line", "present_place", "user_line"]
+__all__ = ["Place", "is_shown", "line_of", "names_a_line", "present_place", "user_line"]
 
 Place = tuple[str, int]
 
@@ -44,6 +44,12 @@ _RECORD = str(Path(__file__).with_name("record.py"))
 def present_place() -> Place:
     """The place where the user's code is now."""
     return _innermost(_running(sys._getframe(1))) or ("", 0)
+
+
+def is_shown() -> bool:
+    """Whether the code that runs is of a library: it looks at texts in order to show them."""
+    place = next((p for p in _running(sys._getframe(1)) if not p[0].startswith(_OURS)), ("", 0))
+    return place[0].startswith(_INSTALLED)
 
 
 def user_line(traceback: TracebackType | None) -> str:

@@ -29,17 +29,17 @@ class Scope(dict):
     look at what it holds alone.
     """
 
-    def __init__(self, names: dict, item: Callable[[dict, str], Any], known: dict):
+    def __init__(self, names: dict, item: Callable, missing: Callable, known: dict):
         super().__init__({n: v for n, v in names.items() if n.startswith("__")})
         self["__builtins__"] = known
         self._names = names
         self._item = item
+        self._missing = missing
         self._read: dict[str, Any] = {}
 
     def __missing__(self, name):
-        if name not in self._names:
-            raise KeyError(name)
-        value = self[name] = self._read[name] = self._item(self._names, name)
+        find = self._item if name in self._names else self._missing
+        value = self[name] = self._read[name] = find(self._names, name)
         return value
 
     @property

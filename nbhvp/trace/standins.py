@@ -34,7 +34,8 @@ from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
 from nbhvp.trace.arrays import HANDLERS, Traced, lift
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
-from nbhvp.trace.closure import Closure, ItemWatch, Watch, watch_array
+from nbhvp.trace.caches import CachedFunction
+from nbhvp.trace.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
 from nbhvp.trace.compiled_functions import (
     CompiledFunction,
     first_draw,
@@ -77,6 +78,7 @@ __all__ = ["Standins"]
 _LIBRARIES = ("numpy", "scipy", "math")
 _MODULES = (*_LIBRARIES, "random")
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
+_PYTHONS_OWN = frozenset(vars(builtins))
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
 
 
@@ -107,6 +109,7 @@ class Standins:
         self._home = module_of(_innermost(function)).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
         self._standing: set[int] = set()
+        self._originals: dict[int, Any] = {}
         self._scopes: dict[int, Scope] = {}
         self._watches: list[Any] = []
         self._own_classes: dict[type, bool] = {}
@@ -201,6 +204,8 @@ class Standins:
         # The value is kept too: its id must not be given to another object.
         self._made[id(value)] = (value, standin)
         self._standing.add(id(standin))
+        if standin is not value:
+            self._originals[id(standin)] = value
         return standin
 
     def watched(self, read: Callable, *args) -> Any:
@@ -261,8 +266,10 @@ class Standins:
 
     def _dict(self, value: dict) -> dict:
         standin = self._remember(value, value.copy())
+        standin.clear()
         self._look_at(value)
-        standin.update((key, self.of(item)) for key, item in value.items())
+        for key, item in value.items():
+            standin[self.of(key)] = self.of(item)
         return standin
 
     def _tuple(self, value: tuple) -> tuple:
@@ -321,7 +328,7 @@ class Standins:
                 "input": self.of(input),
             }
             known = {**vars(builtins), **ours}
-            self._scopes[id(names)] = Scope(names, self.item, known)
+            self._scopes[id(names)] = Scope(names, self.item, self.missing, known)
         return self._scopes[id(names)]
 
     def item(self, names: dict, name: str):
@@ -329,6 +336,13 @@ class Standins:
         value = names[name]
         self._watches.append(ItemWatch(names, name, value))
         return self.of(value)
+
+    def missing(self, names: dict, name: str):
+        """A name that a module does not define: one of Python's own, or none."""
+        self._watches.append(AbsenceWatch(names, name.removesuffix("()")))
+        if name in _PYTHONS_OWN or name not in vars(builtins):
+            return self.scope_of(names)["__builtins__"][name]
+        return self.item(vars(builtins), name)
 
     def _import(self, *args, **kwargs):
         module = builtins.__import__(*args, **kwargs)
@@ -356,6 +370,20 @@ class Standins:
                 if hasattr(type(value), name):
                     setattr(inner, name, functools.partial(_refuse_nested, name))
         return inner
+
+    def _cached(self, value) -> CachedFunction:
+        return self._remember(value, CachedFunction(value, self.of, self._as_it_was))
+
+    def _as_it_was(self, standin):
+        """What a stand-in stands for; `NotImplemented` if it has been written since it was made."""
+        value = self._originals.get(id(standin), standin)
+        if value is standin:
+            return _original(standin)
+        held, before = attributes_of(standin), attributes_of(value)
+        is_same = held.keys() == before.keys() and all(
+            self.of(before[name]) is held[name] for name in held
+        )
+        return value if is_same else NotImplemented
 
     def _compiled(self, value) -> CompiledFunction:
         return self._remember(value, CompiledFunction(value, lambda: self.of(value.py_func)))
@@ -387,8 +415,11 @@ class Standins:
         if value is sys.modules:
             return Modules(self.of)
         is_code = isinstance(value, types.ModuleType | type) or callable(value)
-        if is_code or module.__name__.partition(".")[0] in _MODULES:
+        is_given = isinstance(value, types.FunctionType) and self._is_own(home_of(value))
+        if is_code and not is_given:
             return self.of(value)
+        if name in getattr(module, "__all__", ()) and module.__name__ in _LIBRARIES:
+            return self.of(value)  # np.pi
         return self.of(self.watched(getattr, module, name, None))
 
     # Classes and their objects.
@@ -406,6 +437,7 @@ class Standins:
         self._remember(kind, copy)
         self._look_at(kind)
         copy.__nbhvp_original__ = kind
+        copy.__subclasses__ = staticmethod(lambda: [*map(self.of, self.watched(_subclasses, kind))])
         held = class_items(kind)
         for name, value in {**fields, **named}.items():
             standin = self._class_attribute(value) if name in held else value
@@ -483,15 +515,17 @@ _PARTS_OF_SPARSE = ("_shape", "data", "indices", "indptr", "coords", "offsets", 
 
 
 def _wrapped(value):
-    """The Python function inside a cache, a numba dispatcher or a function of ours, else None."""
-    if isinstance(value, functools._lru_cache_wrapper):
-        return value.__wrapped__
+    """The Python function inside a numba dispatcher or a function of ours, else None."""
     package = str(type(value).__module__).partition(".")[0]
     if package == "numba":
         return getattr(value, "py_func", None)
     if is_open(module_of(value)):  # a function behind __array_function__
         return getattr(value, "_implementation", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
+
+
+def _subclasses(kind: type) -> tuple:
+    return tuple(type.__subclasses__(kind))
 
 
 def _innermost(function):
@@ -583,6 +617,7 @@ _KINDS = (
     (lambda s, v: what_is_read(v) is not None, lambda s, v: OutsideFunction(v, what_is_read(v))),
     (lambda s, v: is_told(v), lambda s, v: Teller(v)),
     (lambda s, v: v is importlib.import_module, Standins._import_module),
+    (lambda s, v: type(v) is functools._lru_cache_wrapper, Standins._cached),
     (lambda s, v: is_compiled(v), Standins._compiled),
     (lambda s, v: _has_object_standin(v), Standins._object_method),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from nbhvp.trace.places import is_shown
 from nbhvp.trace.recording import current
 
 __all__ = ["Text", "note_reading", "plain_text", "text_of"]
@@ -61,7 +62,9 @@ def plain_text(text: str) -> str:
 
 
 def _read(text: str) -> str:
-    current().hide(f"{plain_text(text)!r}, the text of a traced value, which is read back")
+    """The text, which is read; code of libraries looks at it in order to show it."""
+    if not is_shown():
+        current().hide(f"{plain_text(text)!r}, the text of a traced value, which is read back")
     return plain_text(text)
 
 
