@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp import pickling
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Pool
@@ -43,6 +42,7 @@ from nbhvp.memory import (
 )
 from nbhvp.operators import HessianOperator, JacobianOperator
 from nbhvp.report import Report
+from nbhvp.trace import pickling
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.compiled_functions import is_compiled
 from nbhvp.trace.record import Trace, record
@@ -484,9 +484,12 @@ class Function:
     def __deepcopy__(self, memo) -> Function:
         return pickling.deep_copy(self, memo)
 
-    @functools.cached_property
+    @property
     def _maker(self) -> Callable:
         return pickling.maker(self)
+
+    def _parts(self) -> tuple:
+        return self._fun, self._options
 
     @classmethod
     def _again(cls, fun: Callable, options: dict[str, Any]) -> Function:

@@ -79,6 +79,22 @@ def _(primals, tangents):
     return primals[0] ** 3, 3 * primals[0] ** 2 * tangents[0]
 
 
+def local_rule(scale):
+    @nbhvp.elementwise(partials=lambda z, x: (2 * scale * x,))
+    def square(x):
+        return scale * x**2
+
+    @nbhvp.custom_jvp
+    def itself(x):
+        return x * 1.0
+
+    @itself.defjvp
+    def _(primals, tangents):
+        return itself(primals[0]), tangents[0]
+
+    return lambda x: np.sum(square(itself(x)))
+
+
 def recurse():
     """A local function that calls itself, by the Function over it."""
 
@@ -103,6 +119,7 @@ FUNCTIONS = {
     "compiled": interpreted(njit(lambda x: np.sum(x**3))),
     "calls compiled": interpreted(lambda x: power(x, 3)),
     "a rule": interpreted(lambda x: np.sum(cube(x))),
+    "local rules": interpreted(local_rule(3.0)),
     "callable": interpreted(Model(2.0)),
     "method": interpreted(Model(2.0).plain),
     "decorated method": Model(3.0).loss,
@@ -153,6 +170,20 @@ def test_which_are_the_same():
     assert called(X) == 5 * np.sum(np.exp(X))
 
 
+def test_functions_with_rules():
+    for way in WAYS.values():
+        assert way(cube) is cube
+    local = nbhvp.elementwise(lambda x: x**2, partials=lambda z, x: (2 * x,))
+    again = pickle.loads(pickle.dumps(local))
+    for function in (local, again):
+        f = interpreted(functools.partial(lambda x, h: np.sum(h(x)), h=function))
+        np.testing.assert_array_equal(f.hvp(X, V), 2 * V)
+    late = nbhvp.custom_jvp(lambda x: x**2)
+    assert pickle.loads(pickle.dumps(late))._rule is None
+    late.defjvp(lambda primals, tangents: (primals[0] ** 2, 2 * primals[0] * tangents[0]))
+    assert pickle.loads(pickle.dumps(late))._rule is not None, "the rule of now"
+
+
 def test_one_function_by_value_stays_one():
     f = FUNCTIONS["lambda"]
     first, second, H = pickle.loads(cloudpickle.dumps((f, f, f.hessian(X))))
@@ -188,6 +219,22 @@ scale = 2.0
 def named(x):
     return scale * helper(x)
 
+@nbhvp.elementwise(partials=lambda z, x: (3 * x**2,))
+def cubed(x):
+    return x**3
+
+@nbhvp.custom_jvp
+def cubed_too(x):
+    return x**3
+
+@cubed_too.defjvp
+def _(primals, tangents):
+    return cubed_too(primals[0]), 3 * primals[0] ** 2 * tangents[0]
+
+@interpreted
+def ruled(x):
+    return np.sum(cubed(x) + cubed_too(x))
+
 def helper(x):
     return np.sum(x**3)
 
@@ -211,7 +258,7 @@ x, v = np.array([1.0, 2.0]), np.array([3.0, 4.0])
 local = interpreted(lambda x: scale * helper(x))
 over = interpreted(helper)
 calls = [
-    (named.hvp, x, v), (compiled.hvp, x, v), (local.hvp, x, v), (over.hvp, x, 2 * v),
+    (named.hvp, x, v), (compiled.hvp, x, v), (ruled.hvp, x, v), (local.hvp, x, v), (over.hvp, x, 2 * v),
     (Model().loss.hvp, x, v), (named.hessian(x).dot, v), ((2 * over.hessian(x)).dot, v),
 ]
 

@@ -17,7 +17,6 @@ depends on, also where the rule is traced later than the function that calls it.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.trace import pickling
 from nbhvp.trace.arrays import Traced, cast_node, is_constant, is_weak, lift, traced, traced_in
 from nbhvp.trace.places import user_line
 from nbhvp.trace.recording import current, source_of, trace_error
@@ -123,6 +123,8 @@ def _callable(fun):
 class CustomFunction:
     """A function with a derivative rule of one's own. Made by `elementwise` and `custom_jvp`."""
 
+    _unbound = None
+
     def __init__(self, fun: Callable, kind: str, rule: Callable | None):
         self._fun = fun
         self._kind = kind
@@ -144,13 +146,30 @@ class CustomFunction:
         self._rule = _callable(rule)
         return rule
 
-    def __reduce__(self):
-        found = sys.modules.get(self.__module__)
-        for part in self.__qualname__.split("."):
-            found = getattr(found, part, None)
-        if found is self:
-            return self.__qualname__
-        return CustomFunction, (self._fun, self._kind, self._rule)
+    def __reduce_ex__(self, protocol):
+        return pickling.reduced(self, int(protocol))
+
+    def __getattr__(self, name: str):
+        if pickling.complete(self):
+            return getattr(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __copy__(self) -> CustomFunction:
+        return self
+
+    def __deepcopy__(self, memo) -> CustomFunction:
+        return pickling.deep_copy(self, memo)
+
+    @property
+    def _maker(self) -> Callable:
+        return pickling.maker(self)
+
+    def _parts(self) -> tuple:
+        return self._fun, self._kind, self._rule
+
+    @classmethod
+    def _again(cls, *parts) -> CustomFunction:
+        return cls(*parts)
 
     def __repr__(self) -> str:
         return f"<nbhvp.{self._kind} {source_of(self._fun)}>"
