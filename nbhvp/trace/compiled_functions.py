@@ -15,6 +15,7 @@ wrote takes its new values in the caller, as it does where the function runs by 
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 import re
 import time
@@ -357,21 +358,20 @@ def _write(leaves: list, k: int, held) -> None:
 
 def _run_for_tape(function, args: tuple, kwargs: dict, inputs: Sequence[Node], place) -> Run:
     # Numba, and what needs it, is imported where a compiled function is met.
-    from nbhvp.trace.loops import Interrupted, record_tape
+    from nbhvp.trace.loops import record_tape
 
     try:
-        return record_tape(function, args, kwargs, limit=current().tape_limit)
+        guarded = functools.partial(_guard_tape, inputs=inputs, place=place)
+        limit = current().tape_limit
+        return record_tape(function, args, kwargs, limit=limit, interrupted=guarded)
     except TypeError as error:
         what = str(error).removeprefix("in the recorded function: ")
         where = "" if re.match(r"\S+:\d+", what) else f"{source_of(function)}: "
         # Raised anew, so that the call in the user's code is the innermost line of its own.
         raise TraceError(where + what) from error
-    except Interrupted as interrupted:
-        _guard_tape(interrupted.tape, inputs, place)
-        error = interrupted.__cause__
-        if isinstance(error, ZeroDivisionError):
-            current().leave_unguarded(error, place)
-        raise error from None
+    except ZeroDivisionError as error:
+        current().leave_unguarded(error, place)
+        raise
 
 
 def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import math
 import operator
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -158,6 +158,7 @@ _TOTAL = {
 def call_math(function: Callable, args: tuple, kwargs: dict):
     """A function of `math`, which raises where NumPy would give NaN or infinity."""
     handler = HANDLERS.get(function)
+    args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
     if handler is None or not any(True for _ in traced_in(args, kwargs)):
         return function(*args, **kwargs)
     doubles = map_traced(_as_double, args), map_traced(_as_double, kwargs)

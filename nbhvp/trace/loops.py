@@ -43,18 +43,10 @@ from nbhvp.trace.loops_errors import explained
 from nbhvp.trace.loops_sources import Sources, python_function, sources_of
 from nbhvp.trace.recording import trace_error
 
-__all__ = ["DEFAULT_LIMIT", "Interrupted", "Output", "Run", "record_tape"]
+__all__ = ["DEFAULT_LIMIT", "Output", "Run", "record_tape"]
 
 DEFAULT_LIMIT = 4 * 2**30
 """Bytes that a tape may take."""
-
-
-class Interrupted(Exception):
-    """The function raised an exception, this one's cause, after what stands on the tape."""
-
-    def __init__(self, tape: Tape):
-        super().__init__("the recorded function raised an exception")
-        self.tape = tape
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +78,7 @@ def record_tape(
     kwargs: dict | None = None,
     *,
     limit: int = DEFAULT_LIMIT,
+    interrupted: Callable[[Tape], None] | None = None,
 ) -> Run:
     """Run `function(*args, **kwargs)` once and record what it computes.
 
@@ -99,6 +92,8 @@ def record_tape(
         are. None is modified.
     limit : int
         The bytes that the tape may take.
+    interrupted : callable, optional
+        Takes what stands on the tape when the function raises an exception.
 
     Raises
     ------
@@ -117,10 +112,10 @@ def record_tape(
     sizes = tuple(leaf.value.size for leaf in inputs)
     try:
         result = _outputs(recorder.run(text, memory.address, values))
-    except (TraceError, MemoryError, TypeError):
-        raise
     except Exception as error:
-        raise Interrupted(memory.tape(sizes, np.empty(0, np.int64))) from error
+        if interrupted is not None and not isinstance(error, TraceError | MemoryError | TypeError):
+            interrupted(memory.tape(sizes, np.empty(0, np.int64)))
+        raise
     written = _written(memory.address, leaves, values)
     recorder.expected = memory.counts
     held = tuple(held for _, held in written if isinstance(held, Output))
