@@ -288,7 +288,7 @@ class Function:
             A direction, or k of them.
         *args, **kwargs
             Further arguments of the function. One above 1 MB counts as unchanged between calls only
-            if it is the same read-only array.
+            if it is the same array and nobody can write it.
         mode : str
             If the function itself names a parameter ``mode``, it goes there, and the product is the
             default one; else "forward-over-reverse", the tangent of the gradient [1]_, is the default;

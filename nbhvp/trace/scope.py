@@ -39,7 +39,9 @@ class Scope(dict):
 
     def __missing__(self, name):
         find = self._item if name in self._names else self._missing
-        value = self[name] = self._read[name] = find(self._names, name)
+        value = self[name] = find(self._names, name)
+        if not name.startswith("__"):
+            self._read[name] = value
         return value
 
     @property
