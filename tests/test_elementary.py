@@ -12,6 +12,7 @@ import pytest
 from checks import assert_no_raise, assert_same, forget_kernels, plain
 from test_primitives import ELEMENTWISE, INTEGER_ONLY, arity, domain_of, entries
 
+import nbhvp
 from nbhvp.compile import elementary, nest
 from nbhvp.compile.program import Program
 from nbhvp.graph import primitives as p
@@ -204,3 +205,32 @@ def test_every_function_is_used(name):
     sources = [e.source if isinstance(e.source, str) else e.source(**e.params) for e in ELEMENTWISE]
     sources += [e.complex_source or "" for e in ELEMENTWISE]
     assert any(re.search(rf"\b{name}\b", s) for s in sources)
+
+
+@pytest.mark.no_cover
+def test_the_smallest_integers():
+    """The processor traps where one is divided by -1."""
+    functions = {
+        "//": lambda m, k: m // k,
+        "%": lambda m, k: m % k,
+        "fmod": np.fmod,
+        "divmod": lambda m, k: divmod(m, k)[0] - divmod(m, k)[1],
+        "abs": lambda m, k: abs(m) // 2,
+    }
+
+    def f(x, *pairs):
+        found = [
+            function(*pairs[j : j + 2]) * 1.0
+            for j in range(0, len(pairs), 2)
+            for function in functions.values()
+        ]
+        return np.concatenate([x, *found])
+
+    pairs = []
+    for dtype in ("i8", "i4", "i1"):
+        smallest = np.iinfo(dtype).min
+        pairs.append(np.array([smallest, smallest, 7, -7, smallest, 5, smallest], dtype))
+        pairs.append(np.array([-1, 3, -1, 2, 0, 0, 1], dtype))
+    x = np.zeros(1)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(nbhvp.differentiable(f)(x, *pairs), f(x, *pairs))

@@ -17,6 +17,7 @@ from nbhvp.graph import (  # noqa: F401 they are in the table
     derive,
     determinants,
     eigen,
+    factors,
     filters,
     fourier,
     lengths,
@@ -481,6 +482,7 @@ def with_solve(factor):
 
 # General primitives: name, and a function of matrices whose tangent must be its derivative.
 GENERAL = [
+    ("prod", factors.prod),
     ("lu", lambda a: with_solve(linalg.lu(a))),
     ("logdet", lambda a: linalg.logdet(linalg.lu(a))),
     ("cholesky", lambda a: linalg.cholesky(a + linalg.adjoint(a), **CHOLESKY)),

@@ -61,3 +61,30 @@ def test_differences_of_the_gradient_are_near(mode, bound):
     assert (
         error(f.hvp(problem.x0, problem.v, mode=mode), problem.hvp(problem.x0, problem.v)) < bound
     )
+
+
+FAR = {
+    "up and down": [1e200, 1e-300, 1e200, 1e-50],
+    "down first": [1.0, 1e-200, 1e200, 1e200],
+    "in turn": [1e160, 1e-160] * 6,
+    "many": [1e300, 1e-300] * 8,
+    "overflow on the way": [1e200, 1e200, 1e-300],
+    "underflow on the way": [1e-200, 1e-200, 1e300, 1e200],
+    "zeros": [0.0, 1e300, 1e-300, 0.0],
+    "single precision": np.array([1e30, 1e-30, 1e30], np.float32),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_products_overflow_where_numpys_do(name):
+    factors = np.array(FAR[name])
+    f = nbhvp.differentiable(lambda x: np.prod(x), target="interpret")
+    with np.errstate(all="ignore"):
+        assert f(factors) == np.prod(factors)
+        rows = nbhvp.differentiable(lambda x: np.multiply.reduce(x, axis=0), target="interpret")
+        np.testing.assert_array_equal(
+            rows(np.stack([factors, factors], axis=1)), np.prod(factors) * np.ones(2)
+        )
+        if factors.size <= 8:
+            others = [np.prod(np.delete(factors, k)) for k in range(factors.size)]
+            np.testing.assert_array_equal(f.grad(factors), np.array(others, factors.dtype))

@@ -117,6 +117,7 @@ __all__ = [
     "ndtr",
     "power",
     "rel_entr",
+    "remainder",
     "sin",
     "sinh",
     "spherical_in",
@@ -167,11 +168,46 @@ def fmin(x, y):
     return x if (x <= y) | (y != y) else y
 
 
-@jitable
+# Integers: the processor traps where the smallest one is divided by -1; NumPy wraps around.
+
+
+def _is_signed(kind) -> bool:
+    return isinstance(kind, types.Integer) and kind.signed
+
+
+def remainder(x, y):
+    """The remainder with the sign of y."""
+    return np.remainder(x, y)
+
+
+@overload(remainder)
+def _remainder(x, y):
+    if _is_signed(x) and _is_signed(y):
+        return lambda x, y: np.remainder(x, 1 if y == -1 else y)
+    return lambda x, y: np.remainder(x, y)
+
+
 def fmod(x, y):
     """The remainder with the sign of x; numba's own is wrong for negative integers."""
+    return np.fmod(x, y)
+
+
+def _rest(x, y):
     size = np.remainder(abs(x), abs(y))
     return -size if x < 0 else size
+
+
+@overload(fmod)
+def _fmod(x, y):
+    if not (_is_signed(x) and _is_signed(y)):
+        return _rest
+
+    def rest(x, y):
+        divisor = 1 if y == -1 else y
+        rest = np.remainder(x, divisor)
+        return rest - divisor if (rest != 0) & ((rest < 0) != (x < 0)) else rest
+
+    return rest
 
 
 def floor_divide(x, y):
@@ -181,6 +217,8 @@ def floor_divide(x, y):
 
 @overload(floor_divide)
 def _floor_divide(x, y):
+    if _is_signed(x) and _is_signed(y):
+        return lambda x, y: -x if y == -1 else np.floor_divide(x, y)
     if isinstance(x, types.Integer | types.Boolean):
         return lambda x, y: np.floor_divide(x, y)
 

@@ -563,7 +563,7 @@ maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, 
 minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=_real_loops(np.minimum))
 fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
 fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmin))
-remainder   = elementwise("remainder", np.remainder, "np.remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL, jumps=True)
+remainder   = elementwise("remainder", np.remainder, "remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL, jumps=True)
 fmod        = elementwise("fmod", np.fmod, "fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL, jumps=True)
 copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO, jumps=True)
 logaddexp   = elementwise("logaddexp", np.logaddexp, "logaddexp({x}, {y})", lambda z, x, y: (expit(x - y), expit(y - x)), cost=2 * SERIES)

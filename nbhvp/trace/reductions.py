@@ -2,17 +2,20 @@
 
 - Sums are the primitive; means and variances are made of them.
 - max and min read the element at argmax or argmin: of equal ones the first has the derivative.
-- prod multiplies halves with one another, log2(n) times: derivatives are right when factors are 0,
-  where a quotient rule would divide by 0.
+- prod multiplies up to 16 factors in NumPy's order, which tells what overflows, and more by halves,
+  log2(n) times: derivatives are right when factors are 0, where a quotient rule would divide by 0.
 - std has derivative 0 where the variance is 0 (it has none there).
 - `where=` fills what is left out with the neutral element, so that it has derivative 0.
 """
 
+import functools
 import math
+import operator
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from nbhvp.graph import factors
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
 from nbhvp.trace.elementwise import (
@@ -25,6 +28,9 @@ from nbhvp.trace.elementwise import (
     where,
 )
 from nbhvp.trace.shapes import broadcast_to, copy_, part, reshape, row, transpose
+
+IN_ORDER = 16
+"""Factors of a product that are multiplied one after the other, as NumPy does."""
 
 __all__ = ["as_last_axis", "axes_of", "kept", "max_", "min_", "sum_", "without_nan"]
 
@@ -173,7 +179,7 @@ def prod(
     a = _masked(cast(a, dtype or np.prod(np.zeros(0, a.dtype)).dtype), where, 1)
     axes = axes_of(a, axis)
     rows = as_last_axis(a, axes)
-    result = kept(_halved(rows), a, axes, keepdims)
+    result = kept(_product(rows), a, axes, keepdims)
     initial = initial if start is None else start
     return into(out, result if initial is None else result * initial)
 
@@ -187,13 +193,17 @@ def as_last_axis(a, axes):
     return apply(p.reshape, a, shape=shape)
 
 
-def _halved(a):
-    """The product over the last axis."""
-    axis, odd = a.ndim - 1, []
-    if a.shape[-1] == 1:
+def _product(a):
+    """The product over the last axis: few factors one by one, many by halves."""
+    axis, odd, n = a.ndim - 1, [], a.shape[-1]
+    if n == 1:
         return copy_(a[..., 0])
-    if a.shape[-1] == 0:
+    if n == 0:
         return adopt(np.ones(a.shape[:-1], a.dtype))
+    if n <= factors.MOST and a.dtype.kind in "fc":
+        return apply(factors.prod, a)
+    if n <= IN_ORDER:
+        a = functools.reduce(operator.mul, (part(a, axis, k, k + 1) for k in range(n)))
     while (n := a.shape[-1]) > 1:
         if n % 2:
             odd.append(part(a, axis, n - 1))
