@@ -195,8 +195,10 @@ def _as_integer(x):
 
 
 def _is_operand(x) -> bool:
-    numbers = int | float | complex | np.generic
-    return is_weak(x) or isinstance(x, Traced | np.ndarray | numbers | list | tuple)
+    return type(x) is Traced or isinstance(x, _OPERANDS)
+
+
+_OPERANDS = (int, float, complex, np.generic, np.ndarray, list, tuple, Traced)
 
 
 def _operate_in_place(ufunc, x, other):
