@@ -498,9 +498,12 @@ class Function:
     # One call.
 
     def _call(self, x, args: tuple, kwargs: dict) -> Call:
-        x = primal(as_vector(x, self.unravel))
+        given, x = x, primal(as_vector(x, self.unravel))
         leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())
-        return Call(x, tuple(leaves), (self._owner, x.shape, x.dtype, key), args, kwargs)
+        call = Call(x, tuple(leaves), (self._owner, x.shape, x.dtype, key), args, kwargs)
+        if leaves and given is not x and isinstance(given, np.ndarray):
+            call.given = given
+        return call
 
     def _is_rememberable(self, call: Call) -> bool:
         return call.can_be_remembered and not self._is_always_traced
@@ -612,14 +615,21 @@ class Function:
                 return recorded, outputs
         return None
 
-    def _trace(self, x: np.ndarray, args: tuple, kwargs: dict, pool: Pool | None = None) -> Trace:
+    def _trace(
+        self,
+        x: np.ndarray,
+        args: tuple,
+        kwargs: dict,
+        pool: Pool | None = None,
+        given: np.ndarray | None = None,
+    ) -> Trace:
         how = {name: self._options[name] for name in ("unravel", "loops", "tape_limit")}
         how["always"] = self._is_always_traced
-        return record(self._fun, x, args, kwargs, pool=pool, **how)
+        return record(self._fun, x, args, kwargs, pool=pool, given=given, **how)
 
     def _record(self, call: Call) -> Recorded:
         start = time.perf_counter()
-        trace = self._trace(call.x, call.args, call.kwargs)
+        trace = self._trace(call.x, call.args, call.kwargs, given=call.given)
         self._memory.report.trace_seconds += time.perf_counter() - start
         source = source_of(self._fun)
         if trace.hidden_state and not self._is_always_traced:

@@ -80,6 +80,8 @@ class Call:
     key: tuple
     args: tuple
     kwargs: dict[str, Any]
+    given: np.ndarray | None = None
+    """The caller's own x, if it is an array that had to be copied, and there are other arrays."""
 
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
@@ -234,7 +236,8 @@ class Recorded:
     def admits(self, call: Call) -> bool:
         """Whether nothing that the function writes shares memory with other arrays of a call."""
         aliases = self.trace.aliases
-        return aliases is None or aliases.allow((call.x, *call.leaves))
+        x = call.x if call.given is None else call.given
+        return aliases is None or aliases.allow((x, *call.leaves))
 
     def attempt(self, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
         """The outputs of a program, guards left out; None where the trace does not hold."""

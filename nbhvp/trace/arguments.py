@@ -112,7 +112,8 @@ def _leaf(kind: str, array: np.ndarray, where: str, leaves: list[np.ndarray]) ->
     if array.dtype.kind == "c":
         raise _refused(where, f"an array of {array.dtype}", _INSTEAD[complex])
     leaves.append(np.asarray(array))  # the same object, if it is no subclass
-    return Leaf(kind, array.shape, native_dtype(array.dtype))
+    dtype = array.dtype
+    return Leaf(kind, array.shape, dtype if dtype.isnative else native_dtype(dtype))
 
 
 def _is_rebuilt(kind: type, value, *plain: type) -> bool:

@@ -74,6 +74,7 @@ def record(
     loops: bool | None = None,
     tape_limit: int = TAPE_LIMIT,
     always: bool = False,
+    given: np.ndarray | None = None,
 ) -> Trace:
     """Trace `fun(x, *args, **kwargs)`.
 
@@ -93,6 +94,8 @@ def record(
         How compiled functions are met, see `nbhvp.trace.recording.Recording`.
     always
         The function is traced at every call: what it does beside giving a result happens.
+    given
+        The caller's own array, of which x is a copy.
 
     Raises
     ------
@@ -107,11 +110,11 @@ def record(
     recording = Recording(pool, loops, tape_limit, always)
     standins = Standins(recording, fun)
     with recording, np.errstate(all="ignore"):
-        recording.inputs = [x, *leaves]
-        inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), 0)]
+        recording.inputs = [x if given is None else given, *leaves]
+        inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), 0, x)]
         recording.point = inputs[0].node
         for k, leaf in enumerate(leaves_of(key)):
-            inputs.append(_input(recording, f"arg{k}", leaf, k + 1))
+            inputs.append(_input(recording, f"arg{k}", leaf, k + 1, leaves[k]))
         nodes = tuple(traced_input.node for traced_input in inputs)
         args, kwargs = unflatten(key, inputs[1:], static=standins.of)
         given = Arguments(args, kwargs)
@@ -152,10 +155,10 @@ def _check_point(x: np.ndarray) -> None:
         )
 
 
-def _input(recording: Recording, name: str, leaf: Leaf, place: int) -> Traced:
+def _input(recording: Recording, name: str, leaf: Leaf, place: int, value) -> Traced:
     """An input node with the user's own array, which is never written."""
     node = p.input_node(recording.pool, name, leaf.shape, leaf.dtype)
-    value = native(recording.inputs[place])
+    value = native(value)
     if leaf.kind == "float":
         return traced(node, value.item())
     if leaf.kind == "scalar":
