@@ -243,7 +243,7 @@ SIMPLE = [
     ("null vector, tall", lambda x: (C[:5] @ np.linalg.svd(x)[0][:, -1]) ** 2, with_values([3, 1, 1, 1.0], 5, 4)),
     ("null vector, wide", lambda x: (C[:5] @ np.linalg.svd(x)[2][-1]) ** 2, with_values([2, 2, 1, 1.0], 4, 5)),
     ("null vector, square", lambda x: (C[:4] @ np.linalg.svd(x)[2][-1]) ** 2, with_values([2, 2, 1, 0.0], 4, 4)),
-    ("eig", lambda x: (C[:3] @ np.linalg.eig(x)[1][:, np.argmax(np.linalg.eigvals(x))]) ** 2, np.diag([1.0, 1.0, 3.0])),
+    ("eig", lambda x: (C[:3] @ np.linalg.eig(x)[1][:, np.argmax(np.linalg.eigvals(x).real)]).real ** 2, np.diag([1.0, 1.0, 3.0])),
 ]
 # fmt: on
 
