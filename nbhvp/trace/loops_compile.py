@@ -16,6 +16,8 @@ is there already, the linker takes what is there.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import types as python
 import uuid
 from collections.abc import Callable
@@ -34,12 +36,7 @@ from numba.np.ufunc.dufunc import DUFunc
 from numba.np.ufunc.gufunc import GUFunc
 from numba.stencils.stencil import StencilFunc
 
-from nbhvp.trace import (
-    loops_complex,  # noqa: F401
-    loops_functions,
-    loops_linalg,  # noqa: F401
-    loops_numerics,  # noqa: F401
-)
+from nbhvp.trace import loops_functions
 from nbhvp.trace.loops_active import widen
 from nbhvp.trace.loops_errors import refusal
 from nbhvp.trace.loops_sources import is_library, python_function
@@ -131,6 +128,15 @@ class _EntryLibrary(JITCodeLibrary):
         super()._optimize_final_module()
 
 
+@functools.cache
+def _load_library() -> None:
+    """What is overloaded beside arithmetic: for compiling alone, not for what the disk has."""
+    for name in ("complex", "linalg", "numerics"):
+        importlib.import_module(f"nbhvp.trace.loops_{name}")
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
 @register_pass(mutates_CFG=False, analysis_only=False)
 class RewriteForActive(FunctionPass):
     """The rewriting that the module's docstring tells of."""
@@ -141,6 +147,7 @@ class RewriteForActive(FunctionPass):
         FunctionPass.__init__(self)
 
     def run_pass(self, state):
+        _load_library()
         # Blocks in object mode have come in since the definitions were collected.
         state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
         rewriting = _Rewriting(state.func_ir, state.twins)
