@@ -41,13 +41,20 @@ class Aliases:
     """x is 0, the arguments follow."""
     held: tuple[np.ndarray, ...]
     """What the function closes over."""
+    scratch: tuple[np.ndarray, ...] = ()
+    """Those of `held` that it writes."""
 
     def allow(self, inputs: Sequence[np.ndarray]) -> bool:
         """Whether no other array of a call, nor one closed over, shows what is written."""
         others = (*inputs, *self.held)
-        return not any(
-            share_memory(inputs[k], other)
-            for k in self.written
-            for j, other in enumerate(others)
-            if j != k
-        )
+        pairs = [
+            *((inputs[k], other) for k in self.written for j, other in enumerate(others) if j != k),
+            *((array, other) for array in self.scratch for other in inputs),
+            *(
+                (array, other)
+                for array in self.scratch
+                for other in self.held
+                if other is not array
+            ),
+        ]
+        return not any(share_memory(*pair) for pair in pairs)

@@ -353,6 +353,10 @@ def _write(leaves: list, k: int, held) -> None:
                 "a compiled function writes into an array that it is given twice",
                 "give it a copy",
             )
+    recording, storage = current(), x.storage
+    if storage.refusal is not None and any(storage.value is array for array in recording.held):
+        recording.write_held(storage.value)
+        storage.refusal = None
     arrays.write(x, held)
 
 

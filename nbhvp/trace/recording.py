@@ -125,6 +125,7 @@ class Recording:
         self.notes: dict[Note, None] = {}
         """What the function does at the trace alone."""
         self._written: dict[int, None] = {}
+        self._scratch: list[np.ndarray] = []
         self.generators: list[Any] = []
         """The stand-ins of generators of random numbers."""
         self._scalars = 0
@@ -173,7 +174,8 @@ class Recording:
 
     def hold(self, array: np.ndarray) -> None:
         """An array that the function closes over is read."""
-        if any(share_memory(array, self.inputs[k]) for k in self._written):
+        written = (*(self.inputs[k] for k in self._written), *self._scratch)
+        if any(share_memory(array, other) for other in written):
             raise trace_error(SHARED_MEMORY, "give copies")
         self.held.append(array)
 
@@ -188,16 +190,32 @@ class Recording:
                 "within the trace alone, and the caller's array keeps its numbers. Return the new "
                 "ones, or write into a copy"
             )
+        self._check_aliases()
+
+    def write_held(self, array: np.ndarray) -> None:
+        """An array that the function closes over is written, on a copy, like an input."""
+        if any(array is known for known in self._scratch):
+            return
+        self._scratch.append(array)
+        self.note(
+            "a compiled function writes into an array that is made outside: this happens within "
+            "the trace alone, and that array keeps its numbers. Return the new ones, or make the "
+            "array inside"
+        )
+        self._check_aliases()
+
+    def _check_aliases(self) -> None:
         aliases = self.aliases()
         if aliases is not None and not aliases.allow(self.inputs):
             raise trace_error(SHARED_MEMORY, "give copies")
 
     def aliases(self) -> Aliases | None:
-        """What must not be seen elsewhere of the inputs that were written; None if nothing can."""
+        """What must not be seen elsewhere of the arrays that were written; None if nothing can."""
         held = (*self.held, *self.plain_arrays.values())
-        if not self._written or len(self.inputs) + len(held) < 2:
+        is_written = self._written or self._scratch
+        if not is_written or len(self.inputs) + len(held) < 2:
             return None
-        return Aliases(tuple(self._written), held)
+        return Aliases(tuple(self._written), held, tuple(self._scratch))
 
     def draw(self, name: str, place: tuple[str, int] | None = None) -> None:
         """Random numbers are drawn that are others at each call; the place is where it is now."""
