@@ -103,7 +103,7 @@ def record_tape(
         If the tape would take more than `limit`, or there is no more memory.
     """
     recorder = _recorder(function)
-    leaves, text = _flatten(_bind(function, args, kwargs or {}))
+    leaves, text, classes = _flatten(_bind(function, args, kwargs or {}))
     inputs = [leaf for leaf in leaves if isinstance(leaf, _Input)]
     memory = _Memory(limit)
     numbers = memory.enter(inputs, recorder.expected)
@@ -111,7 +111,7 @@ def record_tape(
     values = [_passed(leaf, passed) for leaf in leaves]
     sizes = tuple(leaf.value.size for leaf in inputs)
     try:
-        result = _outputs(recorder.run(text, memory.address, values))
+        result = _outputs(recorder.run(text, classes, memory.address, values))
     except Exception as error:
         if interrupted is not None and not isinstance(error, TraceError | MemoryError | TypeError):
             interrupted(memory.tape(sizes, np.empty(0, np.int64)))
@@ -151,20 +151,26 @@ def _bind(function, args, kwargs) -> tuple:
     return bound.args
 
 
-def _flatten(args: tuple) -> tuple[list, str]:
-    """The leaves of nested tuples, and the text of the arguments in terms of a0, a1, ..."""
+def _flatten(args: tuple) -> tuple[list, str, tuple[type, ...]]:
+    """The leaves of nested tuples, the text of the arguments in terms of a0, a1, ... and of the
+    classes c0, c1, ... of named tuples, and these classes."""
     leaves: list = []
+    classes: list[type] = []
 
     def text(arg) -> str:
-        if type(arg) is tuple:
-            return "(" + "".join(text(item) + ", " for item in arg) + ")"
+        if isinstance(arg, tuple):
+            start = ""
+            if hasattr(arg, "_fields"):
+                classes.append(type(arg))
+                start = f"c{len(classes) - 1}"
+            return start + "(" + "".join(text(item) + ", " for item in arg) + ")"
         leaves.append(_leaf(arg))
         name = f"a{len(leaves) - 1}"
         if not isinstance(leaves[-1], _Input):
             return name
         return f"as_active({name})" + ("[0]" if np.ndim(arg) == 0 else "")
 
-    return leaves, ", ".join([text(arg) for arg in args])
+    return leaves, ", ".join([text(arg) for arg in args]), tuple(classes)
 
 
 def _leaf(arg):
@@ -286,20 +292,20 @@ class _Recorder:
     def __init__(self, function):
         self.sources: Sources = sources_of(function)
         self._twin = Twins().function(function)
-        self._entries: dict[str, Callable] = {}
+        self._entries: dict[tuple, Callable] = {}
         self._lock = threading.Lock()
         self.expected = (0, 0)
         """The numbers of records and guards of the last run."""
 
-    def run(self, text: str, address: int, values: list):
-        """Call the function with arguments written as `text` in terms of values."""
+    def run(self, text: str, classes: tuple[type, ...], address: int, values: list):
+        """Call the function with arguments written as `text` in terms of values and classes."""
         with self._lock:
-            if text not in self._entries:
-                self._entries[text] = self._entry(text, len(values))
+            if (text, classes) not in self._entries:
+                self._entries[text, classes] = self._entry(text, classes, len(values))
         with explained():
-            return self._entries[text](address, *values)
+            return self._entries[text, classes](address, *values)
 
-    def _entry(self, text: str, count: int):
+    def _entry(self, text: str, classes: tuple[type, ...], count: int):
         names = "".join(f", a{k}" for k in range(count))
         name = f"entry_{uuid.uuid4().hex}"
         source = f"def {name}(tape{names}):\n    return positions(tape, function({text}))\n"
@@ -308,11 +314,13 @@ class _Recorder:
             "as_active": as_active,
             "function": self._twin,
             "positions": positions,
+            **{f"c{k}": kind for k, kind in enumerate(classes)},
         }
         exec(compile(source, "<nbhvp recorder>", "exec"), namespace)
         entry = njit(namespace[name], nogil=True, pipeline_class=EntryCompiler)
         if self.sources.digest is not None:
-            entry._cache = RecorderCache(self.sources.digest + text)
+            fields = [(kind.__qualname__, kind._fields) for kind in classes]
+            entry._cache = RecorderCache(self.sources.digest + text + repr(fields))
         return entry
 
 

@@ -339,6 +339,11 @@ def _scalar(kind):
     return types.float64 if kind == active else kind
 
 
+def _present(kind):
+    """The type of what is there, of a variable that may be None."""
+    return kind.type if isinstance(kind, types.Optional) else kind
+
+
 def _is_active(kind) -> bool:
     return kind == active or (_is_array(kind) and kind.dtype == active)
 
@@ -438,6 +443,7 @@ def _overload(function, entry, plain=None, arity=None):
 
     class Template(AbstractTemplate):
         def generic(self, args, kws):
+            args = tuple(map(_present, args))
             if kws or len(args) != arity or not any(map(_is_active, args)):
                 return None
             _, sig = _plain_signature(self.context, plain, args)
@@ -462,6 +468,7 @@ def _overload_in_place(function, plain, entry):
 
     class Template(AbstractTemplate):
         def generic(self, args, kws):
+            args = tuple(map(_present, args))
             target = args[0]
             if not any(map(_is_active, args)):
                 return None

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable
 
 from numba import njit
-from numba.core import ir, ir_utils, postproc
+from numba.core import ir, ir_utils, postproc, types
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -207,6 +207,20 @@ class _Rewriting:
                 method = loops_functions.METHODS[definition.attr]
                 expr.func = self._global(method, expr.loc)
                 expr.args = [definition.value, *expr.args]
+            elif definition.attr in ("empty", "empty_list"):
+                expr.args = [self._of_active(arg) for arg in expr.args]
+                expr.kws = [(name, self._of_active(arg)) for name, arg in expr.kws]
+
+    def _of_active(self, item):
+        """The type of what a typed list or dictionary holds: of active numbers for floats."""
+        kind, definition = self._constant(item), self._definition(item)
+        if isinstance(definition, ir.Expr) and definition.op == "static_getitem":
+            element = self._constant(definition.value)
+            if isinstance(element, types.Type):  # as in float64[:]
+                kind = element[definition.index]
+        if not isinstance(kind, types.Type):
+            return item
+        return self._global(loops_functions.active_kind(kind), item.loc)
 
     def _build_list(self, statement, expr):
         expr.items = [self._widened(item) for item in expr.items]

@@ -21,6 +21,7 @@ from nbhvp.trace.loops_active import ACTIVE, ACTIVE_COMPLEX, active, active_comp
 __all__ = [
     "ATTRIBUTES",
     "METHODS",
+    "active_kind",
     "element",
     "elementwise",
     "is_active",
@@ -378,6 +379,20 @@ def _held(kind):
     return ACTIVE_COMPLEX if kind == active_complex or isinstance(kind, types.Complex) else None
 
 
+def active_kind(kind):
+    """The type that stands for a type of the user's: active numbers for floats, also inside."""
+    if isinstance(kind, types.Array):
+        return kind.copy(dtype=active_kind(kind.dtype))
+    if isinstance(kind, types.ListType):
+        return types.ListType(active_kind(kind.item_type))
+    if isinstance(kind, types.DictType):
+        return types.DictType(kind.key_type, active_kind(kind.value_type))
+    if isinstance(kind, types.BaseTuple):
+        return types.Tuple([active_kind(item) for item in kind])
+    made = _held(kind) if is_number(kind) else None
+    return kind if made is None else made.kind
+
+
 _STANDINS: dict[int, tuple] = {}
 
 
@@ -388,7 +403,7 @@ def standin_of(function):
 
 def _standin(function):
     def decorate(choose):
-        standin = _stub(function.__name__)
+        standin = _stub(getattr(function, "__name__", str(function)))
         overload(standin, strict=False)(choose)
         _STANDINS[id(function)] = function, standin
         return choose
@@ -480,11 +495,11 @@ def _stand_for_conversion(kind, convert):
         return convert if x in _ACTIVE else lambda x: kind(x)
 
 
-for _kind in (np.float64, np.float32):
+for _kind in (np.float64, np.float32, types.float64, types.float32):
     _stand_for_conversion(_kind, lambda x: float(x))
-for _kind in (np.complex128, np.complex64):
+for _kind in (np.complex128, np.complex64, types.complex128, types.complex64):
     _stand_for_conversion(_kind, lambda x: complex(x))
-for _kind in (np.int8, np.int16, np.int32, np.int64, np.intp):
+for _kind in (np.int8, np.int16, np.int32, np.int64, np.intp, types.int32, types.int64):
     _stand_for_conversion(_kind, lambda x: int(x))
 _stand_for_conversion(np.bool_, lambda x: bool(x))
 
