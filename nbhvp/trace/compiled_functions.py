@@ -32,6 +32,7 @@ from nbhvp.graph.node import Node, dependent, reachable
 from nbhvp.graph.tape import FIRST, Tape, replay, tape_guards
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
+from nbhvp.trace.compiled_instances import CompiledInstance, Fields
 from nbhvp.trace.randomness import Source, is_random
 from nbhvp.trace.recording import current, source_of, trace_error
 
@@ -216,6 +217,8 @@ class _Arguments:
             return value._make(items) if hasattr(value, "_make") else type(value)(items)
         if isinstance(value, CompiledFunction):
             value = value.function
+        if type(value) is CompiledInstance:
+            return value.passed(self.plain)
         if isinstance(value, Source):
             value = value.lent("a compiled function")
         if isinstance(value, float | np.ndarray | np.floating):
@@ -255,9 +258,16 @@ def _run_plainly(function, args: tuple, kwargs: dict):
     return _result_of(function, args, kwargs, arguments)
 
 
+def _original_of(arg):
+    return arg.original if isinstance(arg, Fields) else arg
+
+
 def _result_of(function, args: tuple, kwargs: dict, arguments: _Arguments):
     """What the function itself gives for copies of constants; these take what it wrote."""
-    result = function(*args, **kwargs)
+    originals = functools.partial(map, _original_of)
+    result = function(
+        *originals(args), **dict(zip(kwargs, originals(kwargs.values()), strict=True))
+    )
     for k, (x, plain) in enumerate(arguments.leaves):
         if x is not None and arrays.is_array(plain):
             before = np.asarray(x.value, plain.dtype)

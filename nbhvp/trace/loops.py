@@ -24,6 +24,7 @@ from numba.extending import overload, register_jitable
 from nbhvp.errors import TraceError
 from nbhvp.graph.tape import CONSTANT, INPUT, Guards, Tape
 from nbhvp.trace.closure import Closure, Watch
+from nbhvp.trace.compiled_instances import Fields
 from nbhvp.trace.loops_active import (
     CAPACITY,
     CODE_COLUMN,
@@ -151,13 +152,16 @@ def _bind(function, args, kwargs) -> tuple:
     return bound.args
 
 
-def _flatten(args: tuple) -> tuple[list, str, tuple[type, ...]]:
+def _flatten(args: tuple) -> tuple[list, str, tuple]:
     """The leaves of nested tuples, the text of the arguments in terms of a0, a1, ... and of the
-    classes c0, c1, ... of named tuples, and these classes."""
+    classes c0, c1, ... of named tuples and instances, and these classes."""
     leaves: list = []
-    classes: list[type] = []
+    classes: list = []
 
     def text(arg) -> str:
+        if isinstance(arg, Fields):
+            classes.append(arg.kind)
+            return f"c{len(classes) - 1}({text(arg.values)})"
         if isinstance(arg, tuple):
             start = ""
             if hasattr(arg, "_fields"):
@@ -291,13 +295,14 @@ class _Recorder:
 
     def __init__(self, function):
         self.sources: Sources = sources_of(function)
-        self._twin = Twins().function(function)
+        self._twins = Twins()
+        self._twin = self._twins.function(function)
         self._entries: dict[tuple, Callable] = {}
         self._lock = threading.Lock()
         self.expected = (0, 0)
         """The numbers of records and guards of the last run."""
 
-    def run(self, text: str, classes: tuple[type, ...], address: int, values: list):
+    def run(self, text: str, classes: tuple, address: int, values: list):
         """Call the function with arguments written as `text` in terms of values and classes."""
         with self._lock:
             if (text, classes) not in self._entries:
@@ -305,7 +310,7 @@ class _Recorder:
         with explained():
             return self._entries[text, classes](address, *values)
 
-    def _entry(self, text: str, classes: tuple[type, ...], count: int):
+    def _entry(self, text: str, classes: tuple, count: int):
         names = "".join(f", a{k}" for k in range(count))
         name = f"entry_{uuid.uuid4().hex}"
         source = f"def {name}(tape{names}):\n    return positions(tape, function({text}))\n"
@@ -314,11 +319,11 @@ class _Recorder:
             "as_active": as_active,
             "function": self._twin,
             "positions": positions,
-            **{f"c{k}": kind for k, kind in enumerate(classes)},
+            **{f"c{k}": self._twins.maker(kind) for k, kind in enumerate(classes)},
         }
         exec(compile(source, "<nbhvp recorder>", "exec"), namespace)
         entry = njit(namespace[name], nogil=True, pipeline_class=EntryCompiler)
-        if self.sources.digest is not None:
+        if self.sources.digest is not None and all(isinstance(kind, type) for kind in classes):
             fields = [(kind.__qualname__, kind._fields) for kind in classes]
             entry._cache = RecorderCache(self.sources.digest + text + repr(fields))
         return entry

@@ -39,6 +39,7 @@ from numba.stencils.stencil import StencilFunc
 from nbhvp.trace import loops_functions
 from nbhvp.trace.loops_active import widen
 from nbhvp.trace.loops_errors import refusal
+from nbhvp.trace.loops_objects import Classes, is_jitclass
 from nbhvp.trace.loops_sources import is_library, python_function
 
 __all__ = ["EntryCompiler", "Twins"]
@@ -52,6 +53,7 @@ class Twins:
 
     def __init__(self):
         self._made: dict[int, tuple] = {}
+        self._classes = Classes(self.function)
         twins = {"twins": self}
         self._pipeline = type("RecordingCompiler", (RecordingCompiler,), twins)
 
@@ -59,8 +61,14 @@ class Twins:
         """The twin of a compiled function, also in tuples; anything else as it is."""
         if isinstance(value, tuple) and not hasattr(value, "_fields"):
             return tuple(map(self.of, value))
+        if is_jitclass(value):
+            return self._classes.of(value)
         is_compiled = isinstance(value, CPUDispatcher | DUFunc)
         return self.function(value) if is_compiled or _is_own(value) else value
+
+    def maker(self, kind):
+        """What makes an argument from its parts: a class of named tuples, or of instances."""
+        return kind if isinstance(kind, type) else self._classes.maker(kind)
 
     def function(self, function) -> Callable:
         """The twin of a function, compiled or plain."""

@@ -24,6 +24,11 @@ _FOREIGN = tuple(str(Path(file).resolve().parent) for file in (numba.__file__, n
 
 _REASONS = (
     (
+        r"assignment to attribute (?P<name>\w+) of an instance from outside",
+        "the attribute .{name} of an instance from outside is assigned",
+        "return what it would hold",
+    ),
+    (
         r"setitem\(.*Active|Cannot cast Active.* to (float|int)",
         "a traced value is stored into an array from outside, or of integers",
         "store it into an array that the function makes of floats (np.zeros, np.empty, x.copy())",

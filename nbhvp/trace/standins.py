@@ -42,6 +42,7 @@ from nbhvp.trace.compiled_functions import (
     is_compiled,
     is_vectorized,
 )
+from nbhvp.trace.compiled_instances import CompiledInstance, is_compiled_instance, shown
 from nbhvp.trace.effects import Effects
 from nbhvp.trace.exceptions import call_math, watched, watches_errors
 from nbhvp.trace.on_demand import complete
@@ -385,6 +386,13 @@ class Standins:
         )
         return value if is_same else NotImplemented
 
+    def _compiled_instance(self, value) -> CompiledInstance:
+        names = list(value._numba_type_.struct)
+        for name in names:
+            self.watched(shown, value, name)
+        fields = {name: self.of(getattr(value, name)) for name in names}
+        return self._remember(value, CompiledInstance(value, fields, self.of))
+
     def _compiled(self, value) -> CompiledFunction:
         return self._remember(value, CompiledFunction(value, lambda: self.of(value.py_func)))
 
@@ -619,6 +627,7 @@ _KINDS = (
     (lambda s, v: v is importlib.import_module, Standins._import_module),
     (lambda s, v: type(v) is functools._lru_cache_wrapper, Standins._cached),
     (lambda s, v: is_compiled(v), Standins._compiled),
+    (lambda s, v: is_compiled_instance(v), Standins._compiled_instance),
     (lambda s, v: _has_object_standin(v), Standins._object_method),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
@@ -696,7 +705,8 @@ class Joining:
 
 
 _STANDINS = (
-    Traced, Sparse, SparseConstant, LibraryFunction, CompiledFunction, arrays.LibraryObject,
+    Traced, Sparse, SparseConstant, LibraryFunction, CompiledInstance,
+    CompiledFunction, arrays.LibraryObject,
     OutsideFunction, ModuleStandin,
 )  # fmt: skip
 _ENTROPY = frozenset(map(id, ENTROPY))
