@@ -221,6 +221,9 @@ class _Arguments:
             return value.passed(self.plain)
         if isinstance(value, Source):
             value = value.lent("a compiled function")
+        if type(value) is np.ndarray and value.dtype.names:
+            self.leaves.append((None, value))
+            return value
         if isinstance(value, float | np.ndarray | np.floating):
             value = lift(value)
         x = value if isinstance(value, Traced) else None
@@ -356,6 +359,8 @@ def _are_among(positions: np.ndarray, records: np.ndarray) -> bool:
 def _write(leaves: list, k: int, held) -> None:
     """An argument takes what the function wrote into its copy."""
     x = leaves[k][0]
+    if x is None:
+        raise trace_error("a compiled function writes into a structured array", "return the numbers")
     for j, (other, _) in enumerate(leaves):
         is_view = j != k and other is not None and other.storage is x.storage
         if is_view and np.may_share_memory(other.value, x.value):

@@ -181,7 +181,7 @@ def _leaf(arg):
     """An argument as it is passed on: a copy of an array, since the function may write to it."""
     if arg is None or isinstance(arg, bool | int | str | np.integer | np.bool_):
         return arg
-    if isinstance(arg, np.ndarray) and arg.dtype.kind in "iub":
+    if isinstance(arg, np.ndarray) and (arg.dtype.kind in "iub" or arg.dtype.names):
         return np.array(arg, order="C")
     if isinstance(arg, float | np.ndarray | np.generic):
         value = np.asarray(arg)
