@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompiledFunction", "LoopCall", "first_draw", "has_loop", "is_compiled", "is_vectorized"]
 
-FLOAT = np.dtype(np.float64)
+FLOAT, COMPLEX = np.dtype(np.float64), np.dtype(np.complex128)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class _Arguments:
         if type(value) is np.ndarray and value.dtype.names:
             self.leaves.append((None, value))
             return value
-        if isinstance(value, float | np.ndarray | np.floating):
+        if isinstance(value, float | complex | np.ndarray | np.inexact):
             value = lift(value)
         x = value if isinstance(value, Traced) else None
         plain = value if x is None else self._of_traced(x)
@@ -232,18 +232,32 @@ class _Arguments:
         return plain
 
     def _of_traced(self, x: Traced):
-        if x.dtype.kind == "c":
-            raise trace_error(
-                "a compiled function is called with complex numbers", "pass real and imaginary part"
-            )
-        is_float = x.dtype.kind == "f"
-        if is_float:
+        kind = x.dtype.kind
+        if kind == "c":
+            self.inputs.append(_pairs(p.cast(x.node, dtype=COMPLEX)))
+        elif kind == "f":
             self.inputs.append(p.cast(x.node, dtype=FLOAT))
         elif not is_constant(x):
             _guard_content(x)
+        dtype = {"c": COMPLEX, "f": FLOAT}.get(kind, x.dtype)
         if not arrays.is_array(x.value):
-            return float(x.value) if is_float else x.value
-        return np.array(x.value, FLOAT if is_float else x.dtype, order="C")
+            return dtype.type(x.value).item() if kind in "cf" else x.value
+        return np.array(x.value, dtype, order="C")
+
+
+def _pairs(node: Node) -> Node:
+    """The real and imaginary parts of complex numbers, one after another."""
+    parts = [p.reshape(part(node), shape=(*node.shape, 1)) for part in (p.real, p.imag)]
+    return p.concatenate(*parts, axis=len(node.shape))
+
+
+def _joined(node: Node) -> Node:
+    """Complex numbers from pairs along the last axis."""
+    *outer, _ = node.shape
+    starts = [(0,) * len(outer) + (k,) for k in range(2)]
+    steps, sizes = (1,) * node.ndim, (*outer, 1)
+    parts = [p.slice_(node, start=start, step=steps, size=sizes) for start in starts]
+    return p.complex_(*(p.reshape(part, shape=tuple(outer)) for part in parts))
 
 
 def _guard_content(x: Traced) -> None:
@@ -342,11 +356,12 @@ def _note_aliases(run: Run, tape: Tape, arguments: _Arguments, made: list) -> No
     written = {k: held.positions for k, held in run.written if hasattr(held, "positions")}
     starts = iter(np.cumsum([1, *tape.sizes]))
     for k, (x, _) in enumerate(arguments.leaves):
-        if x is None or x.dtype.kind != "f":
+        if x is None or x.dtype.kind not in "fc":
             continue
         start = next(starts)
         if arrays.is_array(x.value) and x.size:
-            records = written.get(k, np.arange(start, start + x.size))
+            numbers = x.size * (1 + (x.dtype.kind == "c"))
+            records = written.get(k, np.arange(start, start + numbers))
             for positions, array in made:
                 if positions.size <= records.size and _are_among(positions, records):
                     arrays.may_be_one(array, x)
@@ -360,7 +375,9 @@ def _write(leaves: list, k: int, held) -> None:
     """An argument takes what the function wrote into its copy."""
     x = leaves[k][0]
     if x is None:
-        raise trace_error("a compiled function writes into a structured array", "return the numbers")
+        raise trace_error(
+            "a compiled function writes into a structured array", "return the numbers"
+        )
     for j, (other, _) in enumerate(leaves):
         is_view = j != k and other is not None and other.storage is x.storage
         if is_view and np.may_share_memory(other.value, x.value):
@@ -445,10 +462,12 @@ class _Results:
         size = tree.positions.size
         node = p.slice_(self.outputs, start=(self.at,), step=(1,), size=(size,))
         self.at += size
-        value = self.tape.values[tree.positions].reshape(tree.shape)
-        if tree.shape == ():
-            return traced(p.reshape(node, shape=()), value[()])
-        array = traced(p.reshape(node, shape=tree.shape), value)
+        value, shape = self.tape.values[tree.positions], tree.shape
+        if tree.is_complex:
+            node, value = _joined(p.reshape(node, shape=(*shape, 2))), value.view(COMPLEX)
+        if shape == ():
+            return traced(p.reshape(node, shape=()), value[0])
+        array = traced(p.reshape(node, shape=shape), value.reshape(shape))
         if size:
             self.made.append((tree.positions, array))
         return array

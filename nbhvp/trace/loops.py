@@ -35,7 +35,9 @@ from nbhvp.trace.loops_active import (
     PRIMITIVES,
     WORDS,
     active,
+    active_complex,
     as_active,
+    as_active_complex,
     position,
 )
 from nbhvp.trace.loops_cache import RecorderCache
@@ -55,8 +57,9 @@ class Output:
     """A number or an array that the function returned: where its elements are on the tape."""
 
     positions: np.ndarray
-    """int64, in C order."""
+    """int64, in C order; real and imaginary parts one after another."""
     shape: tuple[int, ...]
+    is_complex: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,7 @@ def record_tape(
 def _passed(leaf, numbers: Iterator[np.ndarray]):
     """An argument for compiled code, which may write it."""
     if isinstance(leaf, _Input):
-        return next(numbers).reshape(*leaf.shape, 3)
+        return next(numbers).reshape(*leaf.shape, 6 if leaf.is_complex else 3)
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
@@ -140,6 +143,7 @@ class _Input:
 
     value: np.ndarray
     shape: tuple[int, ...]
+    is_complex: bool = False
 
 
 def _bind(function, args, kwargs) -> tuple:
@@ -172,7 +176,8 @@ def _flatten(args: tuple) -> tuple[list, str, tuple]:
         name = f"a{len(leaves) - 1}"
         if not isinstance(leaves[-1], _Input):
             return name
-        return f"as_active({name})" + ("[0]" if np.ndim(arg) == 0 else "")
+        convert = "as_active" + "_complex" * leaves[-1].is_complex
+        return f"{convert}({name})" + ("[0]" if np.ndim(arg) == 0 else "")
 
     return leaves, ", ".join([text(arg) for arg in args]), tuple(classes)
 
@@ -183,11 +188,13 @@ def _leaf(arg):
         return arg
     if isinstance(arg, np.ndarray) and (arg.dtype.kind in "iub" or arg.dtype.names):
         return np.array(arg, order="C")
-    if isinstance(arg, float | np.ndarray | np.generic):
+    if isinstance(arg, float | complex | np.ndarray | np.generic):
         value = np.asarray(arg)
+        shape = value.shape or (1,)
         if value.dtype in (np.float32, np.float64):
-            shape = np.shape(arg) or (1,)
             return _Input(value.astype(np.float64).ravel(), shape)
+        if value.dtype in (np.complex64, np.complex128):
+            return _Input(value.astype(np.complex128).ravel().view(np.float64), shape, True)
         raise TypeError(f"{value.dtype} numbers cannot be recorded: pass float64")
     raise TypeError(
         f"an argument of type {type(arg).__name__} cannot be recorded: pass arrays, numbers, or "
@@ -317,6 +324,7 @@ class _Recorder:
         namespace = {
             "__name__": __name__,  # by which numba finds it in another process
             "as_active": as_active,
+            "as_active_complex": as_active_complex,
             "function": self._twin,
             "positions": positions,
             **{f"c{k}": self._twins.maker(kind) for k, kind in enumerate(classes)},
@@ -352,7 +360,10 @@ def _recorder(function) -> _Recorder:
 
 
 def positions(tape, result):
-    """The records of a result, in its own structure; (positions, None) for a list, False for None."""
+    """The records of a result, in its own structure; (positions, None) for a list, False for None.
+
+    (positions, True) for complex numbers, with the records of both parts along the last axis.
+    """
     raise NotImplementedError("it runs compiled only")
 
 
@@ -366,6 +377,13 @@ def _choose_positions(tape, result):
         return lambda tape, result: False
     if isinstance(result, types.List):
         return lambda tape, result: (_array_positions(tape, np.array(result)), None)
+    if result in _COMPLEX:
+        return lambda tape, result: (
+            np.array((position(tape, result.real), position(tape, result.imag))),
+            True,
+        )
+    if isinstance(result, types.Array) and result.dtype in _COMPLEX:
+        return lambda tape, result: (_complex_positions(tape, result), True)
     if isinstance(result, types.Array):
         return lambda tape, result: _array_positions(tape, result)
     if result == active or isinstance(result, types.Number | types.Boolean):
@@ -374,6 +392,18 @@ def _choose_positions(tape, result):
         f"the function returns {result}",
         "return a number, an array of numbers, or a tuple or list of these",
     )
+
+
+_COMPLEX = (active_complex, types.complex128, types.complex64)
+
+
+@register_jitable
+def _complex_positions(tape, array):
+    found = np.empty((*array.shape, 2), np.int64)
+    for index, x in np.ndenumerate(array):
+        found[(*index, 0)] = position(tape, x.real)
+        found[(*index, 1)] = position(tape, x.imag)
+    return found
 
 
 @register_jitable
@@ -396,9 +426,10 @@ def _written(tape: int, leaves: list, values: list) -> tuple[tuple[int, Output |
     first = 1
     for k, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
         if isinstance(leaf, _Input):
-            records = value.view(np.int64)[..., 1].ravel()
+            numbers = value.reshape(-1, 3)
+            records = numbers.view(np.int64)[:, 1]
             if not np.array_equal(records, np.arange(first, first + records.size)):
-                found.append((k, Output(_held(tape, value).ravel(), leaf.shape)))
+                found.append((k, Output(_held(tape, numbers), leaf.shape, leaf.is_complex)))
             first += records.size
         elif isinstance(leaf, np.ndarray) and leaf.tobytes() != value.tobytes():
             found.append((k, value))
@@ -410,6 +441,8 @@ def _outputs(result) -> Output | tuple | None:
         return None
     if isinstance(result, tuple) and len(result) == 2 and result[1] is None:
         return tuple(map(_outputs, result[0]))
+    if isinstance(result, tuple) and len(result) == 2 and result[1] is True:
+        return Output(result[0].ravel(), result[0].shape[:-1], True)
     if isinstance(result, tuple):
         return tuple(map(_outputs, result))
     found = np.asarray(result, np.int64)

@@ -62,6 +62,7 @@ __all__ = [
     "active",
     "active_complex",
     "as_active",
+    "as_active_complex",
     "functions",
     "position",
     "root",
@@ -591,24 +592,34 @@ _overload_extremum(min, np.minimum)
 # The ways in and out.
 
 
-@intrinsic
-def as_active(typing_context, parts):
-    """An array (..., 3) of floats, whose rows are active numbers in memory, as those numbers."""
-    kind = types.Array(active, parts.ndim - 1, "C")
+def _seen_as(element, size: int):
+    """What shows rows of floats in the memory of an array as the numbers that they are."""
 
-    def generate(context, builder, sig, args):
-        given = context.make_array(parts)(context, builder, args[0])
-        array = context.make_array(kind)(context, builder)
-        data = builder.bitcast(given.data, array.data.type)
-        shape, strides = (
-            cgutils.unpack_tuple(builder, extents, parts.ndim)[:-1]
-            for extents in (given.shape, given.strides)
-        )
-        populate_array(array, data, shape, strides, I64(NUMBER_BYTES), given.meminfo, given.parent)
-        context.nrt.incref(builder, kind, array._getvalue())
-        return array._getvalue()
+    @intrinsic
+    def seen(typing_context, parts):
+        kind = types.Array(element, parts.ndim - 1, "C")
 
-    return kind(parts), generate
+        def generate(context, builder, sig, args):
+            given = context.make_array(parts)(context, builder, args[0])
+            array = context.make_array(kind)(context, builder)
+            data = builder.bitcast(given.data, array.data.type)
+            shape, strides = (
+                cgutils.unpack_tuple(builder, extents, parts.ndim)[:-1]
+                for extents in (given.shape, given.strides)
+            )
+            populate_array(array, data, shape, strides, I64(size), given.meminfo, given.parent)
+            context.nrt.incref(builder, kind, array._getvalue())
+            return array._getvalue()
+
+        return kind(parts), generate
+
+    return seen
+
+
+as_active = _seen_as(active, NUMBER_BYTES)
+"""An array (..., 3) of floats as active numbers."""
+as_active_complex = _seen_as(active_complex, 2 * NUMBER_BYTES)
+"""An array (..., 6) of floats as active complex numbers."""
 
 
 @intrinsic
