@@ -72,7 +72,7 @@ def overload_active(*functions, **options):
 
 def over_arrays(function, kinds: tuple, dtype, names=None):
     """`function` of numbers over arrays that broadcast, for arguments of these kinds."""
-    names = names or [f"a{k}" for k in range(len(kinds))]
+    names = names[: len(kinds)] if names else [f"a{k}" for k in range(len(kinds))]
     arrays = [n for n, kind in zip(names, kinds, strict=True) if isinstance(kind, types.Array)]
     shapes = ", ".join(f"{name}.shape" for name in arrays)
     items = ", ".join(f"b{name}[index]" if name in arrays else name for name in names)

@@ -294,7 +294,7 @@ def _correlate(a, v, mode="valid"):
                 raise ValueError("v cannot be empty")
             first, count = _windows(a.size, v.size, mode)
             if v.size > a.size:
-                return _correlated(_flat(a), _flat(v), first, count)[::-1]
+                return _correlated(_flat(a), _flat(v), first, count)[::-1].copy()
             return _correlated(_flat(v), _flat(a), first, count)
 
         return correlate
