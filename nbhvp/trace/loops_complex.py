@@ -38,7 +38,7 @@ from nbhvp.trace.loops_active import (
     active,
     active_complex,
 )
-from nbhvp.trace.loops_functions import over_arrays
+from nbhvp.trace.loops_functions import implementation, over_arrays
 
 __all__ = ["pair"]
 
@@ -150,6 +150,7 @@ def _overload(functions, forms: dict[str, Callable], dtype=ACTIVE_COMPLEX, takes
 # Arithmetic.
 
 
+@implementation
 def _quotient(x, y):
     """x / y by way of the unit y / |y|: neither |y|^2 nor its inverse appears."""
     size = math.hypot(y.real, y.imag)
@@ -157,6 +158,7 @@ def _quotient(x, y):
     return pair((x.real * c + x.imag * s) / size, (x.imag * c - x.real * s) / size)
 
 
+@implementation
 def _real_quotient(x, y):
     size = math.hypot(y.real, y.imag)
     c, s = y.real / size, y.imag / size
@@ -211,15 +213,18 @@ def _conjugate_of_real(x):
 # Functions.
 
 
+@implementation
 def _exp(x):
     size = np.exp(x.real)
     return pair(size * np.cos(x.imag), size * np.sin(x.imag))
 
 
+@implementation
 def _log(x):
     return pair(np.log(math.hypot(x.real, x.imag)), math.atan2(x.imag, x.real))
 
 
+@implementation
 def _sqrt(x):
     """The root in the right half-plane; the smaller part of it is a quotient, without cancellation."""
     re, im = x.real, x.imag
@@ -232,22 +237,27 @@ def _sqrt(x):
     return pair(side * im / (2.0 * half), side * half)
 
 
+@implementation
 def _sin(x):
     return pair(np.sin(x.real) * np.cosh(x.imag), np.cos(x.real) * np.sinh(x.imag))
 
 
+@implementation
 def _cos(x):
     return pair(np.cos(x.real) * np.cosh(x.imag), -np.sin(x.real) * np.sinh(x.imag))
 
 
+@implementation
 def _sinh(x):
     return pair(np.sinh(x.real) * np.cos(x.imag), np.cosh(x.real) * np.sin(x.imag))
 
 
+@implementation
 def _cosh(x):
     return pair(np.cosh(x.real) * np.cos(x.imag), np.sinh(x.real) * np.sin(x.imag))
 
 
+@implementation
 def _tanh(x):
     """Over 1 + (tanh x tan y)^2 = ... / cos(y)^2, which overflows nowhere."""
     t, c, s = np.tanh(x.real), np.cos(x.imag), np.sin(x.imag)
@@ -255,11 +265,13 @@ def _tanh(x):
     return pair(t / below, c * s * ((1.0 - t) * (1.0 + t)) / below)
 
 
+@implementation
 def _tan(x):
     w = np.tanh(pair(-x.imag, x.real))
     return pair(w.imag, -w.real)
 
 
+@implementation
 def _asinh(x):
     """Kahan, Branch cuts for complex elementary functions, as CPython has it; so are the others."""
     r, s = np.sqrt(pair(1.0 + x.imag, -x.real)), np.sqrt(pair(1.0 - x.imag, x.real))
@@ -269,21 +281,25 @@ def _asinh(x):
     )
 
 
+@implementation
 def _asin(x):
     w = np.arcsinh(pair(-x.imag, x.real))
     return pair(w.imag, -w.real)
 
 
+@implementation
 def _acos(x):
     r, s = np.sqrt(pair(1.0 - x.real, -x.imag)), np.sqrt(pair(1.0 + x.real, x.imag))
     return pair(2.0 * math.atan2(r.real, s.real), math.asinh(s.real * r.imag - s.imag * r.real))
 
 
+@implementation
 def _acosh(x):
     r, s = np.sqrt(pair(x.real - 1.0, x.imag)), np.sqrt(pair(x.real + 1.0, x.imag))
     return pair(math.asinh(r.real * s.real + r.imag * s.imag), 2.0 * math.atan2(r.imag, s.real))
 
 
+@implementation
 def _atanh(x):
     re, im = x.real, x.imag
     apart = (1.0 - re) * (1.0 - re) + im * im
@@ -291,6 +307,7 @@ def _atanh(x):
     return pair(0.25 * np.log1p(4.0 * re / apart), 0.5 * angle)
 
 
+@implementation
 def _atan(x):
     w = np.arctanh(pair(-x.imag, x.real))
     return pair(w.imag, -w.real)
@@ -371,6 +388,7 @@ def _general_power(z, w):
     return np.exp(w * np.log(z))
 
 
+@implementation
 def _power_of_float(x, y):
     if y == math.floor(y) and abs(y) <= 100.0:
         return _integer_power(x, int(y))
@@ -415,6 +433,7 @@ def _overload_in_place(function, plain):
         if x.dtype != active_complex:
             return None
 
+        @implementation
         def into(x, y):
             x[...] = plain(x, y)
             return x

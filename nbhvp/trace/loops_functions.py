@@ -24,6 +24,7 @@ __all__ = [
     "active_kind",
     "element",
     "elementwise",
+    "implementation",
     "is_active",
     "is_given",
     "is_number",
@@ -68,6 +69,11 @@ def overload_active(*functions, **options):
         return choose
 
     return decorate
+
+
+def implementation(function):
+    """Marks what numba compiles, which runs as machine code alone."""
+    return function
 
 
 def over_arrays(function, kinds: tuple, dtype, names=None):

@@ -13,7 +13,13 @@ from numba.core import types
 from numba.extending import register_jitable
 
 from nbhvp.trace.loops_active import root
-from nbhvp.trace.loops_functions import element, is_active, is_given, overload_active
+from nbhvp.trace.loops_functions import (
+    element,
+    implementation,
+    is_active,
+    is_given,
+    overload_active,
+)
 
 __all__: list[str] = []
 
@@ -33,6 +39,7 @@ def _inner(a, b):
 def _matrix_vector(a, b):
     dtype = element(a, b)
 
+    @implementation
     def product(a, b):
         out = np.empty(a.shape[0], dtype)
         for i in range(a.shape[0]):
@@ -49,6 +56,7 @@ def _vector_matrix(a, b):
 def _matrix_matrix(a, b):
     dtype = element(a, b)
 
+    @implementation
     def product(a, b):
         out = np.empty((a.shape[0], b.shape[1]), dtype)
         for i in range(a.shape[0]):
@@ -96,6 +104,7 @@ def _cross(a, b):
         return lambda a, b: _cross_of_vectors(a, b)
     dtype = element(a, b)
 
+    @implementation
     def cross(a, b):
         shape = np.broadcast_shapes(a.shape, b.shape)
         first, second = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
@@ -120,6 +129,7 @@ def _cross_of_vectors(a, b):
 def _trace(a, offset=0):
     if is_active(a):
 
+        @implementation
         def trace(a, offset=0):
             total = 0.0
             for k in range(min(a.shape[0] + min(offset, 0), a.shape[1] - max(offset, 0))):
@@ -161,6 +171,7 @@ def _choose_norm(a, ord):
         return _matrix_norm
 
 
+@implementation
 def _vector_norm(a, ord):
     if ord == 2:
         return _length(a)
@@ -176,6 +187,7 @@ def _vector_norm(a, ord):
     return np.sum(sizes**ord) ** (1.0 / ord)
 
 
+@implementation
 def _matrix_norm(a, ord):
     sizes = np.abs(a)
     if ord == 1:
@@ -228,7 +240,7 @@ def _pivoted(a, k):
     """Bring a pivot that is not 0 to (k, k), if there is one left; return the sign of the swaps."""
     for column in range(k, a.shape[1]):
         row = _largest_below(a, k, column)
-        if a[row, column] != 0.0:
+        if abs(a[row, column]) > 0.0:
             sign = 1.0
             if row != k:
                 _swap_rows(a, row, k)
@@ -261,6 +273,7 @@ def _det(a):
     if not is_active(a) or a.ndim != 2:
         return None
 
+    @implementation
     def det(a):
         _check_square(a)
         if a.shape[0] == 0:
@@ -272,7 +285,7 @@ def _det(a):
                 _eliminate_below(u, k)
                 k += 1
         if sign == 0.0:  # Four rows or more are 0: so are the value and two derivatives.
-            return 0.0 * u[0, 0]
+            return 0.0 * np.sum(u[k:, k:])
         result = sign * _det_of_three(u, k)
         for i in range(k):
             result *= u[i, i]
@@ -286,6 +299,7 @@ def _slogdet(a):
     if not is_active(a) or a.ndim != 2:
         return None
 
+    @implementation
     def slogdet(a):
         _check_square(a)
         u, sign, total = a.copy(), 1.0 + 0.0 * a[0, 0], 0.0
@@ -349,13 +363,16 @@ def _solve(a, b):
     copied = _copied(element(a, b))
     if b.ndim == 1:
 
+        @implementation
         def solve(a, b):
             return _solve_columns(copied(a), copied(b).reshape((b.size, 1))).ravel()
     else:
 
+        @implementation
         def solve(a, b):
             return _solve_columns(copied(a), copied(b))
 
+    @implementation
     def checked(a, b):
         _check_square(a)
         if a.shape[0] != b.shape[0]:
@@ -373,6 +390,7 @@ def _inv(a):
     if is_active(a):
         copied, dtype = _copied(element(a)), element(a)
 
+        @implementation
         def inv(a):
             _check_square(a)
             unit = np.zeros(a.shape, dtype)
@@ -389,6 +407,7 @@ def _cholesky(a):
     if is_active(a):
         dtype = element(a)
 
+        @implementation
         def cholesky(a):
             _check_square(a)
             factor = np.zeros(a.shape, dtype)
@@ -410,6 +429,7 @@ def _cholesky(a):
 def _matrix_power(a, n):
     if is_active(a):
 
+        @implementation
         def matrix_power(a, n):
             _check_square(a)
             if n == 0:
@@ -427,6 +447,7 @@ def _matrix_power(a, n):
 def _fill_diagonal(a, val, wrap=False):
     if is_active(a) and a.ndim == 2:
 
+        @implementation
         def fill_diagonal(a, val, wrap=False):
             rows = np.arange(a.shape[0])
             for k in rows[: a.shape[1]] if not wrap else rows:

@@ -14,6 +14,7 @@ from numba.extending import overload, register_jitable
 from nbhvp.trace.loops_active import ACTIVE
 from nbhvp.trace.loops_functions import (
     element,
+    implementation,
     is_active,
     is_given,
     is_number,
@@ -36,6 +37,7 @@ def elementwise(function):
         if is_number(x):
             return lambda x: scalar(x)
 
+        @implementation
         def over(x):
             out = np.empty(x.shape, ACTIVE)
             for index in np.ndindex(x.shape):
@@ -50,6 +52,7 @@ def elementwise(function):
 # Of single numbers.
 
 
+@implementation
 def _sinc(x):
     """sin(pi x) / (pi x); near 0, where that has no derivatives, its series."""
     angle = math.pi * x
@@ -78,15 +81,17 @@ def _nan_to_num(x, copy=True, nan=0.0):
     if not is_active(x):
         return None
 
+    @implementation
     def number(x, copy=True, nan=0.0):
         if np.isnan(x):
-            return nan + 0.0 * _LARGEST
+            return nan + 0.0
         return np.minimum(np.maximum(x, -_LARGEST), _LARGEST) if np.isinf(x) else x
 
     if is_number(x):
         return number
     scalar = register_jitable(number)
 
+    @implementation
     def over(x, copy=True, nan=0.0):
         out = x.copy() if copy else x
         for index in np.ndindex(x.shape):
@@ -101,6 +106,7 @@ def _isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
     if not (is_active(a) or is_active(b)):
         return None
 
+    @implementation
     def close(a, b, rtol, atol, equal_nan):
         if np.isnan(a) or np.isnan(b):
             return equal_nan and np.isnan(a) and np.isnan(b)
@@ -114,6 +120,7 @@ def _isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
             a, b, rtol, atol, equal_nan
         )
 
+    @implementation
     def over(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
         shape = np.broadcast_shapes(np.shape(a), np.shape(b))
         first, second = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
@@ -132,6 +139,7 @@ def _isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
 def _linspace(start, stop, num=50):
     if is_active(start) or is_active(stop):
 
+        @implementation
         def linspace(start, stop, num=50):
             out = np.empty(num, ACTIVE)
             for k in range(num):
@@ -158,12 +166,14 @@ def _choose_flat(a):
     """The elements of an array, number or sequence, as active numbers in a row."""
     dtype = element(a)
 
+    @implementation
     def flat_array(a):
         out = np.empty(a.size, dtype)
         for k, x in enumerate(a.flat):
             out[k] = x
         return out
 
+    @implementation
     def flat_number(a):
         out = np.empty(1, dtype)
         out[0] = a
@@ -184,6 +194,7 @@ def _ediff1d(ary, to_end=None, to_begin=None):
 def _unwrap(p, discont=None, axis=-1, period=6.283185307179586):
     if is_active(p) and p.ndim == 1 and not is_given(discont):
 
+        @implementation
         def unwrap(p, discont=None, axis=-1, period=6.283185307179586):
             out, turns = p.copy(), 0.0
             for k in range(1, p.size):
@@ -229,6 +240,7 @@ def _interp(x, xp, fp):
     if is_number(x):
         return lambda x, xp, fp: _interpolated(x, _flat(xp), _flat(fp))
 
+    @implementation
     def interp(x, xp, fp):
         if xp.size != fp.size or xp.size == 0:
             raise ValueError("fp and xp are not of the same length.")
@@ -256,6 +268,7 @@ def _correlated(short, long, first, count):
 _PRODUCT = ACTIVE
 
 
+@implementation
 def _windows(a, v, mode):
     """Which shift comes first, and how many there are."""
     n, m = max(a, v), min(a, v)
@@ -273,6 +286,7 @@ _windows = register_jitable(_windows)
 def _convolve(a, v, mode="full"):
     if is_active(a) or is_active(v):
 
+        @implementation
         def convolve(a, v, mode="full"):
             if a.size == 0 or v.size == 0:
                 raise ValueError("v cannot be empty")
@@ -289,6 +303,7 @@ def _convolve(a, v, mode="full"):
 def _correlate(a, v, mode="valid"):
     if is_active(a) or is_active(v):
 
+        @implementation
         def correlate(a, v, mode="valid"):
             if a.size == 0 or v.size == 0:
                 raise ValueError("v cannot be empty")
@@ -304,6 +319,7 @@ def _correlate(a, v, mode="valid"):
 def _bincount(a, weights=None, minlength=0):
     if is_active(weights):
 
+        @implementation
         def bincount(a, weights=None, minlength=0):
             if a.size != weights.size:
                 raise ValueError("bincount(): weights and list don't have the same length")
@@ -339,6 +355,7 @@ def _searchsorted(a, v, side="left"):
     if is_number(v):
         return lambda a, v, side="left": _place(a, v, side)
 
+    @implementation
     def searchsorted(a, v, side="left"):
         points = np.asarray(v)
         out = np.empty(points.shape, np.int64)
@@ -353,6 +370,7 @@ def _searchsorted(a, v, side="left"):
 def _digitize(x, bins, right=False):
     if _any_active(x, bins):
 
+        @implementation
         def digitize(x, bins, right=False):
             side = "left" if right else "right"
             if bins.size > 1 and bins[0] > bins[bins.size - 1]:
@@ -400,6 +418,7 @@ def _overload_quantile(function, scale):
         if is_number(q):
             return lambda a, q: _between(_ordered(a), q / scale)
 
+        @implementation
         def quantiles(a, q):
             ordered, fractions = _ordered(a), np.asarray(q)
             out = np.empty(fractions.shape, ACTIVE)
@@ -418,6 +437,7 @@ _overload_quantile(np.quantile, 1.0)
 def _median(a):
     if is_active(a):
 
+        @implementation
         def median(a):
             ordered = _ordered(a)
             half = ordered.size // 2
@@ -468,6 +488,7 @@ def _overload_cumulated_without_nan(function, of, neutral):
     def choose(a):
         if is_active(a):
 
+            @implementation
             def cumulated(a):
                 flat = a.ravel().copy()
                 for k in range(flat.size):
@@ -511,6 +532,7 @@ def _cov(m, y=None, rowvar=True, bias=False, ddof=None):
             m.reshape((1, m.size)), count_of(m.size, bias, ddof)
         )[0, 0]
 
+    @implementation
     def cov(m, y=None, rowvar=True, bias=False, ddof=None):
         rows = m if rowvar else m.T
         return covariance(rows, count_of(rows.shape[1], bias, ddof))
@@ -522,6 +544,7 @@ def _cov(m, y=None, rowvar=True, bias=False, ddof=None):
 def _corrcoef(x, y=None, rowvar=True):
     if is_active(x) and x.ndim == 2 and not is_given(y):
 
+        @implementation
         def corrcoef(x, y=None, rowvar=True):
             found = np.cov(x, None, rowvar)
             out = np.empty(found.shape, ACTIVE)
