@@ -16,6 +16,7 @@ import contextlib
 import functools
 import importlib
 import itertools
+import math
 import os
 import threading
 import time
@@ -262,15 +263,21 @@ class Recorded:
     @property
     def value_program(self):
         if self._value_program is None:
-            self._value_program = self._program(self.trace.inputs, (*self.guards, self.array))
+            self._value_program = self._guarded(self.array)
         return self._value_program
 
     @property
     def gradient_program(self):
         if self._gradient_program is None:
-            outputs = (*self.guards, self.value, self.gradient)
-            self._gradient_program = self._program(self.trace.inputs, outputs)
+            self._gradient_program = self._guarded(self.value, self.gradient)
         return self._gradient_program
+
+    def _guarded(self, *outputs: Node) -> Callable:
+        """The program of the guards and some outputs, of which the result is the first."""
+        if [(node.primitive, node.args) for node in self.guards] == [(p.isfinite, (self.array,))]:
+            # Python tells in less time than one more output of a program takes.
+            return functools.partial(_with_finiteness, self._program(self.trace.inputs, outputs))
+        return self._program(self.trace.inputs, (*self.guards, *outputs))
 
     def run_guards(self, call: Call) -> list[np.ndarray]:
         if not self.guards:
@@ -372,6 +379,15 @@ class Recorded:
                         program = self._programs[key] = self._memory.target(graph)
                         self._memory.count_kernels(program)
         return program
+
+
+_TRUTHS = np.array(False), np.array(True)
+
+
+def _with_finiteness(program: Callable, *inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a program behind a guard: whether the first, a number, is finite."""
+    outputs = program(*inputs)
+    return [_TRUTHS[math.isfinite(outputs[0])], *outputs]
 
 
 def _plain_leaves(arguments: tuple) -> tuple[Leaf, ...] | None:
