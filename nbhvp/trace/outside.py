@@ -84,12 +84,17 @@ def _name_of(function) -> str:
     return f"{module}.{getattr(function, '__qualname__', '')}"
 
 
-_CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
+_CALLABLE = (
+    types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, type(np.sum),
+)  # fmt: skip
+_HOMES = frozenset(name.rpartition(".")[0] for name in _KNOWN) | {*_MODULES, "", None}
 
 
 def what_is_read(function) -> str | None:
     """The name of a function that reads from outside the program, or from strings, else None."""
-    if not issubclass(type(function), (*_CALLABLE, type(np.sum))):
+    if not issubclass(type(function), _CALLABLE):
+        return None
+    if getattr(function, "__module__", None) not in _HOMES:  # at a glance
         return None
     name = _name_of(function)
     return name if name in _KNOWN or module_of(function) in _MODULES else None
@@ -199,10 +204,11 @@ class OutsideClass(LibraryObject):
 
 def has_reading_methods(value) -> bool:
     """Whether it is a class with methods that read from outside, or a path."""
-    classes = (datetime.date, datetime.datetime, pathlib.Path)
-    return issubclass(type(value), pathlib.Path) or any(value is kind for kind in classes)
+    kind = type(value)
+    return (kind is type and value in _READING_CLASSES) or issubclass(kind, pathlib.Path)
 
 
+_READING_CLASSES = frozenset((datetime.date, datetime.datetime, pathlib.Path))
 _READING_METHODS = (
     "now", "utcnow", "today", "fromtimestamp", "cwd", "home", "read_text", "read_bytes", "open",
     "stat", "lstat", "exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "walk",

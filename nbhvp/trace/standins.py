@@ -79,6 +79,7 @@ __all__ = ["Standins"]
 _LIBRARIES = ("numpy", "scipy", "math")
 _MODULES = (*_LIBRARIES, "random")
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
+_HEAP_TYPE = 1 << 9
 _PYTHONS_OWN = frozenset(vars(builtins))
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
 
@@ -325,8 +326,8 @@ class Standins:
                 "__import__": self._import,
                 "eval": evaluation.eval,
                 "exec": evaluation.exec,
-                "open": self.of(open),
-                "input": self.of(input),
+                "open": OutsideFunction(open, "io.open"),
+                "input": OutsideFunction(input, "builtins.input"),
             }
             known = {**vars(builtins), **ours}
             self._scopes[id(names)] = Scope(names, self.item, self.missing, known)
@@ -493,6 +494,8 @@ class Standins:
 
     def _is_all_own(self, kind: type) -> bool:
         """Whether a class and all its bases are the user's."""
+        if not kind.__flags__ & _HEAP_TYPE:
+            return False  # it was made by C, as most that are met
         if kind not in self._own_classes:
             bases = [base for base in kind.__mro__ if base not in _PLAIN_BASES]
             self._own_classes[kind] = bool(bases) and all(map(self._is_own_class, bases))
@@ -608,6 +611,7 @@ _KINDS = (
     (lambda s, v: s._is_all_own(type(v)), Standins._own_object),
     (lambda s, v: has_reading_methods(v), lambda s, v: OutsideClass(v, s.of)),
     (lambda s, v: is_atom(v), lambda s, v: v),
+    (lambda s, v: issubclass(type(v), types.ModuleType), Standins._module),
     (lambda s, v: isinstance(v, _STANDINS), lambda s, v: v),
     (lambda s, v: isinstance(v, np.ndarray), Standins._array),
     (lambda s, v: scipy.sparse.issparse(v), Standins._sparse),
@@ -638,7 +642,6 @@ _KINDS = (
     (lambda s, v: isinstance(v, types.MethodType), Standins._method),
     (lambda s, v: _object_standin(type(getattr(v, "__self__", None))), Standins._object_method),
     (lambda s, v: isinstance(v, functools.partial), Standins._partial),
-    (lambda s, v: isinstance(v, types.ModuleType), Standins._module),
     (lambda s, v: v is np.r_ or v is np.c_, lambda s, v: Joining(v)),
     (lambda s, v: isinstance(v, type) and s._is_shadowable(v), Standins._class),
 )
