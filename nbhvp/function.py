@@ -640,7 +640,7 @@ class Function:
             )
         recorded = Recorded(trace, call.key, self._memory, source)
         if self._owner is not None:
-            self._memory.follow(recorded, self._fun.__self__)
+            self._memory.follow(recorded, self._owner)
         self._memory.add(recorded, keep=not self._is_always_traced)
         self._memory.tell(trace.notes)
         return recorded

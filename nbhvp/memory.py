@@ -559,8 +559,9 @@ class Memory:
         self.report.retraces += any(other.key == recorded.key for other in self.traces)
         self.traces = _bounded((recorded, *filter(_is_current, self.traces)))
 
-    def follow(self, recorded: Recorded, instance) -> None:
+    def follow(self, recorded: Recorded, owner: Owner) -> None:
         """Let a trace die with the instance that it belongs to."""
+        instance = owner.instance()
         recorded.trace.closure.release(instance)
         with contextlib.suppress(TypeError):  # of objects without weak references
             recorded.death = weakref.ref(instance, functools.partial(_bury, weakref.ref(self)))
@@ -662,6 +663,10 @@ class Owner:
             self._instance = weakref.ref(instance)
         except TypeError:  # no weak references: it lives as long as its traces
             self._instance = lambda: instance
+
+    def instance(self) -> Any:
+        """The instance; None if it is dead."""
+        return self._instance()
 
     def is_alive(self) -> bool:
         return self._instance() is not None
