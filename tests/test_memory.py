@@ -102,6 +102,19 @@ class Equal(Scaled):
         return 0
 
 
+@nbhvp.elementwise(partials=lambda z, x: np.cos(x))
+def own_sin(x):
+    return np.sin(x)
+
+
+class WithRule(Scaled):
+    """The derivative of a rule is traced later than the method."""
+
+    @nbhvp.differentiable(target="interpret")
+    def fun(self, x):
+        return np.sum(own_sin(x)) * self.factor
+
+
 class Slotted:
     __slots__ = ("__weakref__", "factor")
 
@@ -125,7 +138,7 @@ def memory_of(kind):
     return next(vars(base)["fun"] for base in kind.__mro__ if "fun" in vars(base))._memory
 
 
-@pytest.mark.parametrize("kind", [Scaled, Derived, Equal, Slotted, ByClass])
+@pytest.mark.parametrize("kind", [Scaled, Derived, Equal, WithRule, Slotted, ByClass])
 def test_dead_instances_leave_nothing(kind):
     x, references = np.ones(3), []
     for k in range(40):

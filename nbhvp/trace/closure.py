@@ -269,6 +269,8 @@ class Closure:
 
     def __init__(self, watches: Iterable[Any] = ()):
         self.watches: tuple[Any, ...] = ()
+        self.forgetting: list[weakref.WeakMethod] = []
+        """What is to be told of an object that must not be held any more."""
         self.extend(watches)
 
     def extend(self, watches: Iterable[Any]) -> None:
@@ -306,6 +308,8 @@ class Closure:
             reference = weakref.ref(owner)
         except TypeError:
             return
+        for forget in filter(None, (reference() for reference in self.forgetting)):
+            forget(owner)
         watches = [_weakly(watch, owner, reference) for watch in self.watches]
         self.watches = ()
         self.extend(watches)

@@ -110,7 +110,6 @@ class Standins:
         self._recording = recording
         self._home = module_of(_innermost(function)).partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
-        self._standing: set[int] = set()
         self._originals: dict[int, Any] = {}
         self._scopes: dict[int, Scope] = {}
         self._watches: list[Any] = []
@@ -121,6 +120,7 @@ class Standins:
         self._calls = BuiltinCalls(self.of, _original)
         self.closure = Closure()
         """What the trace depends on, as of the latest `finish`."""
+        self.closure.forgetting.append(weakref.WeakMethod(self._forget))
 
     @property
     def pool(self):
@@ -164,7 +164,7 @@ class Standins:
             return value
         if id(value) in self._made:
             return self._made[id(value)][1]
-        if id(value) in self._standing:
+        if id(value) in self._originals:
             return value
         for applies, make in _KINDS:
             if applies(self, value):
@@ -205,10 +205,15 @@ class Standins:
     def _remember(self, value, standin):
         # The value is kept too: its id must not be given to another object.
         self._made[id(value)] = (value, standin)
-        self._standing.add(id(standin))
         if standin is not value:
             self._originals[id(standin)] = value
         return standin
+
+    def _forget(self, value) -> None:
+        """Hold an object no more: derivative rules that meet it again get another stand-in."""
+        _, standin = self._made.pop(id(value), (None, None))
+        self._originals.pop(id(standin), None)
+        self._effects = Effects(_original)
 
     def watched(self, read: Callable, *args) -> Any:
         """What `read` gives, which is read again to see whether it has changed."""
