@@ -32,7 +32,7 @@ import scipy.sparse
 
 from nbhvp.errors import TraceError
 from nbhvp.trace import arrays, sparse
-from nbhvp.trace.arrays import HANDLERS, Traced, lift
+from nbhvp.trace.arrays import HANDLERS, Traced
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
 from nbhvp.trace.caches import CachedFunction
 from nbhvp.trace.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
@@ -45,6 +45,7 @@ from nbhvp.trace.compiled_functions import (
 from nbhvp.trace.compiled_instances import CompiledInstance, is_compiled_instance, shown
 from nbhvp.trace.effects import Effects
 from nbhvp.trace.exceptions import call_math, watched, watches_errors
+from nbhvp.trace.joining import Joining
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.outside import (
     OutsideClass,
@@ -689,27 +690,6 @@ class LibraryFunction:
 
     def __repr__(self) -> str:
         return repr(self.function)
-
-
-class Joining:
-    """np.r_ and np.c_ of arrays and numbers."""
-
-    def __init__(self, plain):
-        self._plain = plain
-
-    def __getitem__(self, items):
-        items = items if isinstance(items, tuple) else (items,)
-        if not any(isinstance(item, Traced) for item in items):
-            return arrays.call(self._plain.__getitem__, (items,), {})
-        if any(isinstance(item, str) for item in items):
-            raise arrays.trace_error(
-                "np.r_ and np.c_ with a directive in a string are not supported",
-                "use np.concatenate or np.stack",
-            )
-        items = [self._plain[item] if isinstance(item, slice) else lift(item) for item in items]
-        if self._plain is np.c_:
-            return HANDLERS[np.column_stack](items)
-        return HANDLERS[np.concatenate]([HANDLERS[np.atleast_1d](item) for item in items])
 
 
 _STANDINS = (
