@@ -142,6 +142,24 @@ CASES = {
     "strict warnings": strict(lambda x: np.sqrt(x[0]) + x[1]),
     "warnings seen": seen(lambda x: np.log(x[0]) + x[1]),
     "index": caught(lambda x: 3 * x[np.rint(np.clip(x[0], -9, 9)).astype(int) - 1], IndexError),
+    "logarithm to a base": caught(
+        lambda x: math.log(2.0, x[0]) * x[1], ValueError, ZeroDivisionError
+    ),
+    "sum of an iterator": caught(lambda x: math.fsum(math.log(v) for v in x)),
+    "bincount": caught(
+        lambda x: (
+            np.bincount(np.rint(np.clip(x, -3, 9)).astype(int)).size * x[1] if x[0] < 99 else x[1]
+        )
+    ),
+    "range of a histogram": caught(
+        lambda x: np.histogram(np.ones(2), 2, (x[0], x[1]))[0].sum() * x[1]
+    ),
+    "number of points": caught(
+        lambda x: np.linspace(0, x[1], int(np.clip(x[0], -2, 9))).sum() + x[1]
+    ),
+    "key": caught(
+        lambda x: {4: 1.0, 9: 2.0}[int(x[0])] * x[1], KeyError, ValueError, OverflowError
+    ),
     "else and finally": with_else,
     "raised anew": raised_anew,
     "not caught": lambda x: math.sqrt(x[0]) + 1 / float(x[0]) + x[1],

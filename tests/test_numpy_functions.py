@@ -944,7 +944,7 @@ INDEXED = [
     ("take_along_axis", lambda x, i: np.take_along_axis(x, i, 0), 1),
     ("take wrap", lambda x, i: np.take(x, i, mode="wrap"), 0),
     ("choose", lambda x, i: np.choose(i % 2, [x[:3], x[3:]]), 1),
-    ("bincount", lambda x, i: np.bincount(abs(i), x[:3]), 1),
+    ("bincount", lambda x, i: np.bincount(abs(i), x[:3]), 2),
     ("delete", lambda x, i: np.delete(x, i), 1),
     ("searchsorted", lambda x, i: np.searchsorted(np.sort(x), i) * x[:3], 0),
     ("products", lambda x, i: np.outer(i, i) @ x[:3] * i.sum() * np.prod(i + 5) * i.mean(), 0),

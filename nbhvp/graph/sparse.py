@@ -64,6 +64,7 @@ class Pattern:
             if known.dtype == data.dtype and np.array_equal(known, data):
                 return factors
         shape = (self.size, self.size)
+        data = np.ascontiguousarray(data)  # SuperLU takes no others, and the interpreter broadcasts
         matrix = scipy.sparse.csc_array((data, self.indices, self.indptr), shape=shape)
         try:
             with warnings.catch_warnings():

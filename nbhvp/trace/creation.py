@@ -85,6 +85,8 @@ def astype(x, dtype, /, *, copy=True):
 @composition(np.linspace)
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
     start, stop = floats(start, stop)
+    if num < 0:
+        np.linspace(0, 1, num)  # NumPy's own error
     count = num - 1 if endpoint else num
     step = (stop - start) / count if count > 0 else (stop - start) * math.nan
     ramp = np.arange(num, dtype=start.dtype)

@@ -161,6 +161,9 @@ def call_math(function: Callable, args: tuple, kwargs: dict):
     args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
     if handler is None or not any(True for _ in traced_in(args, kwargs)):
         return function(*args, **kwargs)
+    if function is math.log and len(args) == 2:
+        # Each logarithm is finite or raises; their quotient may be finite where one is not.
+        return call_math(function, args[:1], {}) / call_math(function, args[1:], {})
     doubles = map_traced(_as_double, args), map_traced(_as_double, kwargs)
     try:
         function(*map_traced(_value, args), **map_traced(_value, kwargs))

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import apply, guard, is_constant, lift, trace_error
+from nbhvp.trace.arrays import apply, frozen, guard, is_constant, lift, map_traced, trace_error
 from nbhvp.trace.elementwise import cast, composition, floating, where
 from nbhvp.trace.reductions import max_, min_, sum_
 from nbhvp.trace.sequences import diff, searchsorted
@@ -25,6 +25,8 @@ __all__: list[str] = []
 def bincount(x, /, weights=None, minlength=0):
     """The largest element of x is a guard: it is the size of the result."""
     x = lift(x)
+    if x.size and guard(min_(x) < 0):
+        np.bincount(x.value)  # NumPy's own error
     size = max(int(guard(max_(x))) + 1 if x.size else 0, minlength)
     weights = np.ones(x.shape, np.int64) if weights is None else cast(lift(weights), np.float64)
     return apply(p.scatter_add, weights, x, axis=0, size=size)
@@ -98,6 +100,9 @@ def _edges(a, bins, limits):
     if np.ndim(bins):
         return floating(lift(bins))
     low, high = limits if limits is not None else (min_(a), max_(a)) if a.size else (0.0, 1.0)
+    if not guard(np.isfinite(lift(high) - low) & (lift(low) <= high)):
+        plain = None if limits is None else map_traced(frozen, tuple(limits))
+        np.histogram_bin_edges(map_traced(frozen, a), 1, plain)  # NumPy's own error
     if low == high:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, bins + 1)
