@@ -363,10 +363,10 @@ FULL = {"is_wide": False, "by": linalg.Routine(np.linalg.svd), "full": True}
 CHOLESKY = {"lower": True, "by": linalg.Routine(np.linalg.cholesky)}
 DET = {"dtype": np.dtype(float), "by": linalg.Routine(np.linalg.det)}
 RESOLVED = [
-    (lambda d: decomposed(spectra.eigh, d, **LOWER), (2, 3, 3), None),
-    (lambda d: decomposed(spectra.svd, d, **SQUARE), (2, 6, 3), 0.0),
-    (lambda d: spectra.svd.evaluate(random((2, 5, 3), d), **SQUARE), (2, 8, 3), 1.0),
-    (lambda d: spectra.svd.evaluate(random((2, 5, 3), d), **FULL), (2, 8, 5), 0.0),
+    (lambda d: decomposed(spectra.eigh, d, **LOWER), (2, 3, 3), True),
+    (lambda d: decomposed(spectra.svd, d, **SQUARE), (2, 6, 3), False),
+    (lambda d: spectra.svd.evaluate(random((2, 5, 3), d), **SQUARE), (2, 8, 3), False),
+    (lambda d: spectra.svd.evaluate(random((2, 5, 3), d), **FULL), (2, 8, 5), False),
 ]
 EXPM = {"by": linalg.Routine(scipy.linalg.expm), "was_real": False}
 PATTERN = sparse.Pattern(np.array([0, 2, 1, 0, 2]), np.array([0, 2, 3, 5]))
@@ -382,8 +382,8 @@ LINEAR += [
     ("rayleigh", [lambda d: decomposed(spectra.svd, d, **SQUARE), (2, 3, 3)], {}),
     ("spectral", [lambda d: decomposed(spectra.eigh, d, **LOWER), lambda d: real_of(d, 2, 3)], {}),
     ("spectral", [lambda d: decomposed(spectra.svd, d, **SQUARE), lambda d: real_of(d, 2, 3)], {}),
-    *(("resolved", [of, lambda d, of=of, ties=ties: vectors.gaps.evaluate(of(d), ties), shape], {"at_ties": ties}) for of, shape, ties in RESOLVED),
-    *(("spread", [lambda d: with_left(d), lambda d: eigen.spreads.evaluate(with_left(d), None), lambda d: random((2, 3, 3), np.result_type(d, np.complex64))], {"at_ties": None, "left": left}) for left in (True, False)),
+    *(("resolved", [of, lambda d, of=of, strict=strict: vectors.gaps.evaluate(of(d), strict), shape], {"strict": strict}) for of, shape, strict in RESOLVED),
+    *(("spread", [lambda d: with_left(d), lambda d: eigen.spreads.evaluate(with_left(d), True), lambda d: random((2, 3, 3), np.result_type(d, np.complex64))], {"strict": True, "left": left}) for left in (True, False)),
     ("sylvester", [lambda d: regular(d, 2), lambda d: regular(d, 2), (2, 3, 3)], {}),
     ("frechet", [lambda d: regular(d, 2), (2, 3, 3)], EXPM),
     ("poisoned", [(4,)], {"index": np.zeros(4, bool)}),

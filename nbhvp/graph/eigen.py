@@ -84,10 +84,10 @@ def _inner(x: Node, y: Node) -> Node:
     return sum_of_rows(conjugate(x) * y)
 
 
-def _scale(packed: Node, dot: Node, at_ties: float | None) -> Node:
+def _scale(packed: Node, dot: Node, strict: bool) -> Node:
     """c_j as a row, from what is left of the tangents of right vectors."""
     v = sides(packed, left=False)
-    turn = phases(largest_components(packed), v, dot, at_ties)
+    turn = phases(largest_components(packed), v, dot, strict)
     return -complex_(real(_inner(v, dot)), turn)
 
 
@@ -100,56 +100,56 @@ def _eigenvalues_tangent(z, dots, packed):
 def _eigenvectors_tangent(z, dots, packed):
     v = sides(packed, left=False)
     moved = product(_matrix(packed, dots[0]), v)
-    loose = oblique(packed, moved, at_ties=0.0, left=False)
-    dot = oblique(packed, moved, at_ties=None, left=False)
-    return dot + v * _scale(packed, loose, None)
+    loose = oblique(packed, moved, strict=False, left=False)
+    dot = oblique(packed, moved, strict=True, left=False)
+    return dot + v * _scale(packed, loose, True)
 
 
 def _sides_tangent(z, dots, packed, left):
     x, v = _matrix(packed, dots[0]), sides(packed, left=False)
-    dot = oblique(packed, product(x, v), at_ties=0.0, left=False)
-    scale = _scale(packed, dot, 0.0)
+    dot = oblique(packed, product(x, v), strict=False, left=False)
+    scale = _scale(packed, dot, False)
     if not left:
         return dot + z * scale
-    return oblique(packed, product(adjoint(x), z), at_ties=0.0, left=True) - z * conjugate(scale)
+    return oblique(packed, product(adjoint(x), z), strict=False, left=True) - z * conjugate(scale)
 
 
-def oblique(packed: Node, b: Node, at_ties: float | None, left: bool) -> Node:
-    """S_j b_j, or S_j^H b_j; among equal values S_j is at_ties, or NaN if that is None."""
-    weights = spreads(packed, at_ties=at_ties)
-    return spread(packed, weights, b, at_ties=at_ties, left=left)
+def oblique(packed: Node, b: Node, strict: bool, left: bool) -> Node:
+    """S_j b_j, or S_j^H b_j; among equal values S_j is 1, or NaN if it is strict."""
+    weights = spreads(packed, strict=strict)
+    return spread(packed, weights, b, strict=strict, left=left)
 
 
-def _oblique_rule(z_bar, z, packed, weights, b, at_ties, left):
-    return None, None, spread(packed, weights, z_bar, at_ties=at_ties, left=not left)
+def _oblique_rule(z_bar, z, packed, weights, b, strict, left):
+    return None, None, spread(packed, weights, z_bar, strict=strict, left=not left)
 
 
-def _oblique_tangent(z, dots, packed, weights, b, at_ties, left):
+def _oblique_tangent(z, dots, packed, weights, b, strict, left):
     # Finite numbers in the columns of equal values, which get their NaN at last.
-    z = z if at_ties is not None else oblique(packed, b, at_ties=1.0, left=left)
+    z = oblique(packed, b, strict=False, left=left) if strict else z
     x = _matrix(packed, dots[0])
     x = adjoint(x) if left else x
     v, w = sides(packed, left=left), sides(packed, left=not left)
-    turn = oblique(packed, product(x, v), at_ties=0.0, left=left)
-    other = oblique(packed, product(adjoint(x), w), at_ties=0.0, left=not left)
+    turn = oblique(packed, product(x, v), strict=False, left=left)
+    other = oblique(packed, product(adjoint(x), w), strict=False, left=not left)
     inside = product(x, z) - z * _inner(w, product(x, v)) - turn * _inner(w, b)
-    return oblique(packed, inside, at_ties=at_ties, left=left) - v * _inner(other, z)
+    return oblique(packed, inside, strict=strict, left=left) - v * _inner(other, z)
 
 
 # Values.
 
 
-def _spreads(packed, at_ties):
-    """The weights in S_j, among equal values at_ties or NaN."""
+def _spreads(packed, strict):
+    """The weights in S_j, among equal values 1, or NaN if it is strict."""
     w = packed[..., -1, :]
     close, on = is_close(w), np.eye(w.shape[-1], dtype=bool)
     apart = 1 / np.where(close | on, 1, w[..., None, :] - w[..., None])
-    return np.where(on, 0, np.where(close, np.nan if at_ties is None else at_ties, apart))
+    return np.where(on, 0, np.where(close, np.nan if strict else 1.0, apart))
 
 
-def _oblique(packed, weights, b, at_ties, left):
+def _oblique(packed, weights, b, strict, left):
     b = np.asarray(b)
-    if at_ties is None and np.isnan(weights).any():
+    if strict and np.isnan(weights).any():
         weights = np.where(b.any(-2, keepdims=True), weights, np.nan_to_num(weights))
     weights = weights.conj() if left else weights
     v, u = (packed[..., side, :] for side in _sides(packed)[:: -1 if left else 1])
@@ -181,7 +181,7 @@ eig          = general("eig", _eig, _packed_shape, lambda z, dots, a, **params: 
 eigenvalues  = general("eigenvalues", lambda packed: packed[..., -1, :], lambda packed: (_square(packed)[0][:-1], packed.dtype), _eigenvalues_tangent)
 eigenvectors = general("eigenvectors", lambda packed: packed[..., _sides(packed)[0], :], _square, _eigenvectors_tangent)
 sides        = general("sides", lambda packed, left: packed[..., _sides(packed)[int(left)], :], _square, _sides_tangent)
-spreads      = _enter(Primitive("spreads", "state", _spreads, lambda packed, at_ties: _square(packed)))
+spreads      = _enter(Primitive("spreads", "state", _spreads, lambda packed, strict: _square(packed)))
 spread       = _linear("spread", _oblique, lambda packed, weights, b, **params: (b.shape, b.dtype), _oblique_rule, tangent=_oblique_tangent, linear=((2,),), batches=False)
 largest_components = _discrete("largest_components", _largest_components, lambda packed: (_square(packed)[0], BOOL))
 repeated     = _discrete("repeated", lambda packed: is_close(packed[..., -1, :]).any(-1), lambda packed: (_square(packed)[0][:-1], BOOL))

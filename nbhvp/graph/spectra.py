@@ -184,7 +184,7 @@ def _values_tangent(z, dots, packed):
 def _rayleigh_tangent(z, dots, packed, x):
     x = x + adjoint(x) if is_one_sided(packed) else x
     moved = lifted(packed, x, frame(packed, upward=False))
-    first, *second = inner(packed, turned(packed, matrix_of(packed, dots[0]), 1.0), moved)
+    first, *second = inner(packed, turned(packed, matrix_of(packed, dots[0]), False), moved)
     total = first + second[0] if second else first
     total = reshape(real(first_columns(total, z.shape[-1])), shape=z.shape)
     return poisoned(total, tied(packed))

@@ -167,37 +167,37 @@ def _scaled(packed: Node, columns: Node, factors: list[Node]) -> Node:
     return pieces[0] if len(pieces) == 1 else concatenate(*pieces, axis=columns.ndim - 2)
 
 
-def turned(packed: Node, x: Node, at_ties: float | None, upward: bool = False) -> Node:
-    """The tangents of all columns; `at_ties` as in `resolvent`."""
+def turned(packed: Node, x: Node, strict: bool, upward: bool = False) -> Node:
+    """The tangents of all columns; `strict` as in `resolvent`."""
     f = frame(packed, upward=upward)
     moved = lifted(packed, x, f)
-    dot = resolvent(packed, moved, at_ties=at_ties)
+    dot = resolvent(packed, moved, strict=strict)
     if not packed.is_complex:
         return dot
-    loose = resolvent(packed, moved, at_ties=0.0)
+    loose = resolvent(packed, moved, strict=False)
     if not is_one_sided(packed):
         w = levels(packed)
         is_zero = is_tiny(row(w), w)
         turn = imag(inner(packed, f, moved)[0]) / where(is_zero, 1, row(w))
-        turn = _unless(is_zero, turn, at_ties)
+        turn = _unless(is_zero, turn, strict)
         left, right = (rows(f, part.start, part.stop) for part in parts(packed))
         still = zeros(f.pool, right.shape, f.dtype)
         apart = concatenate(left * complex_(0, turn), still, axis=f.ndim - 2)
         dot, loose = dot + apart, loose + apart
-    turn = phases(real_components(packed, upward=upward), f, loose, at_ties)
+    turn = phases(real_components(packed, upward=upward), f, loose, strict)
     return dot - f * complex_(0, turn)
 
 
-def phases(mask: Node, f: Node, dot: Node, at_ties: float | None) -> Node:
+def phases(mask: Node, f: Node, dot: Node, strict: bool) -> Node:
     """How fast columns turn in the complex plane, but for the components that a mask keeps real."""
     is_free = not_equal(sum_of_rows(where(mask, 1.0, 0.0)), 1)
     size = where(is_free, 1, sum_of_rows(where(mask, real(f), 0)))
-    return _unless(is_free, sum_of_rows(where(mask, imag(dot), 0)) / size, at_ties)
+    return _unless(is_free, sum_of_rows(where(mask, imag(dot), 0)) / size, strict)
 
 
-def _unless(places: Node, x: Node, at_ties: float | None) -> Node:
+def _unless(places: Node, x: Node, strict: bool) -> Node:
     """x, but where it is not defined NaN, or 0 if that does no harm."""
-    return poisoned(x, places) if at_ties is None else where(places, 0, x)
+    return poisoned(x, places) if strict else where(places, 0, x)
 
 
 # Tangents.
@@ -205,7 +205,7 @@ def _unless(places: Node, x: Node, at_ties: float | None) -> Node:
 
 def _vectors_tangent(z, dots, packed, left, upward=False):
     part = parts(packed)[0 if left else -1]
-    found = turned(packed, matrix_of(packed, dots[0]), None, upward)
+    found = turned(packed, matrix_of(packed, dots[0]), True, upward)
     return first_columns(rows(found, part.start, part.stop), z.shape[-1])
 
 
@@ -216,27 +216,27 @@ def _levels_tangent(z, dots, packed):
 
 
 def _frame_tangent(z, dots, packed, upward):
-    return turned(packed, matrix_of(packed, dots[0]), 0.0, upward)
+    return turned(packed, matrix_of(packed, dots[0]), False, upward)
 
 
-def resolvent(packed: Node, b: Node, at_ties: float | None) -> Node:
-    """S_j b_j; among equal values S_j is at_ties, or NaN if that is None."""
-    return resolved(packed, gaps(packed, at_ties=at_ties), b, at_ties=at_ties)
+def resolvent(packed: Node, b: Node, strict: bool) -> Node:
+    """S_j b_j; among equal values S_j is 1, or NaN if it is strict."""
+    return resolved(packed, gaps(packed, strict=strict), b, strict=strict)
 
 
-def _resolvent_rule(z_bar, z, packed, weights, b, at_ties):
-    return None, None, resolved(packed, weights, z_bar, at_ties=at_ties)
+def _resolvent_rule(z_bar, z, packed, weights, b, strict):
+    return None, None, resolved(packed, weights, z_bar, strict=strict)
 
 
-def _resolvent_tangent(z, dots, packed, weights, b, at_ties):
+def _resolvent_tangent(z, dots, packed, weights, b, strict):
     # Finite numbers in the columns of equal values, which get their NaN at last.
-    z = z if at_ties is not None else resolvent(packed, b, at_ties=1.0)
+    z = resolvent(packed, b, strict=False) if strict else z
     x, f = matrix_of(packed, dots[0]), frame(packed, upward=False)
     moved = lifted(packed, x, f)
-    turn = resolvent(packed, moved, at_ties=0.0)
+    turn = resolvent(packed, moved, strict=False)
     w_dot = real(inner(packed, f, moved)[0])
     mixed = _scaled(packed, turn, inner(packed, f, b))
-    within = resolvent(packed, lifted(packed, x, z) - z * w_dot - mixed, at_ties=at_ties)
+    within = resolvent(packed, lifted(packed, x, z) - z * w_dot - mixed, strict=strict)
     return within - _scaled(packed, f, inner(packed, turn, z))
 
 
@@ -278,15 +278,15 @@ def _real_components(packed, upward):
     return out | ~is_real.any(-2, keepdims=True)
 
 
-def _gaps(packed, at_ties):
-    """The weights in S_j, among equal values at_ties or NaN.
+def _gaps(packed, strict):
+    """The weights in S_j, among equal values 1, or NaN if it is strict.
 
     Of pairs of vectors five: what left ones get from left and right ones, what right ones get from
     right and left ones, and (in a first row) what left ones get from the complement of all.
     """
     w, (m, n) = packed[..., -1, :].real, extents(packed)
     here, there, close = w[..., None, :], w[..., None], is_close(w)
-    tied = np.nan if at_ties is None else at_ties
+    tied = np.nan if strict else 1.0
     on = np.eye(w.shape[-1], dtype=bool)
     if is_one_sided(packed):
         return np.where(on, 0, np.where(close, tied, 1 / np.where(close | on, 1, here - there)))
@@ -313,10 +313,10 @@ def _of_used(packed, gaps, b):
     return np.where(needed, gaps, np.nan_to_num(gaps))
 
 
-def _resolvent(packed, weights, b, at_ties):
+def _resolvent(packed, weights, b, strict):
     """S_j b_j."""
     b = np.asarray(b)
-    if at_ties is None and np.isnan(weights).any():
+    if strict and np.isnan(weights).any():
         weights = _of_used(packed, weights, b)
     if is_one_sided(packed):
         f = packed[..., :-1, :]
@@ -330,7 +330,7 @@ def _resolvent(packed, weights, b, at_ties):
     return np.concatenate([found, v @ (g[3] * left + g[2] * right)], -2)
 
 
-def _gaps_shape(packed, at_ties):
+def _gaps_shape(packed, strict):
     n, sides = packed.shape[-1], () if is_one_sided(packed) else (5,)
     return (*packed.shape[:-2], *sides, n, n), np.empty(0, packed.dtype).real.dtype
 
@@ -354,7 +354,7 @@ vectors   = general("vectors", _vectors, _vectors_shape, _vectors_tangent)
 frame     = general("frame", lambda packed, upward: packed[..., :-1, :], _frame_shape, _frame_tangent)
 levels    = general("levels", lambda packed: packed[..., -1, :].real, _levels_shape, _levels_tangent)
 gaps      = _enter(Primitive("gaps", "state", _gaps, _gaps_shape))
-resolved  = _linear("resolved", _resolvent, lambda packed, weights, b, at_ties: (b.shape, b.dtype), _resolvent_rule, tangent=_resolvent_tangent,
+resolved  = _linear("resolved", _resolvent, lambda packed, weights, b, strict: (b.shape, b.dtype), _resolvent_rule, tangent=_resolvent_tangent,
                     linear=((2,),), batches=False)
 poisoned  = _linear("poisoned", lambda x, places: np.where(places & (x != 0), np.asarray(np.nan, x.dtype), x), lambda x, places: (x.shape, x.dtype),
                     lambda z_bar, z, x, places: (poisoned(z_bar, places), None), batches=False)
