@@ -116,8 +116,7 @@ def _sides_tangent(z, dots, packed, left):
 
 def oblique(packed: Node, b: Node, strict: bool, left: bool) -> Node:
     """S_j b_j, or S_j^H b_j; among equal values S_j is 1, or NaN if it is strict."""
-    weights = spreads(packed, strict=strict)
-    return spread(packed, weights, b, strict=strict, left=left)
+    return spread(packed, spreads(packed), b, strict=strict, left=left)
 
 
 def _oblique_rule(z_bar, z, packed, weights, b, strict, left):
@@ -139,18 +138,19 @@ def _oblique_tangent(z, dots, packed, weights, b, strict, left):
 # Values.
 
 
-def _spreads(packed, strict):
-    """The weights in S_j, among equal values 1, or NaN if it is strict."""
+def _spreads(packed):
+    """The weights in S_j, among equal values NaN."""
     w = packed[..., -1, :]
     close, on = is_close(w), np.eye(w.shape[-1], dtype=bool)
     apart = 1 / np.where(close | on, 1, w[..., None, :] - w[..., None])
-    return np.where(on, 0, np.where(close, np.nan if strict else 1.0, apart))
+    return np.where(on, 0, np.where(close, np.nan, apart))
 
 
 def _oblique(packed, weights, b, strict, left):
     b = np.asarray(b)
-    if strict and np.isnan(weights).any():
-        weights = np.where(b.any(-2, keepdims=True), weights, np.nan_to_num(weights))
+    if np.isnan(weights).any():
+        is_nan = b.any(-2, keepdims=True) if strict else False
+        weights = np.where(is_nan, weights, np.nan_to_num(weights, nan=1.0))
     weights = weights.conj() if left else weights
     v, u = (packed[..., side, :] for side in _sides(packed)[:: -1 if left else 1])
     return v @ (weights * (np.swapaxes(u.conj(), -1, -2) @ b))
@@ -181,7 +181,7 @@ eig          = general("eig", _eig, _packed_shape, lambda z, dots, a, **params: 
 eigenvalues  = general("eigenvalues", lambda packed: packed[..., -1, :], lambda packed: (_square(packed)[0][:-1], packed.dtype), _eigenvalues_tangent)
 eigenvectors = general("eigenvectors", lambda packed: packed[..., _sides(packed)[0], :], _square, _eigenvectors_tangent)
 sides        = general("sides", lambda packed, left: packed[..., _sides(packed)[int(left)], :], _square, _sides_tangent)
-spreads      = _enter(Primitive("spreads", "state", _spreads, lambda packed, strict: _square(packed)))
+spreads      = _enter(Primitive("spreads", "state", _spreads, _square))
 spread       = _linear("spread", _oblique, lambda packed, weights, b, **params: (b.shape, b.dtype), _oblique_rule, tangent=_oblique_tangent, linear=((2,),), batches=False)
 largest_components = _discrete("largest_components", _largest_components, lambda packed: (_square(packed)[0], BOOL))
 repeated     = _discrete("repeated", lambda packed: is_close(packed[..., -1, :]).any(-1), lambda packed: (_square(packed)[0][:-1], BOOL))

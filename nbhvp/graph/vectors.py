@@ -221,7 +221,7 @@ def _frame_tangent(z, dots, packed, upward):
 
 def resolvent(packed: Node, b: Node, strict: bool) -> Node:
     """S_j b_j; among equal values S_j is 1, or NaN if it is strict."""
-    return resolved(packed, gaps(packed, strict=strict), b, strict=strict)
+    return resolved(packed, gaps(packed), b, strict=strict)
 
 
 def _resolvent_rule(z_bar, z, packed, weights, b, strict):
@@ -278,23 +278,24 @@ def _real_components(packed, upward):
     return out | ~is_real.any(-2, keepdims=True)
 
 
-def _gaps(packed, strict):
-    """The weights in S_j, among equal values 1, or NaN if it is strict.
+def _gaps(packed):
+    """The weights in S_j, among equal values NaN.
 
     Of pairs of vectors five: what left ones get from left and right ones, what right ones get from
     right and left ones, and (in a first row) what left ones get from the complement of all.
     """
     w, (m, n) = packed[..., -1, :].real, extents(packed)
     here, there, close = w[..., None, :], w[..., None], is_close(w)
-    tied = np.nan if strict else 1.0
     on = np.eye(w.shape[-1], dtype=bool)
     if is_one_sided(packed):
-        return np.where(on, 0, np.where(close, tied, 1 / np.where(close | on, 1, here - there)))
+        return np.where(on, 0, np.where(close, np.nan, 1 / np.where(close | on, 1, here - there)))
     apart = 1 / np.where(close | on, 1, (here - there) * (here + there))
     further = close & (np.arange(w.shape[-1])[:, None] >= n)  # no right vector is there
-    pair = [np.where(on, 0, np.where(close, tied, z * apart)) for z in (here, there)]
+    pair = [np.where(on, 0, np.where(close, np.nan, z * apart)) for z in (here, there)]
     is_zero = np.abs(here) <= _limit(w)[..., None]
-    rest = np.where(is_zero, tied, 1 / np.where(is_zero, 1, here)) if m > w.shape[-1] else 0 * here
+    rest = (
+        np.where(is_zero, np.nan, 1 / np.where(is_zero, 1, here)) if m > w.shape[-1] else 0 * here
+    )
     right = [np.where(further, 0, z) for z in pair]
     return np.stack([*pair, *right, np.broadcast_to(rest, close.shape)], -3).astype(w.dtype)
 
@@ -316,8 +317,8 @@ def _of_used(packed, gaps, b):
 def _resolvent(packed, weights, b, strict):
     """S_j b_j."""
     b = np.asarray(b)
-    if strict and np.isnan(weights).any():
-        weights = _of_used(packed, weights, b)
+    if np.isnan(weights).any():
+        weights = _of_used(packed, weights, b) if strict else np.nan_to_num(weights, nan=1.0)
     if is_one_sided(packed):
         f = packed[..., :-1, :]
         return f @ (weights * (np.swapaxes(f.conj(), -1, -2) @ b))
@@ -330,7 +331,7 @@ def _resolvent(packed, weights, b, strict):
     return np.concatenate([found, v @ (g[3] * left + g[2] * right)], -2)
 
 
-def _gaps_shape(packed, strict):
+def _gaps_shape(packed):
     n, sides = packed.shape[-1], () if is_one_sided(packed) else (5,)
     return (*packed.shape[:-2], *sides, n, n), np.empty(0, packed.dtype).real.dtype
 
