@@ -33,7 +33,7 @@ def attempt(handler: Callable, function: Callable, plain: Callable, args: tuple,
             f"{name_of(function)} of complex numbers has no derivative rule here; "
             "write it with the real and the imaginary part"
         ) from None
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         # Who catches a LinAlgError has a guard on it; and code of the user's may run inside.
         is_known = isinstance(error, TraceError | np.linalg.LinAlgError)
         if is_known or user_line(error.__traceback__):

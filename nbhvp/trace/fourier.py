@@ -6,6 +6,7 @@ whose x and result are real.
 """
 
 import math
+import operator
 
 import numpy as np
 import scipy.fft
@@ -51,14 +52,27 @@ def _scaled(x, count: int, norm, inverse: bool):
     return x if power == 0 else x * float(count) ** -power
 
 
+def _from_the_first(x, axes) -> list[int]:
+    """Axes as they are counted from the first one; an IndexError for one that x lacks."""
+    return [range(x.ndim)[axis] for axis in np.atleast_1d(axes).tolist()]
+
+
+def _length(x, n, axis) -> tuple[int, int]:
+    """An axis with the length of its transform."""
+    (axis,) = _from_the_first(x, axis)
+    return axis, x.shape[axis] if n is None else operator.index(n)
+
+
 def _lengths(x, s, axes) -> list[tuple[int, int]]:
     """Axes with the lengths of their transforms."""
     if axes is None:
         axes = range(x.ndim) if s is None else range(x.ndim - len(s), x.ndim)
-    axes = [int(axis) % x.ndim for axis in np.atleast_1d(axes)]
+    axes = _from_the_first(x, axes)
     s = [None] * len(axes) if s is None else [int(n) for n in np.atleast_1d(s)]
     if len(s) != len(axes):
         raise ValueError("Shape and axes have different lengths.")
+    if len(set(axes)) < len(axes):
+        raise ValueError("all axes must be unique")
     return [
         (axis, x.shape[axis] if n in (None, -1) else n) for axis, n in zip(axes, s, strict=True)
     ]
@@ -71,8 +85,6 @@ def _transformed(x, lengths, norm, inverse):
     for axis, n in lengths:
         x = _fitted(x, n, axis)
     axes = tuple(axis for axis, _ in lengths)
-    if len(set(axes)) < len(axes):
-        raise ValueError("all axes must be unique")
     found = apply(fourier.fft, x, axes=axes, inverse=inverse)
     return _scaled(found, math.prod(n for _, n in lengths), norm, inverse)
 
@@ -92,8 +104,7 @@ def _whole(x, axis, n, norm, inverse=True):
 def _one_dimensional(inverse: bool):
     def handler(a, n=None, axis=-1, norm=None, out=None):
         x = _complex(a)
-        lengths = _lengths(x, None if n is None else (n,), (axis,))
-        return into(out, _transformed(x, lengths, norm, inverse))
+        return into(out, _transformed(x, [_length(x, n, axis)], norm, inverse))
 
     return handler
 
@@ -166,14 +177,14 @@ for _name, _axes in {"2": _PLANE, "n": None}.items():
 @composition(np.fft.rfft, scipy.fft.rfft)
 def rfft(a, n=None, axis=-1, norm=None, out=None):
     x = _real(a)
-    ((axis, n),) = _lengths(x, None if n is None else (n,), (axis,))
+    axis, n = _length(x, n, axis)
     return into(out, _half(x, axis, n, norm))
 
 
 @composition(np.fft.irfft, scipy.fft.irfft)
 def irfft(a, n=None, axis=-1, norm=None, out=None):
     x = _complex(a)
-    axis %= x.ndim
+    (axis,) = _from_the_first(x, axis)
     n = 2 * (x.shape[axis] - 1) if n is None else n
     return into(out, _whole(x, axis, n, norm))
 
@@ -181,7 +192,7 @@ def irfft(a, n=None, axis=-1, norm=None, out=None):
 @composition(np.fft.hfft, scipy.fft.hfft)
 def hfft(a, n=None, axis=-1, norm=None, out=None):
     x = np.conjugate(_complex(a))
-    axis %= x.ndim
+    (axis,) = _from_the_first(x, axis)
     n = 2 * (x.shape[axis] - 1) if n is None else n
     return into(out, _whole(x, axis, n, norm, inverse=False))
 
@@ -189,15 +200,14 @@ def hfft(a, n=None, axis=-1, norm=None, out=None):
 @composition(np.fft.ihfft, scipy.fft.ihfft)
 def ihfft(a, n=None, axis=-1, norm=None, out=None):
     x = _real(a)
-    ((axis, n),) = _lengths(x, None if n is None else (n,), (axis,))
+    axis, n = _length(x, n, axis)
     return into(out, np.conjugate(_half(x, axis, n, norm, inverse=True)))
 
 
 def _shift(sign: int):
     def handler(x, axes=None):
         x = lift(x)
-        axes = range(x.ndim) if axes is None else np.atleast_1d(axes)
-        axes = tuple(int(axis) % x.ndim for axis in axes)
+        axes = tuple(_from_the_first(x, range(x.ndim) if axes is None else axes))
         return np.roll(x, tuple(sign * (x.shape[axis] // 2) for axis in axes), axes)
 
     return handler
@@ -244,7 +254,7 @@ def _trigonometric(x, kind, type, n, axis, norm, orthogonalize, inverse):
         return apply(p.complex_, *(_trigonometric(q, *rest) for q in parts))
     if type not in (1, 2, 3, 4):
         raise ValueError(f"Invalid type ({type}); must be 1, 2, 3 or 4")
-    axis %= x.ndim
+    (axis,) = _from_the_first(x, axis)
     x = _fitted(x, n, axis)
     n = x.shape[axis]
     type = fourier.TRANSPOSED_TYPE[type] if inverse else type

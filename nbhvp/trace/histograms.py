@@ -99,6 +99,8 @@ def _edges(a, bins, limits):
         return lift(np.histogram_bin_edges(a.value, bins, limits))
     if np.ndim(bins):
         return floating(lift(bins))
+    if bins < 1:
+        raise ValueError("`bins` must be positive, when an integer")
     low, high = limits if limits is not None else (min_(a), max_(a)) if a.size else (0.0, 1.0)
     if not guard(np.isfinite(lift(high) - low) & (lift(low) <= high)):
         plain = None if limits is None else map_traced(frozen, tuple(limits))

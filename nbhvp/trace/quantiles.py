@@ -90,7 +90,10 @@ def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear
     axes = axes_of(a, axis)
     rows = sort(as_last_axis(a, axes))
     count = sum_(cast(~np.isnan(rows), rows.dtype), -1)
-    places = [_place(t, count, method) for t in _elements(q)]
+    elements = _elements(q)
+    if any(type(t) is float and not 0 <= t <= 1 for t in elements):
+        raise ValueError("Quantiles must be in the range [0, 1]")
+    places = [_place(t, count, method) for t in elements]
     results = [where(count == 0, math.nan, _between(rows, place)) for place in places]
     return into(out, _arranged(results, q, a, axes, keepdims))
 

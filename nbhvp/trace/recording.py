@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -270,6 +271,12 @@ class Recording:
                 raise ours from error.__cause__
 
 
+_STANDINS = re.compile(
+    r"'(Traced|Sparse|SparseConstant|LibraryFunction|CompiledFunction)'( object)?|\bTraced\b"
+)
+"""How Python's own errors name what stands for the user's objects."""
+
+
 def _ours(error: BaseException | None) -> TraceError | None:
     """The TraceError that an error is, hides, or should have been."""
     if isinstance(error, TraceError):
@@ -277,9 +284,9 @@ def _ours(error: BaseException | None) -> TraceError | None:
     # NumPy raises a ValueError of its own from the TraceError of a float(x) in plain[0] = x.
     if isinstance(cause := getattr(error, "__cause__", None), TraceError):
         return cause
-    if isinstance(error, TypeError) and "Traced" in str(error):
+    if isinstance(error, TypeError) and _STANDINS.search(str(error)):
         return trace_error(
-            str(error).replace("'Traced'", "a traced value").replace("Traced", "a traced value"),
+            _STANDINS.sub("a traced value", str(error)),
             "what is computed from x records how it was, which only NumPy, SciPy, math and Python's "
             "arithmetic do: write it with these, or give it a rule (nbhvp.custom_jvp)",
         )

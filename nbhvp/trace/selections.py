@@ -44,6 +44,8 @@ def take(a, indices, axis=None, out=None, mode="raise"):
 
 
 def _moved_within(index, n: int, mode: str):
+    if mode not in ("clip", "wrap"):
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
     return lift(index) % n if mode == "wrap" else np.clip(lift(index), 0, n - 1)
 
 
@@ -250,6 +252,8 @@ def place(arr, mask, vals):
     """The mask says which value goes where, so it is guarded."""
     mask = guard(mask) if isinstance(mask, Traced) else np.asarray(mask, bool)
     places, values = np.flatnonzero(mask), ravel(vals)
+    if mask.size != arr.size:
+        raise ValueError("place: mask and data must be the same size")
     if places.size and not values.size:
         raise ValueError("Cannot insert from an empty array!")
     if places.size:
@@ -259,6 +263,8 @@ def place(arr, mask, vals):
 @composition(np.putmask)
 def putmask(a, mask, values):
     values = ravel(values)
+    if np.size(mask) != a.size:
+        raise ValueError("putmask: mask and data must be the same size")
     if not values.size:
         return
     if values.size != 1:

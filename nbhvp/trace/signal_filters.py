@@ -58,21 +58,27 @@ def _valid(x, kernel):
 
 @composition(signal.convolve)
 def convolve(in1, in2, mode="full", method="auto"):
+    _check_method(method)
     return _convolved(in1, in2, mode)
+
+
+def _check_method(method: str) -> None:
+    if method not in ("auto", "direct", "fft"):
+        raise ValueError("Acceptable method flags are 'auto', 'direct', or 'fft'.")
 
 
 @composition(signal.fftconvolve, signal.oaconvolve)
 def fftconvolve(in1, in2, mode="full", axes=None):
     in1, in2 = lift(in1), lift(in2)
-    if axes is not None and sorted(a % in1.ndim for a in np.atleast_1d(axes)) != list(
-        range(in1.ndim)
-    ):
+    every = range(in1.ndim)
+    if axes is not None and sorted(every[k] for k in np.atleast_1d(axes).tolist()) != [*every]:
         raise trace_error("fftconvolve along some of the axes", "use scipy.ndimage.convolve1d")
     return _convolved(in1, in2, mode)
 
 
 @composition(signal.correlate)
 def correlate(in1, in2, mode="full", method="auto"):
+    _check_method(method)
     return _convolved(in1, np.conjugate(flip(in2)), mode)
 
 
