@@ -181,6 +181,20 @@ def test_an_argument_that_equals_a_number_is_nothing_special():
     assert f.grad(X, 1.0).tolist() == (2 * X).tolist()
 
 
+@nbhvp.elementwise(partials=lambda z, x: (1 / x,))
+def strict_log(x):
+    assert np.all(np.isfinite(x)), "finite numbers only"
+    return np.log(x)
+
+
+def test_functions_that_take_no_nan_are_noted_only():
+    fun = lambda x: x[1] if strict_log(x[0]) == 0 else strict_log(x[0]) * x[1]
+    x = np.array([1.0, 2.0])
+    f = nbhvp.differentiable(fun, target="interpret")
+    with pytest.warns(UserWarning, match="branch is taken here because"):
+        assert f.grad(x).tolist() == [0.0, 1.0]
+
+
 def test_a_long_tape_is_noted_only(monkeypatch):
     monkeypatch.setattr(nbhvp.trace.ties, "MOST_RECORDS", 3)
 

@@ -148,7 +148,7 @@ class _Point:
             mask = self._found_equal(node)
             if mask.any():
                 poisoned = poisoned or self._poisoned(nodes, np.ones(self._x.shape, bool))
-                mask &= self._reached(node, poisoned)
+                mask = mask & self._reached(node, poisoned)
             if mask.any():
                 self._masks[node] = mask
 
@@ -163,9 +163,11 @@ class _Point:
             return np.broadcast_to(not value.any(), node.shape).copy()
         return np.array(value if node.primitive is p.equal else ~value)
 
-    def _reached(self, node: Node, poisoned: Values) -> np.ndarray:
+    def _reached(self, node: Node, poisoned: Values | None) -> np.ndarray:
         """Where the numbers that a comparison takes are NaN, and were not."""
         found = np.zeros((), bool)
+        if poisoned is None:
+            return np.ones((), bool)
         for arg in node.args:
             found = found | (np.isnan(poisoned[arg]) & ~np.isnan(self._values[arg]))
         return found
@@ -200,11 +202,14 @@ class _Point:
 
     # Influence.
 
-    def _poisoned(self, nodes: Sequence[Node], elements: np.ndarray) -> Values:
+    def _poisoned(self, nodes: Sequence[Node], elements: np.ndarray) -> Values | None:
         """What nodes are with NaN for some elements of x: NaN where they depend on these."""
         inputs = {**self._inputs, self._x: np.where(elements, np.nan, self._inputs[self._x])}
         steps = {node: self._values[node] for node in nodes if _is_step(node)}
-        return _evaluated(nodes, inputs, steps)
+        try:
+            return _evaluated(nodes, inputs, steps)
+        except Exception:
+            return None  # a function of the user's, or of a library, that takes no NaN
 
     def is_lost(self, compared: Sequence[Node], output: Node) -> bool:
         """Whether an element of x that was compared has no influence on the output."""
@@ -221,6 +226,8 @@ class _Point:
             elements = np.zeros(self._x.size, bool)
             elements[part] = True
             poisoned = self._poisoned(nodes, elements.reshape(self._x.shape))
+            if poisoned is None:
+                return False
             if not any((self._reached(n, poisoned) & self._masks[n]).any() for n in compared):
                 continue
             if not (np.isnan(poisoned[output]) & ~is_nan).any():
