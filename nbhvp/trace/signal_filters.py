@@ -71,7 +71,10 @@ def _check_method(method: str) -> None:
 def fftconvolve(in1, in2, mode="full", axes=None):
     in1, in2 = lift(in1), lift(in2)
     every = range(in1.ndim)
-    if axes is not None and sorted(every[k] for k in np.atleast_1d(axes).tolist()) != [*every]:
+    axes = [*every] if axes is None else sorted(every[k] for k in np.atleast_1d(axes).tolist())
+    if len(set(axes)) < len(axes):
+        raise ValueError("all axes must be unique")
+    if axes != [*every]:
         raise trace_error("fftconvolve along some of the axes", "use scipy.ndimage.convolve1d")
     return _convolved(in1, in2, mode)
 
