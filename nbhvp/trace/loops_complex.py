@@ -340,7 +340,9 @@ _overload((np.log2,), {"C": lambda x: np.log(x) / _LN2})
 _overload((cmath.log10,), {
     "C": lambda x: np.log(x) / _LN10, "R": lambda x: np.log(pair(x, 0.0)) / _LN10,
 }, takes_active=True)  # fmt: skip
-_overload((np.angle,), {"C": lambda x: math.atan2(x.imag, x.real)}, ACTIVE)
+_overload((np.angle,), {
+    "C": lambda x: math.atan2(x.imag, x.real), "R": lambda x: 0.0 if x >= 0.0 else math.pi,
+}, ACTIVE, takes_active=True)  # fmt: skip
 _overload((cmath.phase,), {
     "C": lambda x: math.atan2(x.imag, x.real), "R": lambda x: math.atan2(0.0, x),
 }, takes_active=True)  # fmt: skip

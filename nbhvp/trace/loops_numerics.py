@@ -73,6 +73,30 @@ def _choose_sinc(x):
         return _over_sinc(x)
 
 
+@overload_active(np.ldexp, math.ldexp)
+def _ldexp(x1, x2):
+    if is_active(x1) and isinstance(getattr(x2, "dtype", x2), types.Integer):
+        return lambda x1, x2: x1 * 2.0**x2
+
+
+@overload_active(math.frexp)
+def _frexp(x):
+    if not is_active(x):
+        return None
+
+    @implementation
+    def frexp(x):
+        if x == 0.0 or not math.isfinite(x):
+            return x, 0
+        exponent = math.floor(math.log2(abs(x))) + 1
+        part = math.ldexp(x, -exponent)
+        if abs(part) >= 1.0:
+            return part / 2.0, exponent + 1
+        return (part, exponent) if abs(part) >= 0.5 else (part * 2.0, exponent - 1)
+
+    return frexp
+
+
 _LARGEST = float(np.finfo(np.float64).max)
 
 
