@@ -94,15 +94,16 @@ def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw
     ------
     ValueError
         If the method is unknown, or ignores the bounds or constraints that are given; if `x0` has
-        more than one axis.
+        more than one axis, or lies on a bound that "trust-constr" must keep.
     TypeError
         If ``jac``, ``hess`` or ``hessp`` is given.
 
     Notes
     -----
     "trust-constr" is an interior-point method: it may evaluate `f` outside the bounds on its way,
-    unless they are ``scipy.optimize.Bounds(..., keep_feasible=True)``, and it stops within some 1e-4
-    of those that hold with equality; ``options={"gtol": 1e-12}`` brings it closer.
+    unless they are ``scipy.optimize.Bounds(..., keep_feasible=True)``, inside of which it must start,
+    and it stops within some 1e-4 of those that hold with equality; ``options={"gtol": 1e-12}``
+    brings it closer.
 
     Examples
     --------
@@ -133,6 +134,8 @@ def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw
         derivatives["hess"] = hessians.array
     fun = f.value_and_grad if uses.together else f
     x0 = _start(as_vector(x0, f.unravel), uses)
+    if str(method).lower() == BOUND:
+        _check_inside(x0, kw.get("bounds"))
     result = scipy_minimize(fun, x0, args=args, method=method, **derivatives, **kw)
     result.nhvp = hessians.products
     return result
@@ -179,6 +182,19 @@ def _start(x0, uses: Uses) -> np.ndarray:
             f"begin with x = x.reshape{x0.shape}"
         )
     return x0 if uses.single or x0.dtype != np.float32 else x0.astype(float)
+
+
+def _check_inside(x0: np.ndarray, bounds) -> None:
+    """From a bound that must never be crossed, trust-constr does not move, and calls it a success."""
+    keep = np.asarray(getattr(bounds, "keep_feasible", False))
+    if not keep.any():
+        return
+    low, high = np.asarray(bounds.lb), np.asarray(bounds.ub)
+    if np.any(keep & (low < high) & ((x0 <= low) | (x0 >= high))):
+        raise ValueError(
+            f"x0 must lie inside bounds with keep_feasible=True, and not on one, for {BOUND}: "
+            "move it, or leave keep_feasible out"
+        )
 
 
 def _warn_unused(method: str | Callable, uses: Uses) -> None:

@@ -330,6 +330,15 @@ def test_starts_of_every_kind(method, x0):
     np.testing.assert_allclose(result.x, [1, 1], atol=1e-2)
 
 
+def test_a_start_on_a_bound_that_is_kept(interpreted):
+    kept = scipy.optimize.Bounds(0, [0.5, 0.5, np.inf], keep_feasible=True)
+    for x0 in ([0, 0.1, 0.1], [0.1, 0.5, 0.1], [0.1, 0.1, -1]):
+        with pytest.raises(ValueError, match="x0 must lie inside bounds with keep_feasible"):
+            nbhvp.minimize(interpreted, x0, bounds=kept)
+    result = nbhvp.minimize(interpreted, [0.1] * 3, bounds=kept, options={"gtol": 1e-12})
+    np.testing.assert_allclose(result.x, [0.5, 0.5, 1], atol=1e-4)
+
+
 def test_a_start_with_two_axes(f):
     with pytest.raises(ValueError, match=r"shape \(n,\), got \(2, 2\): .*x = x.reshape\(2, 2\)"):
         nbhvp.minimize(f, np.ones((2, 2)))
