@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+import nbhvp.graph.primitives as p  # which imports this module, first
 from nbhvp.graph.node import Node
 
 __all__ = ["is_nonnegative", "product_of_lengths", "square_of"]
@@ -67,12 +70,28 @@ def _factors(node: Node, budget: list[int]) -> dict[Node, Callable[[Node], Node]
     if square_of(node) is not None:
         return {node: lambda other: other}
     entry, found = node.primitive, {}
+    if entry.selects and _selected(node) == (0,):
+        for length, put in _factors(node.args[0], budget).items():
+            view = entry(length, *node.args[1:], **node.params)
+            found.setdefault(view, _beside(node, length, put))
+        return found
     for positions in entry.linear or () if entry.is_elementwise else ():
         if len(positions) == 1:
             inside = _factors(node.args[positions[0]], budget)
             for length, put in inside.items():
                 found.setdefault(length, _within(node, positions[0], put))
     return found
+
+
+def _beside(node: Node, length: Node, put: Callable[[Node], Node]) -> Callable[[Node], Node]:
+    """A view of a product as a product of views."""
+
+    def put_beside(other: Node) -> Node:
+        one = p.constant(length.pool, np.ones((), length.dtype))
+        factor = p.broadcast(put(p.broadcast(one, shape=length.shape)), shape=node.args[0].shape)
+        return node.primitive(factor, *node.args[1:], **node.params) * other
+
+    return put_beside
 
 
 def _within(node: Node, position: int, put: Callable[[Node], Node]) -> Callable[[Node], Node]:

@@ -30,6 +30,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, dependent, reachable
 from nbhvp.graph.tape import FIRST, Tape, replay, tape_guards
+from nbhvp.graph.tape_squares import without_roots
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
 from nbhvp.trace.compiled_instances import CompiledInstance, Fields
@@ -425,6 +426,7 @@ def _outputs(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> tupl
         for node, value in rolled.guards:
             _guard_node(node, value, place)
         return rolled.outputs, rolled.classes
+    tape = without_roots(tape)
     return replay(_guard_tape(tape, inputs, place), tape=tape), None
 
 
