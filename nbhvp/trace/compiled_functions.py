@@ -29,7 +29,7 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, dependent, reachable
-from nbhvp.graph.tape import FIRST, Tape, replay, tape_guards
+from nbhvp.graph.tape import CONSTANT, FIRST, Guards, Tape, replay, tape_guards
 from nbhvp.graph.tape_squares import without_roots
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
@@ -332,6 +332,8 @@ def _record(function, args: tuple, kwargs: dict):
     end = time.perf_counter()
     recording.sources.extend(run.sources)
     tape = replace(run.tape, passive=_passive(arguments.inputs))
+    if recording.catches and _divides_by_python(function):
+        tape = replace(tape, guards=_with_divisors(tape))
     outputs, classes = _outputs(tape, arguments.inputs, place)
     recording.loop_calls.append(
         LoopCall(
@@ -430,6 +432,35 @@ def _outputs(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> tupl
     return replay(_guard_tape(tape, inputs, place), tape=tape), None
 
 
+def _divides_by_python(function) -> bool:
+    """Whether a division by zero is an exception in a compiled function."""
+    options = getattr(function, "targetoptions", {})
+    return options.get("error_model", "python") == "python"
+
+
+def _with_divisors(tape: Tape) -> Guards:
+    """The guards of a tape, and that no divisor is 0."""
+    entries = dict(enumerate(tape.primitives, FIRST))
+    quotients = [code for code, entry in entries.items() if entry in _QUOTIENTS]
+    divisors = np.unique(tape.second[np.isin(tape.codes, quotients)])
+    divisors = divisors[tape.codes[divisors] != CONSTANT]
+    differs = next(code for code, entry in entries.items() if entry is p.not_equal)
+    added = (
+        np.full(divisors.size, differs),
+        divisors,
+        np.zeros_like(divisors),
+        np.ones(divisors.size),
+    )
+    guards = tape.guards
+    held = guards.codes, guards.first, guards.second, guards.outcomes
+    return Guards(
+        *(np.concatenate([a, np.asarray(b, a.dtype)]) for a, b in zip(held, added, strict=True))
+    )
+
+
+_QUOTIENTS = (p.divide, p.floor_divide, p.remainder)
+
+
 def _guard_tape(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> Node:
     """Guard the conditions that a tape met; its inputs end to end."""
     flat = [p.reshape(node, shape=(node.size,)) for node in inputs]
@@ -505,9 +536,8 @@ class CompiledFunction:
         recording = current()
         guards, conditions = dict(recording.guards), dict(recording.conditions)
         cells = [(x.storage, x.storage.node, x.storage.value) for x in arrays.traced_in(args)]
-        options = getattr(self.function, "targetoptions", {})
         outer = recording.divides_by_python
-        recording.divides_by_python = options.get("error_model", "python") == "python"
+        recording.divides_by_python = _divides_by_python(self.function)
         try:
             return self._follow()(*args, **kwargs)
         except TraceError as error:

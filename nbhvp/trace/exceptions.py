@@ -36,7 +36,7 @@ from nbhvp.trace.arrays import (
 from nbhvp.trace.places import line_of
 from nbhvp.trace.recording import Recording, trace_error
 
-__all__ = ["call_math", "operate", "settle", "watched", "watches_errors"]
+__all__ = ["call_math", "may_catch", "operate", "settle", "watched", "watches_errors"]
 
 
 _PASSING = {
@@ -254,6 +254,13 @@ def _guard_operator(ufunc, operands: tuple, error: Exception, compute: Callable)
 # NumPy, where it is told to raise.
 
 _STATES = {"errstate", "seterr", "catch_warnings", "simplefilter", "filterwarnings"}
+
+
+@functools.lru_cache(1024)
+def may_catch(code: types.CodeType) -> bool:
+    """Whether code has a `try` or `with`."""
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return bool(code.co_exceptiontable) or any(map(may_catch, inner))
 
 
 @functools.lru_cache(1024)

@@ -97,6 +97,8 @@ class Recording:
         """Whether a comparison of numbers found some of them equal."""
         self.conditions: dict[Node, tuple[str, int]] = {}
         """What holds as long as no exception is raised, and where: one guard in the end."""
+        self.catches = False
+        """Whether code that is followed may catch exceptions."""
         self.divides_by_python = False
         """Whether numbers are divided as in code that Numba compiles: by 0, that is an exception."""
         self.unguarded: tuple[BaseException, tuple[str, int]] | None = None

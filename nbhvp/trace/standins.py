@@ -44,7 +44,7 @@ from nbhvp.trace.compiled_functions import (
 )
 from nbhvp.trace.compiled_instances import CompiledInstance, is_compiled_instance, shown
 from nbhvp.trace.effects import Effects
-from nbhvp.trace.exceptions import call_math, watched, watches_errors
+from nbhvp.trace.exceptions import call_math, may_catch, watched, watches_errors
 from nbhvp.trace.joining import Joining
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.outside import (
@@ -295,6 +295,7 @@ class Standins:
     def _function(self, function: types.FunctionType) -> types.FunctionType:
         code, cells = function.__code__, function.__closure__ or ()
         self._recording.asks_identity |= asks_identity(code)
+        self._recording.catches |= may_catch(code)
         if watches_errors(code):
             self._recording.watch_errors(watched)
         known = {id(cell) for cell in cells} & self._made.keys()
