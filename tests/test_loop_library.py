@@ -184,6 +184,7 @@ def complex_arrays(x):
     square = rotation @ rotation
     out = [square[0, 1].imag, np.vdot(a, b).real, np.sum(b).imag, np.dot(a, b).real]
     out += [np.linalg.det(rotation).real, np.mean(b * np.conj(a)).real]
+    out += [np.linalg.norm(a), np.std(b), np.square(b)[1].imag]
     for k in range(n):
         out += [np.abs(a)[k], b.real[k], b.imag[k] * np.angle(b)[k], np.abs(b[k]) ** 2]
     return out
@@ -259,6 +260,24 @@ def test_a_singular_system_is_an_error_of_the_function():
     f = nbhvp.differentiable(solved, loops=True, target="interpret")
     with pytest.raises(np.linalg.LinAlgError, match="singular"):
         f(np.zeros(2))
+
+
+@njit
+def scaled(x):
+    total = 0.0
+    for value in x:
+        part, exponent = math.frexp(value)
+        total += part * value * exponent + math.ldexp(value, 2) + np.angle(value) * value
+    return total
+
+
+def test_parts_and_exponents():
+    x = np.array([0.7, -0.4, 1.0, 0.2, -2.0, 9.0, 0.5])
+    exponents = np.frexp(x)[1]
+    needed = 2.0 * x * exponents / 2.0**exponents + 4.0 + np.angle(x)
+    f = nbhvp.differentiable(scaled, target="interpret")
+    np.testing.assert_allclose(f.grad(x), needed, rtol=1e-14)
+    np.testing.assert_allclose(f(x), scaled(x), rtol=1e-14)
 
 
 # Containers, and variables that may be None.

@@ -37,6 +37,7 @@ from nbhvp.trace.loops_active import (
     ActiveComplex,
     active,
     active_complex,
+    root,
 )
 from nbhvp.trace.loops_functions import implementation, over_arrays
 
@@ -188,8 +189,6 @@ _overload((operator.truediv, np.divide, np.true_divide), {
 _overload((operator.neg, np.negative), {"C": lambda x: pair(-x.real, -x.imag)})
 _overload((operator.pos, np.positive), {"C": lambda x: x})
 _overload((np.conjugate,), {"C": lambda x: pair(x.real, -x.imag)})
-_overload((np.square,), {"C": lambda x: x * x})
-_overload((np.reciprocal,), {"C": lambda x: 1.0 / x})
 _overload((abs, np.abs, np.absolute), {"C": lambda x: math.hypot(x.real, x.imag)}, ACTIVE)
 _overload((operator.eq, np.equal), {
     "CC": lambda x, y: x.real == y.real and x.imag == y.imag,
@@ -208,6 +207,18 @@ _overload((bool,), {"C": lambda x: x.real != 0.0 or x.imag != 0.0}, np.bool_)
 def _conjugate_of_real(x):
     if isinstance(x, types.Array) and x.dtype == active:
         return lambda x: x
+
+
+@overload(np.var, target="cpu")
+def _var(a):
+    if isinstance(a, types.Array) and a.dtype == active_complex:
+        return lambda a: np.var(np.real(a)) + np.var(np.imag(a))
+
+
+@overload(np.std, target="cpu")
+def _std(a):
+    if isinstance(a, types.Array) and a.dtype == active_complex:
+        return lambda a: root(np.var(a))
 
 
 # Functions.

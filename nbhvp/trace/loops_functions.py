@@ -292,18 +292,25 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
+_OF_COMPLEX = (np.sum, np.prod, np.mean)
+"""Reductions that are the same of complex numbers."""
+
+
 def _overload_reduction(function, reduction):
     is_place = function in (np.argmax, np.argmin)
     whole = register_jitable(reduction)
 
+    def is_ours(a) -> bool:
+        return is_active(a) and (function in _OF_COMPLEX or element(a) == ACTIVE)
+
     @overload_active(function)
     def choose(a):
-        if is_active(a):
+        if is_ours(a):
             return lambda a: whole(a)
 
     @overload_active(function, prefer_literal=True)
     def choose_along(a, axis):
-        if not is_active(a):
+        if not is_ours(a):
             return None
         if not is_given(axis):
             return lambda a, axis: whole(a)

@@ -12,7 +12,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import register_jitable
 
-from nbhvp.trace.loops_active import root
+from nbhvp.trace.loops_active import ACTIVE_COMPLEX, root
 from nbhvp.trace.loops_functions import (
     element,
     implementation,
@@ -154,6 +154,8 @@ def _length(a):
 def _norm(a, ord=None):
     if not is_active(a):
         return None
+    if element(a) == ACTIVE_COMPLEX:
+        return lambda a, ord=None: np.linalg.norm(np.abs(a), ord)
     if not is_given(ord):
         return lambda a, ord=None: _length(a)
     return lambda a, ord=None: _norm_of_order(a, ord)
