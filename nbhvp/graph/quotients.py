@@ -18,13 +18,15 @@ from nbhvp.graph.node import Node
 
 __all__ = ["times"]
 
-DEPTH = 4
+DEPTH = 3
 """How far operands are followed for their factors."""
 
 
 def times(x: Node, y: Node) -> Node:
     """x y, without the factors of one that are denominators in the other."""
     for one, other in ((x, y), (y, x)):
+        if not _has_denominator(one, DEPTH):
+            continue
         for denominator, numerator in _denominators(one, DEPTH):
             for factor, put in _factors(other, DEPTH):
                 if factor is denominator:
@@ -38,6 +40,13 @@ def _one(like: Node) -> Node:
 
 def _shape(x: Node, y: Node) -> tuple[int, ...]:
     return p.multiply.infer(x, y)[0]
+
+
+def _has_denominator(node: Node, depth: int) -> bool:
+    entry = node.primitive
+    if entry is p.multiply or entry is p.negative:
+        return depth > 0 and any(_has_denominator(arg, depth - 1) for arg in node.args)
+    return entry is p.divide
 
 
 def _denominators(node: Node, depth: int) -> Iterator[tuple[Node, Callable[[], Node]]]:
