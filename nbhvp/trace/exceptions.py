@@ -66,7 +66,8 @@ def settle(recording: Recording, output: Traced) -> None:
         passed = _passed_on(output.node)
         rest = [node for node in found if _finite_in(node) not in passed]
         if len(rest) < len(found):
-            found = [*rest, _all(apply(p.isfinite, output)).node]
+            found = [*rest, output.node]
+    found = [_condition(node) for node in found]
     place = next(iter(recording.conditions.values()))
     while len(found) > 1:
         pairs = zip(found[::2], found[1::2], strict=False)
@@ -75,8 +76,18 @@ def settle(recording: Recording, output: Traced) -> None:
     recording.guard(found[0], np.True_, place)
 
 
+def _condition(node: Node) -> Node:
+    """A condition; of a float, that it is finite."""
+    if node.dtype.kind == "b":
+        return node
+    is_finite = p.isfinite(node)
+    return p.all_(is_finite) if node.ndim else is_finite
+
+
 def _finite_in(condition: Node) -> Node | None:
     """What a condition finds finite, if that is what it is about."""
+    if condition.dtype.kind != "b":
+        return condition
     if condition.primitive is p.all_:
         (condition,) = condition.args
     return condition.args[0] if condition.primitive is p.isfinite else None
@@ -117,10 +128,12 @@ def _watch_result(result, args) -> None:
     """Guard that a function which has raised nothing raises nothing."""
     args = list(args)
     for one in traced_in(result):
-        if one.dtype.kind in "iu":
+        if type(value := one.value) is float and math.isfinite(value):
+            current().condition(one.node)
+        elif one.dtype.kind in "iu":
             _keep_countable(args)
         elif _is_live_float(one) and np.all(np.isfinite(one.value)):
-            _keep(_all(apply(p.isfinite, one)))
+            current().condition(one.node)
         elif _is_live_float(one):
             raises = _raises(one, args)
             _guard_values(args) if raises.value else guard(raises)
@@ -206,7 +219,7 @@ def _as_number(x: Traced) -> Traced:
 
 # Operators between numbers of Python's.
 
-_PYTHONS = {
+PYTHONS = {
     np.divide: operator.truediv, np.floor_divide: operator.floordiv, np.remainder: operator.mod,
     np.divmod: divmod, np.power: operator.pow,
 }  # fmt: skip
@@ -217,7 +230,7 @@ QUOTIENTS = (np.divide, np.floor_divide, np.remainder, np.divmod)
 
 def operate(ufunc: np.ufunc, operands: tuple, compute: Callable):
     """What `compute` gives for an operator between numbers of Python's, with Python's exceptions."""
-    plain = _PYTHONS.get(ufunc)
+    plain = PYTHONS.get(ufunc)
     if plain is None:
         return compute(operands)
     values = [np.asarray(x.value if isinstance(x, Traced) else x).item() for x in operands]

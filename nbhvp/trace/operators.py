@@ -36,7 +36,7 @@ from nbhvp.trace.arrays import (
     weaken,
     write,
 )
-from nbhvp.trace.exceptions import QUOTIENTS, operate
+from nbhvp.trace.exceptions import PYTHONS, QUOTIENTS, operate
 from nbhvp.trace.failures import name_of
 from nbhvp.trace.recording import trace_error
 
@@ -175,7 +175,9 @@ def _operate(ufunc, *operands):
         given = (lift(x) if isinstance(x, list | tuple) else x for x in operands)
         return _call_ufunc(ufunc, *given)
 
-    raises = weak or (current().divides_by_python and ufunc in QUOTIENTS and _are_numbers(operands))
+    raises = (weak and ufunc in PYTHONS) or (
+        current().divides_by_python and ufunc in QUOTIENTS and _are_numbers(operands)
+    )
     result = operate(ufunc, operands, compute) if raises else compute(operands)
     if weak:
         result = map_traced(weaken, result)

@@ -96,7 +96,7 @@ class Recording:
         self.equalities: dict[Node, bool] = {}
         """Whether a comparison of numbers found some of them equal."""
         self.conditions: dict[Node, tuple[str, int]] = {}
-        """What holds as long as no exception is raised, and where: one guard in the end."""
+        """What holds as long as no exception is raised, or stays finite, and where: one guard."""
         self.catches = False
         """Whether code that is followed may catch exceptions."""
         self.divides_by_python = False
