@@ -27,6 +27,8 @@ __all__ = ["collected"]
 
 MOST_TANGENTS = 4
 """A sum of more is left as it is written."""
+MOST_FACTORS = 16
+"""A product of more is one factor: of the powers of a long product each would be written anew."""
 
 _Form = dict[Node, tuple[Node, ...]]
 """For each tangent, the factors of its coefficient."""
@@ -75,22 +77,22 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None
     if entry is p.broadcast:
         parts = [forms[first]]
     elif entry is p.negative:
-        parts = [_times(forms[first], _number(node, -1))]
+        parts = [_times(node, forms[first], _number(node, -1))]
     elif entry is p.add or entry is p.subtract:
         sign = () if entry is p.add else (_number(node, -1),)
         both = [forms[arg] for arg in node.args if arg in active]
         if len(both) < 2 or not any(factors for form in both for factors in form.values()):
             # Without factors, the sum is a tangent as good as its terms.
             return None
-        parts = [both[0], _times(both[1], *sign)]
+        parts = [both[0], _times(node, both[1], *sign)]
     elif entry is p.divide:
         if rest[0] in active:
             return None
-        parts = [_times(forms[first], p.divide(_number(node, 1), new[rest[0]]))]
+        parts = [_times(node, forms[first], p.divide(_number(node, 1), new[rest[0]]))]
     else:
         (tangent,) = (arg for arg in node.args if arg in active)
         (factor,) = (arg for arg in node.args if arg not in active)
-        parts = [_times(forms[tangent], new[factor])]
+        parts = [_times(node, forms[tangent], new[factor])]
     total = _sum_of_forms(node, *parts)
     if len(total) > MOST_TANGENTS or any(t.dtype != node.dtype for t in total):
         return None
@@ -158,18 +160,30 @@ def _number(node: Node, value: float) -> Node:
     return p.constant(node.pool, np.asarray(value, node.dtype))
 
 
-def _times(form: _Form, *factors: Node) -> _Form:
+def _times(node: Node, form: _Form, *factors: Node) -> _Form:
     more = [one for factor in factors for one in _factors(factor)]
-    return {tangent: (*others, *more) for tangent, others in form.items()}
+    return {tangent: (*_few(node, others), *more) for tangent, others in form.items()}
+
+
+def _few(node: Node, factors: tuple[Node, ...]) -> tuple[Node, ...]:
+    return factors if len(factors) <= MOST_FACTORS else (_product(node, factors),)
 
 
 def _factors(node: Node) -> list[Node]:
     """The factors of a product: signs and numbers among them hide that two are the same."""
-    if node.primitive is p.multiply:
-        return [one for arg in node.args for one in _factors(arg)]
-    if node.primitive is p.negative:
-        return [_number(node, -1), *_factors(node.args[0])]
-    return [node]
+    found, pending = [], [node]
+    while pending:
+        if len(found) + len(pending) > MOST_FACTORS:
+            return [node]
+        one = pending.pop()
+        if one.primitive is p.multiply:
+            pending += reversed(one.args)
+        elif one.primitive is p.negative:
+            found.append(_number(one, -1))
+            pending.append(one.args[0])
+        else:
+            found.append(one)
+    return found
 
 
 def _product(node: Node, factors: Iterable[Node]) -> Node:

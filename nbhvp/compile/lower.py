@@ -6,6 +6,7 @@
   stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
 - X.T @ (d * (X @ v)) becomes sums over X, which a nest computes in one pass over its rows: BLAS
   would read X twice.
+- A long history of writes becomes a concatenation, and one of many pieces a few of fewer (`writes`).
 - A sum of nothing becomes zeros, so that no kernel has an empty reduction, and no product.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbhvp.compile.pull import contiguous, groups
+from nbhvp.compile.writes import concatenated, histories, joined
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
 
@@ -39,8 +41,12 @@ def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Grap
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     gone: set[Node] = set()
     pairs = _pairs(graph) if products and in_one_pass else set()
+    written = histories(graph)
     for node in reachable(graph.outputs):
-        if node in pairs:
+        whole = joined(written[node], new) if node in written else None
+        if whole is not None:
+            new[node] = whole
+        elif node in pairs:
             new[node] = _as_sum(*(new[arg] for arg in node.args), *_letters(node))
         elif node not in new:
             args = tuple(new[arg] for arg in node.args)
@@ -61,6 +67,8 @@ def _lowered(node: Node, args: tuple[Node, ...], products: bool) -> Node:
         return p.broadcast(nothing, shape=node.shape)
     if entry is p.scatter_add:
         return _scatter(*args, **node.params)
+    if entry is p.concatenate:
+        return concatenated(args, **node.params)
     if entry is p.contract:
         return _contraction(*args, **node.params, products=products)
     if entry.lowered is not None:

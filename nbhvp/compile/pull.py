@@ -8,6 +8,9 @@ slice becomes a read guarded by bounds.
 An index is affine, c0 + sum c_k a_k, in atoms a_k: loop variables, integers loaded from an array
 (a gather), and quotients (a strided write). Coefficients and constants are numbers here; whether
 they stand in a kernel's text or in its table is the emitter's business.
+
+An element may lie behind as many nodes as a trace has: Python's stack grows by `DEEPEST` of them at
+most, whatever lies deeper is computed first.
 """
 
 from __future__ import annotations
@@ -185,6 +188,17 @@ class Choose:
 Expr = Load | Value | Apply | Choose
 
 
+DEEPEST = 16
+"""Nodes between an element and what it is computed from, up to which rules call one another."""
+
+
+class _TooDeep(Exception):
+    """An element is wanted that must be computed before what needs it."""
+
+    def __init__(self, node: Node, index: tuple[Index, ...]):
+        self.element = node, index
+
+
 class Puller:
     """Pulls nodes at indices, each distinct pair once.
 
@@ -198,6 +212,7 @@ class Puller:
         """The nodes that were computed, not loaded."""
         self.origins: dict[Expr, Node] = {}
         """The node that an expression is an element of, for all but loads, numbers and views."""
+        self._depth = 0
 
     def at(self, node: Node, index: tuple) -> Expr:
         """The element of `node` at `index`, loaded if it lies in memory."""
@@ -222,15 +237,45 @@ class Puller:
             return Index.of(expr.value)
         return Index.of(self._once(expr, ("below", extent), lambda: Loaded(expr, extent)))
 
+    def quotient(self, index: Index, divisor: int, remainder: bool = False) -> Index:
+        """index // divisor or index % divisor, equal ones as one: elements are found by their index."""
+        atom = self._once(index, (divisor, remainder), lambda: Quotient(index, divisor, remainder))
+        return Index.of(atom)
+
     def expand(self, node: Node, index: tuple) -> Expr:
         """The element of `node` at `index`, computed even if the node lies in memory."""
         index = tuple(map(Index.of, index))
         expr = self.pulled.get((node, index))
-        if expr is None:
+        if expr is not None:
+            return expr
+        if self._depth == 0:
+            return self._from_below(node, index)
+        if self._depth == DEEPEST:
+            raise _TooDeep(node, index)
+        return self._enter(node, index)
+
+    def _from_below(self, node: Node, index: tuple[Index, ...]) -> Expr:
+        """An element, after those that lie too deep for it: each makes a rule begin again."""
+        pending = [(node, index)]
+        while pending:
+            if pending[-1] in self.pulled:
+                pending.pop()
+                continue
+            try:
+                self._enter(*pending[-1])
+            except _TooDeep as deeper:
+                pending.append(deeper.element)
+        return self.pulled[node, index]
+
+    def _enter(self, node: Node, index: tuple[Index, ...]) -> Expr:
+        self._depth += 1
+        try:
             expr = self.pulled[node, index] = self._compute(node, index)
-            self.expanded.add(node)
-            if not isinstance(expr, Load | Value):
-                self.origins.setdefault(expr, node)
+        finally:
+            self._depth -= 1
+        self.expanded.add(node)
+        if not isinstance(expr, Load | Value):
+            self.origins.setdefault(expr, node)
         return expr
 
     def _once(self, node: Node, index: tuple, make: Callable[[], Expr]) -> Expr:
@@ -284,7 +329,7 @@ class _View:
             offset = (i - begin) * (1 if stride > 0 else -1)
             stride = abs(stride)
             conditions.append(Inside(offset, stride * (extent - 1) + 1, stride))
-            within.append(offset if stride == 1 else Index.of(Quotient(offset, stride)))
+            within.append(offset if stride == 1 else self.puller.quotient(offset, stride))
         fixed = [c for c in conditions if not c.index.terms]
         if not all(c.holds(c.index.const) for c in fixed):
             return outside()
@@ -310,21 +355,20 @@ class _View:
             flat = Index()
             for d, stride in zip(ours, strides, strict=True):
                 flat = flat + index[d] * stride
-            regrouped += _unflatten(flat, [arg.shape[d] for d in theirs])
+            regrouped += self._unflatten(flat, [arg.shape[d] for d in theirs])
         return self(k, tuple(regrouped))
 
-
-def _unflatten(flat: Index, extents: list[int]) -> list[Index]:
-    """The index of several axes from a flat one: a division per axis, if more than one is wide."""
-    wide = [d for d, extent in enumerate(extents) if extent != 1]
-    out = [Index()] * len(extents)
-    if len(wide) == 1:
-        out[wide[0]] = flat
+    def _unflatten(self, flat: Index, extents: list[int]) -> list[Index]:
+        """The index of several axes from a flat one: a division per axis, if several are wide."""
+        wide = [d for d, extent in enumerate(extents) if extent != 1]
+        out = [Index()] * len(extents)
+        if len(wide) == 1:
+            out[wide[0]] = flat
+            return out
+        for d, stride in zip(wide, contiguous([extents[d] for d in wide]), strict=True):
+            quotient = self.puller.quotient(flat, stride)
+            out[d] = self.puller.quotient(quotient, extents[d], remainder=True)
         return out
-    for d, stride in zip(wide, contiguous([extents[d] for d in wide]), strict=True):
-        quotient = Index.of(Quotient(flat, stride))
-        out[d] = Index.of(Quotient(quotient, extents[d], remainder=True))
-    return out
 
 
 def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> list[Node]:
@@ -433,13 +477,29 @@ def weight(*exprs: Expr) -> float:
     return sum(part.cost for part in parts(exprs))
 
 
+def nesting(found: list[Expr]) -> int:
+    """How many choices stand one within the other in some expressions, with all that is in them."""
+    depth: dict[Expr, int] = {}
+    pending = list(found)
+    while pending:
+        part = pending[-1]
+        inner = [*part.operands, *loaded(part.indices)]
+        unknown = [one for one in inner if one not in depth]
+        if unknown:
+            pending += unknown
+            continue
+        pending.pop()
+        depth[part] = max((depth[one] for one in inner), default=0) + isinstance(part, Choose)
+    return max(depth.values(), default=0)
+
+
 def loaded(indices) -> list[Expr]:
     """The expressions that indices depend on."""
-    found = []
-    for index in indices:
+    found, pending = [], list(indices)
+    for index in pending:
         for atom in index.terms:
             if isinstance(atom, Loaded):
                 found.append(atom.expr)
             elif isinstance(atom, Quotient):
-                found += loaded([atom.index])
+                pending.append(atom.index)
     return found

@@ -9,7 +9,8 @@ For the rest the rule is the balance of two costs, in additions per element:
 - needed by several kernels, it is stored where w > SHARED;
 - broadcast along a new axis, it is stored where w > WIDENED: it would be computed per copy;
 - read through an index, it is stored where it would come from more than MOST_GATHERED arrays;
-- a kernel's weight ends at LIMIT, which bounds compile time.
+- a kernel's weight ends at LIMIT, which bounds compile time; at most MOST_NESTED choices stand one
+  within the other, as Python's parser bounds the levels of a text.
 
 Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. What is
 stored joins the nest with which it shares most loads (`nest`); sums of matrix products that nothing
@@ -26,6 +27,7 @@ from nbhvp.compile.decisions import decided
 from nbhvp.compile.lower import lower, readable
 from nbhvp.compile.nest import LIMIT, Nest, along_segments, members
 from nbhvp.compile.pull import (
+    Choose,
     Expr,
     Load,
     Puller,
@@ -35,6 +37,7 @@ from nbhvp.compile.pull import (
     is_small_sum,
     is_view,
     misfits,
+    nesting,
     parts,
     weight,
 )
@@ -57,6 +60,7 @@ SHARED = 24.0
 WIDENED = 12.0
 MOST_GATHERED = 2
 """Arrays that an element read through an index may come from."""
+MOST_NESTED = 40
 WINDOW = 8
 """Steps back among which a stored node looks for a nest to join."""
 
@@ -345,7 +349,8 @@ class _Memory:
         waste = {n: (k - 1) * self.weights[n] for n, k in instances.items()}
         if waste and max(waste.values()) > RECOMPUTE:
             return max(waste, key=lambda n: (waste[n], n.index))
-        if total > LIMIT and instances:
+        is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
+        if instances and (total > LIMIT or (is_nested and nesting(found) > MOST_NESTED)):
             return max(instances, key=lambda n: (self.weights[n], n.index))
         return None
 

@@ -175,11 +175,27 @@ class Body:
 
     def name(self, expr: Expr) -> str:
         """The name (or literal) of an expression's value, printing what it needs first."""
+        pending = [expr]
+        while pending:
+            one = pending[-1]
+            missing = one.operands if isinstance(one, Apply) and not self._known(one) else ()
+            missing = [part for part in missing if not self._known(part)]
+            if missing:
+                pending += reversed(missing)
+            else:
+                name = self._known(pending.pop()) or self._print(one)
+        return name
+
+    def _known(self, expr: Expr) -> str | None:
         for scope in self.scopes:
             if expr in scope:
                 return scope[expr]
             if isinstance(expr, Load) and (expr.array, expr.index) in scope:
                 return scope[expr.array, expr.index]
+        return None
+
+    def _print(self, expr: Expr) -> str:
+        """The name of an expression whose operands have names, unless they are choices."""
         if isinstance(expr, Value):
             text = self._value(expr)
         else:

@@ -324,11 +324,17 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
 
 def is_zero(node: Node) -> bool:
     """Whether all elements of a node are known to be zero, as they are where there are none."""
-    if node.size == 0 or p.scalar_value(node) == 0:
-        return True
-    if node.value is not None:
-        return node.size == 1 and not node.value.any()
-    return node.primitive is p.update and all(map(is_zero, node.args))
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        if one.size == 0 or p.scalar_value(one) == 0:
+            continue
+        if one.value is not None and one.size == 1 and not one.value.any():
+            continue
+        if one.primitive is not p.update:
+            return False
+        pending += one.args
+    return True
 
 
 def joint_positions(node: Node, positions: set[int]) -> set[int]:

@@ -13,7 +13,7 @@ pool. Constants intern by identity (arrays) or by their bits (scalars).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,9 @@ class Graph:
         return "\n".join(lines)
 
 
-def reachable(outputs: Iterable[Node], stop: Sequence[Node] = ()) -> list[Node]:
+def reachable(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
     """The nodes that `outputs` depend on, in topological order, not looking behind `stop`."""
-    seen = set(outputs)
+    seen, stop = set(outputs), set(stop)
     stack = list(seen)
     while stack:
         node = stack.pop()

@@ -33,6 +33,7 @@ import numpy as np
 import scipy.special as special
 
 from nbhvp.errors import TraceError
+from nbhvp.graph.boxes import Box
 from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
 
@@ -745,13 +746,46 @@ def _simplify_broadcast(x, shape):
     return broadcast(x.args[0], shape=shape) if x.primitive is broadcast else None
 
 
+MOST_PASSED = 256
+"""Writes beside what is read that are looked past: each read of a long history would see it all."""
+
+
+def written(node: Node) -> Box:
+    """What an update writes of its base."""
+    return Box.of(node.params["start"], node.params["step"], node.args[1].shape)
+
+
 def _simplify_update(base, value, start, step):
-    return base if value.size == 0 else None
+    if value.size == 0:
+        return base
+    box, number = Box.of(start, step, value.shape), scalar_value(value)
+    if number is not None and _same_bits(scalar_value(base), number):
+        return base
+    if base.primitive is not update:
+        return None
+    before = written(base)
+    if before.within(box):
+        return update(base.args[0], value, start=start, step=step)
+    # Numbers that a reverse sweep clears one after the other.
+    both = box.joined(before) if number is not None else None
+    if both is None or not _same_bits(scalar_value(base.args[1]), number):
+        return None
+    return update(base.args[0], broadcast(_broadcast_of(value), shape=both.size), **both.place)
+
+
+def _broadcast_of(number: Node) -> Node:
+    return number.args[0] if number.primitive is broadcast else number
+
+
+def _same_bits(a, b) -> bool:
+    return a is not None and a.tobytes() == b.tobytes()
 
 
 def _simplify_slice(x, start, step, size):
     if size == x.shape and all(b == 0 for b in start) and all(k == 1 for k in step):
         return x
+    if x.primitive is update and 0 not in size:
+        return _read_past_writes(x, Box.of(start, step, size))
     if x.primitive is broadcast and x.args[0].shape == ():
         return broadcast(x.args[0], shape=size)
     if x.primitive is slice_:
@@ -762,6 +796,20 @@ def _simplify_slice(x, start, step, size):
         step = tuple(k * s for k, s in zip(inner["step"], step, strict=True))
         return slice_(x.args[0], start=start, step=step, size=size)
     return None
+
+
+def _read_past_writes(x: Node, box: Box) -> Node | None:
+    """A slice of what was written last, if that is all of it, past writes that are beside it."""
+    array = x
+    for _ in range(MOST_PASSED):
+        if array.primitive is not update:
+            break
+        box_written, (base, value) = written(array), array.args
+        if not box.is_apart(box_written):
+            inside = box.within(box_written) if value.dtype == x.dtype else None
+            return inside and slice_(value, **inside.place, size=inside.size)
+        array = base
+    return None if array is x else slice_(array, **box.place, size=box.size)
 
 
 def _gather_shape(x, index, axis):
