@@ -180,6 +180,51 @@ def test_a_forked_child_works(target):
     assert done.stdout.split() == ["True", "True", "True", "0", "True"], done.stdout + done.stderr
 
 
+FORK_WHILE_COMPILING = """
+import os, signal, threading, time
+from llvmlite.binding import ffi
+from numba.core.compiler_lock import global_compiler_lock
+import numpy as np
+import nbhvp
+from nbhvp.compile import forks
+
+x = np.linspace(0.1, 1, 5)
+first = nbhvp.differentiable(lambda x: np.sum(np.sinh(x) * x))
+first(x)
+stopped = threading.Event()
+
+def compiling():
+    with global_compiler_lock, ffi.lib._lock:
+        held.set()
+        stopped.wait(3 if k else None)  # the first lets go of nothing
+
+ended = []
+for k in range(2):
+    forks.PATIENCE = 60.0 if k else 0.2
+    stopped.clear()
+    held = threading.Event()
+    thread = threading.Thread(target=compiling, daemon=True)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(90)
+        f = nbhvp.differentiable(lambda x: np.sum(np.sinh(x) * x ** (4 + k)))
+        os._exit(not np.allclose(f.grad(x), np.cosh(x) * x ** (4 + k) + (4 + k) * np.sinh(x) * x ** (3 + k)))
+    ended.append(os.waitpid(child, 0)[1])
+    stopped.set()
+    thread.join()
+with global_compiler_lock, ffi.lib._lock:  # nobody else has them
+    print(*ended)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_is_forked_while_another_thread_compiles_can_compile():
+    done = _run(FORK_WHILE_COMPILING)
+    assert done.stdout.split() == ["0", "0"], done.stdout + done.stderr
+
+
 def _run(script, *arguments, **environment):
     tests = os.path.dirname(__file__)
     environment["PYTHONPATH"] = os.pathsep.join([tests, os.path.dirname(tests)])

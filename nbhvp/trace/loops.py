@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import inspect
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -340,6 +341,18 @@ class _Recorder:
 _recorders: collections.OrderedDict[int, tuple[Callable, _Recorder]] = collections.OrderedDict()
 _KEPT = 64
 _lock = threading.Lock()
+
+
+def _renew_locks():
+    # Another thread may have held them when a child was forked.
+    global _lock
+    _lock = threading.Lock()
+    for _, recorder in _recorders.values():
+        recorder._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _recorder(function) -> _Recorder:
