@@ -1,10 +1,11 @@
 """Files of compiled code: named by a hash of all that the code depends on, written in one go.
 
 So a stale file is never looked at, and where processes write one at once, either's will do. Each holds
-its content and a checksum; files appear whole, by one renaming, and one that is damaged all the same
-reads as missing. A file that no process has used for `KEPT` days goes when another is written.
+its content and a checksum of its name and content; files appear whole, by one renaming, and one that is
+damaged all the same, or that lies under another name, reads as missing. A file that no process has used for `KEPT` days goes when another is written.
 
-The folder is `NBHVP_CACHE_DIR`, else `nbhvp` in the platform's folder for caches.
+What is in the folder is executed: whoever may write there may run code as whoever reads it. It
+is `NBHVP_CACHE_DIR`, else `nbhvp` in the platform's folder for caches.
 """
 
 import contextlib
@@ -61,7 +62,11 @@ def read(path: Path) -> bytes | None:
         if time.time() - path.stat().st_mtime > DAY:
             os.utime(path)
     code, checksum = data[:-32], data[-32:]
-    return code if code and hashlib.sha256(code).digest() == checksum else None
+    return code if code and _checksum(path, code) == checksum else None
+
+
+def _checksum(path: Path, code: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + b"\0" + code).digest()
 
 
 def write(path: Path, code: bytes) -> None:
@@ -77,7 +82,7 @@ def _write(path: Path, code: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(code + hashlib.sha256(code).digest())
+            file.write(code + _checksum(path, code))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nbhvp import disk
 from nbhvp.__main__ import main
-from nbhvp.compile import cache, machine
+from nbhvp.compile import cache, cpu, machine
+from nbhvp.trace import loops_cache
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -114,6 +116,25 @@ def test_a_damaged_file_is_written_anew(folder, damage):
     assert not again().compiled
 
 
+def test_a_file_under_the_name_of_another_is_not_executed(folder):
+    other = SOURCE.replace("kernel_test", "kernel_other").replace("4.5", "9.0")
+    cache.load(SOURCE)
+    (file,) = disk.files()
+    content = file.read_bytes()
+    for name in (
+        cache.digest(other, cache.inlined(other)),
+        "kernel_recorder_0",
+        "kernel_",
+        file.stem + "0",
+    ):
+        path = disk.path_of(name)
+        path.write_bytes(content)
+        assert disk.read(path) is None
+        assert disk.read(file) is not None
+    cache.load(other)
+    assert disk.read(disk.path_of(cache.digest(other, cache.inlined(other)))) is not None
+
+
 @pytest.mark.parametrize("place", ["/dev/null/kernels", "/proc/kernels"])
 def test_without_a_folder_that_can_be_written(folder, monkeypatch, place):
     monkeypatch.setenv("NBHVP_CACHE_DIR", place)
@@ -173,3 +194,36 @@ def test_the_platforms_folder(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
     assert disk.folder() == Path("/there/nbhvp")
+
+
+@pytest.mark.parametrize(
+    "save", [cpu._Cache.save_overload, loops_cache.RecorderCache.save_overload]
+)
+def test_an_interrupt_while_code_is_handed_over_stays_one(save, monkeypatch):
+    """LLVM calls Python from C there, which drops what is raised: no code is left."""
+    monkeypatch.setattr(loops_cache, "_has_addresses", lambda library: False)
+    result = SimpleNamespace(library=SimpleNamespace(_compiled_object=None))
+    with pytest.raises(KeyboardInterrupt):
+        save(object(), "signature", result)
+
+
+JITLESS = """
+import numpy as np
+import nbhvp
+
+f = lambda x: np.sum(x**3)
+print(nbhvp.differentiable(f, target="interpret").grad(np.ones(2)).tolist())
+try:
+    nbhvp.differentiable(f)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_without_compiling_at_all():
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-c", JITLESS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    first, second = done.stdout.splitlines()
+    assert first == "[3.0, 3.0]"
+    assert "NUMBA_DISABLE_JIT" in second and "interpret" in second

@@ -23,7 +23,7 @@ import numpy as np
 
 import nbhvp
 from nbhvp import disk
-from nbhvp.compile import machine
+from nbhvp.compile import forks, machine  # noqa: F401  a fork has new locks of compilers
 
 
 @dataclass(frozen=True)

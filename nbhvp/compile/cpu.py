@@ -29,6 +29,7 @@ from numba.extending import NativeValue, intrinsic, register_model, unbox
 from numba.np.ufunc import parallel as numba_threads
 
 from nbhvp.compile.language import I64, c_call, unpack
+from nbhvp.errors import pass_on_interrupt
 
 # --- programs -------------------------------------------------------------------------------------
 
@@ -105,6 +106,7 @@ class _Cache(FunctionCache):
     """numba's cache; where the disk is full, or a file damaged, it is done without."""
 
     def save_overload(self, sig, data):
+        pass_on_interrupt(data.library)
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 

@@ -26,8 +26,6 @@ from numba.core.compiler_machinery import PassManager
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
-from nbhvp.compile import forks  # noqa: F401  it renews the compilers' locks
-
 EXACT = ("arcp",)
 """Flags of an instruction that is not contracted: without any, numba gives it those of the kernel,
 `contract` among them. This one concerns divisions, and means nothing to others."""

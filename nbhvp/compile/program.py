@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numba.extending import get_cython_function_address
 
@@ -25,6 +26,12 @@ from nbhvp.compile.schedule import Library, MatrixProduct, Operand, Schedule, sc
 from nbhvp.graph.node import Graph, Node
 
 __all__ = ["Bound", "Program"]
+
+if numba.config.DISABLE_JIT:
+    raise RuntimeError(
+        "NUMBA_DISABLE_JIT is set, with which nothing can be compiled: unset it, or use "
+        "nbhvp.differentiable(fun, target='interpret')"
+    )
 
 PARALLEL_FROM = 60e-6
 """Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""

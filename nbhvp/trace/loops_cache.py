@@ -22,6 +22,7 @@ from numba.core.serialize import dumps
 
 import nbhvp
 from nbhvp import disk
+from nbhvp.errors import pass_on_interrupt
 from nbhvp.trace.loops_active import LAYOUT
 
 __all__ = ["RecorderCache"]
@@ -55,6 +56,7 @@ class RecorderCache:
 
     def save_overload(self, sig, result: CompileResult) -> None:
         if not _has_addresses(result.library):
+            pass_on_interrupt(result.library)
             disk.write(self._path(sig, result.codegen), dumps(result._reduce()))
 
     def _path(self, sig, codegen) -> Path:
