@@ -110,7 +110,11 @@ class Tenfold(np.ndarray):
 
 
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
-CLASSES = [(MASKED, "filled"), (np.matrix([[1.0, 2.0]]), "asarray"), (X.view(Tenfold), "asarray")]
+CLASSES = [
+    (MASKED, "filled"),
+    (np.array([[1.0, 2.0]]).view(np.matrix), "asarray"),
+    (X.view(Tenfold), "asarray"),
+]
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")

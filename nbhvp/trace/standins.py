@@ -509,7 +509,9 @@ class Standins:
         return self._own_classes[kind]
 
     def _is_own_class(self, kind: type) -> bool:
-        return kind in _PLAIN_CLASSES or (not is_of_c(kind) and self._is_own(module_of(kind)))
+        module = module_of(kind)
+        is_ours = module.partition(".")[0] == "nbhvp"  # as in an example in our own documentation
+        return kind in _PLAIN_CLASSES or (not (is_ours or is_of_c(kind)) and self._is_own(module))
 
 
 _NOT_PLAIN = {"__new__", "__init_subclass__", "__del__", "__nbhvp_original__"}
