@@ -34,7 +34,8 @@ from nbhvp.graph.tape_squares import without_roots
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
 from nbhvp.trace.compiled_instances import CompiledInstance, Fields
-from nbhvp.trace.randomness import Source, is_random
+from nbhvp.trace.kinds import FunctionStandin, enter
+from nbhvp.trace.randomness import Entropy, Source, is_random
 from nbhvp.trace.recording import current, source_of, trace_error
 
 if TYPE_CHECKING:
@@ -506,7 +507,7 @@ class _Results:
         return array
 
 
-class CompiledFunction:
+class CompiledFunction(FunctionStandin):
     """The stand-in of a function compiled by Numba.
 
     `follow` gives the stand-in of its Python source, for functions that need not be recorded.
@@ -553,3 +554,14 @@ class CompiledFunction:
                 raise error from None
         finally:
             recording.divides_by_python = outer
+
+
+@enter(is_compiled)
+def _compiled(standins, value) -> CompiledFunction:
+    return CompiledFunction(value, lambda: standins.of(value.py_func))
+
+
+@enter(is_vectorized)
+def _vectorized(standins, value):
+    """One that is not followed, and refused where it meets a traced value."""
+    return Entropy(value) if first_draw(value) else value

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.trace.kinds import Standin, enter
 from nbhvp.trace.recording import trace_error
 
 __all__ = ["CompiledInstance", "Fields", "is_compiled_instance"]
@@ -42,7 +43,7 @@ def shown(instance, name: str):
     return value
 
 
-class CompiledInstance:
+class CompiledInstance(Standin):
     """The stand-in of an instance."""
 
     def __init__(self, original, fields: dict[str, Any], follow: Callable):
@@ -71,3 +72,12 @@ class CompiledInstance:
         """What stands for it as an argument; `plain` gives what stands for a field."""
         values = tuple(map(plain, self._fields.values()))
         return Fields(self._original._numba_type_, values, self._original)
+
+
+@enter(is_compiled_instance)
+def _standin_of(standins, value) -> CompiledInstance:
+    names = list(value._numba_type_.struct)
+    for name in names:
+        standins.watched(shown, value, name)
+    fields = {name: standins.of(getattr(value, name)) for name in names}
+    return CompiledInstance(value, fields, standins.of)

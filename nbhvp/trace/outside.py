@@ -23,6 +23,7 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import LibraryObject, Traced, traced
 from nbhvp.trace.closure import Watch, is_atom
+from nbhvp.trace.kinds import FunctionStandin
 from nbhvp.trace.ownership import module_of
 from nbhvp.trace.recording import current
 from nbhvp.trace.texts import Text, note_reading, plain_text
@@ -106,7 +107,7 @@ def what_is_hidden(function) -> str | None:
     return None if name in _PARSERS else name
 
 
-class OutsideFunction:
+class OutsideFunction(FunctionStandin):
     """The stand-in of a function that reads from outside the program, or from strings."""
 
     def __init__(self, function: Callable, name: str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from nbhvp.trace.aliases import Aliases
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.closure import Closure
-from nbhvp.trace.compiled_functions import LoopCall
 from nbhvp.trace.effects import Arguments
 from nbhvp.trace.exceptions import settle
 from nbhvp.trace.on_demand import complete
@@ -29,6 +28,9 @@ from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
 from nbhvp.trace.standins import Standins
 from nbhvp.trace.structure import Unravel
 from nbhvp.trace.ties import Tie, ties
+
+if TYPE_CHECKING:
+    from nbhvp.trace.compiled_functions import LoopCall
 
 __all__ = ["Trace", "record"]
 

@@ -36,16 +36,10 @@ from nbhvp.trace.arrays import HANDLERS, Traced
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
 from nbhvp.trace.caches import CachedFunction
 from nbhvp.trace.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
-from nbhvp.trace.compiled_functions import (
-    CompiledFunction,
-    first_draw,
-    is_compiled,
-    is_vectorized,
-)
-from nbhvp.trace.compiled_instances import CompiledInstance, is_compiled_instance, shown
 from nbhvp.trace.effects import Effects
 from nbhvp.trace.exceptions import call_math, may_catch, watched, watches_errors
 from nbhvp.trace.joining import Joining
+from nbhvp.trace.kinds import FunctionStandin, Standin, maker_of
 from nbhvp.trace.on_demand import complete
 from nbhvp.trace.outside import (
     OutsideClass,
@@ -374,7 +368,7 @@ class Standins:
 
     def _unwrapped(self, value):
         inner = self.of(_wrapped(value))
-        if isinstance(inner, types.FunctionType | CompiledFunction):
+        if isinstance(inner, types.FunctionType | FunctionStandin):
             for name in _DERIVATIVES:
                 if hasattr(type(value), name):
                     setattr(inner, name, functools.partial(_refuse_nested, name))
@@ -394,19 +388,8 @@ class Standins:
         )
         return value if is_same else NotImplemented
 
-    def _compiled_instance(self, value) -> CompiledInstance:
-        names = list(value._numba_type_.struct)
-        for name in names:
-            self.watched(shown, value, name)
-        fields = {name: self.of(getattr(value, name)) for name in names}
-        return self._remember(value, CompiledInstance(value, fields, self.of))
-
-    def _compiled(self, value) -> CompiledFunction:
-        return self._remember(value, CompiledFunction(value, lambda: self.of(value.py_func)))
-
-    def _vectorized(self, value):
-        """One that is not followed, and refused where it meets a traced value."""
-        return self._remember(value, Entropy(value) if first_draw(value) else value)
+    def _entered(self, value):
+        return self._remember(value, maker_of(value)(self, value))
 
     def _library_function(self, value) -> LibraryFunction:
         return self._remember(value, LibraryFunction(value, self))
@@ -573,8 +556,7 @@ def _original(value):
         return value.numbers
     if isinstance(value, arrays.LibraryObject):
         return value.original
-    functions = LibraryFunction | CompiledFunction | OutsideFunction
-    return value.function if isinstance(value, functions) else value
+    return value.function if isinstance(value, FunctionStandin) else value
 
 
 _SPARSE = (scipy.sparse.sparray, scipy.sparse.spmatrix)
@@ -633,14 +615,12 @@ _KINDS = (
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
     (lambda s, v: owner_of(v) is not None, Standins._drawing),
     (lambda s, v: id(v) in _ENTROPY, lambda s, v: Entropy(v)),
-    (lambda s, v: is_vectorized(v), Standins._vectorized),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
     (lambda s, v: what_is_read(v) is not None, lambda s, v: OutsideFunction(v, what_is_read(v))),
     (lambda s, v: is_told(v), lambda s, v: Teller(v)),
     (lambda s, v: v is importlib.import_module, Standins._import_module),
     (lambda s, v: type(v) is functools._lru_cache_wrapper, Standins._cached),
-    (lambda s, v: is_compiled(v), Standins._compiled),
-    (lambda s, v: is_compiled_instance(v), Standins._compiled_instance),
+    (lambda s, v: maker_of(v) is not None, Standins._entered),
     (lambda s, v: _has_object_standin(v), Standins._object_method),
     (lambda s, v: _wrapped(v) is not None, Standins._unwrapped),
     (lambda s, v: _is_library_function(v), Standins._library_function),
@@ -659,7 +639,7 @@ _KINDS = (
 # Functions of the libraries.
 
 
-class LibraryFunction:
+class LibraryFunction(FunctionStandin):
     """A function of NumPy, SciPy or math that sees traced arguments however deep they are."""
 
     def __init__(self, function: Callable, standins: Standins):
@@ -696,8 +676,6 @@ class LibraryFunction:
 
 
 _STANDINS = (
-    Traced, Sparse, SparseConstant, LibraryFunction, CompiledInstance,
-    CompiledFunction, arrays.LibraryObject,
-    OutsideFunction, ModuleStandin,
+    Standin, Traced, Sparse, SparseConstant, arrays.LibraryObject, ModuleStandin,
 )  # fmt: skip
 _ENTROPY = frozenset(map(id, ENTROPY))
