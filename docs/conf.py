@@ -7,6 +7,7 @@ author = "the nbhvp developers"
 version = release = nbhvp.__version__
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
@@ -19,6 +20,8 @@ autodoc_typehints = "none"  # the docstrings have them
 napoleon_google_docstring = False
 napoleon_use_param = napoleon_use_rtype = False  # types are prose, "array_like, shape (n,)"
 napoleon_use_ivar = True
+plot_html_show_formats = plot_html_show_source_link = False
+plot_formats = [("png", 120)]
 exclude_patterns = ["_build"]
 
 html_theme = "alabaster"
