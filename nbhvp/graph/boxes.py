@@ -59,8 +59,9 @@ class Box:
 
     def within(self, other: Box) -> Box | None:
         """The same box in the positions of one that holds it; None if the other does not hold it."""
-        found = tuple(map(_within, self.axes, other.axes))
-        return None if None in found else Box(found)
+        found = [_within(mine, theirs) for mine, theirs in zip(self.axes, other.axes, strict=True)]
+        axes = tuple(axis for axis in found if axis is not None)
+        return Box(axes) if len(axes) == len(found) else None
 
     def joined(self, other: Box) -> Box | None:
         """The box of exactly the positions of both, if there is one."""
