@@ -215,6 +215,55 @@ def test_compiled_they_are_too(name):
     assert_alike(CASES[name], "cpu")
 
 
+def told_apart(function):
+    """Of a function that raises two kinds of exceptions: the way taken for each."""
+
+    def fun(x):
+        try:
+            return function(x)
+        except ValueError:
+            return 2 * x[1]
+        except OverflowError:
+            return 3 * x[1]
+
+    return fun
+
+
+@pytest.mark.parametrize(
+    ("fun", "points"),
+    [
+        (lambda x: math.pow(x[0], x[1]), [[2, 0.5], [-2, 0.5], [1e300, 2], [0, -1], [1e200, 3]]),
+        (lambda x: math.gamma(x[0]) * x[1], [[2, 3], [-1, 3], [300, 3], [0, 3], [200, 3]]),
+        (lambda x: math.lgamma(x[0]) * x[1], [[2, 3], [-1, 3], [1e308, 3], [0, 3], [1.1e308, 3]]),
+        (lambda x: int(x[0]) * x[1], [[2.5, 3], [math.nan, 3], [math.inf, 3], [math.nan, 1]]),
+        (lambda x: x[0].item() ** 2 * x[1], [[2, 3], [1e200, 3], [3, 3], [1e201, 3]]),
+    ],
+)
+def test_one_function_raises_two_kinds_of_exceptions(fun, points):
+    fun = told_apart(fun)
+    for way in (points, points[::-1]):
+        f = nbhvp.differentiable(fun, target="interpret")
+        for x in map(np.array, way):
+            assert f(1.0 * x) == fun(1.0 * x), x
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: x[0].item() ** 2 / x[1].item(),
+        lambda x: math.fsum(x) / math.prod(x),
+        lambda x: math.sqrt(sum(x.tolist())) * x[1],
+        lambda x: math.hypot(*x) * math.log(x[0]),
+        lambda x: divmod(x[0].item(), 0.7)[1] ** 2,
+    ],
+)
+def test_numbers_of_python_are_doubles_in_single_precision_too(fun):
+    x, v = np.array([1.5, 2.5]), np.array([1.0, -2.0])
+    f = nbhvp.differentiable(fun, target="interpret")
+    assert np.isclose(f(np.float32(x)), fun(np.float32(x)), rtol=1e-6)
+    assert np.allclose(f.hvp(np.float32(x), np.float32(v)), f.hvp(x, v), rtol=1e-5, atol=1e-6)
+
+
 def test_derivatives_are_those_of_the_way_taken():
     f = nbhvp.differentiable(CASES["sqrt"], target="interpret")
     assert f.grad(POINTS[0]).tolist() == [0.25, 1.0]

@@ -64,6 +64,17 @@ def test_a_kept_result_has_no_derivative_at_its_point(name):
     assert f(X) == np.sum(np.sin(X) ** 2)
 
 
+@pytest.mark.parametrize(
+    "name", ["array_equal", "allclose", "distance", "largest difference", "any"]
+)
+def test_a_point_in_single_precision_may_be_kept_in_double(name):
+    model = Kept(SAME[name])
+    model.cost(X)
+    f = nbhvp.differentiable(model.cost, target="interpret")
+    with pytest.raises(nbhvp.TraceError, match="lost"):
+        f.hvp(np.float32(X), np.float32(X))
+
+
 def test_what_is_kept_within_one_call_has_its_derivative():
     def fun(x):
         model = Kept(np.array_equal)

@@ -343,7 +343,8 @@ class Traced:
     def __int__(self) -> int:
         try:
             integer = int(self.value)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError):  # of NaN, of infinity
+            guard(apply(p.isnan, self))
             guard(apply(p.isfinite, self))
             raise
         is_whole = apply(p.cast, self, dtype=p.INT)
@@ -650,8 +651,11 @@ def is_weak(x) -> bool:
 
 
 def weaken(x: Traced) -> Traced:
-    """A scalar as the Python number that `math` or Python arithmetic would have given."""
-    return Traced(Storage(x.node, np.asarray(x.value).item()))
+    """A scalar as the Python number that `math` or Python arithmetic would have given: a double."""
+    value = np.asarray(x.value).item()
+    kind = np.dtype(type(value))
+    node = x.node if x.node.dtype == kind else p.cast(x.node, dtype=kind)
+    return Traced(Storage(node, value))
 
 
 def guard(x: Traced):

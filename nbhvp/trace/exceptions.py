@@ -115,13 +115,24 @@ def _keep(condition: Traced) -> None:
 
 def _raises(result: Traced, args) -> Traced:
     """Where a function of Python's raises: NaN or infinity comes of what is neither."""
-    result = lift(result)
-    args = [lift(arg) for arg in args]
-    is_nan, is_inf = apply(p.isnan, result), apply(p.isinf, result)
+    args = list(args)
+    return _all(_invalid(result, args) | _infinite(result, args))
+
+
+def _invalid(result: Traced, args) -> Traced:
+    """Where NaN comes of what is not NaN."""
+    is_nan = apply(p.isnan, lift(result))
     for arg in args:
-        is_nan = is_nan & ~apply(p.isnan, arg)
-        is_inf = is_inf & apply(p.isfinite, arg)
-    return _all(is_nan | is_inf)
+        is_nan = is_nan & ~apply(p.isnan, lift(arg))
+    return is_nan
+
+
+def _infinite(result: Traced, args) -> Traced:
+    """Where infinity comes of finite numbers."""
+    is_inf = apply(p.isinf, lift(result))
+    for arg in args:
+        is_inf = is_inf & apply(p.isfinite, lift(arg))
+    return is_inf
 
 
 def _watch_result(result, args) -> None:
@@ -166,6 +177,8 @@ _TOTAL = {
     math.isnan, math.isclose,
 }  # fmt: skip
 """Functions that raise for no numbers."""
+_OVERFLOWING = {math.pow, math.gamma, math.lgamma}
+"""Functions whose infinity is a ValueError at a pole, and an OverflowError elsewhere."""
 
 
 def call_math(function: Callable, args: tuple, kwargs: dict):
@@ -181,7 +194,7 @@ def call_math(function: Callable, args: tuple, kwargs: dict):
     try:
         function(*map_traced(_value, args), **map_traced(_value, kwargs))
     except (ValueError, OverflowError):
-        _guard_error(handler, args, doubles)
+        _guard_error(function, args, doubles)
         raise
     result = map_traced(_as_number, handler(*doubles[0], **doubles[1]))
     if function not in _TOTAL:
@@ -189,8 +202,9 @@ def call_math(function: Callable, args: tuple, kwargs: dict):
     return result
 
 
-def _guard_error(handler: Callable, args: tuple, doubles: tuple) -> None:
-    """The trace holds where the function raises too."""
+def _guard_error(function: Callable, args: tuple, doubles: tuple) -> None:
+    """The trace holds where the function raises the same."""
+    handler = HANDLERS[function]
     numbers = list(traced_in(args))
     if all(map(is_constant, numbers)):
         return
@@ -198,9 +212,12 @@ def _guard_error(handler: Callable, args: tuple, doubles: tuple) -> None:
         result = handler(*doubles[0], **doubles[1])
     except (ValueError, OverflowError):  # of a conversion to an integer, which has its guard
         return
-    is_raised = _raises(result, numbers) if isinstance(result, Traced) else None
-    if is_raised is not None and is_raised.value:
-        guard(is_raised)
+    if not isinstance(result, Traced):
+        _guard_values(numbers)
+    elif (is_invalid := _all(_invalid(result, numbers))).value:
+        guard(is_invalid)
+    elif function not in _OVERFLOWING and (is_infinite := _all(_infinite(result, numbers))).value:
+        guard(is_infinite)
     else:
         _guard_values(numbers)
 

@@ -114,7 +114,7 @@ def _shown(node: Node, x: Node) -> Node | None:
     """x itself, if a node takes some of its elements minus as many constant numbers."""
     for one, other in (node.args, node.args[::-1]):
         shown = one
-        while shown.primitive.pull is not None and len(shown.args) == 1:
+        while len(shown.args) == 1 and (shown.primitive.pull or shown.primitive is p.cast):
             (shown,) = shown.args
         if shown is x and other.value is not None and one.size == node.size:
             return one
