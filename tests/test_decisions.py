@@ -95,6 +95,29 @@ def test_branches_at_ties_are_those_of_the_function(fun):
     assert f.report().traces == 2
 
 
+def is_left(a, b):
+    return (np.conj(a) * b).imag >= 0
+
+
+ORIENTED = {
+    "cross": lambda x: is_left(x[0] + 1j * x[1], x[0] + 1j * x[1]),
+    "square": lambda x: ((x[0] + 1j * x[1]) * (x[0] - 1j * x[1])).imag == 0,
+    "complex": lambda x: is_left(complex(x[0], x[1]), 2 * complex(x[0], x[1])),
+    "real part": lambda x: ((x[0] + 1j * x[1]) * (x[1] + 1j * x[0])).real <= 0,
+    "scaled": lambda x: (x[2] * ((x[0] + 1j * x[1]) * (x[0] - 1j * x[1]))).imag > 0,
+}
+
+
+@pytest.mark.parametrize("target", ["interpret", "cpu"])
+def test_products_of_complex_numbers_decide_as_those_of_numpy(target):
+    def fun(x):
+        return sum((3 + k) * x[0] if f(x) else k * x[1] for k, f in enumerate(ORIENTED.values()))
+
+    f = nbhvp.differentiable(fun, target=target)
+    points = ties(np.float64, 50).T
+    assert [f(point) for point in points] == pytest.approx([fun(x) for x in points], rel=1e-14)
+
+
 def products_of(fun, x):
     trace = record(fun, x)
     outputs = (trace.outputs[0], gradient(trace.outputs[0], trace.inputs[0]))

@@ -6,6 +6,8 @@ of a root, the last bit decides: at ties a program would take another branch tha
 So whatever a decision is computed from, back to the functions and reductions that agree with NumPy's
 to rounding only, has `product`s in the place of its `multiply`s.
 
+A product of complex numbers contains such sums: it is a `product` wherever it may decide.
+
 A value that shares its factors with a decision shares the product too: both are of one x * y.
 """
 
@@ -26,7 +28,7 @@ def decided(graph: Graph) -> Graph:
     new: dict[Node, Node] = {}
     for node in graph.nodes:
         args = tuple(new[arg] for arg in node.args)
-        if node.primitive is p.multiply and node in added and node.dtype.kind == "f":
+        if node.primitive is p.multiply and node in added and node.dtype.kind in "fc":
             new[node] = p.product(*args)
         else:
             new[node] = node if args == node.args else node.primitive(*args, **node.params)
@@ -42,6 +44,8 @@ def _exact(graph: Graph) -> tuple[set[Node], set[Node]]:
             exact.update(node.args)
         if node not in exact:
             continue
+        if node.dtype.kind == "c":
+            added.add(node)  # a product of complex numbers has sums of its own
         if (
             node.primitive in (p.add, p.subtract)
             or is_small_sum(node)

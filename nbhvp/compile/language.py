@@ -170,10 +170,15 @@ def add_reassoc(typing, total, x):
 
 @intrinsic
 def times(typing, x, y):
-    """x * y of floats, rounded by itself: a sum with it is no fused multiply-add."""
+    """x * y, rounded by itself: a sum with it, or in it, is no fused multiply-add."""
 
     def generate(context, builder, sig, args):
-        return builder.fmul(*args, flags=EXACT)
+        a, b = (_split(context, builder, x, value) for value in args)
+        pairs = [(one, other) for one in a for other in b]
+        found = [builder.fmul(*pair, flags=EXACT) for pair in pairs]
+        if len(found) > 1:
+            found = [builder.fsub(found[0], found[3]), builder.fadd(found[1], found[2])]
+        return _join(context, builder, x, found)
 
     return (x(x, y), generate) if x == y else None
 

@@ -354,6 +354,14 @@ def _simplify_negative(x):
     return None
 
 
+def _times(x, y):
+    z = np.multiply(x, y)
+    if z.ndim or z.dtype.kind != "c":
+        return z
+    # NumPy's complex scalars round each product of parts; its loops use fused multiply-adds.
+    return np.asarray(x, z.dtype)[()] * np.asarray(y, z.dtype)[()]
+
+
 def _simplify_multiply(x, y):
     shape = np.broadcast_shapes(x.shape, y.shape)
     if scalar_value(x) is None and scalar_value(y) is not None:
@@ -529,8 +537,8 @@ cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dt
                           params={"dtype": np.dtype("f4")}, nonnegative=lambda known, x, dtype: known(x))
 add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True, nonnegative=lambda known, x, y: known(x) and known(y))
 subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
-multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True, nonnegative=lambda known, x, y: x is y or (known(x) and known(y)))
-product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y, x), linear=((0,), (1,)), commutes=True, evaluate=np.multiply,
+multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True, nonnegative=lambda known, x, y: x is y or (known(x) and known(y)), evaluate=_times)
+product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y, x), linear=((0,), (1,)), commutes=True, evaluate=_times,
                           dtypes=partial(_loop_dtypes, np.multiply), result=_first_dtype)
 divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4, nonnegative=lambda known, x, y: known(x) and known(y))
