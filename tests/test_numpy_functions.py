@@ -543,6 +543,24 @@ METHODS = [
     ("einsum out", lambda x: np.einsum("ij,ij->i", x, x, out=np.zeros(3)), MATRIX),
 ]
 
+def of_joined(join):
+    """Of an array of a constant and a traced number, each taken out again."""
+
+    def fun(x):
+        h = join(0.3, np.tanh(x[0]))
+        return np.stack([x[0] * h[0], x[1] * h[1]]) ** 2
+
+    return fun
+
+
+JOINED = [
+    ("joined by array", of_joined(lambda a, b: np.array([a, b])), VECTOR),
+    ("joined by stack", of_joined(lambda a, b: np.stack([b, a])), VECTOR),
+    ("joined by append", of_joined(lambda a, b: np.append([a], b)), VECTOR),
+    ("joined by pad", of_joined(lambda a, b: np.pad(b[None], (1, 0), constant_values=a)), VECTOR),
+    ("joined by where", of_joined(lambda a, b: np.where([True, False], a, b)), VECTOR),
+]
+
 QUANTILES = [
     *((f"quantile {m}", lambda x, m=m: np.quantile(x, [0.1, 0.35, 0.5, 0.99, 0, 1], method=m) ** 2, VECTOR) for m in QUANTILE_METHODS),
     *((f"percentile {m}", lambda x, m=m: np.percentile(x, 40, axis=1, method=m) ** 2, MATRIX) for m in QUANTILE_METHODS),
@@ -551,6 +569,9 @@ QUANTILES = [
     *((f"quantile {m} q traced", lambda x, m=m: np.quantile(x, 0.4 + 0.1 * np.tanh(x[0]), method=m) ** 2, VECTOR) for m in QUANTILE_METHODS),
     *((f"nanquantile {m}", lambda x, m=m: np.nanquantile(np.where(MASK34, x, np.nan), [0.3, 0.81], axis=1, method=m) ** 2, MATRIX) for m in QUANTILE_METHODS),
     ("nanpercentile q traced", lambda x: np.nanpercentile(np.where(MASK, x, np.nan), 40 + x[0], method="hazen") ** 2, VECTOR),
+    ("quantile q list", lambda x: np.quantile(x, [0.3, 0.4 + 0.1 * np.tanh(x[0])]) ** 2, VECTOR),
+    ("percentile q list", lambda x: np.percentile(x, (40 + np.tanh(x[0, 1]), 70.0), axis=1) ** 2, MATRIX),
+    ("nanpercentile q list", lambda x: np.nanpercentile(x, [40 + np.tanh(x[0]), 55.0]) ** 2, VECTOR),
     ("quantile weights", lambda x: np.quantile(x, [0.3, 0.7, 0], weights=[0, 2, 3, 4, 5, 6.0], method="inverted_cdf") ** 2, VECTOR),
     ("quantile keepdims", lambda x: np.quantile(x, 0.3, axis=(0, 2), keepdims=True) ** 2, CUBE),
     ("nanmedian", lambda x: np.nanmedian(np.where(MASK34, x, np.nan), axis=1) ** 2, MATRIX),
@@ -675,7 +696,17 @@ FURTHER = [
 # fmt: on
 
 CASES = UFUNCS + ELEMENTWISE + REDUCTIONS + SHAPES + PRODUCTS + SPECIAL
-CASES += METHODS + QUANTILES + WINDOWS + MAPPINGS + HISTOGRAMS + POLYNOMIALS + INTEGRALS + FURTHER
+CASES += (
+    METHODS
+    + JOINED
+    + QUANTILES
+    + WINDOWS
+    + MAPPINGS
+    + HISTOGRAMS
+    + POLYNOMIALS
+    + INTEGRALS
+    + FURTHER
+)
 MODES = derive.EXACT_MODES
 
 

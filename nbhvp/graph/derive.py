@@ -193,6 +193,9 @@ def _pull_back(node: Node, z_bar: Node, wanted: list[bool], times: Callable) -> 
         bars = [times(_conjugate(q), z_bar) for q in partials]
     elif entry.rule is not None:
         bars = list(entry.rule(z_bar, node, *node.args, **node.params))
+        # A part of the adjoint where nothing was put, as that of another element: times what depends
+        # on x it would not look like a zero any more.
+        bars = [None if bar is None or is_zero(bar) else bar for bar in bars]
     else:
         bars = [None] * len(node.args)
     if entry.tangent is not None and (entry.kind != "general" or entry.rule is None):

@@ -17,7 +17,15 @@ import math
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, scalar
+from nbhvp.trace.arrays import (
+    Traced,
+    adopt,
+    apply,
+    is_constant,
+    lift,
+    scalar,
+    traced_in,
+)
 from nbhvp.trace.elementwise import cast, composition, floating, into, where
 from nbhvp.trace.reductions import as_last_axis, axes_of, kept, sum_
 from nbhvp.trace.selections import gather
@@ -44,7 +52,7 @@ def percentile(
     *,
     weights=None,
 ):
-    q = q if isinstance(q, Traced) else np.asarray(q)
+    q = _levels(q)
     return quantile(a, q / 100, axis, out, False, method, keepdims, weights=weights)
 
 
@@ -60,7 +68,7 @@ def quantile(
     *,
     weights=None,
 ):
-    a = floating(lift(a))
+    a, q = floating(lift(a)), _levels(q)
     axes = axes_of(a, axis)
     rows = as_last_axis(a, axes)
     if weights is not None:
@@ -80,13 +88,13 @@ def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
 def nanpercentile(
     a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False
 ):
-    q = q if isinstance(q, Traced) else np.asarray(q)
+    q = _levels(q)
     return nanquantile(a, q / 100, axis, out, False, method, keepdims)
 
 
 @composition(np.nanquantile)
 def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
-    a = floating(lift(a))
+    a, q = floating(lift(a)), _levels(q)
     axes = axes_of(a, axis)
     rows = sort(as_last_axis(a, axes))
     count = sum_(cast(~np.isnan(rows), rows.dtype), -1)
@@ -96,6 +104,11 @@ def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear
     places = [_place(t, count, method) for t in elements]
     results = [where(count == 0, math.nan, _between(rows, place)) for place in places]
     return into(out, _arranged(results, q, a, axes, keepdims))
+
+
+def _levels(q):
+    """q as an array: a traced one, also of a list that holds traced numbers."""
+    return lift(q) if any(True for _ in traced_in(q)) else np.asarray(q)
 
 
 def _elements(q) -> list:
