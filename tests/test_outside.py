@@ -1,23 +1,29 @@
 # ruff: noqa: SIM115, UP031, B028, RUF015, UP032 (the ways of users)
 """What comes from outside the program, or from texts, is refused where a result depends on it."""
 
+import codecs
 import datetime
 import decimal
 import fractions
 import functools
+import gzip
 import io
 import itertools
 import json
 import logging
 import os
 import pathlib
+import sqlite3
 import threading
 import time
 import uuid
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse
 
 import nbhvp
 from nbhvp import differentiable
@@ -29,6 +35,12 @@ HERE = pathlib.Path(__file__)
 def saved(folder):
     np.save(folder / "a.npy", X)
     (folder / "a.txt").write_text("1.5\n")
+    with gzip.open(folder / "a.gz", "wt") as packed, zipfile.ZipFile(folder / "a.zip", "w") as z:
+        packed.write("1.5")
+        z.writestr("a.txt", "1.5")
+    scipy.io.savemat(folder / "a.mat", {"a": 1.5})
+    scipy.io.mmwrite(folder / "a.mtx", np.ones((2, 2)))
+    scipy.sparse.save_npz(folder / "a.npz", scipy.sparse.csr_array(np.ones((2, 2))))
     return folder
 
 
@@ -48,6 +60,18 @@ REFUSED = {
     "np.fromfile": lambda x, folder: x[0] * np.fromfile(folder / "a.npy")[-1],
     "read_text": lambda x, folder: x[0] * float((folder / "a.txt").read_text()),
     "path opened": lambda x, folder: x[0] * float((folder / "a.txt").open().read()),
+    "gzip": lambda x, folder: x[0] * float(gzip.open(folder / "a.gz").read()),
+    "GzipFile": lambda x, folder: x[0] * float(gzip.GzipFile(folder / "a.gz").read()),
+    "zip": lambda x, folder: x[0] * float(zipfile.ZipFile(folder / "a.zip").read("a.txt")),
+    "codecs": lambda x, folder: x[0] * float(codecs.open(folder / "a.txt").read()),
+    "loadmat": lambda x, folder: x[0] * scipy.io.loadmat(folder / "a.mat")["a"][0, 0],
+    "mmread": lambda x, folder: x[0] * scipy.io.mmread(folder / "a.mtx")[0, 0],
+    "load_npz": lambda x, folder: x[0] * scipy.sparse.load_npz(folder / "a.npz").sum(),
+    "open_memmap": lambda x, folder: x @ np.lib.format.open_memmap(folder / "a.npy"),
+    "popen": lambda x, folder: x[0] * answered("echo 2"),
+    "sqlite3": lambda x, folder: (
+        x[0] * sqlite3.connect(":memory:").execute("select 2").fetchone()[0]
+    ),
     "listdir": lambda x, folder: x[0] * len(os.listdir(folder)),
     "stat": lambda x, folder: x[0] * os.stat(folder).st_size,
     "uuid": lambda x, folder: x[0] * (uuid.uuid4().int % 5),
@@ -76,6 +100,11 @@ REFUSED = {
     "a key": lambda x, folder: {"0.5": 2.0}.get(str(x[0]), 3.0) * x[1],
     "a length": lambda x, folder: len(str(x[0])) * x[1],
 }
+
+
+def answered(command):
+    with os.popen(command) as pipe:
+        return float(pipe.read())
 
 
 def read(path):

@@ -59,22 +59,29 @@ _READS = (
     "nt.urandom time.localtime time.gmtime time.ctime time.asctime time.strftime "
     "time.clock_gettime time.clock_gettime_ns datetime.now datetime.utcnow datetime.today date.today "
     "datetime.fromtimestamp uuid.uuid1 uuid.uuid4 numpy.load numpy.loadtxt numpy.genfromtxt "
-    "numpy.fromfile numpy.memmap numpy.fromregex scipy.sparse.load_npz "
+    "numpy.fromfile numpy.memmap numpy.fromregex numpy.lib.format.open_memmap "
+    "numpy.lib.format.read_array numpy.lib.npyio.DataSource scipy.sparse._matrix_io.load_npz "
+    "pkgutil.get_data runpy.run_path xml.etree.ElementTree.parse "
     "inspect.stack gc.get_objects gc.get_referrers gc.get_referents gc.get_count "
-    "resource.getrusage linecache.getline tracemalloc.get_traced_memory numpy.geterr "
+    "resource.getrusage linecache.getline _tracemalloc.get_traced_memory numpy.geterr "
     "numpy.get_printoptions decimal.getcontext"
 )
+_OPENING = (
+    "io.open _io.open codecs.open gzip.open gzip.GzipFile bz2.open bz2.BZ2File lzma.open "
+    "lzma.LZMAFile zipfile.ZipFile tarfile.TarFile TarFile.open"
+)
+"""Functions of a file and a mode, which says whether the file is read."""
 _MODULES = (
     "subprocess", "socket", "ssl", "urllib.request", "http.client", "requests", "tempfile", "glob",
-    "fileinput", "sqlite3", "select", "shelve", "dbm", "mmap", "secrets", "psutil", "scipy.io",
-    "scipy.datasets", "scipy.io.matlab", "scipy.io.wavfile",
+    "fileinput", "sqlite3", "_sqlite3", "select", "shelve", "dbm", "mmap", "secrets", "psutil", "scipy.io",
+    "scipy.datasets",
 )  # fmt: skip
-"""Modules that are there to read from outside."""
+"""Modules, and packages, that are there to read from outside."""
 _PARSERS = frozenset(
     ("decimal.Decimal", "fractions.Fraction", "json.loads", "ast.literal_eval", "_struct.unpack")
 )
 """Functions that read numbers from strings."""
-_KNOWN = _CLOCKS | {*_READS.split()} | {*_QUESTIONS.split()} | _PARSERS
+_KNOWN = _CLOCKS | {*_READS.split()} | {*_OPENING.split()} | {*_QUESTIONS.split()} | _PARSERS
 
 
 def _name_of(function) -> str:
@@ -88,17 +95,24 @@ def _name_of(function) -> str:
 _CALLABLE = (
     types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, type(np.sum),
 )  # fmt: skip
-_HOMES = frozenset(name.rpartition(".")[0] for name in _KNOWN) | {*_MODULES, "", None}
+_HOMES = frozenset(name.rpartition(".")[0] for name in _KNOWN) | {"", None}
+
+
+@functools.cache
+def _is_reading(module: str) -> bool:
+    """Whether a module is there to read from outside."""
+    return any(module == package or module.startswith(package + ".") for package in _MODULES)
 
 
 def what_is_read(function) -> str | None:
     """The name of a function that reads from outside the program, or from strings, else None."""
     if not issubclass(type(function), _CALLABLE):
         return None
-    if getattr(function, "__module__", None) not in _HOMES:  # at a glance
-        return None
+    module = getattr(function, "__module__", None)
+    if module not in _HOMES and not (isinstance(module, str) and _is_reading(module)):
+        return None  # at a glance
     name = _name_of(function)
-    return name if name in _KNOWN or module_of(function) in _MODULES else None
+    return name if name in _KNOWN or _is_reading(module_of(function)) else None
 
 
 def what_is_hidden(function) -> str | None:
@@ -127,9 +141,20 @@ class OutsideFunction(FunctionStandin):
             ask = functools.partial(self.function, *args, **kwargs)
             recording.sources.append(Watch(ask, result))
             return result
-        if not _is_write(self.name, args, kwargs):
+        if not self._is_write(args, kwargs):
             recording.hide(f"{self.name}()")
         return result
+
+    def _is_write(self, args: tuple, kwargs: dict) -> bool:
+        """Whether a file is written alone."""
+        name = self.name.rpartition(".")[2]
+        if _is_reading(module_of(self.function)):
+            return "write" in name or name.startswith("save")
+        is_method = isinstance(getattr(self.function, "__self__", None), pathlib.Path)
+        if self.name not in _OPENING.split() and not (is_method and name == "open"):
+            return False
+        mode = kwargs.get("mode", (*args, "r", "r")[0 if is_method else 1])
+        return isinstance(mode, str) and not {"r", "+"} & {*mode}
 
     def __getattr__(self, name: str):
         return getattr(self.function, name)
@@ -145,14 +170,6 @@ def _number(what: str, value: float) -> Traced:
     node = p.input_node(recording.pool, name, (), np.asarray(value).dtype)
     recording.outside[node] = recording.placed(what)
     return traced(node, value)
-
-
-def _is_write(name: str, args: tuple, kwargs: dict) -> bool:
-    """Whether a file is opened for writing alone."""
-    if name.endswith("io.open"):
-        args = args[1:]
-    mode = kwargs.get("mode", args[0] if args else "r")
-    return name.endswith("open") and isinstance(mode, str) and not {"r", "+"} & {*mode}
 
 
 class OutsideClass(LibraryObject):
