@@ -142,10 +142,21 @@ def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw
 
 
 def _is_unset(name: str, value) -> bool:
-    """Whether bounds or constraints are given as none."""
+    """Whether bounds or constraints are given as none, or bind nothing."""
     if name == "constraints":
         return value is None or (isinstance(value, list | tuple) and not value)
-    return name == "bounds" and value is None
+    return name == "bounds" and (value is None or not _binds(value))
+
+
+def _binds(bounds) -> bool:
+    """Whether bounds leave anything out."""
+    if hasattr(bounds, "lb"):
+        return bool(np.any(np.greater(bounds.lb, -np.inf)) or np.any(np.less(bounds.ub, np.inf)))
+    free = ((None, -np.inf), (None, np.inf))
+    try:
+        return not all(low in free[0] and high in free[1] for low, high in bounds)
+    except (TypeError, ValueError):
+        return True  # SciPy tells what is wrong
 
 
 def _uses(method: str | Callable) -> Uses:

@@ -300,7 +300,16 @@ def test_constraints_without_a_method(interpreted, constraint):
     np.testing.assert_allclose(result.x, [0.5] * 3, atol=1e-3)
 
 
-@pytest.mark.parametrize("unset", [{"bounds": None}, {"constraints": ()}, {"constraints": []}])
+@pytest.mark.parametrize(
+    "unset",
+    [
+        {"bounds": None},
+        {"bounds": [(None, None), (-np.inf, None), (None, np.inf)]},
+        {"bounds": scipy.optimize.Bounds(np.full(3, -np.inf), np.inf)},
+        {"constraints": ()},
+        {"constraints": []},
+    ],
+)
 def test_no_bounds_and_no_constraints(interpreted, unset):
     default = nbhvp.minimize(interpreted, np.zeros(3))
     result = nbhvp.minimize(interpreted, np.zeros(3), **unset)
