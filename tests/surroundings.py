@@ -96,8 +96,25 @@ class OfList(list):
         return self[0]
 
 
+class ItemsAsAttributes(dict):
+    """Which raises a KeyError, not an AttributeError, for what it has not."""
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+
+
 class OfArray(np.ndarray):
     pass
+
+
+class Series:
+    """NumPy takes it for an array."""
+
+    def __init__(self, a):
+        self.values = np.asarray([a, a])
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
 
 
 class OfFloat(float):
@@ -396,6 +413,21 @@ def called(thing):
     return thing()
 
 
+def move_first_to_end(items, b):
+    key = next(iter(items))
+    items[key] = items.pop(key)
+
+
+def in_order(a):
+    return {"p": 1.0, "q": a} if a == 1.0 else {"p": a, "q": 1.0}
+
+
+def with_unit(a):
+    made = np.ones(2).view(OfArray)
+    made.a = a
+    return made
+
+
 def large(a):
     return np.full(150_000, a)
 
@@ -448,6 +480,12 @@ THINGS: dict[str, Thing] = {
         lambda t: next(iter(t.values())),
         lambda t, b: t.move_to_end("p"),
     ),
+    "order of a dict": Thing(in_order, lambda t: next(iter(t.values())), move_first_to_end),
+    "order of attributes": Thing(
+        lambda a: types.SimpleNamespace(**in_order(a)),
+        lambda t: next(iter(vars(t).values())),
+        lambda t, b: move_first_to_end(vars(t), b),
+    ),
     "OrderedDict": Thing(lambda a: collections.OrderedDict(a=a), item_a, put("a")),
     "defaultdict": Thing(lambda a: collections.defaultdict(float, a=a), item_a, put("a")),
     "default factory": Thing(
@@ -471,6 +509,7 @@ THINGS: dict[str, Thing] = {
         lambda t, b: put(0)(t["a"], b),
     ),
     "dict subclass": Thing(lambda a: OfDict(a=a), lambda t: t.first(), put("a")),
+    "items as attributes": Thing(lambda a: ItemsAsAttributes(a=a), get_a, set_a),
     "list subclass": Thing(lambda a: OfList([a]), lambda t: t.first(), put(0)),
     "queue": Thing(
         filled_queue, lambda t: t.queue[0], lambda t, b: put(0)(t.queue, b), may_refuse=True
@@ -544,6 +583,15 @@ THINGS: dict[str, Thing] = {
     "record": Thing(lambda a: structured(a)[0], lambda t: t["a"], set_field),
     "recarray": Thing(
         lambda a: structured(a).view(np.recarray), lambda t: t.a[0], set_field, may_refuse=True
+    ),
+    "attribute of an array": Thing(with_unit, get_a, set_a),
+    "array interface": Thing(
+        Series, lambda t: np.sum(t) - np.asarray(t)[1], lambda t, b: fill(t.values, b)
+    ),
+    "array interface in arithmetic": Thing(
+        Series,
+        lambda t: (np.ones(2) * t)[0] * np.stack([t, t])[1, 0],
+        lambda t, b: fill(t.values, b),
     ),
     "array subclass": Thing(
         lambda a: np.full(3, a).view(OfArray), lambda t: float(t[0]), fill, may_refuse=True

@@ -576,6 +576,8 @@ def lift(value, like: Traced | None = None) -> Traced:
             recording.hold(value)
             recording.plain_arrays[id(value)] = value
         return constant_of(value, refusal=NOT_OURS)
+    if presents_array(value):
+        return lift(value.__array__(), like)
     array = native(np.asarray(value))
     if array.dtype.kind not in _NUMERIC:
         raise trace_error(
@@ -583,6 +585,12 @@ def lift(value, like: Traced | None = None) -> Traced:
             "arrays and numbers are what nbhvp can follow",
         )
     return Traced(Storage(p.constant(recording.pool, array), array if array.ndim else array[()]))
+
+
+def presents_array(value) -> bool:
+    """Whether it is an object of a class of the user's that NumPy takes for the array that it gives."""
+    kind = type(value)
+    return "__nbhvp_original__" in vars(kind) and hasattr(kind, "__array__")
 
 
 def constant_of(array: np.ndarray, refusal: str | None = None) -> Traced:

@@ -141,11 +141,13 @@ def contents(cell: types.CellType):
 
 
 class DictWatch:
-    """Items of a dictionary whose keys are strings, all if none are given, and their number."""
+    """Items of a dictionary whose keys are strings, and their number; all and their order, if none
+    are given."""
 
     def __init__(self, mapping: Mapping[str, Any], items: dict[str, Any] | None = None):
         self.mapping = mapping
         self.size = len(mapping)
+        self.order = tuple(mapping) if items is None else None
         self.items = tuple((mapping if items is None else items).items())
 
 
@@ -287,7 +289,7 @@ class Closure:
         self._items = tuple((w.mapping, w.key, w.seen) for w in kinds[ItemWatch])
         self._absent = tuple((w.mapping, w.key) for w in kinds[AbsenceWatch])
         self._cells = tuple((w.cell, w.seen) for w in kinds[CellWatch])
-        self._dicts = tuple((w.mapping, w.size, w.items) for w in kinds[DictWatch])
+        self._dicts = tuple((w.mapping, w.size, w.order, w.items) for w in kinds[DictWatch])
         self._instances = tuple((w.value, *w.form) for w in kinds[InstanceWatch])
         self._owners = tuple((w.reference, *w.form) for w in kinds[OwnerWatch])
         self._classes = tuple((w.kind, *w.form) for w in kinds[ClassWatch])
@@ -364,8 +366,8 @@ class Closure:
             value = reference()
             if type(value) is not kind or value.__dict__ is not mapping:
                 return True
-        for mapping, size, items in self._dicts:
-            if len(mapping) != size:
+        for mapping, size, order, items in self._dicts:
+            if len(mapping) != size or (order is not None and tuple(mapping) != order):
                 return True
             for key, seen in items:
                 now = mapping[key]

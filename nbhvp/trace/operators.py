@@ -30,6 +30,7 @@ from nbhvp.trace.arrays import (
     is_weak,
     lift,
     map_traced,
+    presents_array,
     reshape_view,
     scalar,
     shown,
@@ -197,7 +198,10 @@ def _as_integer(x):
 
 
 def _is_operand(x) -> bool:
-    return type(x) is Traced or isinstance(x, _OPERANDS)
+    if type(x) is Traced or isinstance(x, _OPERANDS):
+        return True
+    own = {"__array_ufunc__", "__array_priority__"}  # by which an object answers itself
+    return presents_array(x) and not any(hasattr(type(x), name) for name in own)
 
 
 _OPERANDS = (int, float, complex, np.generic, np.ndarray, list, tuple, Traced)

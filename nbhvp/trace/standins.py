@@ -74,6 +74,8 @@ __all__ = ["Standins"]
 _LIBRARIES = ("numpy", "scipy", "math")
 _MODULES = (*_LIBRARIES, "random")
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
+_CONTAINERS = (dict, list, set, frozenset, collections.deque)
+"""Whose subclasses are asked for nothing more: their attributes may be their items."""
 _HEAP_TYPE = 1 << 9
 _PYTHONS_OWN = frozenset(vars(builtins))
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
@@ -228,7 +230,10 @@ class Standins:
         """A constant; one of another byte order, or that is refused, becomes so where it meets x."""
         if value.dtype.hasobject:
             return self._left_alone(value)
-        self._watches.append(watch_array(value))
+        if is_plain(value):
+            self._watches.append(watch_array(value))
+        else:
+            self._watch(value)  # a subclass has attributes
         array = value.view(np.ndarray)
         self._recording.hold(array)
         is_adopted = is_plain(value) and value.dtype.isnative
@@ -546,7 +551,11 @@ def _refuse_nested(name: str, *args, **kwargs):
 
 def _given(value):
     """An argument of a library's function, which will use it."""
-    return value.used() if isinstance(value, Unwatched) else _original(value)
+    if isinstance(value, Unwatched):
+        return value.used()
+    if type(value) in (list, tuple) and any(map(arrays.presents_array, value)):
+        return type(value)(map(_given, value))
+    return value.__array__() if arrays.presents_array(value) else _original(value)
 
 
 def _original(value):
@@ -613,6 +622,7 @@ _KINDS = (
     (lambda s, v: type(v) is collections.deque, Standins._deque),
     (lambda s, v: type(v) is set, Standins._set),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
+    (lambda s, v: isinstance(v, _CONTAINERS), Standins._left_alone),
     (lambda s, v: owner_of(v) is not None, Standins._drawing),
     (lambda s, v: id(v) in _ENTROPY, lambda s, v: Entropy(v)),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),
