@@ -82,6 +82,8 @@ def test_every_linear_primitive(name, shapes, params):
     entry = p.TABLE[name]
     xs, params = arguments(shapes, params, np.dtype(float))
     for positions in entry.linear or (range(len(xs)),):
+        if max(positions) >= len(xs):
+            continue  # of more arguments than the example has
         pool = Pool()
         args = [p.input_node(pool, f"x{k}", x.shape, x.dtype) for k, x in enumerate(xs)]
         fixed = [k for k in range(len(xs)) if k not in positions]

@@ -56,7 +56,7 @@ ZEROS = ("maximum", "minimum", "fmax", "fmin", "remainder", "fmod", "xlogy", "xl
 # numba's complex functions divide by what is 0 for the least denormal numbers alone; its integer
 # powers refuse, as NumPy does, negative exponents.
 RAISING = {
-    "c": ("sqrt", "tan", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh"),
+    "c": ("root", "sqrt", "tan", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh"),
     "i": ("power",),
     "u": ("power",),
 }
