@@ -73,6 +73,8 @@ def takes(entry, dtype) -> bool:
         return kind == "f"
     if entry in (p.cast, p.where, p.real, p.imag, p.conjugate):
         return kind != "c" or entry is not p.cast
+    if entry is p.product and kind not in "fc":
+        return False  # it stands in programs alone, in the place of products that are rounded
     if entry is p.sign and kind == "c":
         return False  # the tracer composes it: it is no step function
     if entry.name in ("left_shift", "right_shift") or (entry is p.power and kind not in "fc"):
