@@ -91,6 +91,8 @@ REFUSED = {
     "eval": lambda x, folder: eval(str(x[0])) * x[1],
     "eval of a formula": lambda x, folder: eval(f"{x[0]} + 2") * x[1],
     "json": lambda x, folder: json.loads(f"[{x[0]}]")[0] * x[1],
+    "json there and back": lambda x, folder: json.loads(json.dumps([float(x[0])]))[0] * x[1],
+    "a part of json": lambda x, folder: float(json.dumps({"a": float(x[0])})[6:-1]) * x[1],
     "Decimal": lambda x, folder: float(decimal.Decimal(f"{x[0]}")) * x[1],
     "Fraction": lambda x, folder: float(fractions.Fraction(str(x[0]))) * x[1],
     "array2string": lambda x, folder: float(np.array2string(x)[1:4]) * x[1],
@@ -196,13 +198,19 @@ def exported(x):
     return np.sum(x**3)
 
 
+def dumped(x):
+    LOG.info(json.dumps({"cost": float(x @ x), "x": [float(t) for t in x], "n": x.size}))
+    json.dump({"x0": float(x[0]), "of": [1, "a"]}, io.StringIO())
+    return json.loads(json.dumps({"scale": 1.0}))["scale"] * np.sum(x**3)
+
+
 def parsed(x):
     scale = float("1.0") * int("1") * json.loads("[1.0]")[0] * float(decimal.Decimal("1.0"))
     return scale * np.sum(x**3)
 
 
 @pytest.mark.filterwarnings("ignore:x is:RuntimeWarning")
-@pytest.mark.parametrize("f", [printed, told, cubes, checked, exported, parsed])
+@pytest.mark.parametrize("f", [printed, told, cubes, checked, exported, dumped, parsed])
 def test_harmless(f):
     F = differentiable(f, target="interpret")
     assert F(X) == np.sum(X**3)

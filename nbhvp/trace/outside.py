@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import logging
 import pathlib
 import types
@@ -21,12 +22,12 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import LibraryObject, Traced, traced
+from nbhvp.trace.arrays import LibraryObject, Traced, traced, traced_in
 from nbhvp.trace.closure import Watch, is_atom
 from nbhvp.trace.kinds import FunctionStandin
 from nbhvp.trace.ownership import module_of
 from nbhvp.trace.recording import current
-from nbhvp.trace.texts import Text, note_reading, plain_text
+from nbhvp.trace.texts import Text, note_reading, plain_text, text_of
 
 __all__ = [
     "OutsideClass",
@@ -302,13 +303,13 @@ for _name in _USES.split():
 
 
 def is_told(value) -> bool:
-    """Whether it is a logger, or a function that prints, logs or warns."""
+    """Whether it is a logger, or a function that prints, logs, warns or writes JSON."""
     kind = type(value)
     if issubclass(kind, logging.Logger | logging.LoggerAdapter):
         return True
     is_function = issubclass(kind, types.FunctionType | types.BuiltinFunctionType)
     return is_function and (
-        module_of(value) == "logging" or value is print or value is warnings.warn
+        module_of(value) == "logging" or value in (print, warnings.warn, json.dump, json.dumps)
     )
 
 
@@ -319,8 +320,9 @@ class Teller(LibraryObject):
         super().__init__(original, None)
 
     def __call__(self, *args, **kwargs):
-        args, kwargs = told(args), told(kwargs)
-        return self.original(*args, **kwargs)
+        is_live = any(True for _ in traced_in(args, kwargs))
+        result = self.original(*told(args), **told(kwargs))
+        return text_of(result) if is_live and isinstance(result, str) else result
 
     def __getattr__(self, name: str):
         value = getattr(self.original, name)
