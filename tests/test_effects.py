@@ -363,6 +363,87 @@ def test_no_traced_value_stays_in_objects_without_copies():
             f(X, True)
 
 
+class Raising(dict):
+    __getattr__, __setattr__ = dict.__getitem__, dict.__setitem__
+
+
+class Polite(dict):
+    def __getattr__(self, name):
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
+class OneForBoth(dict):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.__dict__ = self
+
+
+SETTINGS = Raising()
+
+
+def of_settings(x):
+    """It reads, copies, calls, writes and makes dicts whose items are attributes."""
+    start = SETTINGS.start.copy()
+    start[:] = x
+    made = type(SETTINGS)(square=start**2, inner=type(SETTINGS)(scale=SETTINGS.nested.scale))
+    SETTINGS["latest"] = x.copy()
+    SETTINGS["made"] = made
+    assert isinstance(SETTINGS, dict)
+    assert sorted(made) == ["inner", "square"]
+    return SETTINGS.nested.cost(made.square * made.inner.scale) + 0 * SETTINGS.latest[0]
+
+
+def settings_of(kind):
+    def cost(squares):
+        total = np.zeros(1)
+        total += squares.sum()
+        return total[0]
+
+    return kind(start=np.zeros(2), nested=kind(cost=cost, scale=3.0))
+
+
+@pytest.mark.parametrize("kind", [Raising, Polite, OneForBoth])
+@pytest.mark.parametrize("trace", ["once", "always"])
+def test_dicts_whose_items_are_attributes(kind, trace, monkeypatch):
+    settings = settings_of(kind)
+    monkeypatch.setattr(OTHERS, "SETTINGS", settings)
+    f = nbhvp.differentiable(of_settings, target="interpret", trace=trace)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        np.testing.assert_allclose(f.grad(X), 6 * X)
+        np.testing.assert_allclose(f.hvp(X, X), 6 * X)
+        dict.__getitem__(settings, "nested")["scale"] = 5.0
+        np.testing.assert_allclose(f.hvp(X, X), 10 * X)
+    if trace == "once":
+        assert settings.keys() == {"start", "nested"}
+        assert kind.__name__ in str(told[0].message)
+        return
+    assert not told
+    assert type(settings["latest"]) is np.ndarray
+    assert type(settings["made"]) is kind
+    assert settings.made.square.tolist() == [1.0, 4.0]
+    assert settings.made.inner.scale == 5.0
+
+
+def test_an_attribute_of_a_dict_is_no_item():
+    class Counting(dict):
+        calls = 0
+
+        def cost(self, x):
+            self.calls += 1
+            return self["scale"] * np.sum(x**2)
+
+    counting = Counting(scale=2.0)
+    f = nbhvp.differentiable(counting.cost, target="interpret")
+    with pytest.warns(UserWarning, match="Counting"):
+        assert f(X) == 10.0
+    assert (counting, counting.calls) == ({"scale": 2.0}, 0)
+    nbhvp.differentiable(counting.cost, target="interpret", trace="always")(X)
+    assert (counting, counting.calls) == ({"scale": 2.0}, 1)
+
+
 def test_a_function_made_inside_cannot_be_kept():
     model = Model()
 

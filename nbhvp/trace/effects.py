@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.trace.arrays import LibraryObject, Traced, trace_error
-from nbhvp.trace.walk import attributes_of
+from nbhvp.trace.walk import attributes_of, blank
 
 __all__ = ["Arguments", "Effects"]
 
@@ -67,6 +67,18 @@ _ON_A_COPY = (
     "return what you need from it, or let the function be traced at every call, with "
     "differentiable(trace='always')"
 )
+
+
+class _Attribute(str):
+    """The name of an attribute of an object that has items too."""
+
+    __slots__ = ()
+
+    def __eq__(self, other) -> bool:
+        return type(other) is _Attribute and str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return hash((_Attribute, str(self)))
 
 
 @dataclass(frozen=True)
@@ -269,17 +281,13 @@ class Effects:
             return np.array(number) if isinstance(number, np.ndarray) else number
         if isinstance(value, LibraryObject):
             return value.original
-        kind = type(value)
+        original = vars(type(value)).get("__nbhvp_original__")
+        if original is not None:
+            return self._of_original(original, value)
         if isinstance(value, tuple | list | set | dict | collections.deque):
             return self._with_plain_items(value)
         if isinstance(value, types.MethodType):
             return types.MethodType(self._plain(value.__func__), self._plain(value.__self__))
-        original = vars(kind).get("__nbhvp_original__")
-        if original is not None:
-            made = object.__new__(original)
-            for name, item in attributes_of(value).items():
-                object.__setattr__(made, name, self._plain(item))
-            return made
         if isinstance(value, types.FunctionType) and any(
             value.__globals__ is scope for _, scope in self._scopes
         ):
@@ -288,6 +296,16 @@ class Effects:
                 "make it outside",
             )
         return self._original(value)
+
+    def _of_original(self, original: type, value):
+        """An object of a class itself, like one of its copy."""
+        made = blank(original, like=value)
+        if issubclass(type(value), dict):
+            for key, item in dict.items(value):
+                dict.__setitem__(made, self._plain(key), self._plain(item))
+        for name, item in attributes_of(value).items():
+            object.__setattr__(made, name, self._plain(item))
+        return made
 
     def _with_plain_items(self, value):
         """A container with plain items; one that can be written stays the same object."""
@@ -368,7 +386,10 @@ def _contents(standin) -> list | dict | None:
     if kind in _LISTS:
         return [*standin]
     if issubclass(kind, dict):
-        return dict(dict.items(standin))
+        attributes = attributes_of(standin) if "__nbhvp_original__" in vars(kind) else {}
+        if attributes and vars(standin) is not standin:
+            attributes = {_Attribute(name): item for name, item in attributes.items()}
+        return {**attributes, **dict(dict.items(standin))}
     if kind is types.CellType:
         return _of_cell(standin)
     if kind is types.FunctionType:
@@ -427,7 +448,7 @@ def _set(target, key, value) -> None:
             del target.cell_contents
         else:
             target.cell_contents = value
-    elif isinstance(target, dict):
+    elif isinstance(target, dict) and type(key) is not _Attribute:
         if is_gone:
             del target[key]
         else:
@@ -435,7 +456,7 @@ def _set(target, key, value) -> None:
     elif isinstance(target, type):
         (delattr(target, key) if is_gone else setattr(target, key, value))
     else:
-        _set_attribute(target, key, value)
+        _set_attribute(target, str(key), value)
 
 
 # Where it is written.

@@ -63,6 +63,7 @@ from nbhvp.trace.walk import (
     Unwatchable,
     Walk,
     attributes_of,
+    blank,
     class_items,
     is_atom,
     is_of_c,
@@ -391,7 +392,7 @@ class Standins:
         is_same = held.keys() == before.keys() and all(
             self.of(before[name]) is held[name] for name in held
         )
-        return value if is_same else NotImplemented
+        return value if is_same and not issubclass(type(value), dict) else NotImplemented
 
     def _entered(self, value):
         return self._remember(value, maker_of(value)(self, value))
@@ -466,9 +467,12 @@ class Standins:
 
     def _instance(self, value):
         """A shallow copy with stand-ins for its attributes."""
-        copy = object.__new__(self.of(type(value)))
+        copy = blank(self.of(type(value)), like=value)
         self._remember(value, copy)
         self._look_at(value)
+        if issubclass(type(value), dict):
+            for key, item in dict.items(value):
+                dict.__setitem__(copy, self.of(key), self.of(item))
         for name, attribute in attributes_of(value).items():
             object.__setattr__(copy, name, self.of(attribute))
         return copy
@@ -512,6 +516,7 @@ _PLAIN_CLASSES = (
 """Classes of the standard library that hold data of the user's."""
 _PLAIN_BASES = (
     object,
+    dict,
     typing.Generic,
     typing.Protocol,
     abc.ABC,
@@ -622,7 +627,7 @@ _KINDS = (
     (lambda s, v: type(v) is collections.deque, Standins._deque),
     (lambda s, v: type(v) is set, Standins._set),
     (lambda s, v: isinstance(v, tuple), Standins._tuple),
-    (lambda s, v: isinstance(v, _CONTAINERS), Standins._left_alone),
+    (lambda s, v: issubclass(type(v), _CONTAINERS), Standins._left_alone),
     (lambda s, v: owner_of(v) is not None, Standins._drawing),
     (lambda s, v: id(v) in _ENTROPY, lambda s, v: Entropy(v)),
     (lambda s, v: isinstance(v, CustomFunction), Standins._custom),

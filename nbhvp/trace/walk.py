@@ -56,6 +56,7 @@ __all__ = [
     "Unwatchable",
     "Walk",
     "attributes_of",
+    "blank",
     "class_items",
     "is_of_c",
     "look_at",
@@ -93,6 +94,16 @@ def _attributes(value) -> tuple:
 def attributes_of(value) -> dict[str, Any]:
     """The attributes of an object, in __dict__ and in slots."""
     return {**_dictionary(value), **_filled(value)}
+
+
+def blank(kind: type, like):
+    """An object of a class of the user's, without attributes and items; these are one if `like` has
+    one dictionary for both.
+    """
+    made = dict.__new__(kind) if issubclass(kind, dict) else object.__new__(kind)
+    if issubclass(type(like), dict) and _dictionary(like) is like:
+        object.__setattr__(made, "__dict__", made)
+    return made
 
 
 def _dictionary(value) -> dict:
