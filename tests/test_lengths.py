@@ -128,6 +128,24 @@ def test_elsewhere_they_are_what_they_were(name):
     assert np.sum(f.grad(x) * v) == pytest.approx(slope, rel=1e-7, abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: np.sum(np.array([norm(x), 3.0]) ** 2),
+        lambda x: np.sum(np.concatenate([rows(x), np.ones(1)]) ** 2),
+        lambda x: np.sum(np.append(np.ones(2), rows(x)) ** 2),
+        lambda x: norm(x).astype(float) ** 2,
+        lambda x: np.sum((rows(x) * np.array([1.0, 1.0])) ** 2),
+        lambda x: np.sum(np.where(rows(x) < 1, rows(x), np.ones(2)) ** 2),
+    ],
+)
+def test_squares_in_double_precision_of_lengths_in_single(fun):
+    f = nbhvp.differentiable(fun, target="interpret")
+    for mode in EXACT_MODES:
+        found = f.hvp(np.float32(ZERO), np.float32(V), mode=mode)
+        assert np.allclose(found, 2 * V, rtol=1e-6)
+
+
 def test_squares_do_not_overflow_where_lengths_do_not():
     x = np.array([3e100, 4e100])
     for fun in (

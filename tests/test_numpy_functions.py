@@ -498,6 +498,13 @@ TURN = np.array([0, 3, 1, 5])
 
 # fmt: off
 METHODS = [
+    ("add.reduce of a list", lambda x: np.add.reduce([x[0] ** 2, x[1], 2.0]), VECTOR),
+    ("multiply.reduce of a tuple", lambda x: np.multiply.reduce((x[0], x[1], x[2])), VECTOR),
+    ("maximum.reduce of arrays", lambda x: np.maximum.reduce([x**2, x, 0.1 * x]), VECTOR),
+    ("add.accumulate of a list", lambda x: np.add.accumulate([x[0] ** 2, x[1]]), VECTOR),
+    ("multiply.outer of a list", lambda x: np.multiply.outer([x[0], 1.0], x), VECTOR),
+    ("add.reduceat of a list", lambda x: np.add.reduceat([x[0], x[1], x[0]], [0, 2]), VECTOR),
+    ("logical_and.reduce", lambda x: np.where(np.logical_and.reduce([x > -9, x < 9]), x**2, x), VECTOR),
     ("add.reduceat", lambda x: np.add.reduceat(x**2, [0, 2, 4]), VECTOR),
     ("add.reduceat back", lambda x: np.add.reduceat(x**2, TURN), VECTOR),
     ("add.reduceat axis", lambda x: np.add.reduceat(x**2, [1, 2], axis=1), MATRIX),

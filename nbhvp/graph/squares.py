@@ -36,6 +36,9 @@ def square_of(node: Node, depth: int = DEPTH) -> Node | None:
         return None
     if entry.square is not None:
         return entry.square(*node.args, **node.params)
+    if entry is p.cast:
+        square = square_of(node.args[0], depth - 1)
+        return None if square is None else p.cast(square, dtype=node.dtype)
     if not entry.selects:
         return None
     squares = {k: square_of(node.args[k], depth - 1) for k in _selected(node)}

@@ -50,6 +50,7 @@ __all__ = [
     "imag_view",
     "implements",
     "is_constant",
+    "is_ufunc_method",
     "lift",
     "may_be_one",
     "real_view",
@@ -917,10 +918,16 @@ def call(function: Callable, args: tuple, kwargs: dict):
     function = _DEFINED.get(function, function)
     if not any(True for _ in traced_in(args, kwargs)):
         return adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
-    if isinstance(function, np.ufunc):
+    if isinstance(function, np.ufunc) or is_ufunc_method(function):
         lifted = tuple(lift(a) if isinstance(a, list | tuple) else a for a in args)
         return function(*lifted, **kwargs)
     return dispatch(function, args, kwargs)
+
+
+def is_ufunc_method(function: Callable) -> bool:
+    """Whether a function is np.add.reduce or its kin, whose arguments are arrays."""
+    owner = getattr(function, "__self__", None)
+    return isinstance(owner, np.ufunc) and function.__name__ != "at"
 
 
 _DEFINED = {np.empty: np.zeros, np.empty_like: np.zeros_like}

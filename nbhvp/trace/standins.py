@@ -90,6 +90,8 @@ def _library_of(value) -> str:
     if isinstance(value, np.ufunc):
         return "numpy"
     owner = getattr(value, "__self__", None)
+    if arrays.is_ufunc_method(value):
+        return "numpy"
     if isinstance(owner, types.ModuleType):
         return owner.__name__.partition(".")[0]
     return module_of(value).partition(".")[0]
@@ -684,7 +686,8 @@ class LibraryFunction(FunctionStandin):
         return result
 
     def __getattr__(self, name: str):
-        return getattr(self.function, name)
+        value = getattr(self.function, name)
+        return self._standins.made(value) if arrays.is_ufunc_method(value) else value
 
     def __repr__(self) -> str:
         return repr(self.function)
