@@ -5,6 +5,8 @@ itself. Then what a trace alone refuses, with the words that tell what to write 
 methods of arrays.
 """
 
+import array
+import contextlib
 import decimal
 import fractions
 import functools
@@ -12,6 +14,7 @@ import math
 import pickle
 import re
 import statistics
+import struct
 import traceback
 
 import numpy as np
@@ -367,6 +370,33 @@ def test_refused_with_a_remedy(words):
     with pytest.raises(TraceError, match=re.escape(words)) as raised:
         record(REFUSED[words], X, (), {})
     assert "test_messages.py" in str(raised.value)
+
+
+HIDING = {
+    "struct": lambda x: struct.unpack("d", struct.pack("d", x[0]))[0],
+    "struct of two": lambda x: struct.pack("2d", *x[:2]) and x[0],
+    "fsolve": lambda x: scipy.optimize.fsolve(lambda t: t - x[0], 1.0)[0],
+    "root": lambda x: scipy.optimize.root(lambda t: t - x[:2], np.ones(2)).x[0],
+    "array.array": lambda x: array.array("d", [x[0]])[0],
+}
+"""What asks for plain numbers in C, and may raise an error of its own where they are refused."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", HIDING)
+def test_errors_of_c_hide_no_refusal(name, capfd):
+    with pytest.raises(TraceError, match=r"test_messages\.py:\d+.* would lose its derivative"):
+        record(HIDING[name], X, (), {})
+
+
+def test_a_refusal_that_was_caught_is_not_told_again():
+    def fun(x):
+        with contextlib.suppress(struct.error):
+            struct.pack("d", x[0])
+        raise KeyError("the user's own")
+
+    with pytest.raises(KeyError, match="the user's own"):
+        record(fun, X, (), {})
 
 
 @pytest.mark.parametrize("name", COMPUTED)

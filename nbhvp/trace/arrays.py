@@ -316,7 +316,7 @@ class Traced:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if not is_constant(self):
-            raise trace_error(
+            raise current().refusal(
                 "code that nbhvp cannot follow asks for the plain numbers of a traced array "
                 "(np.asarray, plain[...] = traced, compiled code), which would lose its derivative",
                 "use NumPy functions, and make arrays to be written with np.zeros, np.empty or "
@@ -395,7 +395,7 @@ class Traced:
 
     def _plain(self, what: str, instead: str):
         if not is_constant(self):
-            raise trace_error(f"{what} would lose its derivative", instead)
+            raise current().refusal(f"{what} would lose its derivative", instead)
         return self.value
 
     def __hash__(self) -> int:

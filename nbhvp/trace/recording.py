@@ -109,6 +109,8 @@ class Recording:
         """Python's filters of warnings outside the trace: a list that is replaced, not changed."""
         self.error_state: dict[str, Any] = np.geterr()
         """What NumPy does about floating-point errors outside the trace."""
+        self._refused: tuple[TraceError, str] | None = None
+        """The latest refusal to give plain numbers, and its line."""
         self.hidden_state: str | None = None
         """Where the function drew on state outside its arguments, such as a random generator."""
         self.asks_identity = False
@@ -263,7 +265,7 @@ class Recording:
     def __exit__(self, kind, error, traceback) -> None:
         _CURRENT.reset(self._token)
         self.is_closed = True
-        ours = _ours(error)
+        ours = _ours(error) or self._hidden_by(error, traceback)
         if ours is not None:
             line = user_line(traceback)
             if not line and not names_a_line(ours.args[0]):
@@ -271,6 +273,19 @@ class Recording:
             ours.args = (f"{line}: {ours.args[0]}" if line else ours.args[0],)
             if ours is not error:
                 raise ours from error.__cause__
+
+    def refusal(self, what: str, instead: str) -> TraceError:
+        """The error where plain numbers are asked for, which code of C may hide by its own."""
+        error = trace_error(what, instead)
+        self._refused = error, line_of(*present_place())
+        return error
+
+    def _hidden_by(self, error: BaseException | None, traceback) -> TraceError | None:
+        """The latest refusal, if another error comes from its line."""
+        if self._refused is None or not isinstance(error, Exception):
+            return None
+        refusal, line = self._refused
+        return refusal if user_line(traceback) == line else None
 
 
 _STANDINS = re.compile(
