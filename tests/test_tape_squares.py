@@ -7,6 +7,7 @@ import pytest
 from numba import njit
 
 import nbhvp
+from nbhvp.graph import tape_squares
 from nbhvp.graph.derive import EXACT_MODES
 
 norm = np.linalg.norm
@@ -80,3 +81,19 @@ def test_compiled_sweep():
     needed = nbhvp.differentiable(njit(recurrence(squares)), target="interpret")
     np.testing.assert_allclose(f.hvp(X, V), needed.hvp(X, V), rtol=1e-11, atol=1e-13)
     assert not f.report().loops[0].is_rolled
+
+
+def test_long_tapes_are_looked_at_where_a_length_is_zero(monkeypatch):
+    """Elsewhere lengths stay, and a product where one becomes 0 is NaN: never the zero of a root."""
+    monkeypatch.setattr(tape_squares, "FEW_RECORDS", 0)
+    loop = njit(recurrence(squares))
+    plain = nbhvp.differentiable(recurrence(plain_squares, np.sin), target="interpret")
+    near = X + 0.25
+    for first, x in ((X, X), (near, near), (near, X)):
+        f = nbhvp.differentiable(loop, target="interpret")
+        f(first)
+        product = f.hvp(x, V)
+        if first is x:
+            np.testing.assert_allclose(product, plain.hvp(x, V), rtol=1e-11, atol=1e-13)
+        else:
+            assert np.isnan(product[::2]).all()

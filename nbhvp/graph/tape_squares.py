@@ -2,11 +2,16 @@
 
 A record that multiplies, or raises to a power, is looked at together with what its operands were
 computed from, a few records deep. Where the graph of these has a length that the simplified one has
-not, the records of the latter take its place.
+not, the records of the latter take its place. Loops repeat themselves, so records are looked at form
+by form: those with the same entries, constants and sharing of operands are simplified alike.
+
+Long tapes are looked at only where a length was 0 when they were recorded. Where forms or records are
+too many, lengths stay: a sweep then has NaN where one is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -22,13 +27,81 @@ DEPTH = 8
 """How far a record is followed to earlier ones."""
 NEAR = 3
 """How far from a record its lengths may be."""
+FEW_RECORDS, MOST_RECORDS = 2000, 100_000
+"""Products near a length that are looked at always, and where one is 0: each takes 30 microseconds."""
+MOST_FORMS = 200
+"""Forms that are looked at: each takes some milliseconds."""
+ROWS = 2048
+"""Records whose surroundings are listed at a time, which bounds the memory of it."""
 _KINKS = (lengths.root, lengths.hypot, p.sqrt, p.absolute)
 
 
 def without_roots(tape: Tape) -> Tape:
     """The tape, with the squares of lengths computed without their roots."""
-    found = {i: records for i in _candidates(tape) if (records := _simpler(tape, i)) is not None}
+    simpler: dict[bytes, list[tuple] | None] = {}
+    found = {}
+    for form, around in _forms(tape, _candidates(tape)):
+        if form not in simpler and len(simpler) < MOST_FORMS:
+            simpler[form] = _placed(_simpler(tape, int(around[0])), around)
+        records = simpler.get(form)
+        if records is not None:
+            found[int(around[0])] = [_moved(one, around) for one in records]
     return _replaced(tape, found) if found else tape
+
+
+def _forms(tape: Tape, candidates: list[int]) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Of each record: what tells its form apart, and the records around it, itself first."""
+    for start in range(0, len(candidates), ROWS):
+        around = _around(tape, np.array(candidates[start : start + ROWS]))
+        codes = np.where(around < 0, 0, tape.codes[around])
+        constants = np.where((around >= 0) & (codes == CONSTANT), tape.values[around], 0.0)
+        order = np.argsort(around, axis=1, kind="stable")
+        ordered = np.take_along_axis(around, order, 1)
+        is_first = np.ones(around.shape, bool)
+        is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        firsts = np.maximum.accumulate(np.where(is_first, np.arange(around.shape[1]), 0), axis=1)
+        shared = np.empty_like(around)  # of each column: the first one with the same record
+        np.put_along_axis(shared, order, np.take_along_axis(order, firsts, 1), 1)
+        forms = np.concatenate([codes, shared, constants.view(np.int64)], axis=1)
+        yield from zip(map(np.ndarray.tobytes, forms), around, strict=True)
+
+
+def _around(tape: Tape, records: np.ndarray) -> np.ndarray:
+    """A row for each record: itself, then all that it was computed from; -1 where there is none.
+
+    The columns are the places of a tree of `DEPTH` levels that any of the records fills.
+    """
+    arity = np.zeros(256, np.int64)
+    arity[FIRST : FIRST + len(tape.primitives)] = [entry.arity for entry in tape.primitives]
+    columns, level = [records], [records]
+    for _ in range(DEPTH):
+        following = []
+        for column in level:
+            counts = np.where(column < 0, 0, arity[tape.codes[column]])
+            for k, operands in enumerate((tape.first, tape.second)):
+                child = np.where(counts > k, operands[column].astype(np.int64), -1)
+                if (child >= 0).any():
+                    following.append(child)
+        level = following
+        columns += level
+    return np.stack(columns, axis=1)
+
+
+def _placed(records: list[tuple] | None, around: np.ndarray) -> list[tuple] | None:
+    """New records whose operands on the tape are told by their columns."""
+    if records is None:
+        return None
+    column = {int(record): k for k, record in reversed([*enumerate(around)])}
+    column.setdefault(0, 0)  # of what has no such operand, since none is an operand of itself
+    return [
+        (code, *(column[one] if one >= 0 else one for one in operands), value)
+        for code, *operands, value in records
+    ]
+
+
+def _moved(record: tuple, around: np.ndarray) -> tuple:
+    code, a, b, value = record
+    return code, *(int(around[one]) if one > 0 else one for one in (a, b)), value
 
 
 def _codes(tape: Tape, entries) -> list[int]:
@@ -40,11 +113,13 @@ def _candidates(tape: Tape) -> list[int]:
     near = np.isin(tape.codes, _codes(tape, _KINKS))
     if not near.any():
         return []
+    is_zero = bool((near & (tape.values == 0)).any())
     scaling = np.isin(tape.codes, _codes(tape, (p.multiply, p.divide, p.negative)))
     for _ in range(NEAR):
         near |= scaling & (near[tape.first] | near[tape.second])
     product = np.isin(tape.codes, _codes(tape, (p.multiply, p.power)))
-    return np.flatnonzero(product & (near[tape.first] | near[tape.second])).tolist()
+    found = np.flatnonzero(product & (near[tape.first] | near[tape.second]))
+    return found[: MOST_RECORDS if is_zero or found.size <= FEW_RECORDS else 0].tolist()
 
 
 def _simpler(tape: Tape, i: int) -> list[tuple] | None:
