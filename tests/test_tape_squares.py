@@ -88,7 +88,7 @@ def test_long_tapes_are_looked_at_where_a_length_is_zero(monkeypatch):
     monkeypatch.setattr(tape_squares, "FEW_RECORDS", 0)
     loop = njit(recurrence(squares))
     plain = nbhvp.differentiable(recurrence(plain_squares, np.sin), target="interpret")
-    near = X + 0.25
+    near = X + np.array([0.25, 0.15])
     for first, x in ((X, X), (near, near), (near, X)):
         f = nbhvp.differentiable(loop, target="interpret")
         f(first)
