@@ -427,15 +427,25 @@ def test_dicts_whose_items_are_attributes(kind, trace, monkeypatch):
     assert settings.made.inner.scale == 5.0
 
 
-def test_an_attribute_of_a_dict_is_no_item():
-    class Counting(dict):
-        calls = 0
+class OneSlot(dict):
+    __slots__ = ("calls",)
+
+
+class Open(dict):
+    pass
+
+
+@pytest.mark.parametrize("base", [OneSlot, Open])
+def test_an_attribute_of_a_dict_is_no_item(base):
+    class Counting(base):
+        __slots__ = ()
 
         def cost(self, x):
             self.calls += 1
             return self["scale"] * np.sum(x**2)
 
     counting = Counting(scale=2.0)
+    counting.calls = 0
     f = nbhvp.differentiable(counting.cost, target="interpret")
     with pytest.warns(UserWarning, match="Counting"):
         assert f(X) == 10.0

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.trace.arrays import LibraryObject, Traced, trace_error
-from nbhvp.trace.walk import attributes_of, blank
+from nbhvp.trace.walk import attributes_of, blank, holds_items_as_attributes
 
 __all__ = ["Arguments", "Effects"]
 
@@ -387,7 +387,7 @@ def _contents(standin) -> list | dict | None:
         return [*standin]
     if issubclass(kind, dict):
         attributes = attributes_of(standin) if "__nbhvp_original__" in vars(kind) else {}
-        if attributes and vars(standin) is not standin:
+        if not holds_items_as_attributes(standin):
             attributes = {_Attribute(name): item for name, item in attributes.items()}
         return {**attributes, **dict(dict.items(standin))}
     if kind is types.CellType:

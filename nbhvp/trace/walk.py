@@ -58,6 +58,7 @@ __all__ = [
     "attributes_of",
     "blank",
     "class_items",
+    "holds_items_as_attributes",
     "is_of_c",
     "look_at",
     "names_in",
@@ -101,9 +102,14 @@ def blank(kind: type, like):
     one dictionary for both.
     """
     made = dict.__new__(kind) if issubclass(kind, dict) else object.__new__(kind)
-    if issubclass(type(like), dict) and _dictionary(like) is like:
+    if holds_items_as_attributes(like):
         object.__setattr__(made, "__dict__", made)
     return made
+
+
+def holds_items_as_attributes(value) -> bool:
+    """Whether the dictionary of an object's attributes is the object."""
+    return _dictionary(value) is value
 
 
 def _dictionary(value) -> dict:
