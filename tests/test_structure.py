@@ -285,7 +285,7 @@ def total(tree):
     return sum(map(total, tree)) if isinstance(tree, list | tuple) else np.sum(tree**4)
 
 
-@pytest.mark.parametrize("name", TREES.keys() - {"list", "empty"})
+@pytest.mark.parametrize("name", sorted(TREES.keys() - {"list", "empty"}))
 def test_a_tree_in_the_place_of_x(name):
     tree = TREES[name]
     x, unravel = nbhvp.ravel(tree)
