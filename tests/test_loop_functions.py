@@ -1219,3 +1219,18 @@ def test_what_cannot_work_names_the_line(function):
     with pytest.raises(TypeError, match=r"test_loop_functions\.py:\d+"):
         nbhvp.differentiable(function, target="interpret").grad(X)
     np.testing.assert_array_equal(WEIGHTS, before)
+
+
+def test_the_users_own_compiled_functions_make_arrays_of_floats():
+    """What is compiled without nbhvp means what it meant, also after a function was recorded."""
+    rows = [
+        lambda x: np.array([[x[0], x[1]], [2.0, x[0]]]),
+        lambda x: np.array(((1 - x[0], 2 * x[1]), (x[0], x[1]))),
+        lambda x: np.array([[x[0]]]),
+        lambda x: np.array([(x[0], 1.0), (0.5, x[1])]),
+        lambda x: np.stack((x, np.array([x[0], x[1]]))),
+    ]
+    x = np.array([0.5, 2.0])
+    nbhvp.differentiable(njit(lambda x: x[0] + np.array([[x[0], x[1]]])[0, 1]), loops=True)(x)
+    for made in rows:
+        assert np.array_equal(njit(made)(x), made(x))

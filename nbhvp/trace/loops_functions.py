@@ -350,8 +350,10 @@ def _array(object):
     """An array of what numba's own takes for no number."""
     if isinstance(object, types.Array) and is_active(object):
         return lambda object: object.copy()
+    if not any(map(is_active, _elements(object))):
+        return None  # the user's own, of floats
     dtype = element(object)
-    if _is_sequence(object) and any(map(is_active, _elements(object))):
+    if _is_sequence(object):
 
         def array(object):
             out = np.empty(len(object), dtype)
