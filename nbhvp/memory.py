@@ -171,7 +171,7 @@ class Recorded:
     """One trace of the function, and the programs made from it when they are first needed."""
 
     def __init__(self, trace: Trace, key: tuple, memory: Memory, source: str):
-        self.trace = trace
+        self.trace, self._closure = trace, trace.closure
         self.key = key
         self.x = trace.inputs[0]
         self.owner, self.shape, _, arguments = key
@@ -219,7 +219,8 @@ class Recorded:
             or x.shape != self.shape
             or not x.flags.c_contiguous
             or self.owner != owner
-            or self.trace.closure.changed()
+            or self._closure.glance()
+            or (self._closure.is_deep and self._closure.changed())
         ):
             return None
         if not args and not kwargs:
@@ -426,10 +427,13 @@ class Point:
     products: Mapping[str, Any] = field(default_factory=dict)
     bits: bytes | None = field(init=False)
     """The bytes of a small x."""
+    is_bare: bool = field(init=False)
+    """Whether x is all that the function is given."""
 
     def __post_init__(self):
         x = self.call.x
         self.bits = x.tobytes() if x.nbytes <= SMALL else None
+        self.is_bare = not (self.call.args or self.call.kwargs)
 
     def is_at(self, x: np.ndarray, *leaves: np.ndarray) -> bool:
         """Whether this is the point of inputs of the same shapes and dtypes."""

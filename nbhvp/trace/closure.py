@@ -299,6 +299,8 @@ class Closure:
             self._dicts, self._instances, self._owners, self._classes, self._others, self._arrays,
         )  # fmt: skip
         self._holds_objects = any(held)
+        self.is_deep = any(not watch.is_small for watch in self._arrays)
+        """Whether a large array may have changed where a glance does not look."""
         self._holds_more = self._holds_objects or bool(self._cells or self._exact or self._absent)
 
     def release(self, owner) -> None:
@@ -318,9 +320,7 @@ class Closure:
 
     def changed(self) -> bool:
         """Whether anything has changed."""
-        return self.glance() or (
-            self._holds_objects and any(watch.changed() for watch in self._arrays)
-        )
+        return self.glance() or (self.is_deep and any(watch.changed() for watch in self._arrays))
 
     def glance(self) -> bool:
         """Whether anything is seen to have changed; of a large array, by some of its elements."""
