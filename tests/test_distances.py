@@ -55,6 +55,7 @@ FORMS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor:DeprecationWarning")
 @pytest.mark.parametrize("name", FORMS)
 def test_forms(name):
     assert_composition(FORMS[name], X, 1e-8)

@@ -717,6 +717,7 @@ CASES += (
 MODES = derive.EXACT_MODES
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("fun", "x"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_composition(fun, x):
     assert_composition(fun, x)

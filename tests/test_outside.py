@@ -29,6 +29,10 @@ import nbhvp
 from nbhvp import differentiable
 
 X = np.array([0.5, 1.25])
+# Users leave files and connections open.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 HERE = pathlib.Path(__file__)
 
 

@@ -157,6 +157,13 @@ QUESTIONS = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_questions_are_answered_for_what_a_value_stands_for(question, form):
+    if (
+        question == "match by form"
+        and np.ndarray.__flags__ & 1 << 5
+        and not np.ndim(FORMS[form](X))
+    ):
+        pytest.skip("where arrays match patterns of sequences, traced numbers are asked too")
+
     def fun(x):
         value = FORMS[form](x)
         raise KeyboardInterrupt(QUESTIONS[question](value))  # takes the answer out

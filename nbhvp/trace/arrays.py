@@ -16,6 +16,7 @@ Subscripts come from `indexing`, operators and ufuncs from `operators`.
 
 from __future__ import annotations
 
+import abc
 import copy
 import functools
 import math
@@ -494,6 +495,16 @@ class Traced:
         return np.conjugate(self)
 
     conjugate = conj
+
+
+_SEQUENCE = 1 << 5
+"""The flag of classes that patterns of sequences match, as those of arrays do from NumPy 2.5 on."""
+if np.ndarray.__flags__ & _SEQUENCE:
+
+    class _Matched(metaclass=abc.ABCMeta):  # noqa: B024 the flag is all that it has
+        __abc_tpflags__ = _SEQUENCE
+
+    _Matched.register(Traced)
 
 
 class Flat:

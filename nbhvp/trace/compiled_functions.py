@@ -35,6 +35,7 @@ from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
 from nbhvp.trace.compiled_instances import CompiledInstance, Fields
 from nbhvp.trace.kinds import FunctionStandin, enter
+from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.randomness import Entropy, Source, is_random
 from nbhvp.trace.recording import current, source_of, trace_error
 
@@ -175,12 +176,9 @@ def first_draw(function) -> tuple[str, tuple[str, int]] | None:
 
 def _line_of(code: types.CodeType, name: str) -> int:
     """The first line that names something."""
-    line = code.co_firstlineno
-    for step in dis.get_instructions(code):
-        line = step.starts_line or line
-        if step.argval == name:
-            return line
-    return code.co_firstlineno
+    return next(
+        (line for line, step in instructions(code) if name in names_of(step)), code.co_firstlineno
+    )
 
 
 def _source_of(value):

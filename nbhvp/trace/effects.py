@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.trace.arrays import LibraryObject, Traced, trace_error
+from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.walk import attributes_of, blank, holds_items_as_attributes
 
 __all__ = ["Arguments", "Effects"]
@@ -474,12 +475,10 @@ def _writes(
 ) -> Iterator[tuple[int, int]]:
     """Lines that write a name, or into what it names, and how sure that is: 0 is surest."""
     lines: dict[int, list[dis.Instruction]] = collections.defaultdict(list)
-    line = code.co_firstlineno
-    for step in dis.get_instructions(code):
-        line = step.starts_line or line
+    for line, step in instructions(code):
         lines[line].append(step)
     for line, steps in lines.items():
-        named = [step for step in steps if isinstance(step.argval, str) and step.argval in names]
+        named = [step for step in steps if not names_of(step).isdisjoint(names)]
         if is_container and named:
             yield (0 if any(map(_writes_into, steps)) else 1), line
         elif any(step.opname.startswith(("STORE_", "DELETE_")) for step in named):

@@ -7,6 +7,7 @@ only where the traced function has no other.
 
 from __future__ import annotations
 
+import dis
 import linecache
 import os
 import re
@@ -15,12 +16,21 @@ import sysconfig
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 
 import numpy as np
 import scipy
 
-__all__ = ["Place", "is_shown", "line_of", "names_a_line", "present_place", "user_line"]
+__all__ = [
+    "Place",
+    "instructions",
+    "is_shown",
+    "line_of",
+    "names_a_line",
+    "names_of",
+    "present_place",
+    "user_line",
+]
 
 Place = tuple[str, int]
 
@@ -92,3 +102,17 @@ def line_of(file: str, line: int) -> str:
     """A place in a file, with its text."""
     text = linecache.getline(file, line).strip()
     return f"{file}:{line}" + (f" in `{text}`" if text else "")
+
+
+def instructions(code: CodeType) -> Iterator[tuple[int, dis.Instruction]]:
+    """The instructions of a code, each with its line; that of the one before, if it has none."""
+    line = code.co_firstlineno
+    for step in dis.get_instructions(code):
+        line = (step.positions and step.positions.lineno) or line
+        yield line, step
+
+
+def names_of(step: dis.Instruction) -> set[str]:
+    """The names in an instruction; some of Python 3.13 do two things at once."""
+    values = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+    return {value for value in values if isinstance(value, str)}
