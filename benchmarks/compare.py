@@ -688,7 +688,7 @@ numba_first = time.perf_counter() - start
 start = time.perf_counter()
 nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args) @ problem.v
 first = time.perf_counter() - start
-from nbhvp.compile.cache import counts
+from nbhvp.targets.cpu.cache import counts
 compiled = counts().compiled
 if {second!r}:
     problem = MAKERS[problem.name]({second!r})

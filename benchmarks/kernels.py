@@ -15,12 +15,12 @@ import numpy as np
 
 from benchmarks.loops import LOOPS
 from benchmarks.problems import SUITE, make
-from nbhvp.compile.emit import emit, has_kernels
-from nbhvp.compile.schedule import Library, MatrixProduct, schedule
-from nbhvp.compile.split import split
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph
+from nbhvp.plan.schedule import Library, MatrixProduct, schedule
+from nbhvp.plan.split import split
+from nbhvp.targets.cpu.nests import emit, has_kernels
 from nbhvp.trace.record import record
 
 

@@ -8,10 +8,11 @@ happens when the first program is compiled.
 from nbhvp.checking import CheckReport, check
 from nbhvp.errors import TraceError
 from nbhvp.function import Function, differentiable
-from nbhvp.operators import HessianOperator, JacobianOperator
+from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
 from nbhvp.trace.rules import CustomFunction, custom_jvp, elementwise
-from nbhvp.trace.structure import Unravel, ravel
+from nbhvp.tree import Unravel, ravel
+from nbhvp.version import __version__ as __version__
 
 __all__ = [
     "CheckReport",
@@ -29,4 +30,6 @@ __all__ = [
     "ravel",
 ]
 
-__version__ = "0.1.0"
+
+def __dir__():
+    return [*__all__, "__version__"]

@@ -27,8 +27,10 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph.node import Pool
-from nbhvp.inputs import as_given, as_vector, direction, primal, takes, weights
-from nbhvp.memory import (
+from nbhvp.loops.call import is_compiled
+from nbhvp.operators.linear import HessianOperator, JacobianOperator
+from nbhvp.runtime.inputs import as_given, as_vector, direction, primal, takes, weights
+from nbhvp.runtime.memory import (
     SHARED,
     Call,
     Memory,
@@ -40,14 +42,12 @@ from nbhvp.memory import (
     copied,
     point_at,
 )
-from nbhvp.operators import HessianOperator, JacobianOperator
-from nbhvp.report import Report
+from nbhvp.runtime.report import Report
 from nbhvp.trace import pickling
 from nbhvp.trace.arguments import flatten
-from nbhvp.trace.compiled_functions import is_compiled
 from nbhvp.trace.record import Trace, record
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
-from nbhvp.trace.structure import Unravel
+from nbhvp.tree import Unravel
 
 __all__ = ["Function", "differentiable"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbhvp.function import Function, differentiable
-from nbhvp.inputs import as_vector
-from nbhvp.operators import HessianOperator
+from nbhvp.operators.linear import HessianOperator
+from nbhvp.runtime.inputs import as_vector
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

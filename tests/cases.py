@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from checks import derivatives
 
-from nbhvp.graph import filters
 from nbhvp.graph import primitives as p
-from nbhvp.graph import special as sp
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Node, Pool
+from nbhvp.graph.table import filters
+from nbhvp.graph.table import special as sp
+from tests.checks import derivatives
 
 __all__ = ["STRUCTURE", "TINY", "Inputs", "build", "random_graph"]
 

@@ -14,16 +14,17 @@ import numba
 import numpy as np
 import scipy.special
 
-from nbhvp.compile import cache, cpu
-from nbhvp.compile.emit import Pointer, Symbol, emit, has_kernels
-from nbhvp.compile.language import raise_paths
-from nbhvp.compile.program import Program
-from nbhvp.compile.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.derive import EXACT_MODES, check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
+from nbhvp.plan.schedule import Library, MatrixProduct, Schedule, schedule
+from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu import run as cpu
+from nbhvp.targets.cpu.language import raise_paths
+from nbhvp.targets.cpu.nests import Pointer, Symbol, emit, has_kernels
+from nbhvp.targets.cpu.program import Program
 from nbhvp.trace.record import record
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.primitives import Primitive
-from nbhvp.graph.tape import CONSTANT, FIRST, INPUT, Guards, Tape
+from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape
 
 __all__ = ["Number", "Recorder", "apply", "taped"]
 

@@ -1,4 +1,4 @@
-"""Imports go one way: graph, then trace and compile beside each other, then what joins them."""
+"""Imports go one way: from the public names down to the graph."""
 
 import ast
 import subprocess
@@ -13,13 +13,21 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "errors": set(),
     "disk": set(),
+    "version": set(),
+    "plain": set(),
+    "tree": {"errors", "plain"},
     "graph": {"errors", "graph"},
-    "trace": {"errors", "disk", "graph", "trace"},
-    "compile": {"errors", "disk", "graph", "compile"},
-}
-"""What the modules of each layer may import of ours; all others may import anything."""
+    "plan": {"errors", "graph", "plan"},
+    "targets": {"disk", "errors", "graph", "plan", "targets", "version"},
+    "trace": {"disk", "errors", "graph", "loops", "plain", "trace", "tree"},
+    "loops": {"disk", "errors", "graph", "loops", "plain", "trace", "tree", "version"},
+    "runtime": {
+        "disk", "errors", "graph", "loops", "plain", "plan", "runtime", "targets", "trace", "tree",
+    },
+}  # fmt: skip
+"""What the modules of each folder may import of ours; those at the top may import anything."""
 
-IMPORT_NUMBA = ("compile/", "trace/loops", "trace/roll")
+IMPORT_NUMBA = ("targets/cpu/", "loops/")
 """How the names of the modules begin that may."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.trace.plain import is_plain, native_dtype, refusal_of
+from nbhvp.plain import is_plain, native_dtype, refusal_of
 
 __all__ = ["Leaf", "flatten", "leaves_of", "unflatten"]
 

@@ -29,11 +29,11 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.trace.failures import attempt, unsupported
-from nbhvp.trace.ownership import public_name
-from nbhvp.trace.plain import SIZES, is_plain, native, native_dtype, refusal_of
+from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
+from nbhvp.trace.branches.failures import attempt, unsupported
 from nbhvp.trace.recording import Recording, current, present, trace_error
-from nbhvp.trace.texts import text_of
+from nbhvp.trace.surroundings.ownership import public_name
+from nbhvp.trace.surroundings.texts import text_of
 
 __all__ = [
     "HANDLERS",

@@ -21,8 +21,8 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.arrays import Traced, apply, current, is_constant, lift, traced_in, weaken
-from nbhvp.trace.closure import Watch
-from nbhvp.trace.texts import note_reading
+from nbhvp.trace.surroundings.closure import Watch
+from nbhvp.trace.surroundings.texts import note_reading
 
 __all__ = ["BuiltinCalls", "asks_identity", "redirected"]
 

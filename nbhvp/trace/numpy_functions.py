@@ -7,29 +7,28 @@ answer is a truth value that the function acts on (a guard). Parts of SciPy come
 
 import numpy as np
 
-from nbhvp.trace import (
-    assertions,
+from nbhvp.trace import memory_layout
+from nbhvp.trace.arrays import imag_view, lift, map_traced, real_view
+from nbhvp.trace.numpy import (
     creation,
-    distributions,
     elementwise,
-    fourier,
     histograms,
     linalg,
-    mapping,
-    matrix_functions,
-    memory_layout,
     polynomials,
     products,
     quantiles,
     reductions,
     selections,
     sequences,
-    shapes,
-    special,
-    windows,
 )
-from nbhvp.trace.arrays import imag_view, lift, map_traced, real_view
-from nbhvp.trace.elementwise import composition, is_complex, isclose
+from nbhvp.trace.numpy import fft as fourier
+from nbhvp.trace.numpy import functional as mapping
+from nbhvp.trace.numpy import manipulation as shapes
+from nbhvp.trace.numpy import padding as windows
+from nbhvp.trace.numpy import testing as assertions
+from nbhvp.trace.numpy.elementwise import composition, is_complex, isclose
+from nbhvp.trace.scipy import matrix_functions, special
+from nbhvp.trace.scipy import stats as distributions
 
 __all__ = [
     "assertions",

@@ -10,13 +10,13 @@ import sys
 __all__ = ["complete"]
 
 _COMPOSITIONS = {
-    "scipy.integrate": "integration",
-    "scipy.interpolate": "interpolation",
-    "scipy.ndimage": "image_filters",
-    "scipy.signal": "signal_filters",
-    "scipy.spatial": "distances",
+    "scipy.integrate": "integrate",
+    "scipy.interpolate": "interpolate",
+    "scipy.ndimage": "ndimage",
+    "scipy.signal": "signal",
+    "scipy.spatial": "spatial",
 }
-"""Part of SciPy -> module beside this one."""
+"""Part of SciPy -> module of `nbhvp.trace.scipy`."""
 _entered: set[str] = set()
 
 
@@ -24,5 +24,5 @@ def complete() -> None:
     """Enter the compositions for all parts of SciPy that have been imported."""
     for library, module in _COMPOSITIONS.items():
         if library not in _entered and library in sys.modules:
-            importlib.import_module(f"nbhvp.trace.{module}")
+            importlib.import_module(f"nbhvp.trace.scipy.{module}")
             _entered.add(library)

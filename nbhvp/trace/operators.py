@@ -37,8 +37,8 @@ from nbhvp.trace.arrays import (
     weaken,
     write,
 )
-from nbhvp.trace.exceptions import PYTHONS, QUOTIENTS, operate
-from nbhvp.trace.failures import name_of
+from nbhvp.trace.branches.exceptions import PYTHONS, QUOTIENTS, operate
+from nbhvp.trace.branches.failures import name_of
 from nbhvp.trace.recording import trace_error
 
 __all__ = ["store"]

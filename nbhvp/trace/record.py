@@ -15,22 +15,22 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
+from nbhvp.plain import native
 from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
-from nbhvp.trace.aliases import Aliases
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
-from nbhvp.trace.closure import Closure
-from nbhvp.trace.effects import Arguments
-from nbhvp.trace.exceptions import settle
+from nbhvp.trace.branches.exceptions import settle
+from nbhvp.trace.branches.ties import Tie, ties
 from nbhvp.trace.on_demand import complete
-from nbhvp.trace.plain import native
 from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
 from nbhvp.trace.standins import Standins
-from nbhvp.trace.structure import Unravel
-from nbhvp.trace.ties import Tie, ties
+from nbhvp.trace.surroundings.aliases import Aliases
+from nbhvp.trace.surroundings.closure import Closure
+from nbhvp.trace.surroundings.effects import Arguments
+from nbhvp.tree import Unravel
 
 if TYPE_CHECKING:
-    from nbhvp.trace.compiled_functions import LoopCall
+    from nbhvp.loops.call import LoopCall
 
 __all__ = ["Trace", "record"]
 

@@ -20,8 +20,8 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
-from nbhvp.trace.aliases import SHARED_MEMORY, Aliases, share_memory
 from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
+from nbhvp.trace.surroundings.aliases import SHARED_MEMORY, Aliases, share_memory
 
 __all__ = [
     "TAPE_LIMIT",

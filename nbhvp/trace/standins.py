@@ -31,17 +31,21 @@ import numpy as np
 import scipy.sparse
 
 from nbhvp.errors import TraceError
-from nbhvp.trace import arrays, sparse
+from nbhvp.plain import is_plain
+from nbhvp.trace import arrays
 from nbhvp.trace.arrays import HANDLERS, Traced
+from nbhvp.trace.branches.exceptions import call_math, may_catch, watched, watches_errors
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
-from nbhvp.trace.caches import CachedFunction
-from nbhvp.trace.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
-from nbhvp.trace.effects import Effects
-from nbhvp.trace.exceptions import call_math, may_catch, watched, watches_errors
-from nbhvp.trace.joining import Joining
 from nbhvp.trace.kinds import FunctionStandin, Standin, maker_of
+from nbhvp.trace.numpy.joining import Joining
 from nbhvp.trace.on_demand import complete
-from nbhvp.trace.outside import (
+from nbhvp.trace.rules import CustomFunction, InTrace
+from nbhvp.trace.scipy import sparse
+from nbhvp.trace.scipy.sparse import Sparse, SparseConstant
+from nbhvp.trace.surroundings.caches import CachedFunction
+from nbhvp.trace.surroundings.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
+from nbhvp.trace.surroundings.effects import Effects
+from nbhvp.trace.surroundings.outside import (
     OutsideClass,
     OutsideFunction,
     Teller,
@@ -51,15 +55,18 @@ from nbhvp.trace.outside import (
     what_is_hidden,
     what_is_read,
 )
-from nbhvp.trace.ownership import home_of, is_foreign, is_open, module_of, public_name
-from nbhvp.trace.plain import is_plain
-from nbhvp.trace.randomness import ENTROPY, Entropy, Source, is_seeded, note_draws, owner_of
-from nbhvp.trace.rules import CustomFunction, InTrace
-from nbhvp.trace.scope import Evaluation, Modules, ModuleStandin, Scope
-from nbhvp.trace.sparse import Sparse, SparseConstant
-from nbhvp.trace.structure import Unravel
-from nbhvp.trace.texts import note_reading
-from nbhvp.trace.walk import (
+from nbhvp.trace.surroundings.ownership import home_of, is_foreign, is_open, module_of, public_name
+from nbhvp.trace.surroundings.randomness import (
+    ENTROPY,
+    Entropy,
+    Source,
+    is_seeded,
+    note_draws,
+    owner_of,
+)
+from nbhvp.trace.surroundings.scope import Evaluation, Modules, ModuleStandin, Scope
+from nbhvp.trace.surroundings.texts import note_reading
+from nbhvp.trace.surroundings.walk import (
     Unwatchable,
     Walk,
     attributes_of,
@@ -69,6 +76,7 @@ from nbhvp.trace.walk import (
     is_of_c,
     look_at,
 )
+from nbhvp.tree import Unravel
 
 __all__ = ["Standins"]
 

@@ -32,13 +32,13 @@ from nbhvp.trace.arrays import (
     reshape_view,
     trace_error,
 )
-from nbhvp.trace.elementwise import cast
-from nbhvp.trace.failures import name_of
+from nbhvp.trace.branches.failures import name_of
 from nbhvp.trace.indexing import add_at
+from nbhvp.trace.numpy.elementwise import cast
+from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, copy_, part, ravel
+from nbhvp.trace.numpy.reductions import as_last_axis, axes_of, kept
+from nbhvp.trace.numpy.selections import gather
 from nbhvp.trace.operators import store
-from nbhvp.trace.reductions import as_last_axis, axes_of, kept
-from nbhvp.trace.selections import gather
-from nbhvp.trace.shapes import broadcast_to, concatenate, copy_, part, ravel
 
 __all__: list[str] = []
 

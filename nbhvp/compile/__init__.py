@@ -1,1 +1,0 @@
-"""From graphs to programs: split, schedule, emit, run."""

@@ -1,0 +1,1 @@
+"""Functions under @njit: recorded as tapes, and rolled into graphs."""

@@ -1,0 +1,512 @@
+"""Complex numbers that record: pairs of active numbers, and their functions as compositions.
+
+The tape holds real numbers alone. Each function here is written with real operations on both parts,
+so that derivatives come by themselves; none overflows where its result does not. A plain complex
+number that meets an active one becomes such a pair, and so does an active number that meets a plain
+complex one. Values agree with numba's up to rounding.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+import operator
+from collections.abc import Callable
+
+import numpy as np
+from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
+from numba.core.typing.templates import signature
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    lower_cast,
+    make_attribute_wrapper,
+    overload,
+    overload_attribute,
+    overload_method,
+    register_jitable,
+)
+from numba.np.arrayobj import populate_array
+
+from nbhvp.loops.active import (
+    ACTIVE,
+    ACTIVE_COMPLEX,
+    NUMBER_BYTES,
+    Active,
+    ActiveComplex,
+    active,
+    active_complex,
+    root,
+)
+from nbhvp.loops.numpy_functions import implementation, over_arrays
+
+__all__ = ["pair"]
+
+_REAL = (Active, types.Float, types.Integer, types.Boolean)
+_COMPLEX = (ActiveComplex, types.Complex)
+
+# The type.
+
+for _part in ("real", "imag"):
+    make_attribute_wrapper(ActiveComplex, _part, _part)
+overload_attribute(Active, "real")(lambda x: lambda x: x)
+overload_attribute(Active, "imag")(lambda x: lambda x: 0.0)
+overload_method(Active, "conjugate")(lambda x: lambda x: x)
+overload_method(ActiveComplex, "conjugate")(lambda x: lambda x: pair(x.real, -x.imag))
+
+
+def _joined(context, builder, real, imag):
+    number = cgutils.create_struct_proxy(active_complex)(context, builder)
+    number.real, number.imag = real, imag
+    return number._getvalue()
+
+
+@intrinsic
+def pair(typing_context, real, imag):
+    """The complex number of two real ones, of which at least one may be active."""
+
+    def generate(context, builder, sig, args):
+        parts = [
+            context.cast(builder, value, kind, active)
+            for value, kind in zip(args, sig.args, strict=True)
+        ]
+        return _joined(context, builder, *parts)
+
+    return active_complex(real, imag), generate
+
+
+def _zero(context, builder):
+    return context.cast(builder, context.get_constant(types.float64, 0.0), types.float64, active)
+
+
+for _kind in _REAL:
+
+    @lower_cast(_kind, ActiveComplex)
+    def _cast_real(context, builder, fromty, toty, value):
+        real = context.cast(builder, value, fromty, active)
+        return _joined(context, builder, real, _zero(context, builder))
+
+
+@lower_cast(types.Complex, ActiveComplex)
+def _cast_complex(context, builder, fromty, toty, value):
+    number = context.make_complex(builder, fromty, value)
+    element = fromty.underlying_float
+    parts = [context.cast(builder, part, element, active) for part in (number.real, number.imag)]
+    return _joined(context, builder, *parts)
+
+
+@lower_builtin("print_item", ActiveComplex)
+def _print(context, builder, sig, args):
+    number = cgutils.create_struct_proxy(active_complex)(context, builder, args[0])
+    plain = context.make_complex(builder, types.complex128)
+    for part in ("real", "imag"):
+        proxy = cgutils.create_struct_proxy(active)(context, builder, getattr(number, part))
+        setattr(plain, part, proxy.value)
+    printed = context.get_function("print_item", signature(types.none, types.complex128))
+    return printed(builder, (plain._getvalue(),))
+
+
+# Kinds of arguments.
+
+
+def _element_of(kind):
+    return types.unliteral(kind.dtype if isinstance(kind, types.Array) else kind)
+
+
+def _is_ours(*kinds) -> bool:
+    """Whether numbers or arrays meet as active complex numbers."""
+    elements = [_element_of(kind) for kind in kinds]
+    if not all(isinstance(kind, _REAL + _COMPLEX) for kind in elements):
+        return False
+    return active_complex in elements or (
+        active in elements and any(isinstance(kind, types.Complex) for kind in elements)
+    )
+
+
+def _letters(*kinds) -> str:
+    """R for each real argument, C for each complex one."""
+    return "".join("RC"[isinstance(_element_of(kind), _COMPLEX)] for kind in kinds)
+
+
+def _overload(functions, forms: dict[str, Callable], dtype=ACTIVE_COMPLEX, takes_active=False):
+    """Overload functions by which of their arguments are complex; of arrays, element by element."""
+    arity = len(next(iter(forms)))
+    jitted = {letters: register_jitable(form) for letters, form in forms.items()}
+
+    def chosen(*kinds):
+        ours = _is_ours(*kinds) or (takes_active and active in map(_element_of, kinds))
+        letters = _letters(*kinds)
+        if not ours or letters not in forms:
+            return None
+        if not any(isinstance(kind, types.Array) for kind in kinds):
+            return forms[letters]
+        return over_arrays(jitted[letters], kinds, dtype, "xy")
+
+    choose = (lambda x: chosen(x)) if arity == 1 else (lambda x, y: chosen(x, y))
+    for function in functions:
+        overload(function, target="cpu")(choose)
+
+
+# Arithmetic.
+
+
+@implementation
+def _quotient(x, y):
+    """x / y by way of the unit y / |y|: neither |y|^2 nor its inverse appears."""
+    size = math.hypot(y.real, y.imag)
+    c, s = y.real / size, y.imag / size
+    return pair((x.real * c + x.imag * s) / size, (x.imag * c - x.real * s) / size)
+
+
+@implementation
+def _real_quotient(x, y):
+    size = math.hypot(y.real, y.imag)
+    c, s = y.real / size, y.imag / size
+    return pair(x * c / size, -(x * s) / size)
+
+
+_overload((operator.add, np.add), {
+    "CC": lambda x, y: pair(x.real + y.real, x.imag + y.imag),
+    "CR": lambda x, y: pair(x.real + y, x.imag),
+    "RC": lambda x, y: pair(x + y.real, y.imag),
+})  # fmt: skip
+_overload((operator.sub, np.subtract), {
+    "CC": lambda x, y: pair(x.real - y.real, x.imag - y.imag),
+    "CR": lambda x, y: pair(x.real - y, x.imag),
+    "RC": lambda x, y: pair(x - y.real, -y.imag),
+})  # fmt: skip
+_overload((operator.mul, np.multiply), {
+    "CC": lambda x, y: pair(x.real * y.real - x.imag * y.imag, x.real * y.imag + x.imag * y.real),
+    "CR": lambda x, y: pair(x.real * y, x.imag * y),
+    "RC": lambda x, y: pair(x * y.real, x * y.imag),
+})  # fmt: skip
+_overload((operator.truediv, np.divide, np.true_divide), {
+    "CC": _quotient,
+    "CR": lambda x, y: pair(x.real / y, x.imag / y),
+    "RC": _real_quotient,
+})  # fmt: skip
+_overload((operator.neg, np.negative), {"C": lambda x: pair(-x.real, -x.imag)})
+_overload((operator.pos, np.positive), {"C": lambda x: x})
+_overload((np.conjugate,), {"C": lambda x: pair(x.real, -x.imag)})
+_overload((abs, np.abs, np.absolute), {"C": lambda x: math.hypot(x.real, x.imag)}, ACTIVE)
+_overload((operator.eq, np.equal), {
+    "CC": lambda x, y: x.real == y.real and x.imag == y.imag,
+    "CR": lambda x, y: x.real == y and x.imag == 0.0,
+    "RC": lambda x, y: x == y.real and y.imag == 0.0,
+}, np.bool_)  # fmt: skip
+_overload((operator.ne, np.not_equal), {
+    "CC": lambda x, y: x.real != y.real or x.imag != y.imag,
+    "CR": lambda x, y: x.real != y or x.imag != 0.0,
+    "RC": lambda x, y: x != y.real or y.imag != 0.0,
+}, np.bool_)  # fmt: skip
+_overload((bool,), {"C": lambda x: x.real != 0.0 or x.imag != 0.0}, np.bool_)
+
+
+@overload(np.conjugate, target="cpu")
+def _conjugate_of_real(x):
+    if isinstance(x, types.Array) and x.dtype == active:
+        return lambda x: x
+
+
+@overload(np.var, target="cpu")
+def _var(a):
+    if isinstance(a, types.Array) and a.dtype == active_complex:
+        return lambda a: np.var(np.real(a)) + np.var(np.imag(a))
+
+
+@overload(np.std, target="cpu")
+def _std(a):
+    if isinstance(a, types.Array) and a.dtype == active_complex:
+        return lambda a: root(np.var(a))
+
+
+# Functions.
+
+
+@implementation
+def _exp(x):
+    size = np.exp(x.real)
+    return pair(size * np.cos(x.imag), size * np.sin(x.imag))
+
+
+@implementation
+def _log(x):
+    return pair(np.log(math.hypot(x.real, x.imag)), math.atan2(x.imag, x.real))
+
+
+@implementation
+def _sqrt(x):
+    """The root in the right half-plane; the smaller part of it is a quotient, without cancellation."""
+    re, im = x.real, x.imag
+    if re == 0.0 and im == 0.0:
+        return pair(np.sqrt(re), im)
+    half = np.sqrt(0.5 * (math.hypot(re, im) + abs(re)))
+    if re >= 0.0:
+        return pair(half, im / (2.0 * half))
+    side = math.copysign(1.0, im)
+    return pair(side * im / (2.0 * half), side * half)
+
+
+@implementation
+def _sin(x):
+    return pair(np.sin(x.real) * np.cosh(x.imag), np.cos(x.real) * np.sinh(x.imag))
+
+
+@implementation
+def _cos(x):
+    return pair(np.cos(x.real) * np.cosh(x.imag), -np.sin(x.real) * np.sinh(x.imag))
+
+
+@implementation
+def _sinh(x):
+    return pair(np.sinh(x.real) * np.cos(x.imag), np.cosh(x.real) * np.sin(x.imag))
+
+
+@implementation
+def _cosh(x):
+    return pair(np.cosh(x.real) * np.cos(x.imag), np.sinh(x.real) * np.sin(x.imag))
+
+
+@implementation
+def _tanh(x):
+    """Over 1 + (tanh x tan y)^2 = ... / cos(y)^2, which overflows nowhere."""
+    t, c, s = np.tanh(x.real), np.cos(x.imag), np.sin(x.imag)
+    below = c * c + t * t * (s * s)
+    return pair(t / below, c * s * ((1.0 - t) * (1.0 + t)) / below)
+
+
+@implementation
+def _tan(x):
+    w = np.tanh(pair(-x.imag, x.real))
+    return pair(w.imag, -w.real)
+
+
+@implementation
+def _asinh(x):
+    """Kahan, Branch cuts for complex elementary functions, as CPython has it; so are the others."""
+    r, s = np.sqrt(pair(1.0 + x.imag, -x.real)), np.sqrt(pair(1.0 - x.imag, x.real))
+    return pair(
+        math.asinh(r.real * s.imag - s.real * r.imag),
+        math.atan2(x.imag, r.real * s.real - r.imag * s.imag),
+    )
+
+
+@implementation
+def _asin(x):
+    w = np.arcsinh(pair(-x.imag, x.real))
+    return pair(w.imag, -w.real)
+
+
+@implementation
+def _acos(x):
+    r, s = np.sqrt(pair(1.0 - x.real, -x.imag)), np.sqrt(pair(1.0 + x.real, x.imag))
+    return pair(2.0 * math.atan2(r.real, s.real), math.asinh(s.real * r.imag - s.imag * r.real))
+
+
+@implementation
+def _acosh(x):
+    r, s = np.sqrt(pair(x.real - 1.0, x.imag)), np.sqrt(pair(x.real + 1.0, x.imag))
+    return pair(math.asinh(r.real * s.real + r.imag * s.imag), 2.0 * math.atan2(r.imag, s.real))
+
+
+@implementation
+def _atanh(x):
+    re, im = x.real, x.imag
+    apart = (1.0 - re) * (1.0 - re) + im * im
+    angle = math.atan2(2.0 * im, (1.0 - re) * (1.0 + re) - im * im)
+    return pair(0.25 * np.log1p(4.0 * re / apart), 0.5 * angle)
+
+
+@implementation
+def _atan(x):
+    w = np.arctanh(pair(-x.imag, x.real))
+    return pair(w.imag, -w.real)
+
+
+_BOTH = {
+    "exp": (_exp, np.exp), "log": (_log, np.log), "sqrt": (_sqrt, np.sqrt),
+    "sin": (_sin, np.sin), "cos": (_cos, np.cos), "tan": (_tan, np.tan),
+    "sinh": (_sinh, np.sinh), "cosh": (_cosh, np.cosh), "tanh": (_tanh, np.tanh),
+    "asin": (_asin, np.arcsin), "acos": (_acos, np.arccos), "atan": (_atan, np.arctan),
+    "asinh": (_asinh, np.arcsinh), "acosh": (_acosh, np.arccosh), "atanh": (_atanh, np.arctanh),
+}  # fmt: skip
+"""By their names in cmath: the composition, and the function of NumPy."""
+
+
+def _of_real(function):
+    """A function of cmath, of a real number: the complex one of it."""
+    return lambda x: function(pair(x, 0.0))
+
+
+for _name, (_composition, _function) in _BOTH.items():
+    _overload((_function,), {"C": _composition})
+    forms = {"C": _composition, "R": _of_real(_function)}
+    _overload((getattr(cmath, _name),), forms, takes_active=True)
+
+
+_LN2, _LN10 = math.log(2.0), math.log(10.0)
+_overload((np.log10,), {"C": lambda x: np.log(x) / _LN10})
+_overload((np.log2,), {"C": lambda x: np.log(x) / _LN2})
+_overload((cmath.log10,), {
+    "C": lambda x: np.log(x) / _LN10, "R": lambda x: np.log(pair(x, 0.0)) / _LN10,
+}, takes_active=True)  # fmt: skip
+_overload((np.angle,), {
+    "C": lambda x: math.atan2(x.imag, x.real), "R": lambda x: 0.0 if x >= 0.0 else math.pi,
+}, ACTIVE, takes_active=True)  # fmt: skip
+_overload((cmath.phase,), {
+    "C": lambda x: math.atan2(x.imag, x.real), "R": lambda x: math.atan2(0.0, x),
+}, takes_active=True)  # fmt: skip
+_overload((np.isfinite, cmath.isfinite), {
+    "C": lambda x: np.isfinite(x.real) and np.isfinite(x.imag),
+}, np.bool_)  # fmt: skip
+_overload((np.isnan, cmath.isnan), {
+    "C": lambda x: np.isnan(x.real) or np.isnan(x.imag),
+}, np.bool_)  # fmt: skip
+_overload((np.isinf, cmath.isinf), {
+    "C": lambda x: np.isinf(x.real) or np.isinf(x.imag),
+}, np.bool_)  # fmt: skip
+
+
+@overload(cmath.polar, target="cpu")
+def _polar(x):
+    if x in (active_complex, active):
+        return lambda x: (abs(x), cmath.phase(x))
+
+
+@overload(cmath.rect, target="cpu")
+def _rect(r, phi):
+    if active in (r, phi):
+        return lambda r, phi: pair(r * math.cos(phi), r * math.sin(phi))
+
+
+# Powers: by products where the exponent is an integer, which are right at 0 too.
+
+
+@register_jitable
+def _integer_power(z, n):
+    factor, result = z, pair(1.0, 0.0)
+    rest = abs(n)
+    while rest > 0:
+        if rest & 1:
+            result = result * factor
+        rest >>= 1
+        if rest > 0:
+            factor = factor * factor
+    return result if n >= 0 else 1.0 / result
+
+
+@register_jitable
+def _general_power(z, w):
+    return np.exp(w * np.log(z))
+
+
+@implementation
+def _power_of_float(x, y):
+    if y == math.floor(y) and abs(y) <= 100.0:
+        return _integer_power(x, int(y))
+    return _general_power(x, y)
+
+
+@overload(operator.pow, target="cpu")
+@overload(np.power, target="cpu")
+@overload(pow, target="cpu")
+def _power(x, y):
+    if not _is_ours(x, y):
+        return None
+    exponent = _element_of(y)
+    if isinstance(exponent, types.Integer):
+        scalar = lambda x, y: _integer_power(x, y)
+    elif isinstance(exponent, types.Float):
+        scalar = _power_of_float
+    elif isinstance(_element_of(x), _COMPLEX):
+        scalar = lambda x, y: _general_power(x, y)
+    else:
+        scalar = lambda x, y: _general_power(pair(x, 0.0), y)
+    if isinstance(x, types.Array) or isinstance(y, types.Array):
+        return over_arrays(register_jitable(scalar), (x, y), ACTIVE_COMPLEX, "xy")
+    return scalar
+
+
+# In place.
+
+_IN_PLACE = {
+    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
+    operator.itruediv: operator.truediv, operator.ipow: operator.pow,
+}  # fmt: skip
+
+
+def _overload_in_place(function, plain):
+    @overload(function, target="cpu")
+    def choose(x, y):
+        if not _is_ours(x, y):
+            return None
+        if not isinstance(x, types.Array):
+            return lambda x, y: plain(x, y)
+        if x.dtype != active_complex:
+            return None
+
+        @implementation
+        def into(x, y):
+            x[...] = plain(x, y)
+            return x
+
+        return into
+
+
+for _function, _plain in _IN_PLACE.items():
+    _overload_in_place(_function, _plain)
+
+
+# Conversions and parts.
+
+
+@overload(complex, target="cpu")
+def _complex(real=0.0, imag=0.0):
+    if real == active_complex and not isinstance(imag, Active):
+        return lambda real=0.0, imag=0.0: real
+    if active in (real, imag):
+        return lambda real=0.0, imag=0.0: pair(real, imag)
+
+
+def _view_of_part(which):
+    """A view of the real (0) or imaginary (1) parts of an array of active complex numbers."""
+
+    @intrinsic
+    def part(typing_context, array):
+        kind = types.Array(active, array.ndim, "A")
+
+        def generate(context, builder, sig, args):
+            given = context.make_array(array)(context, builder, args[0])
+            view = context.make_array(kind)(context, builder)
+            first = builder.bitcast(given.data, view.data.type)
+            data = builder.gep(first, [context.get_constant(types.intp, which)])
+            extents = [
+                cgutils.unpack_tuple(builder, e, array.ndim) for e in (given.shape, given.strides)
+            ]
+            size = context.get_constant(types.intp, NUMBER_BYTES)
+            populate_array(view, data, *extents, size, given.meminfo, given.parent)
+            return impl_ret_borrowed(context, builder, kind, view._getvalue())
+
+        return kind(array), generate
+
+    return part
+
+
+def _overload_part(function, which):
+    of_array = _view_of_part(which)
+
+    @overload(function, target="cpu")
+    def choose(val):
+        if val == active_complex:
+            return (lambda val: val.imag) if which else (lambda val: val.real)
+        if isinstance(val, types.Array) and val.dtype == active_complex:
+            return lambda val: of_array(val)
+        if isinstance(val, types.Array) and val.dtype == active:
+            return (lambda val: np.zeros(val.shape)) if which else (lambda val: val)
+        if val == active and which:
+            return lambda val: 0.0
+
+
+_overload_part(np.real, 0)
+_overload_part(np.imag, 1)

@@ -1,0 +1,470 @@
+"""Recording a loop over scalars: a compiled function runs once on active numbers.
+
+The function's float arguments become the inputs of a tape, then it runs, compiled for active numbers
+(`loops_active`), and every operation on them appends its record. The columns of the tape are memory of
+C's allocator, which grows while the function runs: no run is ever repeated. Past the limit nothing is
+recorded any more; the function runs to its end, and then the recording fails as a whole.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import inspect
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numba.core import types
+from numba.extending import overload, register_jitable
+
+from nbhvp.errors import TraceError
+from nbhvp.graph.table.tape import CONSTANT, INPUT, Guards, Tape
+from nbhvp.loops.active import (
+    CAPACITY,
+    CODE_COLUMN,
+    COUNT,
+    GROW,
+    GUARDS,
+    LOST,
+    PRIMITIVES,
+    WORDS,
+    active,
+    active_complex,
+    as_active,
+    as_active_complex,
+    position,
+)
+from nbhvp.loops.cache import RecorderCache
+from nbhvp.loops.compile import EntryCompiler, Twins
+from nbhvp.loops.errors import explained
+from nbhvp.loops.instances import Fields
+from nbhvp.loops.sources import Sources, python_function, sources_of
+from nbhvp.trace.recording import trace_error
+from nbhvp.trace.surroundings.closure import Closure, Watch
+
+__all__ = ["DEFAULT_LIMIT", "Output", "Run", "record_tape"]
+
+DEFAULT_LIMIT = 4 * 2**30
+"""Bytes that a tape may take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A number or an array that the function returned: where its elements are on the tape."""
+
+    positions: np.ndarray
+    """int64, in C order; real and imaginary parts one after another."""
+    shape: tuple[int, ...]
+    is_complex: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one run of a function recorded."""
+
+    tape: Tape
+    result: Output | tuple | None
+    """As the function returned it: an Output, a tuple of such for a tuple or a list, or None."""
+    written: tuple[tuple[int, Output | np.ndarray], ...]
+    """Arrays among the arguments that the function wrote: which one, tuples counted depth first, and
+    what it holds afterwards."""
+    sources: tuple[Watch, ...]
+    """What the code was compiled from: the tape is good as long as it reads the same."""
+
+
+def record_tape(
+    function: Callable,
+    args: tuple,
+    kwargs: dict | None = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    interrupted: Callable[[Tape], None] | None = None,
+) -> Run:
+    """Run `function(*args, **kwargs)` once and record what it computes.
+
+    Parameters
+    ----------
+    function : callable
+        A function compiled by numba, or a plain Python function that numba can compile.
+    args, kwargs
+        Arrays and numbers, None, strings, and tuples of these. Every float and every array of floats
+        is an input of the tape, in order, tuples depth first; integers and booleans are what they
+        are. None is modified.
+    limit : int
+        The bytes that the tape may take.
+    interrupted : callable, optional
+        Takes what stands on the tape when the function raises an exception.
+
+    Raises
+    ------
+    TraceError
+        If the function does what cannot be recorded; the message names its line.
+    MemoryError
+        If the tape would take more than `limit`, or there is no more memory.
+    """
+    recorder = _recorder(function)
+    leaves, text, classes = _flatten(_bind(function, args, kwargs or {}))
+    inputs = [leaf for leaf in leaves if isinstance(leaf, _Input)]
+    memory = _Memory(limit)
+    numbers = memory.enter(inputs, recorder.expected)
+    passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
+    values = [_passed(leaf, passed) for leaf in leaves]
+    sizes = tuple(leaf.value.size for leaf in inputs)
+    try:
+        result = _outputs(recorder.run(text, classes, memory.address, values))
+    except Exception as error:
+        if interrupted is not None and not isinstance(error, TraceError | MemoryError | TypeError):
+            interrupted(memory.tape(sizes, np.empty(0, np.int64)))
+        raise
+    written = _written(memory.address, leaves, values)
+    recorder.expected = memory.counts
+    held = tuple(held for _, held in written if isinstance(held, Output))
+    tape = memory.tape(sizes, _positions((result, *held)))
+    return Run(tape, result, written, recorder.sources.watches)
+
+
+def _passed(leaf, numbers: Iterator[np.ndarray]):
+    """An argument for compiled code, which may write it."""
+    if isinstance(leaf, _Input):
+        return next(numbers).reshape(*leaf.shape, 6 if leaf.is_complex else 3)
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+# Arguments.
+
+
+@dataclass(frozen=True, eq=False)
+class _Input:
+    """An argument that is an input: its values in a row, and the shape that the function sees."""
+
+    value: np.ndarray
+    shape: tuple[int, ...]
+    is_complex: bool = False
+
+
+def _bind(function, args, kwargs) -> tuple:
+    """All arguments by position, as numba has them."""
+    if not kwargs:
+        return args
+    bound = inspect.signature(python_function(function)).bind(*args, **kwargs)
+    if bound.kwargs:
+        raise TypeError(f"keyword-only arguments {sorted(bound.kwargs)} are not known to numba")
+    return bound.args
+
+
+def _flatten(args: tuple) -> tuple[list, str, tuple]:
+    """The leaves of nested tuples, the text of the arguments in terms of a0, a1, ... and of the
+    classes c0, c1, ... of named tuples and instances, and these classes."""
+    leaves: list = []
+    classes: list = []
+
+    def text(arg) -> str:
+        if isinstance(arg, Fields):
+            classes.append(arg.kind)
+            return f"c{len(classes) - 1}({text(arg.values)})"
+        if isinstance(arg, tuple):
+            start = ""
+            if hasattr(arg, "_fields"):
+                classes.append(type(arg))
+                start = f"c{len(classes) - 1}"
+            return start + "(" + "".join(text(item) + ", " for item in arg) + ")"
+        leaves.append(_leaf(arg))
+        name = f"a{len(leaves) - 1}"
+        if not isinstance(leaves[-1], _Input):
+            return name
+        convert = "as_active" + "_complex" * leaves[-1].is_complex
+        return f"{convert}({name})" + ("[0]" if np.ndim(arg) == 0 else "")
+
+    return leaves, ", ".join([text(arg) for arg in args]), tuple(classes)
+
+
+def _leaf(arg):
+    """An argument as it is passed on: a copy of an array, since the function may write to it."""
+    if arg is None or isinstance(arg, bool | int | str | np.integer | np.bool_):
+        return arg
+    if isinstance(arg, np.ndarray) and (arg.dtype.kind in "iub" or arg.dtype.names):
+        return np.array(arg, order="C")
+    if isinstance(arg, float | complex | np.ndarray | np.generic):
+        value = np.asarray(arg)
+        shape = value.shape or (1,)
+        if value.dtype in (np.float32, np.float64):
+            return _Input(value.astype(np.float64).ravel(), shape)
+        if value.dtype in (np.complex64, np.complex128):
+            return _Input(value.astype(np.complex128).ravel().view(np.float64), shape, True)
+        raise TypeError(f"{value.dtype} numbers cannot be recorded: pass float64")
+    raise TypeError(
+        f"an argument of type {type(arg).__name__} cannot be recorded: pass arrays, numbers, or "
+        "tuples of them"
+    )
+
+
+# The memory of a tape.
+
+_ROW = (np.uint8, np.uint32, np.uint32, np.float64)
+_ROW_BYTES = sum(np.dtype(kind).itemsize for kind in _ROW)
+_FIRST_ROWS = 1 << 14
+_GROWTH = 8
+"""Memory that is not touched costs nothing, and what is touched is copied once in seven rows."""
+_MOST_ROWS = 2**32 - 1
+
+
+class _Memory:
+    """The tape of one run while it is written, as `loops_active` lays it out."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._failure: BaseException | None = None
+        self._words = np.zeros(WORDS, np.int64)
+        self._blocks = self._words[:GUARDS], self._words[GUARDS : 2 * GUARDS]
+        self._columns = [[np.empty(0, kind) for kind in _ROW] for _ in self._blocks]
+        # The callback must live as long as the words that hold its address.
+        self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._grow)
+        for block in self._blocks:
+            block[GROW] = ctypes.cast(self._callback, ctypes.c_void_p).value
+        self.address = self._words.ctypes.data
+
+    def _grow(self, address: int) -> None:
+        """Make room in the block at an address. Compiled code calls it, so it raises nothing."""
+        k = int(address != self.address)
+        try:
+            self._reserve(k, max(_FIRST_ROWS, _GROWTH * self.counts[k]), self.counts[k] + 1)
+        except BaseException as error:
+            self._failure = error
+            self._blocks[k][GROW] = 0
+
+    def _reserve(self, k: int, rows: int, least: int) -> None:
+        """Make room for a number of rows, `least` at least."""
+        block, others = self._blocks[k], self.counts[1 - k]
+        rows = min(rows, _MOST_ROWS, self._limit // _ROW_BYTES - others)
+        count = self.counts[k]
+        if rows < least:
+            raise self._too_long()
+        grown = [np.empty(rows, kind) for kind in _ROW]
+        for old, new in zip(self._columns[k], grown, strict=True):
+            new[:count] = old[:count]
+        self._columns[k] = grown
+        block[CAPACITY] = rows
+        block[CODE_COLUMN:GROW] = [column.ctypes.data for column in grown]
+
+    def enter(self, inputs: list[_Input], expected: tuple[int, int]) -> np.ndarray:
+        """Write the constant 0 and the inputs; return the inputs as active numbers in memory.
+
+        `expected` are the numbers of records and guards for which there shall be room.
+        """
+        values = np.concatenate([[0.0], *(leaf.value for leaf in inputs)])
+        for k, least in enumerate((values.size, 0)):
+            self._reserve(k, max(expected[k], least + _FIRST_ROWS), least)
+        for column, content in zip(self._columns[0], (INPUT, 0, 0, values), strict=True):
+            column[: values.size] = content
+        self._columns[0][0][0] = CONSTANT
+        self._blocks[0][COUNT] = values.size
+        numbers = np.empty((values.size - 1, 3))
+        numbers[:, 0] = values[1:]
+        numbers.view(np.int64)[:, 1] = np.arange(1, values.size)
+        numbers.view(np.int64)[:, 2] = self.address
+        return numbers
+
+    def _too_long(self) -> MemoryError:
+        return MemoryError(
+            f"the tape of the recorded function does not fit: after {self.counts[0]:,} records it "
+            f"would take more than the limit of {self._limit:,} bytes, or than there is; give a "
+            "higher tape_limit, or record a smaller problem"
+        )
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The numbers of records and guards up to now."""
+        records, guards = (int(block[COUNT]) for block in self._blocks)
+        return records, guards
+
+    def tape(self, sizes: tuple[int, ...], outputs: np.ndarray) -> Tape:
+        """The whole tape; MemoryError if there was no room for all of it."""
+        if self._failure is not None:
+            raise self._failure
+        assert not any(block[LOST] for block in self._blocks), "a row was lost without a reason"
+        for columns, count in zip(self._columns, self.counts, strict=True):
+            for column in columns:
+                column.resize(count, refcheck=False)
+                column.flags.writeable = False
+        records, guards = self._columns
+        return Tape(PRIMITIVES, *records, sizes, outputs, Guards(*guards))
+
+
+# Running.
+
+
+class _Recorder:
+    """A function compiled for recording, with the sources that it was compiled from."""
+
+    def __init__(self, function):
+        self.sources: Sources = sources_of(function)
+        self._twins = Twins()
+        self._twin = self._twins.function(function)
+        self._entries: dict[tuple, Callable] = {}
+        self._lock = threading.Lock()
+        self.expected = (0, 0)
+        """The numbers of records and guards of the last run."""
+
+    def run(self, text: str, classes: tuple, address: int, values: list):
+        """Call the function with arguments written as `text` in terms of values and classes."""
+        with self._lock:
+            if (text, classes) not in self._entries:
+                self._entries[text, classes] = self._entry(text, classes, len(values))
+        with explained():
+            return self._entries[text, classes](address, *values)
+
+    def _entry(self, text: str, classes: tuple, count: int):
+        names = "".join(f", a{k}" for k in range(count))
+        name = f"entry_{uuid.uuid4().hex}"
+        source = f"def {name}(tape{names}):\n    return positions(tape, function({text}))\n"
+        namespace = {
+            "__name__": __name__,  # by which numba finds it in another process
+            "as_active": as_active,
+            "as_active_complex": as_active_complex,
+            "function": self._twin,
+            "positions": positions,
+            **{f"c{k}": self._twins.maker(kind) for k, kind in enumerate(classes)},
+        }
+        exec(compile(source, "<nbhvp recorder>", "exec"), namespace)
+        entry = njit(namespace[name], nogil=True, pipeline_class=EntryCompiler)
+        if self.sources.digest is not None and all(isinstance(kind, type) for kind in classes):
+            fields = [(kind.__qualname__, kind._fields) for kind in classes]
+            entry._cache = RecorderCache(self.sources.digest + text + repr(fields))
+        return entry
+
+
+_recorders: collections.OrderedDict[int, tuple[Callable, _Recorder]] = collections.OrderedDict()
+_KEPT = 64
+_lock = threading.Lock()
+
+
+def _renew_locks():
+    # Another thread may have held them when a child was forked.
+    global _lock
+    _lock = threading.Lock()
+    for _, recorder in _recorders.values():
+        recorder._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _recorder(function) -> _Recorder:
+    """The recorder of a function: a new one if what it was compiled from has changed."""
+    if python_function(function) is None:
+        raise TypeError(f"{function!r} is neither a Python function nor compiled by numba")
+    with _lock:
+        known = _recorders.get(id(function))
+        if known is None or Closure(known[1].sources.watches).changed():
+            known = _recorders[id(function)] = function, _Recorder(function)
+        _recorders.move_to_end(id(function))
+        while len(_recorders) > _KEPT:
+            _recorders.popitem(last=False)
+    return known[1]
+
+
+# Results.
+
+
+def positions(tape, result):
+    """The records of a result, in its own structure; (positions, None) for a list, False for None.
+
+    (positions, True) for complex numbers, with the records of both parts along the last axis.
+    """
+    raise NotImplementedError("it runs compiled only")
+
+
+@overload(positions)
+def _choose_positions(tape, result):
+    if isinstance(result, types.BaseTuple):
+        if len(result) == 0:
+            return lambda tape, result: ()
+        return lambda tape, result: (positions(tape, result[0]), *positions(tape, result[1:]))
+    if result == types.none:
+        return lambda tape, result: False
+    if isinstance(result, types.List):
+        return lambda tape, result: (_array_positions(tape, np.array(result)), None)
+    if result in _COMPLEX:
+        return lambda tape, result: (
+            np.array((position(tape, result.real), position(tape, result.imag))),
+            True,
+        )
+    if isinstance(result, types.Array) and result.dtype in _COMPLEX:
+        return lambda tape, result: (_complex_positions(tape, result), True)
+    if isinstance(result, types.Array):
+        return lambda tape, result: _array_positions(tape, result)
+    if result == active or isinstance(result, types.Number | types.Boolean):
+        return lambda tape, result: position(tape, result)
+    raise trace_error(
+        f"the function returns {result}",
+        "return a number, an array of numbers, or a tuple or list of these",
+    )
+
+
+_COMPLEX = (active_complex, types.complex128, types.complex64)
+
+
+@register_jitable
+def _complex_positions(tape, array):
+    found = np.empty((*array.shape, 2), np.int64)
+    for index, x in np.ndenumerate(array):
+        found[(*index, 0)] = position(tape, x.real)
+        found[(*index, 1)] = position(tape, x.imag)
+    return found
+
+
+@register_jitable
+def _array_positions(tape, array):
+    found = np.empty(array.shape, np.int64)
+    for index, x in np.ndenumerate(array):
+        found[index] = position(tape, x)
+    return found
+
+
+@njit
+def _held(tape, numbers):
+    """The records of what an argument holds."""
+    return _array_positions(tape, as_active(numbers))
+
+
+def _written(tape: int, leaves: list, values: list) -> tuple[tuple[int, Output | np.ndarray], ...]:
+    """The arguments, by their place, that hold something else than they did before the run."""
+    found: list[tuple[int, Output | np.ndarray]] = []
+    first = 1
+    for k, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
+        if isinstance(leaf, _Input):
+            numbers = value.reshape(-1, 3)
+            records = numbers.view(np.int64)[:, 1]
+            if not np.array_equal(records, np.arange(first, first + records.size)):
+                found.append((k, Output(_held(tape, numbers), leaf.shape, leaf.is_complex)))
+            first += records.size
+        elif isinstance(leaf, np.ndarray) and leaf.tobytes() != value.tobytes():
+            found.append((k, value))
+    return tuple(found)
+
+
+def _outputs(result) -> Output | tuple | None:
+    if result is False:
+        return None
+    if isinstance(result, tuple) and len(result) == 2 and result[1] is None:
+        return tuple(map(_outputs, result[0]))
+    if isinstance(result, tuple) and len(result) == 2 and result[1] is True:
+        return Output(result[0].ravel(), result[0].shape[:-1], True)
+    if isinstance(result, tuple):
+        return tuple(map(_outputs, result))
+    found = np.asarray(result, np.int64)
+    return Output(found.ravel(), found.shape)
+
+
+def _positions(result) -> np.ndarray:
+    if isinstance(result, Output):
+        return result.positions
+    if result is None:
+        return np.empty(0, np.int64)
+    return np.concatenate([np.empty(0, np.int64), *map(_positions, result)])

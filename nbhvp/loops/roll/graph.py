@@ -1,0 +1,446 @@
+"""The roll: from a tape of loops to the graph that array operations would have made.
+
+All records of equal structure are one class (`roll_classes`), and all instances of a class become one
+array node: its primitive, applied to what the instances read of other classes, which are slices,
+broadcasts or gathers (`roll_views`). Chains of additions become sums over axes, or of segments where
+the numbers of terms differ. Guards become one comparison per class.
+
+So a loop costs what the same function costs in array form, whatever the order in which it ran.
+What has no such form, a recurrence, has as many classes as operations: it is not rolled.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.primitives import Primitive
+from nbhvp.graph.table.tape import Tape
+from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
+from nbhvp.loops.roll.views import MOST_COLUMNS, Read, Source, grids, is_affine, read
+
+__all__ = ["MOST_CLASSES", "Rolled", "roll"]
+
+MOST_CLASSES = 256
+"""A graph of more is slower to compile than it is worth."""
+FEW_CLASSES = 40
+"""So is one of more than these, if they have less than FEW_INSTANCES each: a short recurrence."""
+FEW_INSTANCES = 3
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """A tape as a graph.
+
+    Attributes
+    ----------
+    outputs : Node
+        float64, of shape (m,): the outputs of the tape in their order.
+    guards : tuple of pairs
+        Nodes that must have these values for the graph to hold.
+    operations : int
+        The records that outputs or guards need.
+    classes : int
+        The structures that these have: array operations of the graph.
+    slices, gathers, sums : int
+        How many operands of classes are views, and how many are read through an index; how many
+        classes are sums.
+    """
+
+    outputs: Node
+    guards: tuple[tuple[Node, np.ndarray], ...]
+    operations: int
+    classes: int
+    slices: int
+    gathers: int
+    sums: int
+
+
+def roll(tape: Tape, inputs: Sequence[Node], most_classes: int = MOST_CLASSES) -> Rolled | None:
+    """The graph of a tape; None if its operations have too many structures.
+
+    Parameters
+    ----------
+    tape : Tape
+    inputs : sequence of Node
+        One for each input of the tape, of its size and any shape, all of one pool.
+    most_classes : int
+        The bound on structures. Recurrences, where each step has one of its own, go beyond any, and
+        short ones beyond a third of their operations.
+    """
+    if not inputs:
+        return None
+    operations = tape.codes.size - tape.start
+    bound = min(most_classes, max(FEW_CLASSES, operations // FEW_INSTANCES))
+    classes = classify(tape, bound)
+    return None if classes is None else _Roll(tape, inputs, classes).rolled()
+
+
+class _Roll:
+    """The graph as it is built, class by class."""
+
+    def __init__(self, tape: Tape, inputs: Sequence[Node], classes: Classes):
+        self.tape = tape
+        self.pool: Pool = inputs[0].pool
+        self.classes = classes
+        self.codes, self.first, self.second, self.values = classes.tape
+        self.sources: dict[int, Source] = {}
+        for k, node in enumerate(inputs, start=1):
+            shape = node.shape or (1,)
+            node = p.reshape(p.cast(node, dtype=np.dtype(np.float64)), shape=shape)
+            self.sources[k] = Source(shape, node)
+        self.guards: list[tuple[Node, np.ndarray]] = []
+        self.sums = 0
+        self.views = self.gathers = 0
+
+    def rolled(self) -> Rolled:
+        classes = self.classes
+        needed = [k for k in range(classes.inputs + 1, classes.codes.size) if classes.size(k)]
+        self._find_grids(needed)
+        for k in needed:
+            if classes.codes[k] == SUM:
+                self.sources[k] = self._sum(k)
+            elif (members := classes.members_of(k))[0] >= classes.records:
+                self._guard(self._operation(k), self.values[members])
+            elif k not in self.sources and not self._together(k):
+                self.sources[k] = self._operation(k)
+        return Rolled(
+            self._outputs(), tuple(self.guards), classes.members.size, len(needed),
+            self.views, self.gathers, self.sums,
+        )  # fmt: skip
+
+    def _find_grids(self, needed: list[int]) -> None:
+        """The grid over which most of an input is read, so that its edges are read over it too."""
+        for k in sorted(needed, key=self.classes.size, reverse=True):
+            members = self.classes.members_of(k)
+            source = self.sources.get(int(self.classes.of[self.first[members[0]]]))
+            if self.classes.codes[k] == SUM or source is None or source.grids:
+                continue
+            index = self.classes.places[self.first[members]].astype(np.int64)
+            grid = grids(index)
+            if len(grid) > 1:
+                read(source, index, grid).make()
+
+    def _operation(self, k: int) -> Source:
+        """All instances of a class of operations."""
+        entry, operands = self._operands(k)
+        shape = self._shape([one for one in operands if isinstance(one, tuple)], self._size(k))
+        return self._applied(entry, operands, shape)
+
+    def _size(self, k: int) -> int:
+        return self.classes.size(k)
+
+    def _operands(self, k: int) -> tuple[Primitive, list]:
+        entry, members = self.tape.primitive(self.classes.codes[k]), self.classes.members_of(k)
+        columns = (self.first, self.second)[: entry.arity]
+        return entry, [self._operand(column[members]) for column in columns]
+
+    def _together(self, k: int) -> bool:
+        """Make classes of one structure columns of one array, as the coordinates of points are.
+
+        Where each would be gathered by itself, rows of all of them are less to gather.
+        """
+        family = self.classes.family(k)
+        if not 1 < len(family) <= MOST_COLUMNS:
+            return False
+        entry, own = self._operands(k)
+        alone = [read(*one, one[1].shape) for one in own if isinstance(one, tuple)]
+        if not any(one.gathers for one in alone):
+            return False
+        operands = {j: self._operands(j)[1] for j in family}
+        at = next(at for at, one in enumerate(own) if isinstance(one, tuple))
+        family.sort(key=lambda j: int(operands[j][at][1][0]))
+        rows = [_interleaved([operands[j][at] for j in family]) for at in range(len(own))]
+        shape = (self._size(k), len(family))
+        reads = [read(*one, shape) for one in rows if isinstance(one, tuple)]
+        if any(one is None for one in rows):
+            return False
+        if sum(one.cost for one in reads) >= sum(one.cost for one in alone):
+            return False
+        whole = self._applied(entry, rows, shape)
+        for column, j in enumerate(family):
+            index = np.arange(column, self._size(k) * len(family), len(family))
+            self.sources[j] = self._source(read(whole, index, shape[:1]).make(), shape[:1])
+        return True
+
+    def _applied(self, entry: Primitive, operands: list, shape: tuple[int, ...]) -> Source:
+        """A primitive of operands over a grid, column by column where they are read like that."""
+        reads = [read(*one, shape) if isinstance(one, tuple) else one for one in operands]
+        if any(isinstance(one, Read) and one.columns for one in reads):
+            columns = [
+                self._applied(entry, [_column(one, k, shape[-1]) for one in operands], shape[:-1])
+                for k in range(shape[-1])
+            ]
+            return Source(shape, columns=tuple(columns))
+        args = [
+            self._made(one) if isinstance(one, Read) else self._constant(one, shape)
+            for one in reads
+        ]
+        return self._source(entry(*args), shape)
+
+    def _operand(self, records: np.ndarray) -> np.ndarray | tuple[Source, np.ndarray]:
+        """What instances read: numbers, or positions in another class."""
+        of = int(self.classes.of[records[0]])
+        if of == CONSTANTS:
+            return self.values[records]
+        return self.sources[of], self.classes.places[records].astype(np.int64)
+
+    def _source(self, node: Node, shape: tuple[int, ...]) -> Source:
+        missing = len(shape) - node.ndim
+        return Source(shape, p.reshape(node, shape=(*(1,) * missing, *node.shape)))
+
+    def _made(self, found: Read) -> Node:
+        self.views += found.gathers == 0
+        self.gathers += found.gathers
+        return found.make()
+
+    def _constant(self, values: np.ndarray, shape: tuple[int, ...]) -> Node:
+        """Numbers, without the axes along which they do not change."""
+        bits = values.view(np.int64).reshape(shape)
+        for axis in range(len(shape)):
+            one = bits.take([0], axis)
+            if (bits == one).all():
+                bits = one
+        if bits.size == 1:
+            return p.constant(self.pool, bits.reshape(()).view(np.float64)[()])
+        return p.constant(self.pool, np.ascontiguousarray(bits).view(np.float64))
+
+    def _shape(self, reads: Iterable[tuple[Source, np.ndarray]], count: int) -> tuple[int, ...]:
+        """The grid of instances over which their reads cost least."""
+        reads = list(reads)
+        found = _refined(_shapes(reads, count), count)
+        if len(found) == 1:
+            return found[0]
+        costs = {s: sum(read(*one, s).cost for one in reads) for s in found}
+        return min(found, key=lambda s: (costs[s], len(s)))
+
+    def _guard(self, found: Source, outcomes: np.ndarray) -> None:
+        node = found.whole() if found.columns else found.node
+        expected = self._constant(outcomes, found.shape)
+        if node.dtype.kind == "b":
+            expected = p.cast(expected, dtype=node.dtype)
+        node = p.all_(p.equal(node, expected))
+        self.guards.append((node, np.asarray(True)))
+
+    # Sums.
+
+    def _sum(self, k: int) -> Source:
+        """All instances of a class of sums."""
+        self.sums += 1
+        groups, constants = self.classes.terms_of(k)
+        count = constants.size
+        shape = _sum_shape(
+            [(self.sources[g.of], g.places, g.uniform) for g in groups if g.uniform], count
+        )
+        total = None
+        for group in groups:
+            node = self._group(group, shape, count)
+            if total is None:
+                total = node if group.sign > 0 else -node
+            else:
+                total = total + node if group.sign > 0 else total - node
+        if constants.any():
+            total = total + self._constant(constants, shape)
+        return self._source(total, shape)
+
+    def _group(self, group: Terms, shape: tuple[int, ...], count: int) -> Node:
+        """What the terms of one class and sign add to each sum."""
+        source, places = self.sources[group.of], group.places.astype(np.int64)
+        if count == 1:
+            all_of_it = self._shape([(source, places)], places.size)
+            return _summed(self._made(read(source, places, all_of_it)), (), all_of_it)
+        if not group.uniform:
+            return p.reshape(self._segments(source, places, group.counts), shape=shape)
+        each = group.uniform
+        fitting = [
+            s for s in _shapes([(source, places)], places.size) if _inner(s, each) is not None
+        ]
+        inner = dict.fromkeys([*(_inner(s, each) for s in fitting), (each,)])
+        if each == 1:
+            return self._made(read(source, places, shape))
+        found = {one: read(source, places, (*shape, *one)) for one in inner}
+        best = min(found, key=lambda one: found[one].cost)
+        if each <= MOST_COLUMNS:
+            columns = [read(*_column((source, places), j, each), shape) for j in range(each)]
+            if sum(one.cost for one in columns) < each * found[best].cost:
+                return sum_of([self._made(one) for one in columns])
+        return _summed(self._made(found[best]), shape, (*shape, *best))
+
+    def _segments(self, source: Source, places: np.ndarray, counts: np.ndarray) -> Node:
+        """Sums of numbers of terms that differ."""
+        flat = (places.size,)
+        terms = read(source, places, flat)
+        if terms.gathers:
+            layers = _layers(places, np.repeat(np.arange(counts.size), counts), source.size)
+            if layers:
+                self.gathers += len(layers)
+                return sum_of([_scattered(source, rows, counts.size) for rows in layers])
+        node = p.broadcast(self._made(terms), shape=flat)
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        return p.segment_sum(node, p.constant(self.pool, starts), axis=0)
+
+    # Results.
+
+    def _outputs(self) -> Node:
+        """The outputs in their order: of one class after the other, then in theirs."""
+        of = self.classes.of[self.tape.outputs]
+        pieces, order = [], []
+        for k in np.unique(of):
+            at = np.flatnonzero(of == k)
+            operand = self._operand(self.tape.outputs[at])
+            if isinstance(operand, tuple):
+                node = p.broadcast(self._made(read(*operand, at.shape)), shape=at.shape)
+            else:
+                node = p.constant(self.pool, operand)
+            pieces.append(node)
+            order.append(at)
+        together = pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, axis=0)
+        places = np.argsort(np.concatenate(order))
+        return read(Source(together.shape, together), places, places.shape).make()
+
+
+def _column(operand, k: int, count: int):
+    """An operand at one position of the last axis."""
+    if isinstance(operand, tuple):
+        source, index = operand
+        return source, np.ascontiguousarray(index[k::count])
+    return np.ascontiguousarray(operand[k::count])
+
+
+def _interleaved(operands: list):
+    """Operands of classes in turn; None if they are of several sources."""
+    if not all(isinstance(one, tuple) for one in operands):
+        return None if any(isinstance(one, tuple) for one in operands) else _rows(operands)
+    source = operands[0][0]
+    same = all(one[0] is source for one in operands)
+    return (source, _rows([index for _, index in operands])) if same else None
+
+
+def _rows(columns: list[np.ndarray]) -> np.ndarray:
+    return np.stack(columns, axis=1).ravel()
+
+
+def sum_of(nodes: Sequence[Node]) -> Node:
+    total = nodes[0]
+    for node in nodes[1:]:
+        total = total + node
+    return total
+
+
+def _layers(places: np.ndarray, rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Where each of `size` terms is added, once or several times; nothing if numbers differ."""
+    count, rest = divmod(places.size, size)
+    order = np.argsort(places, kind="stable")
+    if rest or count > MOST_COLUMNS or (places[order] != np.repeat(np.arange(size), count)).any():
+        return []
+    return [rows[order[k::count]] for k in range(count)]
+
+
+def _scattered(source: Source, rows: np.ndarray, size: int) -> Node:
+    """The sum of all terms by their rows: whole vectors of terms where they go together.
+
+    Its transpose is one gather.
+    """
+    whole, width = source.whole(), source.shape[-1]
+    if len(source.shape) > 1 and size % width == 0 and rows.size % width == 0:
+        vectors = rows.reshape(-1, width)
+        first = vectors[:, 0] // width
+        if (vectors == first[:, None] * width + np.arange(width)).all():
+            terms = p.reshape(whole, shape=(first.size, width))
+            index = p.constant(whole.pool, first)
+            total = p.scatter_add(terms, index, axis=0, size=size // width)
+            return p.reshape(total, shape=(size,))
+    terms = p.reshape(whole, shape=(rows.size,))
+    return p.scatter_add(terms, p.constant(whole.pool, rows), axis=0, size=size)
+
+
+# Shapes.
+
+
+def _shapes(reads: Iterable[tuple[Source, np.ndarray]], count: int) -> list[tuple[int, ...]]:
+    """Grids of instances over which one of their reads has structure."""
+    found = {(count,): None}
+    for source, index in reads:
+        found[grids(index)] = None
+        if len(source.shape) > 1 and is_affine(
+            index, index[0], index[min(1, count - 1)] - index[0]
+        ):
+            for k in range(2, len(source.shape) + 1):
+                if math.prod(source.shape[:k]) == count:
+                    found[source.shape[:k]] = None
+    return list(found)
+
+
+def _refined(shapes: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+    """With these shapes, the one that has the axes of all, if there is one."""
+    if len(shapes) < 3:
+        return shapes
+    strides = sorted({math.prod(s[k:]) for s in shapes for k in range(len(s) + 1)})
+    if any(b % a for a, b in zip(strides, strides[1:], strict=False)):
+        return shapes
+    extents = [b // a for a, b in zip(strides, strides[1:], strict=False)]
+    return list(dict.fromkeys([*shapes, tuple(reversed(extents))]))
+
+
+def _inner(shape: tuple[int, ...], count: int) -> tuple[int, ...] | None:
+    """The trailing axes of a shape that have `count` elements."""
+    for k in range(len(shape) + 1):
+        if math.prod(shape[k:]) == count:
+            return shape[k:]
+    return None
+
+
+def _sum_shape(groups: list[tuple[Source, np.ndarray, int]], count: int) -> tuple[int, ...]:
+    """The grid of sums over which their terms are read best."""
+    found = {(count,): 0.0}
+    for source, places, each in groups:
+        index = places.astype(np.int64)
+        for shape in _shapes([(source, index)], index.size):
+            inner = _inner(shape, each)
+            if inner is not None and shape[: len(shape) - len(inner)]:
+                found[shape[: len(shape) - len(inner)]] = 0.0
+    if len(found) == 1:
+        return (count,)
+    for shape in found:
+        for source, places, each in groups:
+            index = places.astype(np.int64)
+            inner = [_inner(s, each) or (each,) for s in _shapes([(source, index)], index.size)]
+            found[shape] += min(read(source, index, (*shape, *one)).cost for one in inner)
+    return min(found, key=lambda s: (found[s], len(s)))
+
+
+# Sums over axes.
+
+
+def _summed(node: Node, kept: tuple[int, ...], shape: tuple[int, ...]) -> Node:
+    """The sum over the trailing axes of a shape that a node broadcasts to."""
+    axes = range(len(kept), len(shape))
+    product = _contracted(node, len(kept)) if node.primitive is p.multiply else None
+    if product is not None:
+        return product
+    repeated = math.prod(shape[k] for k in axes if node.shape[k] == 1)
+    total = p.sum_(node, axes=tuple(axes))
+    return total if repeated == 1 else total * float(repeated)
+
+
+def _contracted(node: Node, kept: int) -> Node | None:
+    """A sum of products as a contraction, where both factors have its axes, and one no other."""
+    factors = node.args
+    if any(one.ndim != node.ndim for one in factors):
+        return None
+    wide = [{k for k, n in enumerate(one.shape) if n > 1} for one in factors]
+    summed = {k for k in range(kept, node.ndim) if node.shape[k] > 1}
+    if not summed or any(not summed <= one for one in wide) or wide[0] == wide[1]:
+        return None
+    letters = ["".join(string.ascii_letters[k] for k in sorted(one)) for one in wide]
+    out = "".join(string.ascii_letters[k] for k in sorted((wide[0] | wide[1]) - summed))
+    shapes = [tuple(one.shape[k] for k in sorted(w)) for one, w in zip(factors, wide, strict=True)]
+    x, y = (p.reshape(one, shape=s) for one, s in zip(factors, shapes, strict=True))
+    product = p.contract(x, y, subscripts=f"{letters[0]},{letters[1]}->{out}")
+    return p.reshape(product, shape=node.shape[:kept])

@@ -1,0 +1,382 @@
+"""Elements of an array at given positions, as views where the positions have structure.
+
+The instances of a class are an array, and each instance of another class reads one of them: a
+position index[k] for each k. If k runs over a grid (k0, k1, ...) and the position is a sum
+
+    index[k0, k1, ...] = base + a0[k0] + a1[k1] + ...
+
+whose terms walk along different axes of the source, reshaped to a grid of its own, then these reads
+are slices (where a is affine), concatenated slices (where it wraps), or gathers along one axis (where
+it is none of these); an axis along which it does not change broadcasts. Leading axes that are no
+such sum are one axis. With all axes as one, every index is of this form: a gather of single elements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node
+from nbhvp.loops.roll.classes import compiled
+
+__all__ = ["Read", "Source", "grids", "is_affine", "read"]
+
+MOST_PIECES = 3
+"""Pieces of one step along an axis that are concatenated rather than gathered."""
+MOST_COLUMNS = 8
+"""Positions of a trailing axis that may be read one by one, each as a view."""
+GATHERED = 8.0
+"""What an element read through an index costs beside a view of all."""
+APART = 0.25
+"""What it costs to read an array column by column."""
+REGROUPED = 0.5
+"""What it costs to read an array over axes that are not its own."""
+TRIED = 6
+"""Breaks of a pattern between which a period is looked for."""
+
+
+@dataclass(eq=False)
+class Source:
+    """All instances of a class: a node that broadcasts to `shape`, which they fill in C order.
+
+    Or a column for each position of the last axis, where these have no more in common: differences
+    to several neighbours are one class, and an array each.
+    """
+
+    shape: tuple[int, ...]
+    node: Node | None = None
+    columns: tuple[Source, ...] = ()
+    grids: list[tuple[int, ...]] = field(default_factory=list)
+    """Shapes in which it has been read."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    indices: dict[bytes, Node] = field(default_factory=dict)
+
+    def index(self, places: np.ndarray) -> Node:
+        """Places as a node: one for equal ones, of the coordinates of one point say."""
+        key = hashlib.blake2b(places).digest()
+        if key not in self.indices:
+            self.indices[key] = p.constant(self.whole().pool, places)
+        return self.indices[key]
+
+    def whole(self) -> Node:
+        """One node of the whole shape."""
+        if self.node is None:
+            self.node = _stacked([column.whole() for column in self.columns])
+        return p.broadcast(self.node, shape=self.shape)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A way to read elements: what it costs, and the node, which broadcasts to the shape."""
+
+    cost: float
+    make: Callable[[], Node]
+    gathers: int = 0
+    """How many indices it needs."""
+    columns: tuple[Read, ...] = ()
+    """The reads of the positions of the last axis, if they are better read one by one."""
+
+
+def read(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> Read:
+    """The elements of a source at the positions `index`, as an array of that shape."""
+    if source.columns:
+        count = len(source.columns)
+        if _share(index, count):
+            return read(source.columns[index[0] % count], index // count, shape)
+    elif index.size == source.size and is_affine(index, 0, 1):
+        if shape == source.shape:
+            return Read(0.0, lambda: source.node)
+        return Read(REGROUPED, lambda: p.reshape(source.whole(), shape=shape))
+    together = _read_at_once(source, index, shape)
+    if together.cost < GATHERED / 2 and not source.columns:
+        return together
+    if len(shape) == 1 or not 1 < shape[-1] <= MOST_COLUMNS:
+        return together
+    columns = tuple(
+        read(source, np.ascontiguousarray(index[k :: shape[-1]]), shape[:-1])
+        for k in range(shape[-1])
+    )
+    cost = APART + sum(one.cost for one in columns) / len(columns)
+    if cost > together.cost:
+        return together
+    gathers = sum(one.gathers for one in columns)
+    return Read(cost, lambda: _stacked([one.make() for one in columns]), gathers, columns)
+
+
+def _read_at_once(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> Read:
+    for merged in range(1, len(shape) + 1):
+        rows = (math.prod(shape[:merged]), *shape[merged:])
+        offsets = _separated(index, rows)
+        if offsets is not None:
+            for grid in _grids_of(source, offsets):
+                axes = _placed(int(index[0]), offsets, grid)
+                if axes is not None:
+                    return _read_along(source, int(index[0]), grid, axes, shape)
+    raise AssertionError("any index is a gather of single elements")
+
+
+def _stacked(nodes: list[Node]) -> Node:
+    """Nodes along a new last axis."""
+    shape = np.broadcast_shapes(*(one.shape for one in nodes))
+    nodes = [p.reshape(p.broadcast(one, shape=shape), shape=(*shape, 1)) for one in nodes]
+    return p.concatenate(*nodes, axis=len(shape))
+
+
+def _read_along(source: Source, base: int, grid, axes: list[_Axis], shape) -> Read:
+    """A read along axes, the first of which is all leading ones of the shape that are not others."""
+
+    def make():
+        node = _cut(source, base, grid, axes)
+        leading = shape[: len(shape) - len(axes) + 1]
+        first = leading if node.shape[0] > 1 else (1,) * len(leading)
+        return p.reshape(node, shape=(*first, *node.shape[1:]))
+
+    bent = [axis for axis in axes if axis.along is not None and axis.step is None]
+    gathered = [axis.places.size for axis in bent if not axis.pieces()]
+    cost = 1.0 + len(bent) + GATHERED * sum(gathered) / math.prod(shape)
+    if grid != source.shape and len(source.shape) > 1:
+        cost += REGROUPED
+    return Read(cost, make, len(gathered))
+
+
+def grids(index: np.ndarray) -> tuple[int, ...]:
+    """The grid over which an index looks like a sum of one term per axis."""
+    found: list[int] = []
+    while True:
+        period = _block(index)
+        if period == 1:
+            period = _period(index)
+        if period in (0, index.size):
+            return (index.size, *found)
+        found.insert(0, period)
+        index = np.ascontiguousarray(index[::period])
+
+
+def is_affine(index: np.ndarray, start: int, step: int) -> bool:
+    return bool(_is_affine(index, start, step))
+
+
+# The pattern of an index.
+
+
+@compiled
+def _is_affine(index, start, step):
+    for k in range(index.size):
+        if index[k] != start + k * step:
+            return False
+    return True
+
+
+@compiled
+def _share(index, count):
+    """Whether all positions leave one remainder."""
+    for k in range(1, index.size):
+        if (index[k] - index[0]) % count:
+            return False
+    return True
+
+
+@compiled
+def _gcd(index):
+    divisor = 0
+    for k in range(index.size):
+        a, b = abs(index[k]), divisor
+        while b:
+            a, b = b, a % b
+        divisor = a
+        if divisor == 1:
+            break
+    return divisor
+
+
+@compiled
+def _run(index):
+    """How many elements go on with one step."""
+    k = min(2, index.size)
+    while k < index.size and index[k] - index[k - 1] == index[1] - index[0]:
+        k += 1
+    return k
+
+
+@compiled
+def _block(index):
+    """The longest period within which the index is affine, with one step in all periods."""
+    if index.size < 2:
+        return index.size
+    period, step = index.size, index[1] - index[0]
+    for k in range(1, index.size):
+        if index[k] - index[k - 1] != step:
+            a, b = period, k
+            while b:
+                a, b = b, a % b
+            period = a
+            if period == 1:
+                break
+    return period
+
+
+@compiled
+def _breaks(index, most):
+    found = np.empty(most, np.int64)
+    count, k, step = 0, 1, index[1] - index[0]
+    while k < index.size and count < most:
+        if index[k] - index[k - 1] != step:
+            found[count] = k
+            count += 1
+        k += 1
+    return found[:count]
+
+
+@compiled
+def _rows_alike(index, length):
+    """Whether all rows of that length are the first one, shifted."""
+    for start in range(length, index.size, length):
+        shift = index[start] - index[0]
+        for k in range(1, length):
+            if index[start + k] - index[k] != shift:
+                return False
+    return True
+
+
+def _period(index: np.ndarray) -> int:
+    """A period of a pattern that is the same, but for a shift, each time; 0 if none is seen."""
+    if index.size < 4:
+        return 0
+    breaks = _breaks(index, TRIED).tolist()
+    tried = set(breaks) | {b - a for k, a in enumerate(breaks) for b in breaks[k + 1 :]}
+    for period in sorted(tried):
+        if 1 < period < index.size and index.size % period == 0 and _rows_alike(index, period):
+            return period
+    return 0
+
+
+def _separated(index: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray] | None:
+    """The terms of the sum over the axes of a shape, each 0 at 0; None if it is no such sum."""
+    terms = []
+    for extent in shape:
+        length = index.size // extent
+        if not _rows_alike(index, length):
+            return None
+        terms.append(index[::length] - index[0])
+        index = index[:length]
+    return terms
+
+
+# The axes of a source.
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Where an axis of an index goes: along which axis of the grid, and through which places."""
+
+    along: int | None
+    """None: it goes nowhere."""
+    places: np.ndarray
+
+    @property
+    def step(self) -> int | None:
+        """The distance of the places, if it is one."""
+        first, second = self.places[0], self.places[min(1, self.places.size - 1)]
+        return int(second - first) if is_affine(self.places, first, second - first) else None
+
+    def pieces(self) -> list[np.ndarray]:
+        """The places in runs of one step, as where they wrap; none if they are not like that."""
+        parts, rest = [], self.places
+        while rest.size and len(parts) <= MOST_PIECES:
+            length = _run(rest)
+            parts.append(rest[:length])
+            rest = rest[length:]
+        steps = {int(part[1] - part[0]) for part in parts if part.size > 1}
+        return parts if len(parts) <= MOST_PIECES and len(steps) == 1 and 0 not in steps else []
+
+
+def _grids_of(source: Source, offsets: list[np.ndarray]) -> Iterator[tuple[int, ...]]:
+    """Shapes of a source in which terms of an index may walk along axes: its own ones first."""
+    yield from source.grids
+    yield source.shape
+    found, unit = [], source.size
+    for step in sorted((_gcd(a) for a in offsets if a.size > 1 and a.any()), reverse=True):
+        inner = math.gcd(unit, step)
+        found.append(unit // inner)
+        unit = inner
+    yield tuple(found) if unit == 1 else (*found, unit)
+    yield (source.size,)
+
+
+def _placed(base: int, offsets: list[np.ndarray], grid: tuple[int, ...]) -> list[_Axis] | None:
+    """Where the axes of an index go on a grid; None if they do not stay within it."""
+    units = _units(grid)
+    taken: set[int] = set()
+    axes = []
+    for term in offsets:
+        if not term.any():
+            axes.append(_Axis(None, term[:1]))
+            continue
+        step = _gcd(term)
+        for along, (unit, extent) in enumerate(zip(units, grid, strict=True)):
+            if step % unit or along in taken:
+                continue
+            places = base // unit % extent + term // unit
+            if places.min() >= 0 and places.max() < extent:
+                taken.add(along)
+                axes.append(_Axis(along, places))
+                break
+        else:
+            return None
+    return axes
+
+
+def _units(grid: tuple[int, ...]) -> list[int]:
+    """How far apart neighbours along each axis lie."""
+    return list(accumulate(reversed(grid[1:]), lambda a, b: a * b, initial=1))[::-1]
+
+
+def _cut(source: Source, base: int, grid: tuple[int, ...], axes: list[_Axis]) -> Node:
+    """The elements of a source along axes of a grid; extent 1 where an axis goes nowhere."""
+    if grid != source.shape or source.columns:
+        node = p.reshape(source.whole(), shape=grid)
+        if len(grid) > 1 and grid not in source.grids:
+            source.grids.append(grid)
+    else:
+        node = source.node
+    # An axis along which all instances are the same has extent 1 in the node.
+    moving = [a for a in axes if a.along is not None and node.shape[a.along] > 1]
+    start = [base // unit % extent for unit, extent in zip(_units(grid), node.shape, strict=True)]
+    step, size = [1] * len(grid), [1] * len(grid)
+    for axis in moving:
+        at, stride = axis.along, axis.step
+        start[at] = 0 if stride is None else int(axis.places[0])
+        step[at] = stride or 1
+        size[at] = node.shape[at] if stride is None else axis.places.size
+    node = p.slice_(node, start=tuple(start), step=tuple(step), size=tuple(size))
+    for axis in moving:
+        if axis.step is None:
+            node = _picked(source, node, axis)
+    order = [a.along for a in moving]
+    order += [k for k in range(len(grid)) if k not in order]
+    node = p.transpose(node, axes=tuple(order))
+    return p.reshape(node, shape=tuple(a.places.size if a in moving else 1 for a in axes))
+
+
+def _picked(source: Source, node: Node, axis: _Axis) -> Node:
+    """A node at places along one axis that are not affine."""
+    at, parts = axis.along, axis.pieces()
+    if not parts:
+        return p.gather(node, source.index(axis.places), axis=at)
+    slices = []
+    for places in parts:
+        start, step, size = [0] * node.ndim, [1] * node.ndim, list(node.shape)
+        start[at], size[at] = int(places[0]), places.size
+        step[at] = int(places[1] - places[0]) if places.size > 1 else 1
+        slices.append(p.slice_(node, start=tuple(start), step=tuple(step), size=tuple(size)))
+    return p.concatenate(*slices, axis=at)

@@ -1,0 +1,1 @@
+"""Hessians and Jacobians as SciPy LinearOperators."""

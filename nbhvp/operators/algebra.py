@@ -1,0 +1,217 @@
+"""Sums, multiples and products of operators, with each other and with matrices.
+
+SciPy's LinearOperators add up with other LinearOperators only. Here every result of the algebra is
+an `Operator` again, which takes sparse and dense matrices too, and 0, so that
+
+    H + 0.5 * scipy.sparse.eye_array(n)        2 * H - J.T @ J        sum([H1, H2])
+
+all give operators with ``.toarray()`` and ``.diagonal()``. What multiplies is SciPy's own; a product
+with a matrix, sparse or not, is an array. Nothing but `toarray` makes an array of an operator.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from nbhvp.plain import PLAIN_CLASSES, refusal_of
+
+__all__ = ["Combination", "Operator", "checked", "columns", "diagonal"]
+
+UNITS = 64
+"""Unit vectors in a block of `columns` and `diagonal`, which bounds their memory."""
+
+
+class Operator(LinearOperator):
+    """A LinearOperator that adds up with matrices, and says what it is where an array is needed."""
+
+    def dot(self, x):
+        """The product with a vector, the k columns of a matrix, a number or another operator."""
+        _refuse_subclass(x)
+        return _combined(super().dot(_factor(x)))
+
+    def _rdot(self, x):
+        return _combined(super()._rdot(_factor(x)))
+
+    def __matmul__(self, x):
+        return super().__matmul__(_number(x))
+
+    def __rmatmul__(self, x):
+        return super().__rmatmul__(_number(x))
+
+    def __rmul__(self, x):
+        return _combined(super().__rmul__(_factor(x)))
+
+    def __truediv__(self, x):
+        return Combination(super().__truediv__(_factor(x)))
+
+    def __pow__(self, p):
+        return _combined(super().__pow__(p))
+
+    def __neg__(self):
+        return Combination(super().__neg__())
+
+    def __add__(self, x):
+        term = _term(self, x)
+        if term is None or term is NotImplemented:
+            return self if term is None else term
+        return Combination(super().__add__(term))
+
+    __radd__ = __add__
+
+    def __sub__(self, x):
+        term = _term(self, x)
+        if term is None or term is NotImplemented:
+            return self if term is None else term
+        return Combination(super().__add__(-term))
+
+    def __rsub__(self, x):
+        return (-self).__add__(x)
+
+    def __array__(self, dtype=None, copy=None):
+        # scipy.sparse looks whether an operand is an array before it leaves S @ H to the operator.
+        if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
+            return _one_object(self)
+        raise TypeError(f"needed an array, got a {type(self).__name__}: pass .toarray()")
+
+    def __getattr__(self, name: str):
+        """The error for an attribute that an operator lacks: code for arrays asks for theirs."""
+        is_arrays = hasattr(np.ndarray, name)
+        advice = ", so where an array is needed, pass .toarray()" if is_arrays else ""
+        raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}{advice}")
+
+    def __array_function__(self, function, types, args, kwargs):
+        """np.dot by the operator; other functions of NumPy see it as any object."""
+        if function is np.dot and len(args) == 2 and not kwargs:
+            left, right = args
+            return left.dot(right) if left is self else self.__rmatmul__(left)
+        return function._implementation(*args, **kwargs)
+
+
+class Combination(Operator):
+    """What the algebra of operators gives: a sum, a multiple, a product, a power, a transpose."""
+
+    def __init__(self, operator: LinearOperator):
+        super().__init__(operator.dtype, operator.shape)
+        self._operator = operator
+
+    def _matvec(self, x) -> np.ndarray:
+        return self._operator.matvec(x)
+
+    def _rmatvec(self, x) -> np.ndarray:
+        return self._operator.rmatvec(x)
+
+    def _matmat(self, x) -> np.ndarray:
+        return self._operator.matmat(x)
+
+    def _rmatmat(self, x) -> np.ndarray:
+        return self._operator.rmatmat(x)
+
+    def _adjoint(self) -> Combination:
+        return Combination(self._operator.H)
+
+    def _transpose(self) -> Combination:
+        return Combination(self._operator.T)
+
+    def toarray(self) -> np.ndarray:
+        """The operator as an array, by as many products as it has rows or columns, if fewer."""
+        m, n = self.shape
+        if m < n:
+            return self.T.toarray().T.copy()
+        return columns(self.matmat, (m, n), self.dtype)
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal of a square operator, of shape (n,), by n products."""
+        m, n = self.shape
+        if m != n:
+            raise ValueError(f"needed a square operator, got one of shape {self.shape}")
+        return diagonal(self.matmat, n, self.dtype)
+
+
+def _combined(result):
+    return Combination(result) if isinstance(result, LinearOperator) else result
+
+
+def _one_object(value) -> np.ndarray:
+    array = np.empty((), object)
+    array[()] = value
+    return array
+
+
+def _factor(x):
+    """What SciPy's operators multiply: sparse matrices become arrays, 0-d arrays numbers."""
+    return x.toarray() if issparse(x) else _number(x)
+
+
+def _number(x):
+    """A 0-d array as the number in it; all else as it is."""
+    return x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x
+
+
+def _term(operator: LinearOperator, x) -> Any:
+    """What is added to an operator, as an operator; None for nothing, NotImplemented if unknown."""
+    if isinstance(x, LinearOperator):
+        return x
+    if issparse(x) or (isinstance(x, np.ndarray) and x.ndim == 2):
+        return aslinearoperator(x)
+    if np.isscalar(x) and x == 0:
+        return None
+    if not (np.isscalar(x) or isinstance(x, np.ndarray)):
+        return NotImplemented
+    given = f"an array of shape {x.shape}" if isinstance(x, np.ndarray) else repr(x)
+    raise TypeError(
+        f"needed an operator or a matrix of shape {operator.shape} to add, got {given}: "
+        "for a multiple c of the identity add c * scipy.sparse.eye_array(n), for a diagonal d "
+        "scipy.sparse.diags_array(d)"
+    )
+
+
+# Vectors and columns.
+
+
+def _refuse_subclass(v) -> None:
+    """Refuse arrays whose own rules would be lost; matrices mean here what they mean to SciPy."""
+    if isinstance(v, np.ndarray) and type(v) not in (*PLAIN_CLASSES, np.matrix):
+        raise TypeError("needed a plain array, got {}: {}".format(*refusal_of(v)))
+
+
+def checked(v, size: int) -> np.ndarray:
+    """v as an array of numbers, of shape (size,) or (size, k)."""
+    _refuse_subclass(v)
+    v = np.asarray(v.toarray() if issparse(v) else v)
+    if v.ndim not in (1, 2) or v.shape[0] != size:
+        raise ValueError(f"needed an array of shape ({size},) or ({size}, k), got {v.shape}")
+    if v.dtype.kind not in "biufc":
+        raise TypeError(f"needed an array of numbers, got {v.dtype}")
+    return v
+
+
+def _units(size: int, dtype: np.dtype):
+    """The unit vectors, some at a time: the first of them, and the columns of a matrix."""
+    for first in range(0, size, UNITS):
+        count = min(UNITS, size - first)
+        rows = np.zeros((count, size), dtype)
+        rows[np.arange(count), np.arange(first, first + count)] = 1
+        yield first, rows.T
+
+
+def columns(times: Callable, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """All columns of an operator."""
+    out = np.empty(shape, dtype)
+    for first, units in _units(shape[1], dtype):
+        out[:, first : first + units.shape[1]] = times(units)
+    return out
+
+
+def diagonal(times: Callable, size: int, dtype: np.dtype) -> np.ndarray:
+    """The diagonal of a square operator."""
+    out = np.empty(size, dtype)
+    for first, units in _units(size, dtype):
+        count = units.shape[1]
+        out[first : first + count] = times(units)[first : first + count].diagonal()
+    return out

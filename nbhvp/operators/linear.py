@@ -1,0 +1,379 @@
+"""Hessians and Jacobians as SciPy LinearOperators, linearised at one point.
+
+They are flat: x of shape S counts as a vector of n = x.size entries. SciPy's own `matvec` and `@`
+spend microseconds on generality; here a vector of the right dtype and shape goes straight to the
+compiled product. Complex vectors are taken too, as SciPy's algebra wants (`expm_multiply` of
+-1j * H, say). `np.dot(H, v)` is answered, because trust-ncg and trust-krylov call it. What operators
+add up to is told in `algebra`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
+from nbhvp.runtime.memory import Point
+from nbhvp.runtime.report import Tally
+
+if TYPE_CHECKING:
+    from nbhvp.function import Function
+    from nbhvp.targets.cpu.traffic import Traffic
+
+__all__ = ["HessianOperator", "HessianReport", "JacobianOperator"]
+
+
+@dataclass(frozen=True)
+class HessianReport:
+    """What a HessianOperator keeps, and what one of its products does.
+
+    Attributes
+    ----------
+    stored : dict of str to ndarray
+        What the products start from, by name: x, the arguments, and ``state0``, ... computed at x.
+        These are the arrays themselves.
+    stored_bytes : int
+        Their size.
+    product : Traffic
+        Of one product: bytes ``read`` and ``written``, caches left aside; ``operations`` in
+        additions (a division counts 4, an exp about 20, a term of a matrix product 2); its
+        ``kernels``, ``matrix_products`` and ``library_calls``.
+    seconds : float
+        An estimate of the time of one product on one thread; NaN where it is interpreted.
+    """
+
+    stored: Mapping[str, np.ndarray]
+    product: Traffic
+    seconds: float
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(array.nbytes for array in self.stored.values())
+
+    def __str__(self) -> str:
+        arrays = [f"  {k} {a.dtype}{a.shape}: {a.nbytes:,} bytes" for k, a in self.stored.items()]
+        one = self.product
+        return "\n".join(
+            [
+                f"stored: {self.stored_bytes:,} bytes",
+                *arrays,
+                f"a product: reads {one.read:,} bytes, writes {one.written:,} bytes",
+                f"  {one.operations:,.0f} operations, about {self.seconds:.2g} s on one thread",
+                f"  {one.kernels} kernels, {one.matrix_products} matrix products, "
+                f"{one.library_calls} library calls",
+            ]
+        )
+
+
+class HessianOperator(Operator):
+    """The Hessian of a function at one point, a symmetric operator of shape (n, n).
+
+    Made by ``Function.hessian`` and ``Function.weighted_hessian``. It works wherever SciPy takes a
+    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, and as
+    ``hess`` of ``minimize`` with Newton-CG, trust-ncg, trust-krylov and trust-constr. Several
+    threads may use it at once. It pickles as its function, point and arguments. Sums, multiples and
+    products with operators and with sparse or dense matrices are operators with ``.toarray()`` and
+    ``.diagonal()``: ``H + 0.1 * scipy.sparse.eye_array(n)``, ``2 * H1 - H2``, ``J.T @ J``; a product
+    with a matrix is an array.
+
+    Attributes
+    ----------
+    shape : tuple
+        (n, n) with n = x.size.
+    dtype : dtype
+        That of x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse.linalg import eigsh
+    >>> import nbhvp
+    >>> f = nbhvp.differentiable(lambda x: np.sum(np.arange(1.0, 11.0) * x**2))
+    >>> H = f.hessian(np.zeros(10))
+    >>> eigsh(H, k=2, return_eigenvectors=False).round(6)
+    array([18., 20.])
+    """
+
+    def __init__(self, function: Function, name: str, point: Point, kind: str, arguments: tuple):
+        x = point.call.x
+        super().__init__(x.dtype, (x.size, x.size))
+        self._origin = (function, name, x, *arguments)
+        self._point = point
+        self._kind = kind
+        self._vector = (x.size,)
+        product = point.products[kind]
+        self._product = product if x.ndim == 1 else _flat(product, x.shape)
+        self._tally = Tally(point.recorded.products)
+        self._count = self._tally.count
+
+    @property
+    def products(self) -> int:
+        """The products with single vectors so far; approximate while several threads run."""
+        return self._count[0]
+
+    @property
+    def value(self) -> Any:
+        """The value of the function at the point."""
+        return self._result(0)[()]
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The gradient of the function at the point, of the shape of x."""
+        return self._result(1).copy()
+
+    def report(self) -> HessianReport:
+        """What is stored for products at this point, and what one of them moves and computes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(x**3))
+        >>> report = f.hessian(np.ones(1000)).report()
+        >>> report.stored_bytes, report.product.read, report.product.written
+        (8000, 16000, 8000)
+        """
+        from nbhvp.plan.schedule import schedule
+        from nbhvp.targets.cpu.traffic import traffic
+
+        linearized = self._point.recorded.linearized(self._kind)
+        program = linearized.product
+        names = [
+            node.params["name"] for node in program.graph.inputs if node is not linearized.direction
+        ]
+        stored = dict(zip(names, self._point.products[self._kind].stored, strict=True))
+        steps = schedule(program.graph).steps
+        return HessianReport(stored, traffic(steps), getattr(program, "seconds", math.nan))
+
+    def _result(self, which: int) -> np.ndarray:
+        self._point = self._point.extended(self._kind, complete=True)
+        return self._point.known[self._point.recorded.linearized(self._kind).results[which]]
+
+    def matvec(self, x) -> np.ndarray:
+        """The product H v with a vector of shape (n,) or (n, 1)."""
+        # Written out in each entry: one call less on the way of a small product.
+        if (
+            type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.shape == self._vector
+            and x.flags.c_contiguous
+        ):
+            self._count[0] += 1
+            return self._product(x)
+        return self._times(x)
+
+    def __matmul__(self, x):
+        if (
+            type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.shape == self._vector
+            and x.flags.c_contiguous
+        ):
+            self._count[0] += 1
+            return self._product(x)
+        return super().__matmul__(x)
+
+    def dot(self, x):
+        """The product with a vector, the k columns of a matrix, a number or another operator."""
+        if type(x) is np.ndarray and x.shape == self._vector:
+            return self.matvec(x)
+        return super().dot(x)
+
+    def _times(self, v) -> np.ndarray:
+        v = checked(v, self.shape[1])
+        self._count[0] += v.size // max(1, self.shape[1])
+        return _times(self._point, self._kind, v)
+
+    # The names by which SciPy's algebra calls; the operator is its own transpose.
+    matmat = rmatmat = rmatvec = _matvec = _rmatvec = _matmat = _rmatmat = _times
+
+    def _adjoint(self) -> HessianOperator:
+        return self
+
+    _transpose = _adjoint
+
+    def toarray(self) -> np.ndarray:
+        """The Hessian as an array of shape (n, n), by n products."""
+        return columns(self._times, self.shape, self.dtype)
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, of shape (n,), by n products."""
+        return diagonal(self._times, self.shape[0], self.dtype)
+
+    def block(self, rows, columns=None) -> Block:
+        """A block of the Hessian by the names of parameters, as a LinearOperator.
+
+        Parameters
+        ----------
+        rows, columns : str, int or tuple
+            Names as `Unravel.slice` takes them: of an array of the tree, or of a container of some.
+            Without `columns`, the diagonal block of `rows`.
+
+        Returns
+        -------
+        LinearOperator
+            Of shape (size of rows, size of columns), with ``.toarray()``. Each of its products is
+            one with the whole Hessian.
+
+        Raises
+        ------
+        TypeError
+            If the function does not take a tree (``differentiable(unravel=...)``).
+        KeyError
+            If the tree has no such name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> x, unravel = nbhvp.ravel({"a": np.ones(2), "b": 3.0})
+        >>> f = nbhvp.differentiable(lambda p: p["b"] ** 2 * np.sum(p["a"]), unravel=unravel)
+        >>> f.hessian(x).block("a", "b").toarray()
+        array([[6.],
+               [6.]])
+        """
+        function = self._origin[0]
+        if function.unravel is None:
+            raise TypeError(
+                f"{function!r} takes x as it is, so its Hessian has no names: let it take the tree, "
+                "with differentiable(unravel=unravel)"
+            )
+        columns = rows if columns is None else columns
+        return Block(self, function.unravel.slice(rows), function.unravel.slice(columns))
+
+    def __reduce__(self):
+        return _remade, self._origin
+
+
+class Block(Operator):
+    """Some rows and columns of a Hessian. Made by `HessianOperator.block`."""
+
+    def __init__(self, hessian: HessianOperator, rows: slice, columns: slice):
+        super().__init__(hessian.dtype, (rows.stop - rows.start, columns.stop - columns.start))
+        self._hessian, self._rows, self._columns = hessian, rows, columns
+
+    def _matmat(self, v) -> np.ndarray:
+        v = checked(v, self.shape[1])
+        embedded = np.zeros((self._hessian.shape[1], *v.shape[1:]), v.dtype)
+        embedded[self._columns] = v
+        return self._hessian._times(embedded)[self._rows]
+
+    _matvec = _matmat
+
+    def _adjoint(self) -> Block:
+        return Block(self._hessian, self._columns, self._rows)
+
+    _transpose = _adjoint
+
+    def toarray(self) -> np.ndarray:
+        """The block as an array, by as many products as it has rows or columns, if fewer."""
+        m, n = self.shape
+        if m < n:
+            return self.T.toarray().T.copy()
+        return columns(self._matmat, (m, n), self.dtype)
+
+
+class JacobianOperator(Operator):
+    """The Jacobian of a function at one point, an operator of shape (m, n).
+
+    Made by ``Function.jacobian``. ``J @ v`` is a JVP, ``J.rmatvec(w)`` and ``J.T @ w`` a VJP. As
+    ``jac`` of ``scipy.optimize.least_squares`` it serves the methods trf and dogbox.
+
+    Attributes
+    ----------
+    shape : tuple
+        (m, n) with m the size of the result and n = x.size.
+    dtype : dtype
+        The wider one of x and the result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> r = nbhvp.differentiable(lambda x: x[1:] - x[:-1] ** 2)
+    >>> J = r.jacobian(np.array([1.0, 2.0, 3.0]))
+    >>> J @ np.array([1.0, 0.0, 0.0])
+    array([-2.,  0.])
+    >>> J.T @ np.array([0.0, 1.0])
+    array([ 0., -4.,  1.])
+    """
+
+    def __init__(self, function: Function, name: str, point: Point, arguments: tuple):
+        x, result = point.call.x, point.recorded.array
+        super().__init__(np.result_type(x.dtype, result.dtype), (result.size, x.size))
+        self._origin = (function, name, x, *arguments)
+        self._point = point
+        self._tally = Tally(point.recorded.products)
+
+    @property
+    def value(self) -> np.ndarray:
+        """The result of the function at the point, with its own shape."""
+        self._point = self._point.extended("jvp", complete=True)
+        return self._point.known[self._point.recorded.array].copy()
+
+    def matvec(self, x) -> np.ndarray:
+        """The JVP with a vector of shape (n,) or (n, 1)."""
+        return self._forward(x)
+
+    def rmatvec(self, x) -> np.ndarray:
+        """The VJP with a vector of shape (m,) or (m, 1)."""
+        return self._backward(x)
+
+    def _forward(self, v) -> np.ndarray:
+        return self._times("jvp", checked(v, self.shape[1]))
+
+    def _backward(self, w) -> np.ndarray:
+        return self._times("vjp", checked(w, self.shape[0]))
+
+    def _times(self, kind: str, v: np.ndarray) -> np.ndarray:
+        self._tally.count[0] += v.size // max(1, v.shape[0])
+        return _times(self._prepared(kind), kind, v)
+
+    matmat = _matvec = _matmat = _forward
+    rmatmat = _rmatvec = _rmatmat = _backward
+
+    def _adjoint(self) -> Combination:
+        return Combination(super()._adjoint())
+
+    def _transpose(self) -> Combination:
+        return Combination(super()._transpose())
+
+    def _prepared(self, kind: str) -> Point:
+        if kind not in self._point.products:
+            self._point = self._point.extended(kind)
+        return self._point
+
+    def toarray(self) -> np.ndarray:
+        """The Jacobian as an array of shape (m, n), by n JVPs or m VJPs, whichever are fewer."""
+        m, n = self.shape
+        if m < n:
+            return columns(self.rmatvec, (n, m), self.dtype).T.copy()
+        return columns(self.matvec, (m, n), self.dtype)
+
+    def __reduce__(self):
+        return _remade, self._origin
+
+
+def _remade(function: Function, name: str, x: np.ndarray, args: tuple, kwargs: dict):
+    return getattr(function, name)(x, *args, **kwargs)
+
+
+def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
+    """A product between vectors, from one whose direction has a shape of its own."""
+    return lambda v: product(v.reshape(shape)).reshape(-1)
+
+
+def _times(point: Point, kind: str, v: np.ndarray) -> np.ndarray:
+    """A real product at a point with a real or complex vector or matrix."""
+    if v.dtype.kind == "c":
+        return _times(point, kind, v.real) + 1j * _times(point, kind, v.imag)
+    like = point.recorded.linearized(kind).direction
+    columns = v.shape[1:]
+    v = np.asarray(v, like.dtype, order="C" if v.ndim == 1 else None)
+    product = point.product(kind, v.reshape(like.shape + columns))
+    size = math.prod(product.shape[: product.ndim - len(columns)])
+    return product.reshape((size, *columns))

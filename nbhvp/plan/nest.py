@@ -1,0 +1,381 @@
+"""Loop nests: what shares one pass over the rows of some arrays.
+
+A nest has one outermost loop, over rows, and members: stored nodes, each of which is at each row
+either a map or a sum. A node joins a nest if it needs, of what the nest computes, only the same
+row: so softmax, a layer's bias and activation with their sums over the batch, or a residual and its
+sum of squares, are one pass over memory. A sum over the rows themselves is known when the pass ends.
+
+A trailing axis of few coordinates is not a loop: each of its elements is a member of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node
+from nbhvp.plan.pull import (
+    Apply,
+    Expr,
+    Index,
+    Load,
+    Loaded,
+    Puller,
+    Var,
+    contiguous,
+    is_pulled,
+    parts,
+    unrolled,
+    weight,
+)
+
+__all__ = ["LIMIT", "ROW", "Loop", "Member", "Nest", "along_segments", "members"]
+
+LIMIT = 150.0
+"""The weight of a kernel, in additions, which bounds its compile time."""
+ROW = Var("i")
+SEGMENT = Var("e")
+MOST_TERMS = 1024
+"""Terms of a segment, in the mean, up to which whole segments are what threads share."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop over 0 to `extent`, or between two bounds that depend on outer loops.
+
+    Of a loop with bounds the extent is what it is in the mean. A member that is a map and one that
+    is a sum may have a loop in common.
+    """
+
+    variable: Var
+    extent: int
+    is_summed: bool = field(default=False, compare=False)
+    bounds: tuple[Expr, Expr] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A stored node, or its elements at one corner of the axes that are written out."""
+
+    node: Node
+    index: Index
+    """The position in the node's memory, in the variables of the loops that are not summed."""
+    expr: Expr
+    row: Loop
+    loops: tuple[Loop, ...]
+    """The loops within a row, outermost first."""
+
+    @property
+    def is_sum(self) -> bool:
+        return any(loop.is_summed for loop in (self.row, *self.loops))
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether rows lie one behind the other in all memory that is read or written."""
+        return not any(
+            abs(index.terms.get(ROW, 0)) < abs(index.terms.get(loop.variable, 0))
+            for index in (self.index, *(load.index for load in self.loads))
+            for loop in self.loops
+            if ROW in index.terms
+        )
+
+    @property
+    def iterations(self) -> int:
+        return math.prod(loop.extent for loop in (self.row, *self.loops) if not loop.bounds)
+
+    @property
+    def depth(self) -> int:
+        """How many loops are open where an element is complete: the summed ones are innermost."""
+        kept = [k for k, loop in enumerate(self.loops) if not loop.is_summed]
+        return 1 + kept[-1] if kept else 0
+
+    @property
+    def exprs(self) -> list[Expr]:
+        return [self.expr, *(bound for loop in self.loops for bound in loop.bounds or ())]
+
+    @property
+    def loads(self) -> list[Load]:
+        return [part for part in parts(self.exprs) if isinstance(part, Load)]
+
+
+@dataclass(eq=False)
+class Statement:
+    """Members that share all loops within a row."""
+
+    loops: tuple[tuple[Var, int, tuple[Expr, Expr] | None], ...]
+    members: list[Member] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Nest:
+    """One pass over `extent` rows."""
+
+    extent: int
+    members: list[Member] = field(default_factory=list)
+    kept: set[Node] = field(default_factory=set)
+    """The nodes that are needed in memory: the others live in registers only."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(dict.fromkeys(member.node for member in self.members))
+
+    @property
+    def loads(self) -> list[Load]:
+        return list(dict.fromkeys(load for member in self.members for load in member.loads))
+
+    def statements(self) -> list[Statement]:
+        """The members by loops, in an order in which each finds what it needs."""
+        found: list[Statement] = []
+        at: dict[Member, int] = {}
+        for member in self.members:
+            loops = tuple((one.variable, one.extent, one.bounds) for one in member.loops)
+            first = 0
+            for load in member.loads:
+                for writer in self._writers(load, member, at):
+                    first = max(first, at[writer] + (not _is_at_hand(load, member, writer, True)))
+            fitting = (k for k in range(first, len(found)) if found[k].loops == loops)
+            at[member] = next(fitting, len(found))
+            if at[member] == len(found):
+                found.append(Statement(loops))
+            found[at[member]].members.append(member)
+        return found
+
+    def _writers(self, load: Load, reader: Member, candidates: Iterable[Member]) -> list[Member]:
+        """The members that compute an element, or may do so."""
+        writers = [one for one in candidates if one.node is load.array]
+        return [one for one in writers if _is_same_element(load, reader, one)] or writers
+
+    def prune(self, needed: set[Node]) -> None:
+        """Leave out members that are neither needed outside nor read by others."""
+        alive: list[Member] = []
+        read: set[Node] = set(needed)
+        for member in reversed(self.members):
+            if member.node in read:
+                alive.append(member)
+                read |= {load.array for load in member.loads}
+        self.members = alive[::-1]
+
+    def read_from_memory(self) -> set[Node]:
+        """What the loads of members need in memory: other arrays, and elements of other loops."""
+        at = {member: k for k, one in enumerate(self.statements()) for member in one.members}
+        found = set()
+        for member in self.members:
+            for load in member.loads:
+                writers = self._writers(load, member, self.members)
+                if not any(_is_at_hand(load, member, w, at[w] == at[member]) for w in writers):
+                    found.add(load.array)
+        return found
+
+    def shared(self, new: list[Member], is_ready: Callable[[Node], bool]) -> int:
+        """How many loads the members of one more node would save here; 0 if they had better not join.
+
+        Rows that do not lie one behind the other in memory cost more than a few loads in common.
+        """
+        own: dict[Node, list[Member]] = {}
+        for member in self.members:
+            own.setdefault(member.node, []).append(member)
+        places = {(load.array, load.index) for load in self.loads}
+        saved = 0
+        for load in dict.fromkeys(load for member in new for load in member.loads):
+            if load.array in own:
+                readers = (member for member in new if load in member.loads)
+                if not all(_is_in_row(load, reader, own[load.array]) for reader in readers):
+                    return 0
+                saved += 2 * load.array.size
+            elif not is_ready(load.array):
+                return 0
+            elif load.array.shape and (load.array, load.index) in places:
+                saved += load.array.size
+        exprs = [expr for member in (*self.members, *new) for expr in member.exprs]
+        is_worth = all(member.is_in_order or 2 * saved >= member.iterations for member in new)
+        return saved if is_worth and weight(*exprs) <= LIMIT else 0
+
+
+def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
+    """Whether an element of what some members compute is in the row that `reader` is at."""
+    writer = writers[0]
+    if writer.row.is_summed:
+        return False
+    if any(_is_same_element(load, reader, one) for one in writers):
+        return True
+    # Else it is in the row if that lies in one piece.
+    length, index = writer.node.size // max(1, writer.row.extent), load.index
+    if any(i.terms.get(ROW, 0) != length for i in (index, writer.index) if writer.row.extent > 1):
+        return False
+    lowest = highest = index.const
+    extents = {loop.variable: loop.extent for loop in reader.loops if loop.bounds is None}
+    for atom, step in index.terms.items():
+        if atom is ROW:
+            continue
+        extent = atom.extent if isinstance(atom, Loaded) else extents.get(atom)
+        if extent is None:
+            return False
+        reach = step * (extent - 1)
+        lowest, highest = lowest + min(0, reach), highest + max(0, reach)
+    return lowest >= 0 and highest < length
+
+
+def _is_same_element(load: Load, reader: Member, writer: Member) -> bool:
+    """Whether what `reader` loads is what `writer` computes in the same iteration."""
+    return (
+        load.array is writer.node
+        and load.index == writer.index
+        and not writer.row.is_summed
+        # A sum in memory, whose own loops are inside a summed one, is complete later.
+        and not any(loop.is_summed for loop in writer.loops[: writer.depth])
+        and reader.loops[: writer.depth] == writer.loops[: writer.depth]
+    )
+
+
+def _is_at_hand(load: Load, reader: Member, writer: Member, together: bool) -> bool:
+    """Whether a name still has what `writer` computed, in one statement with `reader` or before."""
+    if not _is_same_element(load, reader, writer):
+        return False
+    in_same_loop = together and writer.depth == len(writer.loops) and reader.loops == writer.loops
+    return in_same_loop or (writer.depth == 0 and not (together and writer.loops))
+
+
+def members(node: Node, puller: Puller, extent: int | None = None) -> Iterator[list[Member]]:
+    """The members of a stored node, for each axis that may be the rows, of that extent if given."""
+    shape = node.shape if is_pulled(node) else node.args[0].shape
+    if node.primitive.reduction == "segment_sum":
+        axis = node.params["axis"]
+        shape = (*shape[:axis], node.shape[axis], *shape[axis + 1 :])
+    first = len(shape) - _written_out(node, shape)
+    rows = [k for k, n in enumerate(shape) if n != 1 and (k < first or first > 0)]
+    if not rows:
+        rows = [-1] if extent in (None, 1) else []
+    elif extent is None:
+        rows = rows[:1]
+    else:
+        rows = [k for k in rows if shape[k] == extent]
+    for axis in rows:
+        yield _with_rows(node, puller, shape, axis)
+
+
+def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> list[Member]:
+    """The members of a node, given the shape of its iteration space and which axis is the rows."""
+    entry, axes = node.primitive, range(len(shape))
+    segmented = node.params["axis"] if entry.reduction == "segment_sum" else None
+    summed = set() if is_pulled(node) or segmented is not None else _summed(node)
+    first = len(shape) - _written_out(node, shape)
+    small = {k for k in axes if k >= first and k != row and shape[k] > 1}
+    variables = _variables(shape, row, small)
+    loops = []
+    for k in axes:
+        if k in variables and k != row:
+            loops.append(Loop(variables[k], shape[k], k in summed))
+        if k == segmented:
+            first = Index.of(variables.get(k, 0))
+            bounds = tuple(puller.at(node.args[1], (at,)) for at in (first, first + 1))
+            mean = -(-node.args[0].shape[k] // max(1, shape[k]))
+            loops.append(Loop(SEGMENT, mean, True, bounds))
+    here = Loop(ROW, shape[row] if row >= 0 else 1, row in summed)
+    found = []
+    for corner in _corners(shape, small - summed):
+        index = [Index.of(corner.get(k, variables.get(k, 0))) for k in axes]
+        position = Index()
+        places = (index[k] for k in axes if k not in summed)
+        for place, stride in zip(places, contiguous(node.shape), strict=True):
+            position = position + place * stride
+        expr = None
+        for inner in _corners(shape, small & summed):
+            at = [Index.of(inner[k]) if k in inner else index[k] for k in axes]
+            term = _element(node, puller, at, segmented)
+            expr = term if expr is None else Apply(p.add, {}, (expr, term), node.dtype)
+        found.append(Member(node, position, expr, here, tuple(loops)))
+    return found
+
+
+def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | None:
+    """The members of a nest of maps and of a sum of their rows by segments, segment by segment.
+
+    None where that cannot be, or is of no use: all terms must be in some segment, few in each.
+    """
+    starts, count, extent = reader.args[1].value, reader.shape[0], nest.extent
+    if (
+        starts is None
+        or reader.params["axis"] != 0
+        or reader.args[0].shape[0] != extent
+        or not 1 < count <= extent <= MOST_TERMS * count
+        or (starts[0], starts[-1]) != (0, extent)
+        or any(member.loops or member.row.is_summed for member in nest.members)
+        or any(node.shape[:1] != (extent,) for node in nest.nodes)
+    ):
+        return None
+    inside = _Segments(puller, np.repeat(np.arange(count), np.diff(starts)))
+    summing = next(members(reader, inside, count))  # another axis may have the extent of its rows
+    row, (loop, *_) = summing[0].row, summing[0].loops
+    along = replace(loop, is_summed=False)
+    found = []
+    for node in nest.nodes:
+        rest = set(range(1, node.ndim))
+        for corner in _corners(node.shape, rest):
+            at = [Index.of(SEGMENT), *(Index.of(corner[k]) for k in sorted(rest))]
+            place = Index()
+            for one, stride in zip(at, contiguous(node.shape), strict=True):
+                place = place + one * stride
+            found.append(Member(node, place, inside.expand(node, tuple(at)), row, (along,)))
+    found += summing
+    own = [(load, reader) for reader in found for load in reader.loads if load.array in nest.nodes]
+    alike = (any(_is_same_element(load, one, writer) for writer in found) for load, one in own)
+    return found if all(alike) else None
+
+
+class _Segments(Puller):
+    """Pulls within a loop over segments, where a constant that numbers them is the row."""
+
+    def __init__(self, puller: Puller, rows: np.ndarray):
+        super().__init__(puller.strides)
+        self._rows = rows
+
+    def integer(self, expr: Expr, extent: int) -> Index:
+        if isinstance(expr, Load) and expr.index == Index.of(SEGMENT):
+            numbers = expr.array.value
+            if numbers is not None and np.array_equal(numbers.reshape(-1), self._rows):
+                return Index.of(ROW)
+        return super().integer(expr, extent)
+
+
+def _written_out(node: Node, shape: tuple[int, ...]) -> int:
+    """How many trailing axes of a node's iteration space are not loops."""
+    if node.primitive.reduction == "segment_sum":
+        return min(unrolled(shape), len(shape) - 1 - node.params["axis"])
+    return 0 if node.primitive.reduction == "all" else unrolled(shape)
+
+
+def _element(node: Node, puller: Puller, index: list[Index], segmented: int | None) -> Expr:
+    if is_pulled(node):
+        return puller.expand(node, tuple(index))
+    if segmented is not None:
+        index = [*index[:segmented], Index.of(SEGMENT), *index[segmented + 1 :]]
+    return puller.at(node.args[0], tuple(index))
+
+
+def _summed(node: Node) -> set[int]:
+    return set(node.params.get("axes", range(node.args[0].ndim)))
+
+
+def _corners(shape: tuple[int, ...], axes: set[int]) -> Iterator[dict[int, int]]:
+    """Every position along some axes."""
+    ordered = sorted(axes)
+    for at in np.ndindex(*(shape[k] for k in ordered)):
+        yield dict(zip(ordered, at, strict=True))
+
+
+def _variables(shape: tuple[int, ...], row: int, small: set[int]) -> dict[int, Var]:
+    """The variable of each axis that is a loop: the same for equal ranks, so that loads compare."""
+    inner = [k for k, n in enumerate(shape) if n != 1 and k != row and k not in small]
+    return {
+        k: ROW if k == row else _variable(inner.index(k)) for k in (*inner, *[row] * (row >= 0))
+    }
+
+
+@cache
+def _variable(depth: int) -> Var:
+    return Var(f"j{depth}")

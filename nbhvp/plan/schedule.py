@@ -1,0 +1,484 @@
+"""From a graph to a list of steps: what lies in memory, what is computed where it is used.
+
+Every node is either stored (it has a buffer, and one step that fills it) or inlined into the kernels
+that pull it. Inputs, constants, outputs, reductions, matrix products and library calls are stored.
+For the rest the rule is the balance of two costs, in additions per element:
+
+- pulled at k different indices, a value of weight w is computed k - 1 times too often: it is stored
+  where (k - 1) w > RECOMPUTE, so that pulling through T stencils cannot cost 3^T;
+- needed by several kernels, it is stored where w > SHARED;
+- broadcast along a new axis, it is stored where w > WIDENED: it would be computed per copy;
+- read through an index, it is stored where it would come from more than MOST_GATHERED arrays;
+- a kernel's weight ends at LIMIT, which bounds compile time; at most MOST_NESTED choices stand one
+  within the other, as Python's parser bounds the levels of a text.
+
+Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. What is
+stored joins the nest with which it shares most loads (`nest`); sums of matrix products that nothing
+else reads are one step, whose terms BLAS adds up in place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.decisions import decided
+from nbhvp.plan.lower import lower, readable
+from nbhvp.plan.nest import LIMIT, Nest, along_segments, members
+from nbhvp.plan.pull import (
+    Choose,
+    Expr,
+    Load,
+    Puller,
+    Var,
+    contiguous,
+    is_pulled,
+    is_small_sum,
+    is_view,
+    misfits,
+    nesting,
+    parts,
+    weight,
+)
+
+__all__ = [
+    "Library",
+    "MatrixProduct",
+    "Operand",
+    "Reduction",
+    "Schedule",
+    "Step",
+    "schedule",
+    "stored_nodes",
+]
+
+RECOMPUTE = 16.0
+SHARED = 24.0
+WIDENED = 12.0
+MOST_GATHERED = 2
+"""Arrays that an element read through an index may come from."""
+MOST_NESTED = 40
+WINDOW = 8
+"""Steps back among which a stored node looks for a nest to join."""
+
+
+@dataclass(eq=False)
+class Reduction:
+    """A scan, or the position of the largest element, along an axis of one expression."""
+
+    node: Node
+    variables: tuple[Var, ...]
+    expr: Expr
+
+    @property
+    def loads(self) -> list[Load]:
+        return [part for part in parts([self.expr]) if isinstance(part, Load)]
+
+
+Operand = tuple[Node, int, tuple[int, ...]]
+"""An array in memory, with an offset and the strides (stack, row, column) of its matrices."""
+
+
+@dataclass(eq=False)
+class MatrixProduct:
+    """A sum of products of stacked matrices: BLAS adds each term to the same result."""
+
+    node: Node
+    terms: tuple[tuple[Node, Operand, Operand], ...]
+    """The contraction that each term is, and its operands."""
+
+
+@dataclass(eq=False)
+class Library:
+    """One call of NumPy on whole arrays."""
+
+    node: Node
+
+
+Step = Nest | Reduction | MatrixProduct | Library
+
+
+@dataclass(frozen=True)
+class Schedule:
+    graph: Graph
+    """What the steps compute: an output may lack a last reshape."""
+    steps: tuple[Step, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """The shapes of the outputs."""
+
+
+def schedule(graph: Graph) -> Schedule:
+    """The steps that compute the outputs of a graph from its inputs."""
+    shapes = tuple(node.shape for node in graph.outputs)
+    graph, memory = _decided(graph)
+    return Schedule(graph, tuple(_steps(memory)), shapes)
+
+
+def stored_nodes(graph: Graph) -> set[Node]:
+    """The nodes of a graph, once lowered, that its schedule stores."""
+    _, memory = _decided(graph)
+    return memory.stored
+
+
+def _decided(graph: Graph) -> tuple[Graph, _Memory]:
+    graph = decided(lower(graph))
+    graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
+    memory = _Memory(graph)
+    memory.decide()
+    memory.store_shared()
+    return graph, memory
+
+
+def _owned(node: Node) -> Node:
+    """An output that has memory of its own, in whose order its elements lie.
+
+    What is only reshaped is written where it belongs; an input or a constant is copied.
+    """
+    while node.primitive is p.reshape and node.args[0].args:
+        node = node.args[0]
+    if node.args:
+        return node
+    return node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
+
+
+class _Memory:
+    """Which nodes are stored, and with which strides."""
+
+    def __init__(self, graph: Graph):
+        self.nodes = graph.nodes
+        self.outputs = set(graph.outputs)
+        self.strides: dict[Node, tuple[int, ...]] = {}
+        self.stored: set[Node] = set()
+        # What an operand is a view of may be stored later, in another order.
+        self.operands: dict[Node, tuple] = {}
+        self.products: dict[Node, tuple] = {}
+        """The terms of stored sums of matrix products."""
+        self.weights: dict[Node, float] = {}
+        self.users: dict[Node, list[Node]] = {}
+        for node in self.nodes:
+            for arg in node.args:
+                self.users.setdefault(arg, []).append(node)
+        self.sums, self.absorbed = self._product_sums()
+        self.inlined = self.puller()
+        """What has been pulled up to now, by what is stored up to now."""
+
+    def _product_sums(self) -> tuple[dict[Node, list[Node]], set[Node]]:
+        """Sums of matrix products that nothing else uses, and the nodes that they make needless."""
+        sums: dict[Node, list[Node]] = {}
+        absorbed: set[Node] = set()
+        for node in reversed(self.nodes):
+            if node.primitive is p.add and node not in absorbed:
+                inner = self._terms(node)
+                terms = [one for one in inner if one.primitive.kind == "bilinear"]
+                if terms and len({term.shape for term in terms}) == 1:
+                    sums[node] = terms
+                    absorbed.update(inner)
+        return sums, absorbed
+
+    def _terms(self, node: Node) -> list[Node]:
+        """The nodes below a sum of matrix products, these included; nothing if it is none."""
+        below: list[Node] = []
+        pending = [node]
+        while pending:
+            top = pending.pop()
+            if top is not node:
+                below.append(top)
+                if top.primitive.kind == "bilinear":
+                    continue
+            # Both are looked at before either is gone into: a long sum of other things ends here.
+            args = [self._term(arg, top, below) for arg in top.args]
+            if None in args:
+                return []
+            pending += reversed(args)
+        return below
+
+    def _term(self, arg: Node, total: Node, below: list[Node]) -> Node | None:
+        """A term of a sum, or a sum itself, where nothing else needs it; reshapes go to `below`."""
+        if arg.shape != total.shape or arg.dtype != total.dtype:
+            return None
+        while arg.primitive is p.reshape and self._is_used_once(arg):
+            below.append(arg)
+            arg = arg.args[0]
+        is_term = arg.primitive is p.add or arg.primitive.kind == "bilinear"
+        return arg if is_term and self._is_used_once(arg) else None
+
+    def _is_used_once(self, node: Node) -> bool:
+        return len(self.users.get(node, ())) == 1 and node not in self.outputs
+
+    def puller(self) -> Puller:
+        return Puller(self.strides.get)
+
+    def store(self, node: Node) -> None:
+        if node not in self.strides:
+            self.strides[node] = contiguous(node.shape)
+            self.stored.add(node)
+            self._lighten(node)
+            if node in self.inlined.expanded:
+                self.inlined = self.puller()
+
+    def _lighten(self, node: Node) -> None:
+        """Weigh again what is computed from a node that now comes from memory."""
+        pending = list(self.users.get(node, ()))
+        while pending:
+            user = pending.pop()
+            if user in self.weights:
+                bound = self._tree_weight(user)
+                if bound < self.weights[user]:
+                    self.weights[user] = bound
+                    pending += self.users.get(user, ())
+
+    def _tree_weight(self, node: Node) -> float:
+        own = 0.0 if is_view(node) else node.primitive.cost
+        inner = own + sum(0.5 if a in self.strides else self.weights[a] for a in node.args)
+        return inner * (node.args[0].size // node.size) if is_small_sum(node) else inner
+
+    def store_viewed(self, node: Node) -> None:
+        """Store what a node is a view of, unless that is much larger."""
+        while is_view(node) and node.args[0] not in self.strides:
+            if node.args[0].size > 4 * node.size:
+                break
+            node = node.args[0]
+        self.store(node)
+
+    def decide(self) -> None:
+        """Decide on every node, each after its arguments."""
+        for node in self.nodes:
+            if not node.args:
+                self._source(node)
+            elif node in self.absorbed and node.primitive.kind != "bilinear":
+                self.weights[node] = 0.0
+            elif node in self.sums:
+                terms = self.sums[node]
+                self.products[node] = tuple((term, *self.operands[term]) for term in terms)
+                self.store(node)
+            elif not is_pulled(node):
+                self._operands(node)
+                if node.primitive.kind == "bilinear" and node not in self.absorbed:
+                    self.products[node] = ((node, *self.operands[node]),)
+                if node in self.absorbed:
+                    self.weights[node] = 0.0
+                else:
+                    self.store(node)
+            else:
+                self._weigh(node)
+                if node in self.outputs:
+                    self.store(node)
+
+    def _source(self, node: Node) -> None:
+        if node.value is None:
+            self.strides[node] = contiguous(node.shape)
+        elif node.shape != ():
+            itemsize = node.dtype.itemsize
+            self.strides[node] = tuple(step // itemsize for step in node.value.strides)
+        self.weights[node] = 0.0
+
+    def _operands(self, node: Node) -> None:
+        """What a step reads as a whole array must lie in memory."""
+        if node.primitive.reduction:
+            for arg in node.args[1:]:
+                self.store(arg)
+            arg = node.args[0]
+            # A scan or argmax pulls each element once, like a sum.
+            self._demand(arg)
+        elif node.primitive.kind == "bilinear":
+            for arg in node.args:
+                if matrix_operand(self, arg) is None:
+                    self.store_viewed(arg)
+                if matrix_operand(self, arg) is None:
+                    self.store(arg)
+            self.operands[node] = tuple(matrix_operand(self, arg) for arg in node.args)
+        else:
+            for arg in node.args:
+                if arg.value is None and self.strides.get(arg) != contiguous(arg.shape):
+                    self.store(arg)
+
+    def _demand(self, node: Node) -> None:
+        if node not in self.strides:
+            self._weigh(node)
+
+    def _weigh(self, node: Node) -> None:
+        """The weight of a node when it is inlined, storing what should not be pulled."""
+        self._store_widened(node)
+        self._store_gathered(node)
+        for arg in misfits(node, self.strides.get):
+            self.store(arg)
+        # No part can be wasted beyond RECOMPUTE where the whole, as a tree, weighs less.
+        bound = self._tree_weight(node)
+        while bound > RECOMPUTE:
+            found = parts([self.inlined.expand(node, variables(node.shape))])
+            bound = sum(part.cost for part in found)
+            costly = self._costly(node, found, bound)
+            if costly is None:
+                break
+            self.store_viewed(costly)
+        self.weights[node] = bound
+
+    def _store_widened(self, node: Node) -> None:
+        """Store dear arguments whose elements are each used for many elements of the result."""
+        entry = node.primitive
+        if entry.is_elementwise or entry.repeats:
+            for arg in node.args:
+                dear = arg not in self.strides and self.weights[arg] > WIDENED
+                if dear and node.size > 2 * arg.size:
+                    self.store_viewed(arg)
+
+    def _store_gathered(self, node: Node) -> None:
+        """Store what is read through an index, if that would else be a line of several arrays."""
+        arg = node.args[0]
+        if node.primitive.repeats and len(node.args) > 1 and arg not in self.strides:
+            found = parts([self.inlined.expand(arg, variables(arg.shape))])
+            arrays = {part.array for part in found if isinstance(part, Load) and part.array.shape}
+            while arg.primitive.is_elementwise and arg.primitive.cost <= 1:
+                # Not with a sign or a number, without which others may read it too.
+                inner = [one for one in arg.args if one.size > 1]
+                if len(inner) != 1 or inner[0].shape != arg.shape:
+                    break
+                (arg,) = inner
+            if len(arrays) > MOST_GATHERED:
+                self.store_viewed(arg)
+
+    def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
+        """One inlined node that had better be stored, None if there is none."""
+        instances = Counter(
+            self.inlined.origins[part] for part in found if part in self.inlined.origins
+        )
+        del instances[node]
+        waste = {n: (k - 1) * self.weights[n] for n, k in instances.items()}
+        if waste and max(waste.values()) > RECOMPUTE:
+            return max(waste, key=lambda n: (waste[n], n.index))
+        is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
+        if instances and (total > LIMIT or (is_nested and nesting(found) > MOST_NESTED)):
+            return max(instances, key=lambda n: (self.weights[n], n.index))
+        return None
+
+    def store_shared(self) -> None:
+        """Store dear values that kernels of different shapes or kinds would each compute."""
+        kernels: dict[Node, frozenset] = {node: frozenset() for node in self.nodes}
+        for node in reversed(self.nodes):
+            users = [kernels[user] for user in self.users.get(node, ())]
+            union = frozenset().union(*users)
+            branching = bool(users) and all(part != union for part in users)
+            if branching and node in self.weights and self.weights[node] > SHARED:
+                self.store_viewed(node)
+            if not is_pulled(node):
+                kernels[node] = frozenset([node])
+            else:
+                kernels[node] = frozenset([node.shape]) if node in self.stored else union
+
+
+def variables(shape) -> tuple[Var, ...]:
+    """The loop variables of all kernels: the same for equal ranks, so that loads can be compared."""
+    return tuple(map(_variable, range(len(shape))))
+
+
+@cache
+def _variable(axis: int) -> Var:
+    return Var(f"j{axis}")
+
+
+def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
+    """A node that BLAS can read in place: its array, offset and strides (batch, row, column)."""
+    # Not by its expression, which for a broadcast number is that number.
+    if node in memory.stored:
+        return node, 0, contiguous(node.shape)
+    loops = variables(node.shape)
+    puller = memory.puller()
+    expr = puller.at(node, loops)
+    if not isinstance(expr, Load) or not set(expr.index.terms) <= set(loops):
+        return None
+    strides = tuple(expr.index.terms.get(v, 0) for v in loops)
+    return (expr.array, expr.index.const, strides) if readable(node.shape, strides) else None
+
+
+def _steps(memory: _Memory) -> list[Step]:
+    """One step per stored node in topological order; maps and sums join a nest where they can."""
+    steps: list[Step] = []
+    position: dict[Node, int] = {}
+    puller = memory.puller()  # one for all, so that what members share is one expression
+    for node in memory.nodes:
+        if node not in memory.stored:
+            continue
+        if node in memory.products:
+            steps.append(MatrixProduct(node, memory.products[node]))
+        elif is_pulled(node) or node.primitive.reduction in NESTED:
+            position[node] = _nested(memory, puller, node, steps, position)
+            continue
+        elif node.primitive.reduction is None:
+            steps.append(Library(node))
+        else:
+            loops = variables(node.args[0].shape)
+            steps.append(Reduction(node, loops, memory.puller().at(node.args[0], loops)))
+        position[node] = len(steps) - 1
+    return _needed(memory, steps)
+
+
+NESTED = ("sum", "all", "segment_sum")
+"""Reductions that a nest takes."""
+
+
+def _nested(
+    memory: _Memory, puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
+) -> int:
+    """The position of the nest that a node joins, where that saves most, or of its own."""
+    if node.primitive.reduction == "segment_sum":
+        place = _by_segments(puller, node, steps, position)
+        if place is not None:
+            return place
+    best, place, joining = 0, len(steps), None
+    for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
+        nest = steps[at]
+        if isinstance(nest, Nest):
+            for new in members(node, puller, nest.extent):
+                saved = nest.shared(new, lambda array, at=at: position.get(array, -1) < at)
+                if saved > best:
+                    best, place, joining = saved, at, new
+    if joining:
+        steps[place].members += joining
+    else:
+        (new,) = members(node, puller)
+        steps.append(Nest(new[0].row.extent, new))
+    return place
+
+
+def _by_segments(
+    puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
+) -> int | None:
+    """The position of a nest that a sum by segments joins, turned to run segment by segment."""
+    (sums, *_) = members(node, puller)
+    for place in {position[load.array] for load in sums[0].loads if load.array in position}:
+        nest = steps[place]
+        found = along_segments(nest, node, puller) if isinstance(nest, Nest) else None
+        if not found:
+            continue
+        others = {load.array for member in found for load in member.loads} - {*nest.nodes}
+        is_ready = all(position.get(array, -1) < place for array in others)
+        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= LIMIT:
+            steps[place] = Nest(node.shape[0], found)
+            return place
+    return None
+
+
+def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
+    """The steps that outputs need, each nest knowing what of it is needed in memory."""
+    needed, found = set(memory.outputs), []
+    for step in reversed(steps):
+        if isinstance(step, Nest):
+            step.prune(needed)
+            needed |= step.read_from_memory()
+            step.kept = needed.intersection(step.nodes)
+            found += [step] * bool(step.members)
+        elif step.node in needed:
+            needed |= _reads(step)
+            found.append(step)
+    return found[::-1]
+
+
+def _reads(step: Reduction | MatrixProduct | Library) -> set[Node]:
+    if isinstance(step, MatrixProduct):
+        return {array for _, *operands in step.terms for array, _, _ in operands}
+    if isinstance(step, Library):
+        return set(step.node.args)
+    return {load.array for load in step.loads}

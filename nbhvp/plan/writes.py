@@ -1,0 +1,103 @@
+"""Long histories of writes, and long lists of pieces: what kernels would have as many choices for.
+
+An array that is written a part at a time is, in the graph, a chain of updates, and the element at an
+index one choice within the other. Where the parts do not overlap, and follow on one another along an
+axis or in memory, the chain is a concatenation of the parts, which is looked up by halves. One of
+many pieces is a concatenation of concatenations, whose kernels are alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.pull import contiguous
+
+__all__ = ["concatenated", "histories", "joined"]
+
+FEWEST_WRITES = 16
+"""A shorter history stays as it is written."""
+MOST_PIECES = 16
+"""Of a concatenation in one kernel."""
+
+Part = tuple[int, int, Node]
+"""Where a part begins along the axis, where it ends, and what it is."""
+
+
+def histories(graph: Graph) -> dict[Node, list[Node]]:
+    """The updates, last first, that nothing but the next one reads, by the last one."""
+    users = Counter(arg for node in graph.nodes for arg in node.args)
+    users.update(graph.outputs)
+    found: dict[Node, list[Node]] = {}
+    seen: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if node.primitive is p.update and node not in seen:
+            chain = [node]
+            while (base := chain[-1].args[0]).primitive is p.update and users[base] == 1:
+                chain.append(base)
+            seen.update(chain)
+            if len(chain) >= FEWEST_WRITES:
+                found[node] = chain
+    return found
+
+
+def joined(history: Sequence[Node], new: dict[Node, Node]) -> Node | None:
+    """What a history of updates comes to, from what their arguments come to; None if they overlap."""
+    base = new[history[-1].args[0]]
+    values = [new[update.args[1]] for update in history]
+    boxes = [p.written(update) for update in history]
+    for axis in range(base.ndim):
+        if all(box.is_along(axis, base.shape) for box in boxes):
+            starts = [box.axes[axis][0] for box in boxes]
+            return _filled(base, axis, starts, values)
+    strides = contiguous(base.shape)
+    if not all(box.is_in_one_piece(base.shape) for box in boxes):
+        return None
+    starts = [
+        sum(start * stride for (start, _, _), stride in zip(box.axes, strides, strict=True))
+        for box in boxes
+    ]
+    flat = [p.reshape(value, shape=(value.size,)) for value in values]
+    whole = _filled(p.reshape(base, shape=(base.size,)), 0, starts, flat)
+    return whole and p.reshape(whole, shape=base.shape)
+
+
+def _filled(base: Node, axis: int, starts: list[int], values: list[Node]) -> Node | None:
+    """An array of parts at some starts along an axis, and of what it was between them."""
+    parts = sorted(
+        (
+            (start, start + value.shape[axis], value)
+            for start, value in zip(starts, values, strict=True)
+        ),
+        key=lambda part: part[0],
+    )
+    if any(end > start for (_, end, _), (start, _, _) in pairwise(parts)):
+        return None
+    pieces: list[Node] = []
+    at = 0
+    for start, end, value in parts:
+        pieces += [*_rest(base, axis, at, start), value]
+        at = end
+    pieces += _rest(base, axis, at, base.shape[axis])
+    return concatenated(pieces, axis)
+
+
+def _rest(base: Node, axis: int, start: int, end: int) -> list[Node]:
+    """What an array has along a part of an axis, if that has any extent."""
+    if start == end:
+        return []
+    place = tuple(start if k == axis else 0 for k in range(base.ndim))
+    size = tuple(end - start if k == axis else n for k, n in enumerate(base.shape))
+    return [p.slice_(base, start=place, step=(1,) * base.ndim, size=size)]
+
+
+def concatenated(pieces: Iterable[Node], axis: int) -> Node:
+    """Pieces one behind the other, many of them in groups."""
+    pieces = list(pieces)
+    while len(pieces) > MOST_PIECES:
+        groups = (pieces[k : k + MOST_PIECES] for k in range(0, len(pieces), MOST_PIECES))
+        pieces = [p.concatenate(*group, axis=axis) for group in groups]
+    return pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, axis=axis)

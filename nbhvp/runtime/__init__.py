@@ -1,0 +1,1 @@
+"""What a Function keeps: traces with their programs, and the remembered point."""

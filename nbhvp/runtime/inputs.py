@@ -1,0 +1,133 @@
+"""What goes into a Function: the point x, directions and weights, as arrays or as trees.
+
+All programs take vectors and arrays. A function of a tree (``differentiable(unravel=...)``) takes the
+tree in the place of x and of directions too, and what is like one of these comes back as one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from nbhvp.graph.node import Node
+from nbhvp.plain import PLAIN_CLASSES, refusal_of
+from nbhvp.trace.arrays import Traced
+from nbhvp.trace.recording import trace_error
+from nbhvp.tree import Unravel
+
+__all__ = ["as_given", "as_vector", "direction", "primal", "takes", "weights"]
+
+_PRECISIONS = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+def primal(x) -> np.ndarray:
+    """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
+    if type(x) is np.ndarray and x.dtype in _PRECISIONS and x.flags.c_contiguous:
+        return x
+    try:
+        array = _plain(x, "x")
+    except ValueError:  # lists of arrays that make none
+        array = np.empty((), object)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64, order="C")
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(
+            "x must be float32 or float64 (integers and booleans are promoted), "
+            f"got {_kind_of(x, array)}: {_advice(array)}"
+        )
+    # np.dtype of a letter is one object, so that dtypes may be compared by identity.
+    return np.asarray(array, np.dtype(array.dtype.char), order="C")
+
+
+def _kind_of(x, array: np.ndarray) -> str:
+    if isinstance(x, list | tuple) and array.dtype == object:
+        return f"a {type(x).__name__} of {', '.join(sorted({type(item).__name__ for item in x}))}"
+    is_array = isinstance(x, np.ndarray) or array.dtype != object
+    return str(array.dtype) if is_array else f"an object of type {type(x).__name__}"
+
+
+def _advice(array: np.ndarray) -> str:
+    if array.dtype.kind == "c":
+        return "pass real and imaginary parts, as np.concatenate([z.real, z.imag])"
+    if array.dtype != object:
+        return "pass x.astype(float)"
+    return (
+        "pass x.astype(float) of numbers; for a function of a tree (dicts, lists, ... of arrays) write "
+        "x, unravel = nbhvp.ravel(tree); f = nbhvp.differentiable(fun, unravel=unravel), after which "
+        "f takes x or the tree"
+    )
+
+
+def _plain(x, name: str) -> np.ndarray:
+    """x as an array; of subclasses, those without rules of their own."""
+    if type(x) is Traced:
+        raise trace_error(
+            "a Function that is made inside a traced one is called there, or its derivatives are",
+            "make it outside, where it is traced with the rest; derivatives inside are not followed",
+        )
+    if isinstance(x, np.ndarray) and type(x) not in PLAIN_CLASSES:
+        raise TypeError("{} must be a plain array, got {}: {}".format(name, *refusal_of(x)))
+    return np.asarray(x)
+
+
+def direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
+    """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
+    array = _plain(v, name)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} must be real, got {array.dtype}: the product is linear, "
+            "so apply it to the real and to the imaginary part"
+        )
+    shape = like.shape
+    if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
+        batch = f"({', '.join([*map(str, shape), 'k'])})"
+        raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
+    return np.asarray(array, like.dtype, order="C" if array.shape == shape else None)
+
+
+def weights(w, like: Node) -> np.ndarray:
+    """w as an array of the shape and dtype of the result; a result of size 1 is a scalar."""
+    if like.shape == () and np.size(w) == 1:
+        w = np.reshape(w, ())
+    w = direction(w, like, "w")
+    if w.shape != like.shape:
+        raise ValueError(f"w must have shape {like.shape}, got {w.shape}")
+    return w
+
+
+# Trees.
+
+
+def as_vector(x, unravel: Unravel | None):
+    """A tree as the vector of its arrays; x as it is where it is none."""
+    return unravel.ravel(x) if unravel is not None and _is_tree(x, unravel) else x
+
+
+def as_given(array: np.ndarray, x, unravel: Unravel | None):
+    """A result in the form of x: as a tree, if x is one."""
+    return unravel(array) if unravel is not None and _is_tree(x, unravel) else array
+
+
+def _is_tree(x, unravel: Unravel) -> bool:
+    """Whether x stands for a tree; a list of numbers is the vector of these."""
+    if isinstance(x, np.ndarray | float):
+        return unravel.is_array(np.shape(x))
+    if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
+        return not all(map(np.isscalar, x))
+    return isinstance(x, dict | tuple) or dataclasses.is_dataclass(x)
+
+
+# Keywords.
+
+
+def takes(fun: Callable, name: str) -> bool:
+    """Whether a function names a parameter, after its first."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())[1:]
+    except (TypeError, ValueError):  # what is not written in Python may not tell
+        return False
+    keywords = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(one.name == name and one.kind in keywords for one in parameters)

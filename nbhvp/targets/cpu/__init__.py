@@ -1,0 +1,1 @@
+"""Programs for CPUs: kernels compiled by Numba, BLAS, library calls."""

@@ -1,0 +1,201 @@
+"""Kernels from source text, compiled once and kept on disk.
+
+A kernel's file (`nbhvp.disk`) holds its object code. It is named by a hash of all that the code
+depends on: its text, the text of every module of ours that it imports from (they are inlined), the
+versions and the processor. Where the folder cannot be written, kernels are compiled in memory.
+`plain` runs the same text as plain Python.
+"""
+
+import builtins
+import functools
+import hashlib
+import importlib.util
+import operator
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from nbhvp import disk
+from nbhvp.targets.cpu import forks, machine  # noqa: F401  a fork has new locks of compilers
+from nbhvp.version import __version__
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in this process. Its address is good as long as the process lives."""
+
+    name: str
+    address: int
+    source: str = field(repr=False)
+    compiled: bool  # False if it came from the disk
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Kernels compiled, kernels loaded from the disk, and the seconds that both took."""
+
+    compiled: int = 0
+    loaded: int = 0
+    seconds: float = 0.0
+
+    def __sub__(self, earlier: "Counts") -> "Counts":
+        return Counts(
+            self.compiled - earlier.compiled,
+            self.loaded - earlier.loaded,
+            self.seconds - earlier.seconds,
+        )
+
+
+class _Tally(threading.local):
+    counts = Counts()
+
+
+_kernels: dict[str, Kernel] = {}  # by source
+_tally = _Tally()
+_lock = threading.Lock()
+
+
+def counts() -> Counts:
+    """What `load` has done in this thread up to now."""
+    return _tally.counts
+
+
+def load(source: str) -> Kernel:
+    """The kernel that `source` defines: from memory, from disk, or compiled."""
+    if source not in _kernels:
+        with _lock:
+            if source not in _kernels:
+                start = time.perf_counter()
+                kernel = _kernels[source] = _load(digest(source, inlined(source)), source)
+                _tally.counts = Counts(
+                    _tally.counts.compiled + kernel.compiled,
+                    _tally.counts.loaded + (not kernel.compiled),
+                    _tally.counts.seconds + time.perf_counter() - start,
+                )
+    return _kernels[source]
+
+
+def digest(source: str, inlined: dict[str, str]) -> str:
+    """The name of a kernel's file, without its ending."""
+    versions = __version__, *machine.platform()
+    texts = [source, *versions, *(part for item in sorted(inlined.items()) for part in item)]
+    return "kernel_" + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:40]
+
+
+def inlined(source: str) -> dict[str, str]:
+    """The text of each module of ours that a source imports from, directly or not."""
+    texts = {}
+    pending = _imports(source)
+    while pending:
+        module = pending.pop()
+        if module not in texts:
+            texts[module] = _text(module)
+            pending += _imports(texts[module])
+    return texts
+
+
+def compiled(source: str, name: str = "kernel") -> machine.Compiled:
+    """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
+    namespace = {"__name__": name}
+    exec(compile(source, f"<{name}>", "exec"), namespace)
+    return namespace[_name(source)]
+
+
+def _imports(source):
+    return re.findall(r"^from (nbhvp[\w.]*) import", source, re.MULTILINE)
+
+
+@functools.cache
+def _text(module):
+    return importlib.util.find_spec(module).loader.get_source(module)
+
+
+def _load(name, source):
+    path = disk.path_of(name)
+    code = disk.read(path)
+    is_compiled = code is None
+    if is_compiled:
+        code = compiled(source, name).object_code
+        disk.write(path, code)
+    return Kernel(_name(source), machine.link(name, code), source, is_compiled)
+
+
+def _name(source):
+    return re.search(r"^@\w*kernel\ndef (\w+)\(", source, re.MULTILINE)[1]
+
+
+def _new_lock():
+    # Another thread may have held the lock when a child was forked.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+# --- the same text as plain Python ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a table holds in place of a pointer: the array, and the element that it points to."""
+
+    array: np.ndarray
+    offset: int = 0
+    writable: bool = True
+
+    def __getitem__(self, index):
+        return self.array[self._inside(index)]
+
+    def __setitem__(self, index, x):
+        assert self.writable, "a kernel stores through a pointer that it declares as read"
+        self.array[self._inside(index)] = x
+
+    def _inside(self, index):
+        at = operator.index(index) + self.offset
+        assert 0 <= at < self.array.size, f"element {at} of {self.array.size}"
+        return at
+
+
+def _window(table, k, code, writable):
+    window = table[k]
+    assert window.array.dtype == np.dtype(code), f"slot {k}: {code}, not {window.array.dtype}"
+    return Window(window.array, window.offset, writable)
+
+
+_PLAIN = SimpleNamespace(
+    kernel=lambda function: function,
+    straight_kernel=lambda function: function,
+    reads=lambda table, k, code: _window(table, k, code, writable=False),
+    writes=lambda table, k, code: _window(table, k, code, writable=True),
+    integer=lambda table, k: operator.index(table[k]),
+    real=lambda table, k, code: np.dtype(code).type(table[k]),
+    cplx=lambda table, k, code: np.dtype(code).type(complex(table[k], table[k + 1])),
+    function=lambda table, k: table[k],
+    call=lambda f, *xs: f(*xs),
+    output=lambda f, x, k, count: f(x)[k],
+    cast=lambda x, code: np.dtype(code).type(x),
+    add_reassoc=operator.add,
+    times=operator.mul,
+)
+
+
+def plain(source: str) -> Callable:
+    """The kernel as a Python function of a list, in which Windows stand for pointers.
+
+    It reads and writes only inside the arrays, or raises AssertionError.
+    """
+
+    def replaced(name, *rest):
+        return _PLAIN if name == "nbhvp.targets.cpu.language" else builtins.__import__(name, *rest)
+
+    namespace = {"__builtins__": {**vars(builtins), "__import__": replaced}}
+    exec(compile(source, "<plain>", "exec"), namespace)
+    return namespace[_name(source)]

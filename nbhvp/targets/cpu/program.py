@@ -1,0 +1,422 @@
+"""A graph, compiled for the CPU: its steps, its memory, and how it is called.
+
+A program is a list of stretches: words that one compiled call runs (kernels and BLAS by address), and
+between them library calls on whole arrays, which most programs have none of. One input is *hot*: it
+changes with every call, as does the output; all other inputs may be bound, for a product at a fixed
+point. A call takes a workspace from a free list and returns it: calls from several threads never
+share one. Workspaces hold their buffers, addresses in their words point nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numba.extending import get_cython_function_address
+
+from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.layout import ALIGNMENT, Layout, layout
+from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule, schedule
+from nbhvp.targets.cpu import blas, cache, results
+from nbhvp.targets.cpu import run as cpu
+from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, emit, has_kernels
+
+__all__ = ["Bound", "Program"]
+
+if numba.config.DISABLE_JIT:
+    raise RuntimeError(
+        "NUMBA_DISABLE_JIT is set, with which nothing can be compiled: unset it, or use "
+        "nbhvp.differentiable(fun, target='interpret')"
+    )
+
+PARALLEL_FROM = 60e-6
+"""Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
+MOST_FREE = 16
+"""Workspaces that a program keeps for later calls."""
+LARGE = 1 << 20
+"""Bytes of a workspace from which it keeps one at most: new memory costs 0.25 ms for each of these."""
+DIRECT = 1 << 15
+"""Bytes from which an output is written where it stays, and not copied there: what 3 µs are worth."""
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Steps that one compiled call runs, or one library call."""
+
+    steps: tuple[cpu.Step, ...] = ()
+    library: Node | None = None
+
+
+class Program:
+    """The outputs of a graph, compiled.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute.
+    hot : int
+        The position of the input that changes with every call.
+    main : int
+        The position of the output that each call writes to a fresh array; other outputs are copied,
+        if they are small.
+    """
+
+    def __init__(self, graph: Graph, hot: int = -1, main: int = -1):
+        self.graph = graph
+        self.hot = hot % len(graph.inputs)
+        self.main = main % len(graph.outputs)
+        before = cache.counts()
+        plan = schedule(graph)
+        self._inputs = plan.graph.inputs
+        self._outputs = plan.graph.outputs
+        self._stretches, self.seconds, self.kernels = _compile(plan)
+        main = self._outputs[self.main]
+        self._direct = {
+            node: shape
+            for node, shape in zip(self._outputs[::-1], plan.shapes[::-1], strict=True)
+            if node is not main and node.size * node.dtype.itemsize >= DIRECT
+        }
+        self._buffers = _buffers(plan, self._stretches, {main, *self._direct})
+        self._layout = _layout(plan, self._stretches, self._buffers)
+        self.parallel = self.seconds >= PARALLEL_FROM
+        products = any(_may_use_threads(step) for step in plan.steps)
+        self.runner = _runner(self.seconds, products)
+        self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
+        self._patches = {
+            node: [_references(s, node) for s in self._stretches]
+            for node in (*self._cold, *self._direct)
+        }
+        self._free: list[_Workspace] = []
+        self._most_free = MOST_FREE if self._layout.size <= LARGE else 1
+        self.counts = cache.counts() - before
+        shape, dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
+        is_large = math.prod(shape) * dtype.itemsize >= results.LARGE
+        self.empty = functools.partial(results.empty if is_large else np.empty, shape, dtype)
+        """A new array for the main output."""
+
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """The outputs, as fresh arrays, at the values of all inputs."""
+        cold = [a for k, a in enumerate(inputs) if k != self.hot] if len(inputs) > 1 else ()
+        workspace = self.take(cold)
+        main = self.empty()
+        if len(self._outputs) == 1:
+            workspace.run(_contiguous(inputs[self.hot]), main)
+            self.give(workspace)
+            return [main]
+        direct = {n: results.empty(shape, n.dtype) for n, shape in self._direct.items()}
+        for node, array in direct.items():
+            workspace.point(node, array.reshape(node.shape))
+        workspace.run(_contiguous(inputs[self.hot]), main)
+        found = workspace.results(main, direct)
+        self.give(workspace)
+        return found
+
+    @property
+    def source(self) -> str:
+        """The text of every kernel, in the order of the steps."""
+        return "\n\n".join(kernel.source for kernel in self.kernels)
+
+    def bind(self, *cold: np.ndarray) -> Bound:
+        """The program with all inputs but the hot one fixed."""
+        return Bound(self, cold)
+
+    def take(self, cold: Sequence[np.ndarray]) -> _Workspace:
+        """A workspace that nobody else uses, bound to the values of all inputs but the hot one."""
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = _Workspace(self)
+        if cold:
+            workspace.bind(cold)
+        return workspace
+
+    def give(self, workspace: _Workspace) -> None:
+        """Take a workspace back, for later calls and points."""
+        if len(self._free) < self._most_free:
+            workspace.release()
+            self._free.append(workspace)
+
+
+class Bound:
+    """A program of one input: a product at a fixed point. Safe to call from several threads."""
+
+    def __init__(self, program: Program, cold: Sequence[np.ndarray]):
+        self.program = program
+        self.stored = cold
+        self._free: list[_Workspace] = []
+        self._empty = program.empty
+
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The main output at a C-contiguous x of the right shape and dtype: nothing is checked."""
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = self.program.take(self.stored)
+        if out is None:
+            out = self._empty()
+        workspace.run(x, out)
+        self._free.append(workspace)
+        return out
+
+    def __del__(self):
+        for workspace in self._free:
+            self.program.give(workspace)
+
+
+class _Workspace:
+    """The buffers of one call in flight, and the words that point to them."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.arrays = _allocate(program._buffers, program._layout)
+        self.cold: tuple[np.ndarray, ...] = ()
+        hot, main = program._inputs[program.hot], program._outputs[program.main]
+        self._hot, self._main = hot, main
+        addresses = _Addresses(self.arrays)
+        self._words = [
+            stretch
+            if stretch.library is not None
+            else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
+            for stretch in program._stretches
+        ]
+        self._call = program.runner
+        self._is_single = len(self._words) == 1 and program._stretches[0].library is None
+        if self._is_single:
+            # Most programs are one compiled call, which needs addresses and no arrays.
+            self.run = functools.partial(self._call, self._words[0])
+        shapes = (node.shape for node in program.graph.outputs)
+        others = list(zip(program._outputs, shapes, strict=True))
+        del others[program.main]
+        self._others = [
+            (node, None if node is main or node in program._direct else self.arrays[node], shape)
+            for node, shape in others
+        ]
+
+    def bind(self, cold: Sequence[np.ndarray]) -> None:
+        """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
+        self.cold = tuple(map(_contiguous, cold))
+        for node, array in zip(self.program._cold, self.cold, strict=True):
+            self.point(node, array)
+
+    def point(self, node: Node, array: np.ndarray) -> None:
+        """Read an input from an array, or write an output there."""
+        self.arrays[node] = array
+        for words, references in zip(self._words, self.program._patches[node], strict=True):
+            if references is not None:
+                cpu.place.call(words, references, array)
+
+    def release(self) -> None:
+        """Let go of the values of inputs."""
+        if self.cold or not self._is_single or self.program._direct:
+            self.cold = ()
+            for node in (*self.program._inputs, *self.program._direct):
+                self.arrays.pop(node, None)
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        self.arrays[self._hot], self.arrays[self._main] = x, out.reshape(self._main.shape)
+        for words in self._words:
+            if isinstance(words, _Stretch):
+                self._library(words.library)
+            else:
+                self._call(words, x, out)
+
+    def _library(self, node: Node) -> None:
+        args = [self.arrays.get(a, a.value) for a in node.args]
+        with np.errstate(all="ignore"):
+            self.arrays[node][...] = node.primitive.evaluate(*args, **node.params)
+
+    def results(self, main: np.ndarray, direct: dict[Node, np.ndarray]) -> list[np.ndarray]:
+        """All outputs as arrays of their own, given those that were written where they stay."""
+        written = direct.copy()
+        found = []
+        for node, array, shape in self._others:
+            own = direct.pop(node, None)
+            if own is None:  # a small one, or one that is in the list already
+                own = (written.get(node, main) if array is None else array).reshape(shape).copy()
+            found.append(own)
+        found.insert(self.program.main, main)
+        return found
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """The array itself if it is in C order: NumPy's function of this name makes () into (1,)."""
+    assert isinstance(array, np.ndarray), "compiled code takes the addresses of arrays"
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _runner(seconds: float, products: bool) -> Callable:
+    """How words are run: on one thread, or on several, each with a BLAS of one thread."""
+    call = cpu.run.call if seconds < PARALLEL_FROM else cpu.run_parallel
+    if not products:
+        return call
+
+    def run(words, x, out):
+        with blas.single_threaded:
+            call(words, x, out)
+
+    return run
+
+
+def _may_use_threads(step) -> bool:
+    """Whether a step is a product that BLAS would run on threads of its own, were it let."""
+    if not isinstance(step, MatrixProduct):
+        return False
+    return any(
+        blas.may_use_threads(*term.shape[1:], term.args[0].shape[2]) for term, *_ in step.terms
+    )
+
+
+class _Addresses(dict):
+    """Addresses of buffers and constants; inputs that are bound later stand as zero."""
+
+    def __init__(self, arrays):
+        super().__init__({key: cpu.address(array) for key, array in arrays.items()})
+
+    def __missing__(self, key):
+        return cpu.address(key.value) if key.value is not None else 0
+
+
+def _references(stretch: _Stretch, node: Node) -> np.ndarray | None:
+    """Where the words of a stretch hold addresses within a node, as `cpu.place` takes them."""
+    found = []
+    word = cpu.HEADER + cpu.STEP * len(stretch.steps)
+    for step in stretch.steps:
+        for entry in step.table:
+            if isinstance(entry, cpu.Ref) and entry.buffer is node:
+                found += [word, entry.offset]
+            word += 2 if isinstance(entry, complex) else 1
+    return np.array([len(found) // 2, *found], np.int64) if found else None
+
+
+def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]:
+    """Load the kernels of every step, and cut the steps at library calls."""
+    stretches: list[_Stretch] = []
+    steps: list[cpu.Step] = []
+    kernels: list[cache.Kernel] = []
+    time = 0.0
+    for step in plan.steps:
+        if isinstance(step, Library) and not has_kernels(step):
+            stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
+            steps = []
+        elif isinstance(step, MatrixProduct):
+            steps += _matrix_product(step)
+            for term, _, _ in step.terms:
+                x = term.args[0]
+                time += term.size * x.shape[2] * 3e-11 + x.size * 2e-10
+        else:
+            calls = emit(step)
+            kernels += [cache.load(call.source) for call in calls]
+            steps += map(_step, calls)
+            time += sum(call.seconds for call in calls)
+    if steps or not stretches:
+        stretches.append(_Stretch(tuple(steps)))
+    return stretches, time, kernels
+
+
+def _step(call: KernelCall) -> cpu.Step:
+    address = cache.load(call.source).address
+    return cpu.Step(address, tuple(map(_entry, call.slots)), call.extent, call.block)
+
+
+def _entry(slot):
+    if isinstance(slot, Pointer):
+        return cpu.Ref(slot.array, slot.offset * slot.array.dtype.itemsize)
+    return _symbol_address(slot.name) if isinstance(slot, Symbol) else slot
+
+
+def _symbol_address(name: str) -> int:
+    """The function of doubles, among the variants of a name that Cython numbers."""
+    from scipy.special import cython_special
+
+    exported = cython_special.__pyx_capi__
+    variants = (name, f"__pyx_fuse_0{name}", f"__pyx_fuse_1{name}")
+    name = next(v for v in variants if v in exported and _is_of_doubles(exported[v]))
+    return get_cython_function_address("scipy.special.cython_special", name)
+
+
+def _is_of_doubles(capsule) -> bool:
+    """Whether a capsule, which is named after its C signature, takes and gives doubles only."""
+    types = re.findall(r"\w+(?= \*)|\w+(?=[,)])|\w+(?= \()", re.search('"(.*)"', repr(capsule))[1])
+    return {*types} <= {"void", "double", "__pyx_skip_dispatch"}
+
+
+def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
+    """BLAS steps for a sum of products of stacked matrices: the first writes, the others add."""
+    return [
+        one
+        for k, (term, x, y) in enumerate(step.terms)
+        for one in _blas(step.node, term.shape, term.args[0].shape[2], x, y, float(k > 0))
+    ]
+
+
+def _blas(node: Node, shape, k: int, x: Operand, y: Operand, beta: float) -> list[cpu.Step]:
+    batch, m, n = shape
+    (x, x_strides), (y, y_strides) = (
+        (cpu.Ref(array, offset * node.dtype.itemsize), strides) for array, offset, strides in (x, y)
+    )
+    z, letters = cpu.Ref(node), code(node.dtype)
+    x_op, ldx = _orientation(m, k, *x_strides[1:])
+    y_op, ldy = _orientation(k, n, *y_strides[1:])
+    layout = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy, beta=beta)
+    if batch > 1:
+        steps = (x_strides[0], y_strides[0], m * n)
+        return blas.gemm_batch(letters, x, y, z, m, n, k, batch, steps, **layout)
+    if n == 1:
+        rows, columns = (m, k) if x_op == "N" else (k, m)
+        count = blas.gemv_scratch(rows, columns, x_op)
+        scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
+        vector = dict(op=x_op, ldx=ldx, incy=max(1, y_strides[1]), beta=beta, scratch=scratch)
+        return blas.gemv(letters, x, y, z, rows, columns, **vector)
+    count = blas.gemm_scratch(m, n, k)
+    scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
+    return blas.gemm(letters, x, y, z, m, n, k, **layout, scratch=scratch)
+
+
+def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, int]:
+    """Whether BLAS reads a matrix as it is or transposed, and the distance of its array's rows."""
+    if (column == 1 or columns == 1) and (row >= columns or rows == 1):
+        return "N", max(row, columns)
+    return "T", max(column, rows)
+
+
+def _touched(stretches: list[_Stretch]) -> list[tuple]:
+    """What each step reads or writes, in order."""
+    touched: list[tuple] = []
+    for stretch in stretches:
+        if stretch.library is not None:
+            touched.append((stretch.library, *stretch.library.args))
+        for step in stretch.steps:
+            touched.append(tuple(e.buffer for e in step.table if isinstance(e, cpu.Ref)))
+    return touched
+
+
+def _buffers(plan: Schedule, stretches: list[_Stretch], fresh: set[Node]) -> list[Node | Scratch]:
+    """Everything that steps write, but for outputs in memory of their own: nodes, partial results."""
+    found = dict.fromkeys(
+        key for keys in _touched(stretches) for key in keys if _is_buffer(key, plan)
+    )
+    found.update(dict.fromkeys(plan.graph.outputs))
+    return [key for key in found if key not in fresh]
+
+
+def _layout(plan: Schedule, stretches: list[_Stretch], buffers: list[Node | Scratch]) -> Layout:
+    sizes = {b: math.prod(b.shape) * b.dtype.itemsize for b in buffers}
+    return layout(_touched(stretches), sizes, plan.graph.outputs)
+
+
+def _is_buffer(key, plan: Schedule) -> bool:
+    if isinstance(key, Scratch) or key in plan.graph.outputs:
+        return True
+    return key.value is None and key not in plan.graph.inputs
+
+
+def _allocate(buffers: Sequence[Node | Scratch], where: Layout) -> dict:
+    """One block of memory, cut into arrays."""
+    block = np.empty(where.size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return {b: np.ndarray(b.shape, b.dtype, block, start + where.offsets[b]) for b in buffers}

@@ -1,0 +1,155 @@
+"""What the steps of a program move through memory and compute, counted from their expressions.
+
+A step reads every element that it loads once, if it stays in cache for that long: for each load the
+positions that its index takes, in sum at most the array. Operations are in additions, by the costs
+that the table of primitives gives (a division 4, an exp about 20), and two for each term of a
+matrix product. Guarded parts count as if they held everywhere. What library calls and sweeps over
+tapes compute is not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nbhvp.graph.node import Node
+from nbhvp.plan.nest import Nest, Statement
+from nbhvp.plan.pull import Apply, Expr, Load, Var, parts
+from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step
+from nbhvp.targets.cpu.nests import Pointer, Scratch, emit, has_kernels
+
+__all__ = ["Traffic", "traffic"]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one run of a program does.
+
+    Attributes
+    ----------
+    read, written : int
+        Bytes of memory, caches left aside.
+    operations : float
+        Arithmetic, in additions.
+    kernels, matrix_products, library_calls : int
+        Steps by what runs them.
+    """
+
+    read: int = 0
+    written: int = 0
+    operations: float = 0.0
+    kernels: int = 0
+    matrix_products: int = 0
+    library_calls: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(*(a + b for a, b in zip(_fields(self), _fields(other), strict=True)))
+
+
+def _fields(one: Traffic) -> tuple:
+    return tuple(vars(one).values())
+
+
+def traffic(steps: Sequence[Step]) -> Traffic:
+    """The traffic of the steps of a schedule."""
+    return sum((_COUNTED[type(step)](step) for step in steps), Traffic())
+
+
+def _nest(step: Nest) -> Traffic:
+    """What a nest computes itself is in a register or in cache where it reads it."""
+    work, own = 0.0, set(step.nodes)
+    read: dict[object, int] = {}
+    for statement in step.statements():
+        extents, count = _extents(statement)
+        found = parts(expr for member in statement.members for expr in member.exprs)
+        for part in found:
+            if isinstance(part, Apply):
+                # What an inner loop does not change is computed outside it.
+                turning = _variables(part)
+                work += part.cost * math.prod(n for v, n in extents.items() if v in turning)
+        work += count * sum(member.is_sum for member in statement.members)
+        loads = [part for part in found if isinstance(part, Load) and part.array not in own]
+        for memory, visited in _visited(loads, extents, count).items():
+            read[memory] = max(visited, read.get(memory, 0))
+    return Traffic(sum(read.values()), sum(map(_bytes, step.kept)), work, kernels=1)
+
+
+def _variables(part: Expr) -> set[Var]:
+    """The loop variables that an expression depends on."""
+    atoms = {atom for one in parts([part]) for index in one.indices for atom in index.terms}
+    return {atom for atom in atoms if isinstance(atom, Var)}
+
+
+def _extents(statement: Statement) -> tuple[dict[Var, int], int]:
+    """The extents of the loops of a statement, and how often its members run."""
+    member = statement.members[0]
+    extents = {member.row.variable: member.row.extent}
+    count = member.row.extent
+    for variable, extent, _ in statement.loops:
+        extents[variable] = extent
+        count *= extent
+    return extents, count
+
+
+def _reduction(step: Reduction) -> Traffic:
+    reduced = step.node.args[0]
+    extents = dict(zip(step.variables, reduced.shape, strict=True))
+    found = parts([step.expr])
+    work = 1.0 + sum(part.cost for part in found if isinstance(part, Apply))
+    read = sum(_visited(step.loads, extents, reduced.size).values())
+    return Traffic(read, _bytes(step.node), work * reduced.size, kernels=1)
+
+
+def _matrix_product(step: MatrixProduct) -> Traffic:
+    total = Traffic(written=_bytes(step.node))
+    for term, *operands in step.terms:
+        operations = 2.0 * term.size * term.args[0].shape[2]
+        # An operand may be a view of a smaller array, or of a part of a larger one.
+        read = sum(
+            min(array.size, operand.size) * array.dtype.itemsize
+            for (array, *_), operand in zip(operands, term.args, strict=True)
+        )
+        total += Traffic(read, 0, operations, matrix_products=1)
+    return total
+
+
+def _library(step: Library) -> Traffic:
+    """The arrays that a call is given, or that its kernels touch, each once."""
+    if has_kernels(step):
+        calls = emit(step)
+        touched = {slot.array for one in calls for slot in one.slots if isinstance(slot, Pointer)}
+        written = {array for one in calls for array in one.writes}
+        read = sum(map(_bytes, touched - {step.node}))
+        return Traffic(read, sum(map(_bytes, written)), kernels=len(calls))
+    return Traffic(sum(map(_bytes, step.node.args)), _bytes(step.node), library_calls=1)
+
+
+_COUNTED = {
+    Nest: _nest,
+    Reduction: _reduction,
+    MatrixProduct: _matrix_product,
+    Library: _library,
+}
+
+
+def _bytes(array: Node | Scratch) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _visited(loads: Iterable[Load], extents: dict[Var, int], count: int) -> dict[object, int]:
+    """The bytes of each array that some loads visit in `count` iterations, at most all.
+
+    Constants that show the same memory, as a matrix and its transpose do, are one array.
+    """
+    visited: dict[object, int] = {}
+    for load in loads:
+        atoms, array = load.index.terms, load.array
+        if any(not isinstance(atom, Var) for atom in atoms):
+            elements = count
+        else:
+            elements = math.prod(n for variable, n in extents.items() if variable in atoms)
+        memory = array if array.value is None else array.value.ctypes.data
+        new = elements * array.dtype.itemsize
+        visited[memory] = min(_bytes(array), visited.get(memory, 0) + new)
+    return visited

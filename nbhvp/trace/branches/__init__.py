@@ -1,0 +1,1 @@
+"""Branches that depend on values: exceptions, failures, comparisons that hold by equality."""

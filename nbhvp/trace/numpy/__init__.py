@@ -1,0 +1,1 @@
+"""Answers to NumPy's functions, by NumPy's own chapters."""

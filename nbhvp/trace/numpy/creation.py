@@ -1,0 +1,135 @@
+"""Functions that make arrays: of given content, like another array, ranges and grids.
+
+What they return is new: the function may write it. np.zeros and its like without traced arguments
+need no handler here; the tracer adopts what NumPy returns.
+"""
+
+import math
+
+import numpy as np
+
+from nbhvp.trace.arrays import adopt, is_array, lift
+from nbhvp.trace.numpy.elementwise import cast, composition, floats
+from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, copy_, moveaxis, part, reshape
+
+__all__ = ["as_array", "zeros_like"]
+
+
+def _like(function):
+    """The np.*_like function that fills with a constant."""
+
+    def handler(a, dtype=None, order="K", subok=True, shape=None):
+        a = lift(a)
+        shape = a.shape if shape is None else tuple(np.atleast_1d(shape).tolist())
+        return adopt(function(shape, dtype or a.dtype))
+
+    return handler
+
+
+zeros_like = composition(np.zeros_like)(_like(np.zeros))
+empty_like = composition(np.empty_like)(_like(np.zeros))
+ones_like = composition(np.ones_like)(_like(np.ones))
+
+
+@composition(np.full_like)
+def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None):
+    a = lift(a)
+    return full(a.shape if shape is None else shape, fill_value, dtype or a.dtype)
+
+
+@composition(np.full)
+def full(shape, fill_value, dtype=None, order="C"):
+    shape = tuple(np.atleast_1d(shape).tolist())
+    return copy_(broadcast_to(cast(lift(fill_value), dtype), shape))
+
+
+def as_array(a):
+    """An array, of a scalar too: one without axes, that may be written."""
+    a = lift(a)
+    return a if is_array(a.value) else reshape(a, ())
+
+
+@composition(np.array)
+def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0):
+    result = cast(as_array(object), dtype)
+    if result.ndim < ndmin:
+        result = reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
+    return copy_(result) if copy else result
+
+
+@composition(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
+def asarray(a, dtype=None, order=None, *, copy=None):
+    result = cast(as_array(a), dtype)
+    return copy_(result) if copy else result
+
+
+@composition(np.copy)
+def copy(a, order="K", subok=False):
+    return copy_(as_array(a))
+
+
+@composition(np.asarray_chkfinite)
+def asarray_chkfinite(a, dtype=None, order=None):
+    a = asarray(a, dtype)
+    if not bool(np.all(np.isfinite(a))):
+        raise ValueError("array must not contain infs or NaNs")
+    return a
+
+
+@composition(np.astype)
+def astype(x, dtype, /, *, copy=True):
+    x = lift(x)
+    return copy_(x) if copy and x.dtype == dtype else cast(x, dtype)
+
+
+@composition(np.linspace)
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
+    start, stop = floats(start, stop)
+    if num < 0:
+        np.linspace(0, 1, num)  # NumPy's own error
+    count = num - 1 if endpoint else num
+    step = (stop - start) / count if count > 0 else (stop - start) * math.nan
+    ramp = np.arange(num, dtype=start.dtype)
+    shape = np.broadcast_shapes(start.shape, stop.shape)
+    ramp = ramp.reshape(num, *(1,) * len(shape))
+    points = start + (stop - start) / max(count, 1) * ramp
+    if endpoint and num > 1:
+        last = broadcast_to(cast(stop, points.dtype), (1, *shape))
+        points = concatenate([part(points, 0, 0, num - 1), last], 0)
+    points = cast(moveaxis(points, 0, axis), dtype)
+    return (points, step) if retstep else points
+
+
+@composition(np.logspace)
+def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
+    return cast(base ** linspace(start, stop, num, endpoint, axis=axis), dtype)
+
+
+@composition(np.geomspace)
+def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
+    ends = (np.log(lift(start)), np.log(lift(stop)))
+    return cast(np.exp(linspace(*ends, num, endpoint, axis=axis)), dtype)
+
+
+@composition(np.vander)
+def vander(x, N=None, increasing=False):
+    x = lift(x)
+    if x.ndim != 1:
+        raise ValueError("x must be a one-dimensional array or sequence.")
+    N = x.shape[0] if N is None else N
+    exponents = np.arange(N) if increasing else np.arange(N)[::-1]
+    return reshape(x, (-1, 1)) ** exponents
+
+
+@composition(np.meshgrid)
+def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
+    if indexing not in ("xy", "ij"):
+        raise ValueError("Valid values for `indexing` are 'xy' and 'ij'.")
+    ndim, grids = len(xi), []
+    for k, x in enumerate(xi):
+        axis = 1 - k if indexing == "xy" and k < 2 <= ndim else k
+        grids.append(reshape(x, [-1 if j == axis else 1 for j in range(ndim)]))
+    if not sparse:
+        shape = np.broadcast_shapes(*(grid.shape for grid in grids))
+        grids = [broadcast_to(grid, shape) for grid in grids]
+    return tuple(copy_(grid) for grid in grids) if copy else tuple(grids)

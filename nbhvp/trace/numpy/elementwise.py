@@ -1,0 +1,410 @@
+"""Elementwise functions that are not primitives of the table: ufuncs, choices, rounding.
+
+Each is a composition over traced arrays, so its derivatives follow from those of the primitives. A
+quotient or root that is singular where its value is not used is computed on a safe argument: the
+partial of the unused branch is then finite, and a zero adjoint times it is zero, not NaN.
+
+Conventions where a function has no derivative: |z| of a complex number has derivative 0 at 0, as
+NumPy's sign(0) = 0 gives for real numbers; steps (rint, floor, heaviside) have derivative 0.
+
+`composition` is the door through which every module of compositions enters its functions.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import reduce, wraps
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.table import lengths
+from nbhvp.trace.arrays import (
+    Traced,
+    apply,
+    guard,
+    implements,
+    is_array,
+    is_constant,
+    is_weak,
+    lift,
+    map_traced,
+    public_name,
+    scalar,
+    trace_error,
+    traced,
+    write,
+)
+
+__all__ = [
+    "REFUSED",
+    "absolute",
+    "cast",
+    "common",
+    "composition",
+    "cornered",
+    "floating",
+    "floats",
+    "given",
+    "into",
+    "is_complex",
+    "positive_root",
+    "squared_modulus",
+    "where",
+]
+
+REFUSED = {np.isnat, np.gcd, np.lcm, np.bitwise_count}
+"""The ufuncs of NumPy that answer to constants only: dates, and integers that meet no float."""
+
+
+def composition(*functions: Callable):
+    """Enter a composition for these functions; a keyword that it does not know is a TraceError."""
+
+    def enter(handler):
+        code = handler.__code__
+        names = code.co_varnames[: code.co_argcount]
+        known = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]}
+        of_values = isinstance(functions[0], np.ufunc) or public_name(functions[0]).startswith(
+            "scipy.special."
+        )
+        takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+
+        @wraps(handler)
+        def checked(*args, **kwargs):
+            kwargs = {k: q for k, q in kwargs.items() if q is not np._NoValue}
+            for keyword in kwargs.keys() - known:
+                if not (takes_any or _harmless(keyword, kwargs[keyword], functions[0])):
+                    name = getattr(functions[0], "__name__", str(functions[0]))
+                    raise trace_error(f"{name} cannot be traced with {keyword}=", "leave it out")
+            kwargs = {k: q for k, q in kwargs.items() if takes_any or k in known}
+            if not of_values:
+                args = (*map(_parameter, names, args), *args[len(names) :])
+                kwargs = {k: _parameter(k, q) for k, q in kwargs.items()}
+            return handler(*args, **kwargs)
+
+        implements(*functions)(checked)
+        return handler
+
+    return enter
+
+
+_PARAMETERS = {
+    "M", "N", "axes", "axis", "axis1", "axis2", "axisa", "axisb", "axisc", "correction", "ddof",
+    "decimals", "deg", "der", "deriv", "destination", "edge_order", "indices_or_sections", "k",
+    "keepdims", "kth", "minlength", "n", "ndmin", "new_shape", "num", "offset", "ord", "origin",
+    "pad_width", "polyorder", "radius", "reps", "s", "shape", "shift", "sigma", "size", "source",
+    "stat_length", "truncate", "window_length", "window_shape",
+}  # fmt: skip
+"""Arguments of NumPy's and SciPy's functions that shapes and axes depend on."""
+
+
+def _parameter(name: str, value):
+    """An argument as it is; a parameter as a plain value, under a guard where it may change."""
+    return map_traced(_plain, value) if name in _PARAMETERS else value
+
+
+def _plain(x: Traced):
+    if not is_constant(x) and x.dtype.kind not in "iub":
+        return x
+    value = guard(x)
+    return value if is_array(value) else np.asarray(value).item()
+
+
+def _defaults(function) -> dict[str, object]:
+    try:
+        return {k: q.default for k, q in inspect.signature(function).parameters.items()}
+    except (TypeError, ValueError):
+        return {}
+
+
+_HINTS = {
+    "order", "subok", "casting", "like", "device",
+    "check_finite", "overwrite_a", "overwrite_ab", "overwrite_b", "overwrite_x", "workers",
+}  # fmt: skip
+"""Keywords of NumPy and SciPy that change no result here, whatever they are."""
+
+
+def _harmless(keyword, value, function) -> bool:
+    """Whether NumPy would do the same without the keyword."""
+    if keyword in _HINTS and value is not None:
+        return True
+    return value is None or value is _defaults(function).get(keyword, inspect)
+
+
+def into(out, value):
+    """The result itself, or `out` with the result written into it."""
+    if isinstance(out, tuple):
+        (out,) = out
+    if out is None:
+        return value
+    if not isinstance(out, Traced):
+        raise trace_error(
+            "out= is an array made outside the function", "make it inside, or leave out= away"
+        )
+    write(out, value)
+    return out
+
+
+def given(value) -> bool:
+    """Whether an optional argument was given."""
+    return value is not None and value is not np._NoValue
+
+
+def is_complex(x) -> bool:
+    return x.dtype.kind == "c"
+
+
+def cast(x, dtype):
+    """x in a dtype; None leaves it as it is."""
+    return x if dtype is None or x.dtype == dtype else apply(p.cast, x, dtype=np.dtype(dtype))
+
+
+def floating(x):
+    """x in the dtype that a ufunc like np.sin computes in."""
+    return x if x.dtype.kind in "fc" else cast(x, np.sin(np.zeros((), x.dtype)).dtype)
+
+
+def common(*values) -> list:
+    """Arrays in their common dtype; Python numbers follow the others."""
+    numbers = [
+        type(v.value if isinstance(v, Traced) else v) if is_weak(v) else None for v in values
+    ]
+    kinds = [
+        lift(v).dtype if kind is None else kind(0) for v, kind in zip(values, numbers, strict=True)
+    ]
+    dtype = np.result_type(*kinds)
+    return [cast(lift(v), dtype) for v in values]
+
+
+def floats(*values) -> list:
+    """The arguments of a ufunc that computes in floating point, in one dtype."""
+    return [floating(v) for v in common(*values)]
+
+
+def positive_root(square):
+    """The root of a sum of squares: derivative 0 where it is 0."""
+    root = apply(lengths.root, square)
+    return root if is_array(square.value) else scalar(root)
+
+
+def cornered(norm, x, axes):
+    """A norm of x over these axes, which has no second derivative where it is 0."""
+    return traced(lengths.cornered(norm.node, x.node, tuple(axes)), norm.value)
+
+
+# Ufuncs.
+
+
+@composition(np.positive)
+def positive(x):
+    return apply(p.multiply, x, 1)
+
+
+@composition(np.square)
+def square(x):
+    x = lift(x)
+    return x * x
+
+
+@composition(np.reciprocal)
+def reciprocal(x):
+    x = lift(x)
+    return 1 / x if x.dtype.kind in "fc" else 1 // x
+
+
+@composition(np.float_power)
+def float_power(x, y):
+    x, y = floats(x, y)
+    wide = np.result_type(x.dtype, np.float64)
+    return apply(p.power, cast(x, wide), cast(y, wide))
+
+
+@composition(np.deg2rad, np.radians, math.radians)
+def radians(x):
+    return floating(lift(x)) * (math.pi / 180)
+
+
+@composition(np.rad2deg, np.degrees, math.degrees)
+def degrees(x):
+    return floating(lift(x)) * (180 / math.pi)
+
+
+@composition(np.divmod)
+def divmod_(x, y):
+    return apply(p.floor_divide, x, y), apply(p.remainder, x, y)
+
+
+@composition(np.modf, math.modf)
+def modf(x):
+    x = floating(lift(x))
+    whole = np.trunc(x)
+    return where(np.isinf(x), 0, x - whole), whole
+
+
+@composition(np.ldexp, math.ldexp)
+def ldexp(x, exponent):
+    x = floating(lift(x))
+    return x * np.exp2(cast(lift(exponent), x.dtype))
+
+
+@composition(np.frexp, math.frexp)
+def frexp(x):
+    """x = m 2**e with 0.5 <= |m| < 1; the logarithm may miss e by one."""
+    x = floating(lift(x))
+    regular = np.isfinite(x) & (x != 0)
+    size = abs(where(regular, x, 1))
+    guess = np.floor(np.log2(size)) + 1
+    scaled = size * np.exp2(-guess)
+    exponent = where(regular, guess + (scaled >= 1) - (scaled < 0.5), 0)
+    return x * np.exp2(-exponent), cast(exponent, np.int32)
+
+
+@composition(np.heaviside)
+def heaviside(x, at_zero):
+    x = floating(lift(x))
+    step = where(x < 0, 0, where(x == 0, at_zero, 1))
+    return where(np.isnan(x), math.nan, step)
+
+
+@composition(np.fabs, math.fabs)
+def fabs(x):
+    return apply(p.absolute, floating(lift(x)))
+
+
+@composition(np.absolute)
+def absolute(x):
+    return apply(p.absolute, x)
+
+
+def squared_modulus(x):
+    re, im = apply(p.real, x), apply(p.imag, x)
+    return re * re + im * im
+
+
+@composition(np.sign)
+def sign(x):
+    x = lift(x)
+    if not is_complex(x):
+        return apply(p.sign, x)
+    is_zero = x == 0
+    return where(is_zero, 0, x / absolute(where(is_zero, 1, x)))
+
+
+@composition(np.angle)
+def angle(z, deg=False):
+    z = lift(z)
+    re, im = (apply(p.real, z), apply(p.imag, z)) if is_complex(z) else (z, 0.0)
+    result = np.arctan2(im, re)
+    return degrees(result) if deg else result
+
+
+# Choices.
+
+
+def where(condition, x, y):
+    """apply(where) with a boolean condition; Python numbers stay weak."""
+    return apply(p.where, condition, x, y)
+
+
+@composition(np.clip)
+def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None):
+    low, high = (a_min if given(a_min) else min), (a_max if given(a_max) else max)
+    result = lift(a)
+    if given(low):
+        result = apply(p.maximum, result, low)
+    if given(high):
+        result = apply(p.minimum, result, high)
+    if not given(low) and not given(high):
+        result = result.copy()
+    return into(out, cast(result, dtype))
+
+
+@composition(np.select)
+def select(condlist, choicelist, default=0):
+    if len(condlist) != len(choicelist):
+        raise ValueError("list of cases must be same length as list of conditions")
+    *choices, default = common(*choicelist, default)
+    pairs = reversed(list(zip(condlist, choices, strict=True)))
+    return reduce(lambda rest, pair: where(pair[0], pair[1], rest), pairs, default)
+
+
+# Rounding and cleaning.
+
+
+@composition(np.round, np.around)
+def round_(a, decimals=0, out=None):
+    a = lift(a)
+    if a.dtype.kind in "iub":
+        if decimals < 0:
+            raise trace_error("np.round of integers to negative decimals", "round a float")
+        return into(out, a)
+    if is_complex(a):
+        parts = (round_(apply(p.real, a), decimals), round_(apply(p.imag, a), decimals))
+        return into(out, apply(p.complex_, *parts))
+    scale = 10.0 ** abs(decimals)
+    if decimals == 0:
+        return into(out, np.rint(a))
+    return into(out, np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale)
+
+
+@composition(np.fix)
+def fix(x, out=None):
+    return into(out, np.trunc(lift(x)))
+
+
+@composition(np.nan_to_num)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    x = lift(x)
+    if is_complex(x):
+        parts = (apply(p.real, x), apply(p.imag, x))
+        result = apply(p.complex_, *(nan_to_num(q, True, nan, posinf, neginf) for q in parts))
+    elif x.dtype.kind != "f":
+        result = positive(x)
+    else:
+        limits = np.finfo(x.dtype)
+        result = where(np.isnan(x), nan, x)
+        result = where(x == math.inf, float(limits.max) if posinf is None else posinf, result)
+        result = where(x == -math.inf, float(limits.min) if neginf is None else neginf, result)
+    return scalar(result) if copy else into(x, result)
+
+
+@composition(np.sinc)
+def sinc(x):
+    """sin(pi x)/(pi x); near 0 by its series, whose derivatives are as exact as its value."""
+    y = math.pi * floating(lift(x))
+    near = abs(y) < 0.5
+    away = where(near, 1, y)
+    square = where(near, y * y, 0)
+    series = 1.0
+    for k in range(8, 0, -1):
+        series = 1 - square * series / (2 * k * (2 * k + 1))
+    return where(near, series, np.sin(away) / away)
+
+
+@composition(np.isclose)
+def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    a, b = common(a, b)
+    result = (absolute(a - b) <= atol + rtol * absolute(b)) & np.isfinite(b) | (a == b)
+    return result | (np.isnan(a) & np.isnan(b)) if equal_nan else result
+
+
+@composition(np.isposinf)
+def isposinf(x, out=None):
+    return into(out, lift(x) == math.inf)
+
+
+@composition(np.isneginf)
+def isneginf(x, out=None):
+    return into(out, lift(x) == -math.inf)
+
+
+@composition(np.iscomplex)
+def iscomplex(x):
+    x = lift(x)
+    return apply(p.imag, x) != 0 if is_complex(x) else lift(np.zeros(x.shape, bool))
+
+
+@composition(np.isreal)
+def isreal(x):
+    x = lift(x)
+    return apply(p.imag, x) == 0 if is_complex(x) else lift(np.ones(x.shape, bool))

@@ -1,0 +1,1 @@
+"""Answers to SciPy's functions, by SciPy's own packages."""

@@ -1,0 +1,247 @@
+"""Eigenvalues of general matrices, functions of matrices, and equations for matrices.
+
+Whether a result of a real matrix is real or complex is a guard, as the dtype of the result depends on
+it. What SciPy composes of other functions is composed here in the same way.
+"""
+
+import math
+
+import numpy as np
+import scipy.linalg
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.table import eigen
+from nbhvp.graph.table import linalg as la
+from nbhvp.graph.table import matrix_functions as mf
+from nbhvp.trace.arrays import apply, current, guard, is_constant, lift, trace_error
+from nbhvp.trace.numpy.elementwise import cast, composition, floats, is_complex
+from nbhvp.trace.numpy.linalg import adjoint, expm, square, unless_failed
+from nbhvp.trace.numpy.manipulation import reshape
+from nbhvp.trace.numpy.reductions import all_
+
+__all__: list[str] = []
+
+
+# Eigenvalues.
+
+_EIG = type(np.linalg.eig(np.eye(1)))
+
+
+def _decomposed(a, function, values=None):
+    by, alone = la.Routine(function), values and la.Routine(values)
+    return unless_failed(apply(eigen.eig, a, by=by, values_by=alone), values or function, a)
+
+
+def _left(a):
+    """The decomposition of the adjoint, whose right vectors are the left ones."""
+    options = {"left": True, "right": False}
+    by = la.Routine(scipy.linalg.eig, tuple(options.items()))
+    packed = apply(eigen.eig, adjoint(a), by=by, is_left=True)
+    return unless_failed(packed, scipy.linalg.eig, a, **options)
+
+
+def _is_real(a, w) -> bool:
+    """Whether LAPACK gives real vectors."""
+    return not is_complex(a) and bool(guard(all_(apply(p.imag, w) == 0)))
+
+
+@composition(np.linalg.eig)
+def eig(a):
+    a = square(a)
+    packed = _decomposed(a, np.linalg.eig)
+    w, v = apply(eigen.eigenvalues, packed), apply(eigen.eigenvectors, packed)
+    return _EIG(*(apply(p.real, x) for x in (w, v))) if _is_real(a, w) else _EIG(w, v)
+
+
+@composition(np.linalg.eigvals)
+def eigvals(a):
+    a = square(a)
+    w = apply(eigen.eigenvalues, _decomposed(a, np.linalg.eig, np.linalg.eigvals))
+    return apply(p.real, w) if _is_real(a, w) else w
+
+
+@composition(scipy.linalg.eigvals)
+def scipy_eigvals(a):
+    return apply(eigen.eigenvalues, _decomposed(square(a), scipy.linalg.eig, scipy.linalg.eigvals))
+
+
+@composition(scipy.linalg.eig)
+def scipy_eig(a, b=None, left=False, right=True):
+    if b is not None:
+        raise trace_error(
+            "scipy.linalg.eig of two matrices", "take the eigenvalues of np.linalg.solve(b, a)"
+        )
+    a = square(a)
+    packed = _decomposed(a, scipy.linalg.eig)
+    w = apply(eigen.eigenvalues, packed)
+    found = [packed] if right else []
+    if left:
+        found.insert(0, _left(a))
+    vectors = [apply(eigen.eigenvectors, one) for one in found]
+    if vectors and _is_real(a, w):
+        vectors = [apply(p.real, v) for v in vectors]
+    return (w, *vectors) if vectors else w
+
+
+@composition(scipy.linalg.schur)
+def schur(a, output="real", lwork=None, sort=None):
+    raise trace_error(
+        "scipy.linalg.schur has no derivative rule: its factors depend on the order in which an "
+        "iteration finds the eigenvalues",
+        "use np.linalg.eig, or sqrtm, logm and solve_sylvester, which need no factors",
+    )
+
+
+# Functions of a matrix.
+
+
+def _function_of(a, function, **options):
+    a, by = square(a), la.Routine(function, tuple(options.items()))
+    if is_complex(a):
+        return _applied(a, by, False)
+    stays = apply(mf.stays_real, a, by=by)
+    if current().is_closed and not is_constant(stays):
+        return _applied(a, by, False) * np.where(stays, 1.0, np.nan)
+    if guard(stays):
+        return _applied(a, by, False)
+    return _applied(cast(a, np.result_type(a.dtype, np.complex64)), by, True)
+
+
+def _applied(a, by, was_real):
+    found = apply(mf.of_matrix, a, by=by, was_real=was_real)
+    return unless_failed(found, by.function, a, **dict(by.options))
+
+
+@composition(scipy.linalg.sqrtm)
+def sqrtm(A):
+    return _function_of(A, scipy.linalg.sqrtm)
+
+
+@composition(scipy.linalg.logm)
+def logm(A):
+    return _function_of(A, scipy.linalg.logm)
+
+
+@composition(scipy.linalg.fractional_matrix_power)
+def fractional_matrix_power(A, t):
+    if not isinstance(t, int | float | np.integer | np.floating):
+        raise trace_error(
+            "scipy.linalg.fractional_matrix_power with a power that depends on x",
+            "write it as scipy.linalg.expm(t * scipy.linalg.logm(A))",
+        )
+    if float(t).is_integer():
+        return np.linalg.matrix_power(A, int(t))
+    return _function_of(A, scipy.linalg.fractional_matrix_power, t=float(t))
+
+
+@composition(scipy.linalg.cosm)
+def cosm(A):
+    a = square(A)
+    if not is_complex(a):
+        return np.real(expm(1j * a))
+    return 0.5 * (expm(1j * a) + expm(-1j * a))
+
+
+@composition(scipy.linalg.sinm)
+def sinm(A):
+    a = square(A)
+    if not is_complex(a):
+        return np.imag(expm(1j * a))
+    return -0.5j * (expm(1j * a) - expm(-1j * a))
+
+
+@composition(scipy.linalg.tanm)
+def tanm(A):
+    return np.linalg.solve(cosm(A), sinm(A))
+
+
+@composition(scipy.linalg.coshm)
+def coshm(A):
+    a = square(A)
+    return 0.5 * (expm(a) + expm(-a))
+
+
+@composition(scipy.linalg.sinhm)
+def sinhm(A):
+    a = square(A)
+    return 0.5 * (expm(a) - expm(-a))
+
+
+@composition(scipy.linalg.tanhm)
+def tanhm(A):
+    return np.linalg.solve(coshm(A), sinhm(A))
+
+
+# Equations for a matrix.
+
+
+@composition(scipy.linalg.solve_sylvester)
+def solve_sylvester(a, b, q):
+    a, b, q = floats(a, b, q)
+    return apply(mf.sylvester, square(a), square(b), q)
+
+
+@composition(scipy.linalg.solve_continuous_lyapunov, scipy.linalg.solve_lyapunov)
+def solve_continuous_lyapunov(a, q):
+    a, q = floats(a, q)
+    return apply(mf.sylvester, square(a), adjoint(a), square(q))
+
+
+@composition(scipy.linalg.solve_discrete_lyapunov)
+def solve_discrete_lyapunov(a, q, method=None):
+    """By a linear system, or by a bilinear map to the continuous equation: as SciPy chooses."""
+    a, q = floats(a, q)
+    n = square(a).shape[-1]
+    method = ("direct" if n < 10 else "bilinear") if method is None else method.lower()
+    eye = np.eye(n)
+    if method == "direct":
+        system = np.eye(n * n) - np.kron(a, np.conjugate(a))
+        return reshape(np.linalg.solve(system, np.ravel(q)), q.shape)
+    if method != "bilinear":
+        raise ValueError(f"Unknown solver {method}")
+    after = np.linalg.inv(adjoint(a) + eye)
+    b = (adjoint(a) - eye) @ after
+    c = 2 * np.linalg.inv(a + eye) @ q @ after
+    return solve_continuous_lyapunov(adjoint(b), -c)
+
+
+@composition(scipy.linalg.solve_continuous_are)
+def solve_continuous_are(a, b, q, r):
+    a, b, q, r = floats(a, b, q, r)
+    found = apply(mf.riccati, square(a), b, square(q), square(r))
+    return unless_failed(found, scipy.linalg.solve_continuous_are, a, b, q, r)
+
+
+@composition(scipy.linalg.solve_discrete_are)
+def solve_discrete_are(a, b, q, r):
+    a, b, q, r = floats(a, b, q, r)
+    found = apply(mf.discrete_riccati, square(a), b, square(q), square(r))
+    return unless_failed(found, scipy.linalg.solve_discrete_are, a, b, q, r)
+
+
+# Tensors as matrices.
+
+
+@composition(np.linalg.tensorsolve)
+def tensorsolve(a, b, axes=None):
+    a, b = floats(a, b)
+    if axes is not None:
+        axes = tuple(int(k) for k in axes)
+        a = np.transpose(a, [*(k for k in range(a.ndim) if k not in axes), *axes])
+    shape = a.shape[b.ndim - a.ndim :]
+    n = math.prod(shape)
+    if a.size != n**2:
+        raise np.linalg.LinAlgError(
+            "Input arrays must satisfy the requirement "
+            "prod(a.shape[b.ndim:]) == prod(a.shape[:b.ndim])"
+        )
+    return reshape(np.linalg.solve(reshape(a, (n, n)), np.ravel(b)), shape)
+
+
+@composition(np.linalg.tensorinv)
+def tensorinv(a, ind=2):
+    a = lift(a)
+    if ind <= 0:
+        raise ValueError("Invalid ind argument.")
+    rows = math.prod(a.shape[:ind])
+    return reshape(np.linalg.inv(reshape(a, (rows, -1))), (*a.shape[ind:], *a.shape[:ind]))

@@ -1,0 +1,58 @@
+"""Functions that remember their results (functools.cache, functools.lru_cache) in a trace.
+
+In plain Python such a function gives what it remembers, also when what it was computed from has
+changed. So where no argument is traced, the function itself is called, and called again at each look
+whether the trace still holds: it costs little, and what it gives then is what the user's function
+would get. Where an argument is traced, the function inside is followed.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+
+from nbhvp.trace.arrays import Traced, current, is_constant, traced_in
+from nbhvp.trace.surroundings.closure import Watch
+
+__all__ = ["CachedFunction"]
+
+
+class CachedFunction:
+    """The stand-in of a function that remembers its results.
+
+    Parameters
+    ----------
+    function : callable
+        The function under functools.lru_cache.
+    of : callable
+        The stand-in of an object.
+    plain : callable
+        What a stand-in stands for; `NotImplemented` if that has been written in the trace.
+    """
+
+    def __init__(self, function: Callable, of: Callable, plain: Callable):
+        self.function = function
+        self._of = of
+        self._plain = plain
+
+    def __call__(self, *args, **kwargs):
+        names, values = tuple(kwargs), (*args, *kwargs.values())
+        if all(is_constant(x) for x in traced_in(values)):
+            plain = [x.value if isinstance(x, Traced) else self._plain(x) for x in values]
+            if all(x is not NotImplemented for x in plain):
+                given = dict(zip(names, plain[len(args) :], strict=True))
+                return self._remembered(plain[: len(args)], given)
+        return self._of(self.function.__wrapped__)(*args, **kwargs)
+
+    def _remembered(self, args: list, kwargs: dict):
+        ask = functools.partial(self.function, *args, **kwargs)
+        result = ask()
+        current().sources.append(Watch(ask, result))
+        return self._of(result)
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str):
+        return getattr(self.function, name)

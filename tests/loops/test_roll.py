@@ -1,0 +1,584 @@
+"""The roll: tapes of loops as graphs of arrays.
+
+A rolled graph gives what the tape recorded, its gradient and products what the sweep over the same
+tape gives. Loops have as many classes as the array form has operations, whatever their trip counts;
+another size, other indices and other outcomes of branches are the same kernels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.derive import check, gradient, hvp
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Graph, Pool
+from nbhvp.graph.table.tape import replay
+from nbhvp.loops.roll import graph as rolling
+from nbhvp.loops.roll.graph import roll
+from tests.checks import assert_close, kernels
+from tests.tapes import apply, taped
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def sin(x):
+    return apply(p.sin, x)
+
+
+def exp(x):
+    return apply(p.exp, x)
+
+
+# Loops.
+
+
+def rosenbrock(x):
+    s = 0.0
+    for i in range(len(x) - 1):
+        s += 100.0 * (x[i + 1] - x[i] ** 2) ** 2 + (1.0 - x[i]) ** 2
+    return s
+
+
+def from_a_value(x):
+    s = x[0] * x[0] + x[0]
+    for i in range(1, len(x)):
+        s = s + (x[i] * x[i] + x[i])
+    return s
+
+
+def on_the_right(x):
+    s = 0.0
+    for i in range(len(x)):
+        s = sin(x[i]) - s
+    return s
+
+
+def with_signs(x):
+    s = 1.5
+    for i in range(len(x) - 1):
+        s -= x[i] * x[i + 1]
+        s = -s + exp(x[i]) - 0.25
+    return -s
+
+
+def backwards(x):
+    s = 0.0
+    for i in range(len(x) - 1, -1, -1):
+        s += sin(x[i]) * x[len(x) - 1 - i]
+    return s
+
+
+def by_steps(x):
+    s = 0.0
+    for i in range(0, len(x) - 2, 3):
+        s += x[i] * exp(x[i + 2])
+    return s
+
+
+def ring(x):
+    s, n = 0.0, len(x)
+    for i in range(n):
+        s += sin(x[i] - x[(i + 1) % n]) * x[(i - 2) % n]
+    return s
+
+
+def surface(z):
+    m, n = z.shape
+    s = 0.0
+    for i in range(m - 1):
+        for j in range(n - 1):
+            a = z[i + 1, j + 1] - z[i, j]
+            b = z[i + 1, j] - z[i, j + 1]
+            s += apply(p.sqrt, 1.0 + 3.0 * (a * a + b * b))
+    return s
+
+
+def framed_surface(x):
+    m, n = x.shape
+    z = np.zeros((m + 2, n + 2), object)
+    z[0], z[-1] = np.linspace(0.1, 0.8, n + 2).tolist(), np.linspace(0.3, 0.9, n + 2).tolist()
+    z[1:-1, 1:-1] = x
+    return surface(z)
+
+
+def torus(x):
+    m, n = x.shape
+    s = 0.0
+    for i in range(m):
+        for j in range(n):
+            s += x[i, j] * (x[(i + 1) % m, j] + x[i, (j + 1) % n]) + sin(x[i, j])
+    return s
+
+
+def laplacian(u):
+    m, n = u.shape
+    out = np.zeros((m, n), object)
+    for i in range(1, m - 1):
+        for j in range(1, n - 1):
+            flow = u[i - 1, j] + u[i + 1, j] + u[i, j - 1] + u[i, j + 1] - 4.0 * u[i, j]
+            out[i, j] = sin(flow)
+    return out
+
+
+def filtered(u):
+    """A map, then a stencil over its results."""
+    m, n = u.shape
+    w = np.zeros((m, n), object)
+    for i in range(m):
+        for j in range(n):
+            w[i, j] = exp(0.5 * u[i, j])
+    s = 0.0
+    for i in range(1, m - 1):
+        for j in range(1, n - 1):
+            s += (w[i - 1, j] - w[i + 1, j]) * (w[i, j - 1] - w[i, j + 1])
+    return s
+
+
+def box(u):
+    """Three axes, and a sum over a window in an inner loop."""
+    a, b, c = u.shape
+    s = 0.0
+    for i in range(a - 1):
+        for j in range(1, b):
+            for k in range(c - 1):
+                r = 0.0
+                for d in range(2):
+                    r += u[i + d, j - d, k] * u[i, j, k + d]
+                s += sin(r)
+    return s
+
+
+def matrix_vector(x):
+    n = len(x)
+    A = np.cos(np.arange(n * (n + 2))).reshape(n + 2, n)
+    y = [0.0] * (n + 2)
+    for i in range(n + 2):
+        for j in range(n):
+            y[i] += A[i, j] * x[j]
+    return [sin(one) for one in y]
+
+
+def matrix_matrix(x):
+    n = len(x)
+    s = 0.0
+    for i in range(n):
+        for j in range(n):
+            r = 0.0
+            for k in range(n):
+                r += x[i, k] * x[k, j]
+            s += r * r
+    return s
+
+
+def quadratic(x):
+    s = 0.0
+    for i in range(len(x)):
+        for j in range(len(x)):
+            s += x[i] * np.cos(i + 2.0 * j) * x[j]
+    return s
+
+
+def triangle(x):
+    s = 0.0
+    for i in range(len(x)):
+        for j in range(i):
+            s += exp(-((x[i] - x[j]) ** 2))
+    return s
+
+
+def row_sums(x):
+    """Rows of different lengths, each sum through a function."""
+    out = []
+    for i in range(len(x)):
+        r = 0.0
+        for j in range(i + 1):
+            r += x[i] * x[j]
+        out.append(sin(r))
+    return out
+
+
+def softmax(x):
+    m, n = x.shape
+    s = 0.0
+    for i in range(m):
+        total = 0.0
+        for j in range(n):
+            total += exp(x[i, j])
+        for j in range(n):
+            s += j * exp(x[i, j]) / total
+    return s
+
+
+def pairs(n, seed=0):
+    """A neighbour list with varying numbers of neighbours."""
+    rng = np.random.default_rng(seed)
+    found = rng.permutation([(i, j) for i in range(n) for j in range(i)])[: 3 * n]
+    return found[np.lexsort((found[:, 1], found[:, 0]))].tolist()
+
+
+def lennard_jones(x):
+    s = 0.0
+    for i, j in pairs(len(x) // 3):
+        u = 0.0
+        for k in range(3):
+            d = x[3 * i + k] - x[3 * j + k]
+            u += d * d
+        w = 1.0 / (u * u * u + 0.5)
+        s += 4.0 * (w * w - w)
+    return s
+
+
+def coordinates_by_hand(x):
+    s = 0.0
+    for i, j in pairs(len(x)):
+        a, b, c = x[i, 0] - x[j, 0], x[i, 1] - x[j, 1], x[i, 2] - x[j, 2]
+        u = a * a + b * b + c * c
+        if u < 4.0:
+            s += exp(-u)
+    return s
+
+
+def embedded_atoms(x):
+    """Sums into an array, complete in an order of their own."""
+    n = len(x)
+    rho = np.zeros(n, object)
+    for i, j in pairs(n):
+        f = exp(-((x[i] - x[j]) ** 2))
+        rho[i] += f
+        rho[j] += f
+    s = 0.0
+    for i in range(n):
+        s += apply(p.sqrt, 1.0 + rho[i])
+    return s
+
+
+def forces(x):
+    n = len(x)
+    out = np.zeros((n, 3), object)
+    for i, j in pairs(n):
+        for k in range(3):
+            f = sin(x[i, k] - x[j, k])
+            out[i, k] += f
+            out[j, k] -= f
+    return out
+
+
+def huber(x):
+    s = 0.0
+    for i in range(len(x) - 1):
+        r = x[i + 1] - x[i]
+        s += r * r if abs(r) < 1.0 else 2.0 * abs(r) - 1.0
+    return s
+
+
+def rounded(x):
+    s = 0.0
+    for i in range(len(x)):
+        s += x[i] * x[int(4.0 * x[i]) % len(x)]
+    return s
+
+
+def constants_per_element(x):
+    s = 0.0
+    for i in range(len(x)):
+        s += (0.5 + i * i) * x[i] ** 2 + np.cos(i) ** 2
+    return s
+
+
+def exponents(x):
+    s = 0.0
+    for i in range(len(x)):
+        s += abs(x[i]) ** (i % 3) + (1.0 + x[i] * x[i]) ** (0.3 * i + 0.13)
+    return s
+
+
+def unused(x):
+    s = 0.0
+    for i in range(len(x)):
+        exp(x[i]) * x[0]
+        s += sin(x[i])
+    return s
+
+
+def several(x):
+    n = len(x)
+    return [x[2], 3.0, sin(x[0]), sin(x[n - 1]), x[1] * x[2], 0.0, x[2], x[2] + 1.0]
+
+
+def two_steps(x):
+    """A field stepped in time, with its ends held."""
+    u = list(x)
+    for _ in range(3):
+        u = [
+            u[0],
+            *(u[i] + 0.1 * (u[i - 1] - 2.0 * u[i] + u[i + 1]) for i in range(1, len(u) - 1)),
+            u[-1],
+        ]
+    s = 0.0
+    for one in u:
+        s += one * one
+    return s
+
+
+def polynomial(x):
+    """Short chains, which are expressions."""
+    s = 0.0
+    for i in range(len(x) - 1):
+        s += x[i] - x[i + 1] + x[i] * x[i] - 2.0 + sin(x[i] + x[i + 1] + x[i + 1])
+    return s
+
+
+SHAPES = {
+    "vector": lambda n: (n,),
+    "coordinates": lambda n: (n, 3),
+    "flat coordinates": lambda n: (3 * n,),
+    "matrix": lambda n: (n, n + 1),
+    "square": lambda n: (n // 2, n // 2),
+    "cube": lambda n: (n // 3, n // 3 + 1, n // 3 + 2),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loop, the shape of its x, and how its graph should look at any size."""
+
+    fun: object
+    shape: str = "vector"
+    gathers: int = 0
+    most: int = 20
+    same_text: bool = True
+
+
+CASES = [
+    Case(rosenbrock),
+    Case(from_a_value),
+    Case(on_the_right),
+    Case(with_signs),
+    Case(backwards),
+    Case(by_steps),
+    Case(ring),
+    Case(surface, "matrix"),
+    Case(framed_surface, "matrix", gathers=3, most=100),
+    Case(torus, "matrix"),
+    Case(laplacian, "matrix", same_text=False),
+    Case(filtered, "matrix"),
+    Case(box, "cube"),
+    Case(matrix_vector),
+    Case(matrix_matrix, "square"),
+    Case(quadratic),
+    Case(triangle, gathers=2),
+    Case(row_sums, gathers=2),
+    Case(softmax, "matrix"),
+    Case(lennard_jones, "flat coordinates", gathers=2),
+    Case(coordinates_by_hand, "coordinates", gathers=4, most=40),
+    Case(embedded_atoms, gathers=4),
+    Case(forces, "coordinates", gathers=4),
+    Case(huber, gathers=6),
+    Case(rounded, gathers=2),
+    Case(constants_per_element),
+    Case(exponents, gathers=8, most=40),
+    Case(unused),
+    Case(several),
+    Case(two_steps, most=60),
+    Case(polynomial),
+]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.fun.__name__)
+
+
+def point(case, n, seed=0):
+    shape = SHAPES[case.shape](n)
+    return np.random.default_rng(seed + n).normal(size=shape)
+
+
+def rolled(case, x):
+    tape = taped(case.fun, x)
+    node = p.input_node(Pool(), "x", x.shape, x.dtype)
+    return tape, node, roll(tape, [node])
+
+
+@each_case
+def test_it_gives_what_the_tape_recorded(case):
+    x = point(case, 14)
+    tape, node, found = rolled(case, x)
+    nodes, expected = zip(*found.guards, strict=True) if found.guards else ((), ())
+    graph = check(Graph((node,), (found.outputs, *nodes)))
+    outputs, *guards = interpret(graph, x)
+    assert_close(outputs, tape.values[tape.outputs], 1e-12)
+    assert all(map(np.array_equal, guards, expected))
+    assert found.classes <= case.most
+    assert found.gathers <= case.gathers
+
+
+@each_case
+def test_its_derivatives_are_those_of_the_sweep(case):
+    x = point(case, 13)
+    tape, node, found = rolled(case, x)
+    weights = p.constant(node.pool, np.cos(np.arange(float(tape.outputs.size))))
+    v = p.constant(node.pool, np.sin(np.arange(float(x.size))).reshape(x.shape))
+    flat = p.reshape(node, shape=(x.size,))
+    values = [
+        p.sum_(weights * outputs * (outputs + 1.0), axes=(0,))
+        for outputs in (found.outputs, replay(flat, tape))
+    ]
+    derivatives = [one for f in values for one in (gradient(f, node), hvp(f, node, v))]
+    g, h, g_sweep, h_sweep = interpret(Graph((node,), tuple(derivatives)), x)
+    assert_close(g, g_sweep, 1e-11)
+    assert_close(h, h_sweep, 1e-11)
+
+
+def texts(case, n, seed=0):
+    x = point(case, n, seed)
+    _, node, found = rolled(case, x)
+    v = p.input_node(node.pool, "v", x.shape, x.dtype)
+    value = p.sum_(found.outputs, axes=(0,))
+    return kernels(
+        Graph((node,), (value, gradient(value, node), *(guard for guard, _ in found.guards))),
+        Graph((node, v), (hvp(value, node, v),)),
+    )
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.same_text], ids=lambda case: case.fun.__name__
+)
+def test_another_size_is_the_same_text(case):
+    assert texts(case, 34) == texts(case, 40)
+
+
+def test_another_neighbour_list_is_the_same_text(monkeypatch):
+    case = next(case for case in CASES if case.fun is embedded_atoms)
+    given = texts(case, 30)
+    monkeypatch.setattr(f"{__name__}.pairs", lambda n, find=pairs: find(n, seed=1))
+    assert texts(case, 30) == given
+
+
+def test_other_outcomes_of_branches_are_the_same_text():
+    case = next(case for case in CASES if case.fun is coordinates_by_hand)
+    tapes = [rolled(case, point(case, 30, seed))[0] for seed in (0, 1)]
+    counts = {int(tape.guards.outcomes.sum()) for tape in tapes}
+    assert len(counts) == 2
+    assert texts(case, 30, 0) == texts(case, 30, 1)
+
+
+def recurrence(x):
+    s = x[0]
+    for i in range(1, len(x)):
+        s = s * x[i] + sin(s)
+    return s
+
+
+def largest(x):
+    s = x[0]
+    for i in range(1, len(x)):
+        s = apply(p.maximum, s, x[i])
+    return s
+
+
+def product(x):
+    s = 1.0
+    for i in range(len(x)):
+        s = s * x[i]
+    return s
+
+
+def stepped(x):
+    u = list(x)
+    for _ in range(60):
+        u = [u[0], *(0.5 * u[i - 1] * u[i + 1] for i in range(1, len(u) - 1)), u[-1]]
+    return u
+
+
+@pytest.mark.parametrize("fun", [recurrence, largest, product, stepped], ids=lambda f: f.__name__)
+def test_what_has_a_class_per_operation_is_not_rolled(fun, monkeypatch):
+    """And what stays below the bounds is right."""
+    x = np.random.default_rng(0).normal(size=400 if fun is not stepped else 12)
+    node = p.input_node(Pool(), "x", x.shape, x.dtype)
+    assert roll(taped(fun, x), [node]) is None
+    tape = taped(fun, x[:12])
+    node = p.input_node(Pool(), "x", (12,), x.dtype)
+    monkeypatch.setattr(rolling, "FEW_CLASSES", 10_000)
+    found = roll(tape, [node], most_classes=10_000)
+    (outputs,) = interpret(Graph((node,), (found.outputs,)), x[:12])
+    assert_close(outputs, tape.values[tape.outputs], 1e-12)
+
+
+def test_classes_do_not_depend_on_the_order_of_a_run():
+    def texts_of(fun):
+        x = np.linspace(0.1, 1.0, 30)
+        node = p.input_node(Pool(), "x", x.shape, x.dtype)
+        found = roll(taped(fun, x), [node])
+        value = p.reshape(found.outputs, shape=())
+        return str(Graph((node,), (gradient(value, node),)))
+
+    def one_way(x):
+        s = t = 0.0
+        for i in range(len(x)):
+            s += sin(x[i])
+        for i in range(len(x)):
+            t += exp(x[i]) * x[i]
+        return s * t
+
+    def the_other(x):
+        s = t = 0.0
+        for i in range(len(x)):
+            t += exp(x[i]) * x[i]
+        for i in range(len(x)):
+            s += sin(x[i])
+        return s * t
+
+    assert texts_of(one_way) == texts_of(the_other)
+
+
+def test_inputs_of_several_ranks_and_precisions():
+    def fun(x, weights, shift):
+        s = 0.0
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                s += weights[j] * (x[i, j] - shift[0]) ** 2
+        return [s, shift[0]]
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 4)), rng.normal(size=4).astype("f4"), np.array([0.5])
+    tape = taped(fun, *values)
+    pool = Pool()
+    nodes = [p.input_node(pool, f"x{k}", one.shape, one.dtype) for k, one in enumerate(values[:2])]
+    nodes.append(p.input_node(pool, "shift", (), np.float64))
+    found = roll(tape, nodes)
+    (outputs,) = interpret(Graph(tuple(nodes), (found.outputs,)), *values[:2], values[2][0])
+    assert_close(outputs, tape.values[tape.outputs], 1e-12)
+    assert (found.gathers, found.outputs.dtype) == (0, np.float64)
+
+
+def test_a_short_recurrence_is_not_worth_a_graph():
+    x = np.linspace(0.5, 1.0, 30)
+    node = p.input_node(Pool(), "x", x.shape, x.dtype)
+    assert roll(taped(recurrence, x), [node]) is None
+    assert roll(taped(recurrence, x[:8]), [p.input_node(Pool(), "x", (8,), x.dtype)]) is not None
+
+
+def test_the_corners_of_a_field_belong_to_it():
+    """Nothing needs them, but without them the field would be no grid."""
+    case = next(case for case in CASES if case.fun is filtered)
+    x = point(case, 14)
+    _, node, found = rolled(case, x)
+    fields = [one for one in Graph((node,), (found.outputs,)).nodes if one.primitive is p.exp]
+    assert [one.shape for one in fields] == [x.shape]
+
+
+def test_a_sum_of_products_is_a_contraction():
+    case = next(case for case in CASES if case.fun is matrix_matrix)
+    _, node, found = rolled(case, point(case, 14))
+    kinds = [one.primitive.kind for one in Graph((node,), (found.outputs,)).nodes]
+    assert kinds.count("bilinear") == 1
+
+
+def test_guards_fail_where_outcomes_change():
+    case = next(case for case in CASES if case.fun is huber)
+    x = np.linspace(0.0, 1.0, 14)
+    _, node, found = rolled(case, x)
+    guards = Graph((node,), tuple(guard for guard, _ in found.guards))
+    assert all(interpret(guards, x))
+    x[3] += 10.0
+    assert not all(interpret(guards, x))

@@ -1,0 +1,178 @@
+"""What is stored, what is computed where it is used, and which values share a kernel."""
+
+import numpy as np
+import pytest
+
+from nbhvp.graph import primitives as p
+from nbhvp.plan import nest
+from nbhvp.plan import schedule as module
+from nbhvp.plan.nest import LIMIT, Nest
+from nbhvp.plan.pull import weight
+from nbhvp.plan.schedule import Library, MatrixProduct, schedule
+from tests.cases import STRUCTURE, Inputs, build, part, random_graph
+from tests.checks import assert_same, run_plain, total
+from tests.targets.cpu.test_nests import PROBLEMS, problem
+
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
+
+
+def steps(*outputs, inputs):
+    return schedule(inputs.graph(*outputs)[0]).steps
+
+
+def stored(plan) -> list:
+    """What the steps write, in order."""
+    found = []
+    for step in plan.steps:
+        found += step.nodes if isinstance(step, Nest) else [step.node]
+    return found
+
+
+def assert_sound(plan):
+    """Each step reads what lies in memory by then; all outputs are written, each node once."""
+    written = stored(plan)
+    assert len(set(written)) == len(written)
+    assert set(plan.graph.outputs) <= set(written)
+    ready = set(plan.graph.inputs)
+    for step in plan.steps:
+        kept = step.kept if isinstance(step, Nest) else {step.node}
+        for array in _reads(step):
+            known = array in ready | kept or array.value is not None
+            assert known, f"{array} is read before it is there"
+        ready |= kept
+    assert set(plan.graph.outputs) <= ready
+
+
+def _reads(step):
+    if isinstance(step, Library):
+        return step.node.args
+    if isinstance(step, MatrixProduct):
+        return [array for _, *operands in step.terms for array, _, _ in operands]
+    return step.read_from_memory() if isinstance(step, Nest) else {l.array for l in step.loads}
+
+
+def weights(plan):
+    return [weight(*(e for m in step.members for e in m.exprs)) for step in plan.steps]
+
+
+def test_pairs_run_by_their_first_ends():
+    """Forces and their sums by atom are one pass, which reads what the atom has once."""
+    plan = schedule(build(STRUCTURE["pairs of coordinates"], derive=False)[0])
+    first, second = plan.steps
+    assert first.extent == second.extent == 5
+    assert all(member.row.extent == 5 for member in first.members)
+    assert len({load.array for load in first.loads}) < len(first.loads)
+    assert_sound(plan)
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_structure(name):
+    assert_sound(schedule(build(STRUCTURE[name])[0]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs(seed):
+    assert_sound(schedule(random_graph(seed)[0]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("limit", ["RECOMPUTE", "SHARED", "WIDENED", "MOST_GATHERED", "LIMIT"])
+def test_any_balance_gives_the_same_values(monkeypatch, limit, seed):
+    """What is stored is a matter of speed alone: with each rule at its ends."""
+    graph, inputs = random_graph(seed)
+    for value in (-1.0, 1e9):
+        for where in (module, nest) if limit == "LIMIT" else (module,):
+            monkeypatch.setattr(where, limit, value)
+        assert_same(graph, inputs, 1e-9, lambda g, *v: run_plain(schedule(g), *v))
+
+
+@pytest.mark.parametrize("make", PROBLEMS, ids=lambda f: f.__name__)
+def test_problems(make):
+    for graph in problem(make, 9):
+        assert_sound(schedule(graph))
+
+
+def test_one_kernel_for_a_chain():
+    i = Inputs()
+    (step,) = steps(p.sin(i(20) * i(20)) + 1, inputs=i)
+    assert len(step.members) == 1 and not step.members[0].is_sum
+
+
+def test_a_sum_takes_its_terms_with_it():
+    i = Inputs()
+    (step,) = steps(total(p.exp(i(20)) * i(20)), inputs=i)
+    assert len(step.members) == 1 and step.members[0].is_sum
+
+
+def test_values_that_read_the_same_share_a_kernel():
+    i = Inputs()
+    (step,) = steps(p.exp(i(20)), p.sin(i(20)), i(20) * 2, inputs=i)
+    assert len(step.members) == 3
+
+
+def test_values_that_read_nothing_in_common_do_not():
+    i = Inputs()
+    assert len(steps(p.exp(i(20)), p.exp(i(20, name="y")), inputs=i)) == 2
+
+
+def test_equal_extents_alone_are_not_one_iteration_space():
+    i = Inputs()
+    assert len(steps(p.exp(i(20)), p.exp(part(i(40), (20,), (20,))), inputs=i)) == 2
+
+
+def test_dear_values_are_stored_where_they_are_widened():
+    i = Inputs()
+    dear = p.exp(p.sin(i(12)))
+    graph, _ = i.graph(p.broadcast(dear, shape=(50, 12)) + i(50, 12))
+    assert dear in stored(schedule(graph))
+
+
+def test_cheap_values_are_not():
+    i = Inputs()
+    cheap = i(12) * i(12)
+    graph, _ = i.graph(p.broadcast(cheap, shape=(50, 12)) + i(50, 12))
+    assert cheap not in stored(schedule(graph))
+
+
+def test_a_stencil_of_something_dear_reads_it_from_memory():
+    i = Inputs()
+    dear = p.exp(i(20))
+    sides = part(dear, (2,), (18,)) + part(dear, (1,), (18,)) + part(dear, (0,), (18,))
+    assert dear in stored(schedule(i.graph(sides)[0]))
+
+
+def test_stencils_of_stencils_do_not_multiply():
+    """Pulled at once, 12 stencils would weigh 3^12."""
+    i = Inputs()
+    u = i(60)
+    for _ in range(12):
+        n = u.size
+        u = part(u, (2,), (n - 2,)) * part(u, (1,), (n - 2,)) + part(u, (0,), (n - 2,))
+    plan = schedule(i.graph(u)[0])
+    found = weights(plan)
+    assert max(found) <= LIMIT and sum(found) < 60 * 12
+
+
+def test_no_kernel_is_heavier_than_the_limit():
+    i = Inputs()
+    x = i(20)
+    for _ in range(60):
+        x = p.sin(x * 1.3 + i(20))
+    assert max(weights(schedule(i.graph(x)[0]))) <= LIMIT
+
+
+def test_outputs_have_memory_of_their_own():
+    i = Inputs()
+    x = i(20)
+    plan = schedule(i.graph(x, i.constant(np.arange(3.0)), part(x, (1,), (3,)))[0])
+    assert_sound(plan)
+    assert not set(plan.graph.outputs) & set(plan.graph.inputs)
+
+
+def test_products_read_views_in_place():
+    i = Inputs()
+    x = part(p.reshape(i(60), shape=(6, 10)), (1, 2), (4, 6))
+    (step,) = steps(p.contract(x, i(6, 3), subscripts="ab,bc->ac"), inputs=i)[:1]
+    assert isinstance(step, MatrixProduct)
+    ((_, (_, offset, strides), _),) = step.terms
+    assert (offset, strides[1:]) == (12, (10, 1))
