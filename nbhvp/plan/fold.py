@@ -22,13 +22,9 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
+from nbhvp.plan.costs import CPU
 
 __all__ = ["collected"]
-
-MOST_TANGENTS = 4
-"""A sum of more is left as it is written."""
-MOST_FACTORS = 16
-"""A product of more is one factor: of the powers of a long product each would be written anew."""
 
 _Form = dict[Node, tuple[Node, ...]]
 """For each tangent, the factors of its coefficient."""
@@ -94,7 +90,7 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None
         (factor,) = (arg for arg in node.args if arg not in active)
         parts = [_times(node, forms[tangent], new[factor])]
     total = _sum_of_forms(node, *parts)
-    if len(total) > MOST_TANGENTS or any(t.dtype != node.dtype for t in total):
+    if len(total) > CPU.tangents or any(t.dtype != node.dtype for t in total):
         return None
     return total
 
@@ -166,14 +162,14 @@ def _times(node: Node, form: _Form, *factors: Node) -> _Form:
 
 
 def _few(node: Node, factors: tuple[Node, ...]) -> tuple[Node, ...]:
-    return factors if len(factors) <= MOST_FACTORS else (_product(node, factors),)
+    return factors if len(factors) <= CPU.pieces else (_product(node, factors),)
 
 
 def _factors(node: Node) -> list[Node]:
     """The factors of a product: signs and numbers among them hide that two are the same."""
     found, pending = [], [node]
     while pending:
-        if len(found) + len(pending) > MOST_FACTORS:
+        if len(found) + len(pending) > CPU.pieces:
             return [node]
         one = pending.pop()
         if one.primitive is p.multiply:

@@ -12,10 +12,9 @@ import bisect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENT", "Layout", "layout"]
+from nbhvp.plan.costs import CPU
 
-ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector."""
+__all__ = ["Layout", "layout"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def layout(
 
 
 def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return -(-size // CPU.line) * CPU.line
 
 
 class _Gaps:

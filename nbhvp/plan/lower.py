@@ -19,17 +19,13 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import contiguous, groups
 from nbhvp.plan.writes import concatenated, histories, joined
 
 __all__ = ["MATRIX_PRODUCT", "lower", "readable"]
 
 MATRIX_PRODUCT = "bmk,bkn->bmn"
-
-MULTIPLY, PACK, CALL = 5e-11, 8e-10, 3e-7
-"""Seconds of a multiplication in a matrix product, of an element that BLAS packs, of a call."""
-COPY = 1.5e-9
-"""Seconds of an element that is copied to another place."""
 
 
 def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Graph:
@@ -103,10 +99,6 @@ def _as_sum(x: Node, y: Node, left: str, right: str, out: str) -> Node:
     return p.sum_(terms, axes=tuple(range(len(out), len(letters))))
 
 
-FEWEST_ROWS = 256
-"""Rows of a matrix from which the partial results of a sum over them are few beside it."""
-
-
 def _pairs(graph: Graph) -> set[Node]:
     """Products X @ v and X.T @ w where w depends, row by row, on the first."""
     found: set[Node] = set()
@@ -115,7 +107,7 @@ def _pairs(graph: Graph) -> set[Node]:
             continue
         matrix, vector = _matrix_of(node)
         rows = vector.size
-        if rows < FEWEST_ROWS or matrix.size == 0:
+        if rows < CPU.rows or matrix.size == 0:
             continue
         pending, seen = [vector], set()
         while pending:
@@ -202,7 +194,7 @@ class _Product:
     def seconds(self) -> float:
         """About how long it takes, with copies of what BLAS cannot read as it lies."""
         b, m, n, k = (self._size(g) for g in (self.batch, self.rows, self.columns, self.inner))
-        product = b * (m * n * k * MULTIPLY + (m * k + k * n) * PACK + CALL)
+        product = b * (m * n * k * CPU.multiply_add + (m * k + k * n) * CPU.pack + CPU.call)
         groups = (self.batch, self.rows, self.inner), (self.batch, self.inner, self.columns)
         copied = [
             node.size
@@ -213,7 +205,7 @@ class _Product:
         ]
         letters = self.batch + self.rows + self.columns
         written = 0 if self._wide(letters) == self._wide(self.out) else b * m * n
-        return product + (sum(copied) + written) * COPY
+        return product + (sum(copied) + written) * CPU.copy
 
     def _wide(self, letters: str) -> str:
         return "".join(c for c in letters if self.extent[c] != 1)

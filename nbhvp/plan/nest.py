@@ -19,6 +19,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import (
     Apply,
     Expr,
@@ -34,14 +35,10 @@ from nbhvp.plan.pull import (
     weight,
 )
 
-__all__ = ["LIMIT", "ROW", "Loop", "Member", "Nest", "along_segments", "members"]
+__all__ = ["ROW", "Loop", "Member", "Nest", "along_segments", "members"]
 
-LIMIT = 150.0
-"""The weight of a kernel, in additions, which bounds its compile time."""
 ROW = Var("i")
 SEGMENT = Var("e")
-MOST_TERMS = 1024
-"""Terms of a segment, in the mean, up to which whole segments are what threads share."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ class Nest:
                 saved += load.array.size
         exprs = [expr for member in (*self.members, *new) for expr in member.exprs]
         is_worth = all(member.is_in_order or 2 * saved >= member.iterations for member in new)
-        return saved if is_worth and weight(*exprs) <= LIMIT else 0
+        return saved if is_worth and weight(*exprs) <= CPU.limit else 0
 
 
 def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
@@ -302,7 +299,7 @@ def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | N
         starts is None
         or reader.params["axis"] != 0
         or reader.args[0].shape[0] != extent
-        or not 1 < count <= extent <= MOST_TERMS * count
+        or not 1 < count <= extent <= CPU.terms * count
         or (starts[0], starts[-1]) != (0, extent)
         or any(member.loops or member.row.is_summed for member in nest.members)
         or any(node.shape[:1] != (extent,) for node in nest.nodes)

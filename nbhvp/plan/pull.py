@@ -22,6 +22,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.plan.costs import CPU
 
 __all__ = [
     "Apply",
@@ -389,20 +390,15 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
     return found
 
 
-UNROLLED = 4
-"""The extent up to which a trailing axis, of coordinates say, is written out in a kernel's text."""
-MOST_UNROLLED = 9
-
-
 def unrolled(shape: tuple[int, ...]) -> int:
     """How many trailing axes of a shape are written out; the first one only where all are few."""
     count, elements = 0, 1
     for extent in reversed(shape):
         elements *= extent
-        if elements > MOST_UNROLLED or (extent > UNROLLED and len(shape) > 1):
+        if elements > CPU.most_written_out or (extent > CPU.written_out and len(shape) > 1):
             break
         count += 1
-    return count if count < len(shape) or 0 < elements <= MOST_UNROLLED else count - 1
+    return count if count < len(shape) or 0 < elements <= CPU.most_written_out else count - 1
 
 
 def is_small_sum(node: Node) -> bool:

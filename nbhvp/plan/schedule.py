@@ -9,7 +9,7 @@ For the rest the rule is the balance of two costs, in additions per element:
 - needed by several kernels, it is stored where w > SHARED;
 - broadcast along a new axis, it is stored where w > WIDENED: it would be computed per copy;
 - read through an index, it is stored where it would come from more than MOST_GATHERED arrays;
-- a kernel's weight ends at LIMIT, which bounds compile time; at most MOST_NESTED choices stand one
+- a kernel's weight ends at `CPU.limit`, which bounds compile time; at most MOST_NESTED choices stand one
   within the other, as Python's parser bounds the levels of a text.
 
 Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. What is
@@ -25,9 +25,10 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower, readable
-from nbhvp.plan.nest import LIMIT, Nest, along_segments, members
+from nbhvp.plan.nest import Nest, along_segments, members
 from nbhvp.plan.pull import (
     Choose,
     Expr,
@@ -350,7 +351,7 @@ class _Memory:
         if waste and max(waste.values()) > RECOMPUTE:
             return max(waste, key=lambda n: (waste[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
-        if instances and (total > LIMIT or (is_nested and nesting(found) > MOST_NESTED)):
+        if instances and (total > CPU.limit or (is_nested and nesting(found) > MOST_NESTED)):
             return max(instances, key=lambda n: (self.weights[n], n.index))
         return None
 
@@ -455,7 +456,7 @@ def _by_segments(
             continue
         others = {load.array for member in found for load in member.loads} - {*nest.nodes}
         is_ready = all(position.get(array, -1) < place for array in others)
-        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= LIMIT:
+        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= CPU.limit:
             steps[place] = Nest(node.shape[0], found)
             return place
     return None

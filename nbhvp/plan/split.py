@@ -3,7 +3,7 @@
 Given the graph of a product (x, args, v) -> H v, everything that does not depend on v can be
 computed at the point. Where to cut, so that a product costs least, is a minimum cut: what is stored
 is loaded in each product, and what lies behind it is computed again. Both are counted in additions
-per element (`LOAD` for eight bytes), a node at a time:
+per element, a node at a time:
 
     source --compute--> node (in) --load--> node (out) --infinite--> node (in) of each user
 
@@ -23,6 +23,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fold import collected
 from nbhvp.plan.lower import lower
@@ -31,19 +32,8 @@ from nbhvp.plan.schedule import stored_nodes
 
 __all__ = ["split"]
 
-LOAD = 16.0
-"""Additions that take about as long as to load eight bytes beyond the cache, measured."""
-LOAD_SCALAR = 2.0
 GIVEN = 0.75
 """What a load of an input counts beside one of what must be stored first, and kept."""
-GATHER = 8.0
-"""Additions that take about as long as to load an element through an index."""
-GATHER_NEAR = 4.0
-"""The same from an array that stays in cache."""
-NEAR = 1 << 20
-"""The bytes of such an array."""
-CHOICE = 2.0
-"""The same for a guarded read."""
 _INFINITE = 2**30
 _LARGEST = 2**20
 
@@ -124,16 +114,16 @@ def _compute(node: Node) -> float:
         return node.primitive.cost * node.size
     if node.primitive.repeats and len(node.args) > 1:
         source = node.args[0]
-        is_near = source.size * source.dtype.itemsize <= NEAR
-        return (GATHER_NEAR if is_near else GATHER) * node.size
-    return CHOICE * node.size if len(node.args) > 1 else 0.0
+        is_near = source.size * source.dtype.itemsize <= CPU.l2
+        return (CPU.gathered if is_near else 2 * CPU.gathered) * node.size
+    return CPU.choice * node.size if len(node.args) > 1 else 0.0
 
 
 def _load(node: Node) -> float:
     """What it costs to load a node: constants that are one number are in the text or the table."""
     if p.scalar_value(node) is not None:
         return 0.0
-    each = LOAD if node.size > 1 else LOAD_SCALAR
+    each = CPU.loaded if node.size > 1 else CPU.choice
     return each * node.size * (GIVEN if _is_given(node) else 1.0)
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbhvp.graph.node import Node
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import (
-    MOST_UNROLLED,
     Apply,
     Choose,
     Expr,
@@ -281,7 +281,7 @@ class Body:
         text = self.index(index, owner)
         if index.const == 0:
             return text
-        small = 0 < index.const < MOST_UNROLLED
+        small = 0 < index.const < CPU.most_written_out
         return f"{text} + {index.const if small else self.slots.integer((owner, 'at', index.const), index.const)}"
 
     def index(self, index: Index, owner) -> str:
@@ -294,7 +294,7 @@ class Body:
             free = isinstance(atom, Var) and atom is not self.inner
             if coefficient == 1 and not free:
                 parts.append(name)
-            elif not free and isinstance(atom, Var) and 1 < coefficient <= MOST_UNROLLED:
+            elif not free and isinstance(atom, Var) and 1 < coefficient <= CPU.most_written_out:
                 # Coordinates side by side: with their number in the text they load as vectors.
                 parts.append(f"{name} * {coefficient}")
             else:

@@ -14,14 +14,10 @@ from itertools import pairwise
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import contiguous
 
 __all__ = ["concatenated", "histories", "joined"]
-
-FEWEST_WRITES = 16
-"""A shorter history stays as it is written."""
-MOST_PIECES = 16
-"""Of a concatenation in one kernel."""
 
 Part = tuple[int, int, Node]
 """Where a part begins along the axis, where it ends, and what it is."""
@@ -39,7 +35,7 @@ def histories(graph: Graph) -> dict[Node, list[Node]]:
             while (base := chain[-1].args[0]).primitive is p.update and users[base] == 1:
                 chain.append(base)
             seen.update(chain)
-            if len(chain) >= FEWEST_WRITES:
+            if len(chain) >= CPU.pieces:  # a shorter one stays as it is written
                 found[node] = chain
     return found
 
@@ -97,7 +93,7 @@ def _rest(base: Node, axis: int, start: int, end: int) -> list[Node]:
 def concatenated(pieces: Iterable[Node], axis: int) -> Node:
     """Pieces one behind the other, many of them in groups."""
     pieces = list(pieces)
-    while len(pieces) > MOST_PIECES:
-        groups = (pieces[k : k + MOST_PIECES] for k in range(0, len(pieces), MOST_PIECES))
+    while len(pieces) > CPU.pieces:
+        groups = (pieces[k : k + CPU.pieces] for k in range(0, len(pieces), CPU.pieces))
         pieces = [p.concatenate(*group, axis=axis) for group in groups]
     return pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, axis=axis)

@@ -23,22 +23,16 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph.node import Graph, dependent
-from nbhvp.plan.lower import MULTIPLY, lower
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.lower import lower
 from nbhvp.plan.pull import is_pulled
 from nbhvp.targets.cpu.results import empty
 
 __all__ = ["Several", "choose", "in_blocks", "padded_from"]
 
-LOADED, ELEMENT = 4e-10, 1e-10
-"""Seconds of a matrix element that a product with a vector reads, and of any other element."""
-WORTH = 3e-5
-"""Seconds of one product from which it is worth to compile a program for several."""
-MOST_BYTES = 1 << 29
-"""Bytes of the values of a block."""
-MOST_SWEPT = 16 << 20
-"""Bytes that sweeps read beside their directions, from which a block of these is not in cache."""
-TOGETHER, PART = 16, 512
-"""Columns that are made contiguous at a time, and how many entries of each before the next."""
+TOGETHER, PART = 2 * CPU.lanes, CPU.l1 // CPU.line
+"""Columns that are made contiguous at a time, and how many entries of each before the next: as many
+lines as the first cache has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,22 +59,22 @@ def choose(graph: Graph) -> int | None:
         if node.primitive.kind == "bilinear":
             (_, m, n), k = node.shape, node.args[0].shape[2]
             if min(m, n) == 1:
-                vectors += node.size * k * LOADED
+                vectors += node.size * k * CPU.load
             else:
-                matrices += node.size * k * MULTIPLY
+                matrices += node.size * k * CPU.multiply_add
         elif node.primitive.is_elementwise or node.primitive.reduction:
-            other += max(node.size, *(arg.size for arg in node.args)) * ELEMENT
+            other += max(node.size, *(arg.size for arg in node.args)) * CPU.near
         elif not is_pulled(node):
-            sweeps += sum(arg.size for arg in node.args if arg not in active) * LOADED
+            sweeps += sum(arg.size for arg in node.args if arg not in active) * CPU.load
         size += node.size * node.dtype.itemsize
-    if vectors + matrices + other + sweeps < WORTH or max(vectors, matrices, sweeps) < other:
+    if vectors + matrices + other + sweeps < CPU.several or max(vectors, matrices, sweeps) < other:
         return None
     if sweeps > max(vectors, matrices):
-        return 8 if sweeps / LOADED * 8 <= MOST_SWEPT else None
+        return CPU.lanes if sweeps / CPU.load * 8 <= CPU.l3 else None
     if matrices > vectors:
         return None
-    count = 32
-    while count > 8 and count * size > MOST_BYTES:
+    count = 4 * CPU.lanes
+    while count > CPU.lanes and count * size > CPU.most:
         count //= 2
     return count
 

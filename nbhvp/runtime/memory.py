@@ -33,6 +33,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plain import native
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.split import split
 from nbhvp.runtime.blocks import Several, choose, in_blocks, padded_from
 from nbhvp.runtime.report import Products, Report
@@ -59,14 +60,13 @@ __all__ = [
 ]
 
 MOST_TRACES = 32
-MOST_TAPE_BYTES = 1 << 30
+MOST_TAPE_BYTES = 2 * CPU.most
 """Of the tapes that all traces of a Function keep; one trace may have more."""
-LARGE = 1 << 20
+LARGE = CPU.l2
 """Bytes above which an argument is neither copied nor compared."""
-SMALL = 1 << 12
+SMALL = CPU.l1 // 8
 """Bytes up to which arrays are compared as strings of bytes."""
-SHARED = 1 << 22
-"""Bytes from which arrays are copied and compared on several threads."""
+SHARED = CPU.shared
 
 # One set of arguments.
 
@@ -132,7 +132,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     a, b = a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)
     if a.size % 8 == 0:
         a, b = a.view(np.int64), b.view(np.int64)
-    block = 1 << 15
+    block = CPU.l1
     if a.nbytes >= SHARED and a.itemsize == 8:
         return np.array_equal(a[:block], b[:block]) and _compiled_large().same_words(a, b)
     return all(np.array_equal(a[k : k + block], b[k : k + block]) for k in range(0, a.size, block))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nbhvp.plan.layout import ALIGNMENT, layout
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.layout import layout
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -23,7 +24,7 @@ def test_what_is_kept_is_not_written_over():
 
 def test_only_what_has_a_size_is_placed():
     found = layout([("x", "a"), ("a", "z")], {"a": 1}, kept=["z"])
-    assert found.offsets == {"a": 0} and found.size == ALIGNMENT
+    assert found.offsets == {"a": 0} and found.size == CPU.line
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -37,9 +38,9 @@ def test_buffers_alive_at_once_are_apart(seed):
     moments = [*steps, kept]
     life = {name: [k for k, touched in enumerate(moments) if name in touched] for name in names}
     live = lambda k: sum(sizes[n] for n in names if life[n][0] <= k <= life[n][-1])
-    assert found.size < 2 * max(map(live, range(41))) + 10 * ALIGNMENT
+    assert found.size < 2 * max(map(live, range(41))) + 10 * CPU.line
     for a in names:
-        assert found.offsets[a] % ALIGNMENT == 0
+        assert found.offsets[a] % CPU.line == 0
         assert found.offsets[a] + sizes[a] <= found.size
         for b in names:
             if a < b and life[a][0] <= life[b][-1] and life[b][0] <= life[a][-1]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nbhvp.graph import primitives as p
-from nbhvp.plan import nest
 from nbhvp.plan import schedule as module
-from nbhvp.plan.nest import LIMIT, Nest
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.nest import Nest
 from nbhvp.plan.pull import weight
 from nbhvp.plan.schedule import Library, MatrixProduct, schedule
 from tests.cases import STRUCTURE, Inputs, build, part, random_graph
@@ -76,13 +76,15 @@ def test_random_graphs(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("limit", ["RECOMPUTE", "SHARED", "WIDENED", "MOST_GATHERED", "LIMIT"])
+@pytest.mark.parametrize("limit", ["RECOMPUTE", "SHARED", "WIDENED", "MOST_GATHERED", "limit"])
 def test_any_balance_gives_the_same_values(monkeypatch, limit, seed):
     """What is stored is a matter of speed alone: with each rule at its ends."""
     graph, inputs = random_graph(seed)
     for value in (-1.0, 1e9):
-        for where in (module, nest) if limit == "LIMIT" else (module,):
-            monkeypatch.setattr(where, limit, value)
+        if limit == "limit":
+            monkeypatch.setitem(vars(CPU), limit, value)
+        else:
+            monkeypatch.setattr(module, limit, value)
         assert_same(graph, inputs, 1e-9, lambda g, *v: run_plain(schedule(g), *v))
 
 
@@ -150,7 +152,7 @@ def test_stencils_of_stencils_do_not_multiply():
         u = part(u, (2,), (n - 2,)) * part(u, (1,), (n - 2,)) + part(u, (0,), (n - 2,))
     plan = schedule(i.graph(u)[0])
     found = weights(plan)
-    assert max(found) <= LIMIT and sum(found) < 60 * 12
+    assert max(found) <= CPU.limit and sum(found) < 60 * 12
 
 
 def test_no_kernel_is_heavier_than_the_limit():
@@ -158,7 +160,7 @@ def test_no_kernel_is_heavier_than_the_limit():
     x = i(20)
     for _ in range(60):
         x = p.sin(x * 1.3 + i(20))
-    assert max(weights(schedule(i.graph(x)[0]))) <= LIMIT
+    assert max(weights(schedule(i.graph(x)[0]))) <= CPU.limit
 
 
 def test_outputs_have_memory_of_their_own():

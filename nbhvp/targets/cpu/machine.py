@@ -26,15 +26,13 @@ from numba.core.compiler_machinery import PassManager
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
+from nbhvp.plan.costs import CPU
+
 EXACT = ("arcp",)
 """Flags of an instruction that is not contracted: without any, numba gives it those of the kernel,
 `contract` among them. This one concerns divisions, and means nothing to others."""
 
 # --- from a function to object code ---------------------------------------------------------------
-
-
-MOST_INLINED = 400
-"""Instructions of a function that may be copied to where it is called: more take long to compile."""
 
 
 class _Library(JITCodeLibrary):
@@ -51,7 +49,7 @@ class _Library(JITCodeLibrary):
             # Nobody else calls them: so LLVM sees that those which it does not inline return 0.
             if not function.is_declaration and function.name != self.name:
                 function.linkage = "internal"
-                if function.name != self.body and _size(function) > MOST_INLINED:
+                if function.name != self.body and _size(function) > CPU.inlined:
                     function.add_function_attribute("noinline")
         options = llvm.create_pipeline_tuning_options(speed_level=numba.config.OPT)
         options.loop_vectorization = bool(numba.config.LOOP_VECTORIZE)

@@ -19,6 +19,7 @@ from itertools import pairwise
 
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import CALL
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.nest import Member, Nest, Statement
 from nbhvp.plan.pull import Choose, Expr, Index, Inside, Quotient, Var, contiguous, parts
 from nbhvp.plan.schedule import Library, Reduction, Step
@@ -26,19 +27,6 @@ from nbhvp.plan.text import Body, KernelCall, Pointer, Scratch, Slots, Symbol, c
 from nbhvp.targets.cpu import sweep
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "has_kernels", "seconds"]
-
-LINE = 64
-"""Bytes of a cache line."""
-BLOCK = 20e-6
-"""Seconds of a nest that one thread takes at a time."""
-SUM_BLOCK = 4096
-SUM_BLOCKS = 64
-SHARE = 32
-"""A partial result is the sum of at least so many times its own elements."""
-NARROW = 16
-"""Parts of an innermost loop up to so long share one guarded text."""
-MOST_PARTS = 8
-"""More long parts than this share it too."""
 
 
 def has_kernels(step: Step) -> bool:
@@ -60,7 +48,7 @@ def emit(step: Step) -> list[KernelCall]:
 def seconds(*exprs: Expr) -> float:
     """About how long one element takes: arithmetic is vectorised, calls are not (measured)."""
     costs = [part.cost for part in parts(exprs)]
-    return 1e-10 + sum(cost * (2e-10 if cost >= CALL else 2.5e-11) for cost in costs)
+    return CPU.near + sum(cost * (CPU.scalar if cost >= CALL else CPU.flop) for cost in costs)
 
 
 def _padded(node: Node) -> int:
@@ -68,13 +56,13 @@ def _padded(node: Node) -> int:
 
     Not in one cache line if they are added to in memory, where threads would take it from one another.
     """
-    line = LINE // node.dtype.itemsize
+    line = CPU.line // node.dtype.itemsize
     return node.size if node.size == 1 else -(-node.size // line) * line
 
 
 def _block(row: float) -> int:
     """Rows that make up a block, from the seconds of one: long enough to be worth a thread."""
-    return max(1, int(BLOCK / max(row, 1e-12)))
+    return max(1, int(CPU.block / max(row, 1e-12)))
 
 
 # Loops.
@@ -159,8 +147,8 @@ def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], 
         cuts |= {min(max(0, at), loop.extent) for at in (first, first + condition.extent)}
     long, short = [], []
     for part in pairwise(sorted(cuts)):
-        (short if part[1] - part[0] <= NARROW else long).append(part)
-    if not along or loop.bounds or not 0 < len(long) <= MOST_PARTS:
+        (short if part[1] - part[0] <= CPU.narrow else long).append(part)
+    if not along or loop.bounds or not 0 < len(long) <= CPU.parts:
         _open(body, loop, inside)
         return
     start, end = _range(body, loop)
@@ -210,7 +198,7 @@ def _guards(exprs: list[Expr], variable: Var, dropped: set[Var]):
 def _is_rare(condition: Inside) -> bool:
     """Whether a guard of one outer loop holds in few of its iterations, as at the edge of a grid."""
     steps = list(condition.index.terms.values())
-    return len(steps) == 1 and condition.extent <= NARROW * abs(steps[0])
+    return len(steps) == 1 and condition.extent <= CPU.narrow * abs(steps[0])
 
 
 def _conditions(exprs: list[Expr]) -> list[Inside]:
@@ -290,8 +278,8 @@ class _Kernel:
             math.prod(loop.extent for loop in loops[1:] if not loop.bounds) for loops in self.loops
         )
         inner = max(1, inner)
-        share = SHARE * max(m.node.size for m in summed)
-        return max(1, -(-SUM_BLOCK // inner), -(-extent // SUM_BLOCKS), share // inner)
+        share = CPU.share * max(m.node.size for m in summed)
+        return max(1, -(-CPU.block_size // inner), -(-extent // CPU.blocks), share // inner)
 
     def calls(self) -> list[KernelCall]:
         body = self.body
@@ -455,7 +443,7 @@ def _combine_blocks(node: Node, partial: Scratch) -> KernelCall:
         f"        {target}[i] = {add.format(f'{target}[i]', f'{source}[b * {size} + i]')}",
     ]
     text = kernel_text("combine", slots, body)
-    row = partial.shape[0] * 1e-10
+    row = partial.shape[0] * CPU.near
     return KernelCall(text, slots.contents, node.size, _block(row), (node,), node.size * row)
 
 
@@ -478,7 +466,7 @@ def _along_axis(step: Reduction, flat: Index, axis: int, inside: Callable) -> Ke
             _open(body, kept[depth], lambda: enter(depth + 1))
 
     enter(0)
-    time = step.node.args[0].size * (seconds(step.expr) + 5e-10)
+    time = step.node.args[0].size * (seconds(step.expr) + CPU.latency)
     outer = kept[0].extent if kept else along.extent
     block = _block(time / max(1, outer)) if kept else max(1, along.extent)
     source = kernel_text(step.node.primitive.reduction, slots, body.lines)

@@ -20,7 +20,8 @@ import numpy as np
 from numba.extending import get_cython_function_address
 
 from nbhvp.graph.node import Graph, Node
-from nbhvp.plan.layout import ALIGNMENT, Layout, layout
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.layout import Layout, layout
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule, schedule
 from nbhvp.targets.cpu import blas, cache, results
 from nbhvp.targets.cpu import run as cpu
@@ -34,14 +35,8 @@ if numba.config.DISABLE_JIT:
         "nbhvp.differentiable(fun, target='interpret')"
     )
 
-PARALLEL_FROM = 60e-6
-"""Seconds from which a call is shared: waking a thread costs up to 100e-6, if it sleeps at all."""
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
-LARGE = 1 << 20
-"""Bytes of a workspace from which it keeps one at most: new memory costs 0.25 ms for each of these."""
-DIRECT = 1 << 15
-"""Bytes from which an output is written where it stays, and not copied there: what 3 µs are worth."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +74,11 @@ class Program:
         self._direct = {
             node: shape
             for node, shape in zip(self._outputs[::-1], plan.shapes[::-1], strict=True)
-            if node is not main and node.size * node.dtype.itemsize >= DIRECT
+            if node is not main and node.size * node.dtype.itemsize >= CPU.l1
         }
         self._buffers = _buffers(plan, self._stretches, {main, *self._direct})
         self._layout = _layout(plan, self._stretches, self._buffers)
-        self.parallel = self.seconds >= PARALLEL_FROM
+        self.parallel = self.seconds >= CPU.wake
         products = any(_may_use_threads(step) for step in plan.steps)
         self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
@@ -92,10 +87,10 @@ class Program:
             for node in (*self._cold, *self._direct)
         }
         self._free: list[_Workspace] = []
-        self._most_free = MOST_FREE if self._layout.size <= LARGE else 1
+        self._most_free = MOST_FREE if self._layout.size <= CPU.l2 else 1
         self.counts = cache.counts() - before
         shape, dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
-        is_large = math.prod(shape) * dtype.itemsize >= results.LARGE
+        is_large = math.prod(shape) * dtype.itemsize >= CPU.l2
         self.empty = functools.partial(results.empty if is_large else np.empty, shape, dtype)
         """A new array for the main output."""
 
@@ -251,7 +246,7 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
 
 def _runner(seconds: float, products: bool) -> Callable:
     """How words are run: on one thread, or on several, each with a BLAS of one thread."""
-    call = cpu.run.call if seconds < PARALLEL_FROM else cpu.run_parallel
+    call = cpu.run.call if seconds < CPU.wake else cpu.run_parallel
     if not products:
         return call
 
@@ -417,6 +412,6 @@ def _is_buffer(key, plan: Schedule) -> bool:
 
 def _allocate(buffers: Sequence[Node | Scratch], where: Layout) -> dict:
     """One block of memory, cut into arrays."""
-    block = np.empty(where.size + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
+    block = np.empty(where.size + CPU.line, np.uint8)
+    start = -block.ctypes.data % CPU.line
     return {b: np.ndarray(b.shape, b.dtype, block, start + where.offsets[b]) for b in buffers}

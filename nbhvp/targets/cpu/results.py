@@ -13,10 +13,10 @@ import os
 
 import numpy as np
 
-__all__ = ["LARGE", "empty", "forget"]
+from nbhvp.plan.costs import CPU
 
-LARGE = 1 << 20
-"""Bytes from which memory is used again. Up to here NumPy and malloc do so themselves."""
+__all__ = ["empty", "forget"]
+
 SHARE = 32
 """No more than this part of the machine's memory waits here."""
 
@@ -28,7 +28,7 @@ pop, each in one step of the interpreter, and so need no lock."""
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array like that of `np.empty`."""
     size = math.prod(shape) * dtype.itemsize
-    if size < LARGE:
+    if size < CPU.l2:  # NumPy and malloc use it again themselves
         return np.empty(shape, dtype)
     try:
         memory = _waiting[size].pop()

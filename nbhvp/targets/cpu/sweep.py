@@ -24,18 +24,12 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table import tape as t
 from nbhvp.graph.table.tape import Guards, Tape
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.lower import lower
 from nbhvp.plan.pull import Index, Puller, Var
 from nbhvp.plan.text import Body, KernelCall, Pointer, Scratch, Slots, kernel_text
 
 __all__ = ["KERNELS"]
-
-BLOCK = 4096
-"""Records that a thread takes at a time, where each is its own."""
-RECORD = 4e-9
-"""Seconds that a record takes in any of the kernels, about."""
-LANES = 8
-"""Directions along a last axis that one sweep takes: a cache line of numbers, a loop of fixed length."""
 
 
 KERNELS: dict[p.Primitive, Callable[[Node], list[KernelCall]]] = {}
@@ -53,14 +47,14 @@ def _call(
     node: Node,
     records: int,
     extent: int = 1,
-    block: int = BLOCK,
+    block: int = CPU.block_size,
     word: str = "kernel",
 ) -> KernelCall:
     """A kernel that visits so many records; it runs as a whole, or over an extent in blocks."""
     source = kernel_text(kind, slots, lines, word)
     arrays = [slot.array for slot in slots.contents if isinstance(slot, Pointer)]
     writes = (node, *(array for array in arrays if isinstance(array, Scratch)))
-    return KernelCall(source, slots.contents, extent, block, writes, records * RECORD)
+    return KernelCall(source, slots.contents, extent, block, writes, records * CPU.record)
 
 
 class _Columns:
@@ -266,7 +260,7 @@ for i in range({records}):
 
 
 class _Sweep:
-    """The lines of a kernel of sweeps along the records, each for one direction or for LANES of them.
+    """The lines of a kernel of sweeps along the records, each for one direction or for CPU.lanes of them.
 
     Records have a tangent, an adjoint, or both: then those of one record lie side by side, or in
     arrays of their own where each is a line of lanes. A loop over lanes stores what it computes in
@@ -279,7 +273,7 @@ class _Sweep:
         self.node, self.tape, self.slots = node, node.params["tape"], Slots()
         axis = node.params.get("axis", 0)
         self.width = math.prod(given.shape[axis + 1 :])
-        self.lanes = LANES if self.width % LANES == 0 else 1
+        self.lanes = CPU.lanes if self.width % CPU.lanes == 0 else 1
         self.rows = math.prod(given.shape[:axis]) * self.width // self.lanes
         self.sizes = {"given": given.shape[axis], "out": node.shape[axis]}
         self.arrays = {"given": self.slots.read(given, 0), "out": self.slots.write(node)}

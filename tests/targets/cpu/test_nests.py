@@ -14,10 +14,9 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph
-from nbhvp.plan import lower, pull
+from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.schedule import schedule
 from nbhvp.targets.cpu import cache
-from nbhvp.targets.cpu import nests as emit
 from tests.cases import STRUCTURE, Inputs, build, part, random_graph
 from tests.checks import (
     assert_close,
@@ -37,12 +36,11 @@ SINGLE = ("sum in single precision", "contract in single precision", "casts")
 def sizes(request, monkeypatch):
     """Loops as small sizes have them, and as large ones do: nothing written out, all cut."""
     if request.param == "large":
-        monkeypatch.setattr(pull, "UNROLLED", 1)
-        monkeypatch.setattr(pull, "MOST_UNROLLED", 1)
-        monkeypatch.setattr(emit, "NARROW", 0)
-        monkeypatch.setattr(emit, "SUM_BLOCK", 4)
-        monkeypatch.setattr(emit, "SHARE", 1)
-        monkeypatch.setattr(lower, "FEWEST_ROWS", 1)
+        changed = {"written_out": 1, "most_written_out": 1, "l1": 32, "share": 1}
+        for name, value in changed.items():
+            monkeypatch.setitem(vars(CPU), name, value)
+        monkeypatch.setattr(Costs, "narrow", 0)
+        monkeypatch.setattr(Costs, "rows", 1)
 
 
 @pytest.mark.no_cover

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from nbhvp import differentiable
-from nbhvp.runtime import memory
+from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu import large, results
 
 FLOAT = np.dtype(float)
-COUNT = results.LARGE // 8
+COUNT = CPU.l2 // 8
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +49,12 @@ def test_a_result_is_like_that_of_numpy(shape, dtype):
 
 
 def test_what_waits_is_bounded(monkeypatch):
-    monkeypatch.setattr(results, "_MEMORY", results.SHARE * 3 * results.LARGE)
+    monkeypatch.setattr(results, "_MEMORY", results.SHARE * 3 * CPU.l2)
     arrays = [results.empty((COUNT + k,), FLOAT) for k in range(6)]
     while arrays:
         del arrays[0]
     waiting = sum(size * len(some) for size, some in results._waiting.items())
-    assert 0 < waiting <= 3 * results.LARGE
+    assert 0 < waiting <= 3 * CPU.l2
     assert COUNT * 8 not in results._waiting, "the longest waiting goes first"
 
 
@@ -76,7 +76,7 @@ def test_threads_never_share_a_result():
 
 
 def test_results_that_are_kept_stay_as_they_are():
-    n = results.LARGE // 4
+    n = CPU.l2 // 4
     f = differentiable(lambda x: np.sum(x**4) / 12)
     x = np.linspace(0, 1, n)
     kept = [f.hvp(x + k, np.ones(n)) for k in range(4)]
@@ -103,7 +103,7 @@ def test_large_copies_and_comparisons(dtype):
 
 def test_a_large_gradient_is_nobody_elses():
     """It is given away, not copied; the next one at the same point is computed again."""
-    n = memory.SHARED // 8
+    n = CPU.shared // 8
     f = differentiable(lambda x: np.sum(x**3) / 3)
     x = np.linspace(0, 1, n)
     f.hvp(x, x)

@@ -14,7 +14,7 @@ import nbhvp
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.plan import nest
+from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu import scalars as elementary
 from nbhvp.targets.cpu.program import Program
 from tests.checks import assert_no_raise, assert_same, forget_kernels, plain
@@ -146,7 +146,7 @@ def grid(dtype):
 def test_compiled(dtype, monkeypatch, tmp_path):
     """All entries of a dtype in one kernel, but for those that may raise."""
     forget_kernels(monkeypatch, tmp_path)
-    monkeypatch.setattr(nest, "LIMIT", 1e9)
+    monkeypatch.setitem(vars(CPU), "limit", 1e9)
     taken = [entry for entry in ELEMENTWISE if takes(entry, dtype)]
     raising = RAISING.get(np.dtype(dtype).kind, ())
     for kernel in check_compiled([e for e in taken if e.name not in raising], dtype):
