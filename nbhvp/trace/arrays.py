@@ -30,14 +30,12 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
+from nbhvp.trace.answers import Answer, answer_to, ufunc_method
 from nbhvp.trace.branches.failures import attempt, unsupported
 from nbhvp.trace.recording import Recording, current, present, trace_error
-from nbhvp.trace.surroundings.ownership import public_name
 from nbhvp.trace.surroundings.texts import text_of
 
 __all__ = [
-    "HANDLERS",
-    "OBJECTS",
     "LibraryObject",
     "Recording",
     "Traced",
@@ -49,7 +47,6 @@ __all__ = [
     "current",
     "guard",
     "imag_view",
-    "implements",
     "is_constant",
     "is_ufunc_method",
     "lift",
@@ -65,28 +62,8 @@ __all__ = [
     "write",
 ]
 
-HANDLERS: dict[Callable | str, Callable] = {}
-"""What answers to a NumPy, SciPy or math function when an argument is traced; a function that is
-not imported for this alone stands here by its public name."""
-UFUNC_METHODS: dict[str, Callable] = {}
-"""What answers to a call, reduce, at, ... of a ufunc; takes the ufunc and its arguments."""
-
-OBJECTS: dict[type | str, type[LibraryObject]] = {}
-"""The stand-ins for objects of library classes; made of the object and of what makes stand-ins."""
-
 _WEAK = (bool, int, float, complex)
 _NUMERIC = "biufc"
-
-
-def implements(*functions: Callable) -> Callable[[Callable], Callable]:
-    """Register the decorated function as the answer to `functions`; it takes their arguments."""
-
-    def register(handler):
-        for function in functions:
-            HANDLERS[function] = handler
-        return handler
-
-    return register
 
 
 class LibraryObject:
@@ -98,9 +75,6 @@ class LibraryObject:
     def __init__(self, original, standin: Callable):
         self.original = original
         self._standin = standin
-
-    def __init_subclass__(cls, stands_for: tuple[type | str, ...] = ()):
-        OBJECTS.update(dict.fromkeys(stands_for, cls))
 
     def __getattr__(self, name: str):
         if name.startswith("__") or name == "original":
@@ -309,7 +283,7 @@ class Traced:
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         function = ufunc if method == "__call__" else getattr(ufunc, method)
-        handler = functools.partial(UFUNC_METHODS[method], ufunc)
+        handler = functools.partial(ufunc_method(method), ufunc)
         return attempt(handler, function, _copies, inputs, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
@@ -909,13 +883,35 @@ def _shows_repeatedly(view: View) -> bool:
 
 
 def dispatch(function: Callable, args: tuple, kwargs: dict):
-    """The answer of the table or of a handler to a function with traced arguments."""
-    handler = HANDLERS.get(function) or HANDLERS.get(public_name(function))
-    if handler is not None:
-        return attempt(handler, function, _copies, args, kwargs)
+    """The answer to a function with traced arguments."""
+    answer = answer_to(function)
+    if answer is not None:
+        return attempt(answer, function, _copies, *_settled(answer, args, kwargs))
     if all(is_constant(x) for x in traced_in(args, kwargs)):
         return _on_constants(function, args, kwargs)
     raise unsupported(function)
+
+
+def _settled(answer: Answer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Arguments with plain values for parameters, under guards where they may change."""
+    if not answer.parameters:
+        return args, kwargs
+
+    def settled(name: str, value):
+        return map_traced(_parameter, value) if name in answer.parameters else value
+
+    names = answer.names
+    return (
+        (*map(settled, names, args), *args[len(names) :]),
+        {name: settled(name, value) for name, value in kwargs.items()},
+    )
+
+
+def _parameter(x: Traced):
+    if not is_constant(x) and x.dtype.kind not in "iub":
+        return x
+    value = guard(x)
+    return value if is_array(value) else np.asarray(value).item()
 
 
 def _copies(arguments):

@@ -1,6 +1,6 @@
 """All functions that a traced array answers to without being primitives, by subject.
 
-Importing this module fills `HANDLERS`: elementwise functions, shapes, reductions, products, special
+Importing this module fills the register: elementwise functions, shapes, reductions, products, special
 functions; and here the questions about an array that need no graph (its shape, its dtype), or whose
 answer is a truth value that the function acts on (a guard). Parts of SciPy come from `on_demand`.
 """
@@ -8,6 +8,7 @@ answer is a truth value that the function acts on (a guard). Parts of SciPy come
 import numpy as np
 
 from nbhvp.trace import memory_layout
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import imag_view, lift, map_traced, real_view
 from nbhvp.trace.numpy import (
     creation,
@@ -26,7 +27,7 @@ from nbhvp.trace.numpy import functional as mapping
 from nbhvp.trace.numpy import manipulation as shapes
 from nbhvp.trace.numpy import padding as windows
 from nbhvp.trace.numpy import testing as assertions
-from nbhvp.trace.numpy.elementwise import composition, is_complex, isclose
+from nbhvp.trace.numpy.elementwise import is_complex, isclose
 from nbhvp.trace.scipy import matrix_functions, special
 from nbhvp.trace.scipy import stats as distributions
 
@@ -53,17 +54,17 @@ __all__ = [
 ]
 
 
-@composition(np.real)
+@answers(np.real)
 def real(val):
     return real_view(lift(val))
 
 
-@composition(np.imag)
+@answers(np.imag)
 def imag(val):
     return imag_view(lift(val))
 
 
-@composition(np.real_if_close)
+@answers(np.real_if_close)
 def real_if_close(a, tol=100):
     """Which of both it gives is a branch of the function."""
     a = lift(a)
@@ -89,15 +90,15 @@ for _function in (
     np.tril_indices_from,
     np.triu_indices_from,
 ):
-    composition(_function)(_of_values(_function))
+    answers(_function)(_of_values(_function))
 
 
-@composition(np.allclose)
+@answers(np.allclose)
 def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
     return bool(reductions.all_(isclose(a, b, rtol, atol, equal_nan)))
 
 
-@composition(np.array_equal)
+@answers(np.array_equal)
 def array_equal(a1, a2, equal_nan=False):
     a, b = lift(a1), lift(a2)
     if a.shape != b.shape:
@@ -106,7 +107,7 @@ def array_equal(a1, a2, equal_nan=False):
     return bool(reductions.all_(same))
 
 
-@composition(np.array_equiv)
+@answers(np.array_equiv)
 def array_equiv(a1, a2):
     a, b = lift(a1), lift(a2)
     try:

@@ -12,10 +12,9 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import ANSWERS, answers
 from nbhvp.trace.arrays import (
-    HANDLERS,
     NOT_OURS,
-    UFUNC_METHODS,
     Flat,
     Traced,
     apply,
@@ -24,7 +23,6 @@ from nbhvp.trace.arrays import (
     dispatch,
     frozen,
     guard,
-    implements,
     is_array,
     is_constant,
     is_weak,
@@ -81,14 +79,14 @@ for _function in (
     np.common_type, np.iscomplexobj, np.isrealobj, np.isfortran, np.shares_memory,
     np.may_share_memory,
 ):  # fmt: skip
-    implements(_function)(_of_values(_function))
+    answers(_function)(_of_values(_function))
 for _function in (np.array_repr, np.array_str, np.array2string):
-    implements(_function)(_text_by(_function))
+    answers(_function)(_text_by(_function))
 for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
-    implements(_function)(_of_counts(_function))
+    answers(_function)(_of_counts(_function))
 
 
-@implements(np.copyto)
+@answers(np.copyto)
 def _copyto(dst, src, casting="same_kind", where=True):
     src = lift(src)
     extra = src.ndim - np.ndim(dst)
@@ -97,7 +95,7 @@ def _copyto(dst, src, casting="same_kind", where=True):
     store(np.copyto, dst, src if where is True else apply(p.where, where, src, dst), casting)
 
 
-@implements(np.put)
+@answers(np.put)
 def _put(a, ind, v, mode="raise"):
     if not isinstance(a, Traced):
         raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
@@ -107,13 +105,14 @@ def _put(a, ind, v, mode="raise"):
 # Ufuncs.
 
 
+@answers(np.ufunc.__call__)
 def _call_ufunc(ufunc, *inputs, out=None, where=True, dtype=None, casting="same_kind", **kwargs):
     kwargs.pop("order", None), kwargs.pop("subok", None)
     if dtype is not None:
         inputs = tuple(lift(x).astype(dtype) for x in inputs)
     if where is not True:
         result = _call_masked(ufunc, inputs, out, where)
-    elif ufunc in HANDLERS or p.primitive_of(ufunc) is None:
+    elif ufunc in ANSWERS or p.primitive_of(ufunc) is None:
         result = dispatch(ufunc, inputs, kwargs)
     else:
         result = apply(p.primitive_of(ufunc), *inputs)
@@ -156,9 +155,6 @@ def store(ufunc, out, result, casting):
         )
     write(out, result)
     return out
-
-
-UFUNC_METHODS["__call__"] = _call_ufunc
 
 
 # Operators and methods, by loops over names.

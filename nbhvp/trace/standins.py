@@ -33,7 +33,8 @@ import scipy.sparse
 from nbhvp.errors import TraceError
 from nbhvp.plain import is_plain
 from nbhvp.trace import arrays
-from nbhvp.trace.arrays import HANDLERS, Traced
+from nbhvp.trace.answers import ANSWERS, CLASSES
+from nbhvp.trace.arrays import Traced
 from nbhvp.trace.branches.exceptions import call_math, may_catch, watched, watches_errors
 from nbhvp.trace.builtin_calls import BuiltinCalls, asks_identity, redirected
 from nbhvp.trace.kinds import FunctionStandin, Standin, maker_of
@@ -601,10 +602,10 @@ def _has_object_standin(value) -> bool:
 
 def _object_standin(kind: type) -> type | None:
     count, standin = _OBJECT_STANDINS.get(kind, (0, None))
-    if count != len(arrays.OBJECTS):  # they register themselves when they are first needed
+    if count != len(CLASSES):  # they register themselves when they are first needed
         keys = (key for base in kind.__mro__ for key in (base, public_name(base)))
-        standin = next((arrays.OBJECTS[key] for key in keys if key in arrays.OBJECTS), None)
-        _OBJECT_STANDINS[kind] = len(arrays.OBJECTS), standin
+        standin = next((CLASSES[key] for key in keys if key in CLASSES), None)
+        _OBJECT_STANDINS[kind] = len(CLASSES), standin
     return standin
 
 
@@ -615,10 +616,10 @@ _OBJECT_STANDINS: weakref.WeakKeyDictionary[type, tuple[int, type | None]] = (
 
 def _is_library_function(value) -> bool:
     if isinstance(value, type):
-        return _makes_standins(value) or value in HANDLERS
+        return _makes_standins(value) or value in ANSWERS
     if not callable(value) or not hasattr(value, "__name__"):
         return False
-    is_traced = is_open(module_of(value)) and value not in HANDLERS
+    is_traced = is_open(module_of(value)) and value not in ANSWERS
     return _library_of(value) in _LIBRARIES and not is_traced
 
 

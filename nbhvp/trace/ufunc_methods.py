@@ -18,9 +18,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     NOT_OURS,
-    UFUNC_METHODS,
     Flat,
     Traced,
     adopt,
@@ -60,6 +60,7 @@ def _later_second(ufunc, earlier, later):
     return ufunc(later, earlier) if extremum else ufunc(earlier, later)
 
 
+@answers(np.ufunc.reduce)
 def _reduce(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, **kwargs):
     x = lift(x)
     if ufunc in _REDUCTIONS:
@@ -102,6 +103,7 @@ def _check(ufunc, method: str, options: dict) -> None:
         )
 
 
+@answers(np.ufunc.accumulate)
 def _accumulate(ufunc, x, axis=0, dtype=None, out=None):
     x = cast(lift(x), dtype)
     if ufunc in _ACCUMULATIONS:
@@ -129,6 +131,7 @@ def _run(ufunc, x, axis: int):
     return concatenate(steps, axis)
 
 
+@answers(np.ufunc.reduceat)
 def _reduceat(ufunc, x, indices, axis=0, dtype=None, out=None):
     """f over x[i_k : i_{k+1}], or x[i_k] alone where the next index is not larger."""
     x = cast(lift(x), dtype)
@@ -148,11 +151,13 @@ def _reduceat(ufunc, x, indices, axis=0, dtype=None, out=None):
     return result if out is None else store(ufunc, out[0], result, "same_kind")
 
 
+@answers(np.ufunc.outer)
 def _outer(ufunc, x, y, **kwargs):
     x, y = lift(x), lift(y)
     return ufunc(reshape_view(x, x.shape + (1,) * y.ndim), y, **kwargs)
 
 
+@answers(np.ufunc.at)
 def _at(ufunc, x, index, *values):
     if not isinstance(x, Traced):
         raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
@@ -181,14 +186,3 @@ def _rounds(places: np.ndarray):
     turn = np.empty(places.size, np.int64)
     turn[order] = np.arange(places.size) - first
     return [np.flatnonzero(turn == k) for k in range(turn.max(initial=-1) + 1)]
-
-
-UFUNC_METHODS.update(
-    {
-        "reduce": _reduce,
-        "accumulate": _accumulate,
-        "reduceat": _reduceat,
-        "outer": _outer,
-        "at": _at,
-    }
-)

@@ -21,8 +21,8 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, reachable
+from nbhvp.trace.answers import ANSWERS
 from nbhvp.trace.arrays import (
-    HANDLERS,
     Traced,
     apply,
     current,
@@ -183,7 +183,7 @@ _OVERFLOWING = {math.pow, math.gamma, math.lgamma}
 
 def call_math(function: Callable, args: tuple, kwargs: dict):
     """A function of `math`, which raises where NumPy would give NaN or infinity."""
-    handler = HANDLERS.get(function)
+    handler = ANSWERS.get(function)
     args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
     if handler is None or not any(True for _ in traced_in(args, kwargs)):
         return function(*args, **kwargs)
@@ -204,7 +204,7 @@ def call_math(function: Callable, args: tuple, kwargs: dict):
 
 def _guard_error(function: Callable, args: tuple, doubles: tuple) -> None:
     """The trace holds where the function raises the same."""
-    handler = HANDLERS[function]
+    handler = ANSWERS[function]
     numbers = list(traced_in(args))
     if all(map(is_constant, numbers)):
         return

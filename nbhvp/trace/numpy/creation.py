@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import adopt, is_array, lift
-from nbhvp.trace.numpy.elementwise import cast, composition, floats
+from nbhvp.trace.numpy.elementwise import cast, floats
 from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, copy_, moveaxis, part, reshape
 
 __all__ = ["as_array", "zeros_like"]
@@ -26,18 +27,18 @@ def _like(function):
     return handler
 
 
-zeros_like = composition(np.zeros_like)(_like(np.zeros))
-empty_like = composition(np.empty_like)(_like(np.zeros))
-ones_like = composition(np.ones_like)(_like(np.ones))
+zeros_like = answers(np.zeros_like)(_like(np.zeros))
+empty_like = answers(np.empty_like)(_like(np.zeros))
+ones_like = answers(np.ones_like)(_like(np.ones))
 
 
-@composition(np.full_like)
+@answers(np.full_like)
 def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None):
     a = lift(a)
     return full(a.shape if shape is None else shape, fill_value, dtype or a.dtype)
 
 
-@composition(np.full)
+@answers(np.full)
 def full(shape, fill_value, dtype=None, order="C"):
     shape = tuple(np.atleast_1d(shape).tolist())
     return copy_(broadcast_to(cast(lift(fill_value), dtype), shape))
@@ -49,7 +50,7 @@ def as_array(a):
     return a if is_array(a.value) else reshape(a, ())
 
 
-@composition(np.array)
+@answers(np.array)
 def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0):
     result = cast(as_array(object), dtype)
     if result.ndim < ndmin:
@@ -57,18 +58,18 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0):
     return copy_(result) if copy else result
 
 
-@composition(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
+@answers(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
 def asarray(a, dtype=None, order=None, *, copy=None):
     result = cast(as_array(a), dtype)
     return copy_(result) if copy else result
 
 
-@composition(np.copy)
+@answers(np.copy)
 def copy(a, order="K", subok=False):
     return copy_(as_array(a))
 
 
-@composition(np.asarray_chkfinite)
+@answers(np.asarray_chkfinite)
 def asarray_chkfinite(a, dtype=None, order=None):
     a = asarray(a, dtype)
     if not bool(np.all(np.isfinite(a))):
@@ -76,13 +77,13 @@ def asarray_chkfinite(a, dtype=None, order=None):
     return a
 
 
-@composition(np.astype)
+@answers(np.astype)
 def astype(x, dtype, /, *, copy=True):
     x = lift(x)
     return copy_(x) if copy and x.dtype == dtype else cast(x, dtype)
 
 
-@composition(np.linspace)
+@answers(np.linspace)
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
     start, stop = floats(start, stop)
     if num < 0:
@@ -100,18 +101,18 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     return (points, step) if retstep else points
 
 
-@composition(np.logspace)
+@answers(np.logspace)
 def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
     return cast(base ** linspace(start, stop, num, endpoint, axis=axis), dtype)
 
 
-@composition(np.geomspace)
+@answers(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     ends = (np.log(lift(start)), np.log(lift(stop)))
     return cast(np.exp(linspace(*ends, num, endpoint, axis=axis)), dtype)
 
 
-@composition(np.vander)
+@answers(np.vander)
 def vander(x, N=None, increasing=False):
     x = lift(x)
     if x.ndim != 1:
@@ -121,7 +122,7 @@ def vander(x, N=None, increasing=False):
     return reshape(x, (-1, 1)) ** exponents
 
 
-@composition(np.meshgrid)
+@answers(np.meshgrid)
 def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     if indexing not in ("xy", "ij"):
         raise ValueError("Valid values for `indexing` are 'xy' and 'ij'.")

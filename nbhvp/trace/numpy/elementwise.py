@@ -6,30 +6,22 @@ partial of the unused branch is then finite, and a zero adjoint times it is zero
 
 Conventions where a function has no derivative: |z| of a complex number has derivative 0 at 0, as
 NumPy's sign(0) = 0 gives for real numbers; steps (rint, floor, heaviside) have derivative 0.
-
-`composition` is the door through which every module of compositions enters its functions.
 """
 
-import inspect
 import math
-from collections.abc import Callable
-from functools import reduce, wraps
+from functools import reduce
 
 import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import lengths
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     Traced,
     apply,
-    guard,
-    implements,
     is_array,
-    is_constant,
     is_weak,
     lift,
-    map_traced,
-    public_name,
     scalar,
     trace_error,
     traced,
@@ -41,7 +33,6 @@ __all__ = [
     "absolute",
     "cast",
     "common",
-    "composition",
     "cornered",
     "floating",
     "floats",
@@ -55,80 +46,6 @@ __all__ = [
 
 REFUSED = {np.isnat, np.gcd, np.lcm, np.bitwise_count}
 """The ufuncs of NumPy that answer to constants only: dates, and integers that meet no float."""
-
-
-def composition(*functions: Callable):
-    """Enter a composition for these functions; a keyword that it does not know is a TraceError."""
-
-    def enter(handler):
-        code = handler.__code__
-        names = code.co_varnames[: code.co_argcount]
-        known = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]}
-        of_values = isinstance(functions[0], np.ufunc) or public_name(functions[0]).startswith(
-            "scipy.special."
-        )
-        takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
-
-        @wraps(handler)
-        def checked(*args, **kwargs):
-            kwargs = {k: q for k, q in kwargs.items() if q is not np._NoValue}
-            for keyword in kwargs.keys() - known:
-                if not (takes_any or _harmless(keyword, kwargs[keyword], functions[0])):
-                    name = getattr(functions[0], "__name__", str(functions[0]))
-                    raise trace_error(f"{name} cannot be traced with {keyword}=", "leave it out")
-            kwargs = {k: q for k, q in kwargs.items() if takes_any or k in known}
-            if not of_values:
-                args = (*map(_parameter, names, args), *args[len(names) :])
-                kwargs = {k: _parameter(k, q) for k, q in kwargs.items()}
-            return handler(*args, **kwargs)
-
-        implements(*functions)(checked)
-        return handler
-
-    return enter
-
-
-_PARAMETERS = {
-    "M", "N", "axes", "axis", "axis1", "axis2", "axisa", "axisb", "axisc", "correction", "ddof",
-    "decimals", "deg", "der", "deriv", "destination", "edge_order", "indices_or_sections", "k",
-    "keepdims", "kth", "minlength", "n", "ndmin", "new_shape", "num", "offset", "ord", "origin",
-    "pad_width", "polyorder", "radius", "reps", "s", "shape", "shift", "sigma", "size", "source",
-    "stat_length", "truncate", "window_length", "window_shape",
-}  # fmt: skip
-"""Arguments of NumPy's and SciPy's functions that shapes and axes depend on."""
-
-
-def _parameter(name: str, value):
-    """An argument as it is; a parameter as a plain value, under a guard where it may change."""
-    return map_traced(_plain, value) if name in _PARAMETERS else value
-
-
-def _plain(x: Traced):
-    if not is_constant(x) and x.dtype.kind not in "iub":
-        return x
-    value = guard(x)
-    return value if is_array(value) else np.asarray(value).item()
-
-
-def _defaults(function) -> dict[str, object]:
-    try:
-        return {k: q.default for k, q in inspect.signature(function).parameters.items()}
-    except (TypeError, ValueError):
-        return {}
-
-
-_HINTS = {
-    "order", "subok", "casting", "like", "device",
-    "check_finite", "overwrite_a", "overwrite_ab", "overwrite_b", "overwrite_x", "workers",
-}  # fmt: skip
-"""Keywords of NumPy and SciPy that change no result here, whatever they are."""
-
-
-def _harmless(keyword, value, function) -> bool:
-    """Whether NumPy would do the same without the keyword."""
-    if keyword in _HINTS and value is not None:
-        return True
-    return value is None or value is _defaults(function).get(keyword, inspect)
 
 
 def into(out, value):
@@ -195,59 +112,59 @@ def cornered(norm, x, axes):
 # Ufuncs.
 
 
-@composition(np.positive)
+@answers(np.positive)
 def positive(x):
     return apply(p.multiply, x, 1)
 
 
-@composition(np.square)
+@answers(np.square)
 def square(x):
     x = lift(x)
     return x * x
 
 
-@composition(np.reciprocal)
+@answers(np.reciprocal)
 def reciprocal(x):
     x = lift(x)
     return 1 / x if x.dtype.kind in "fc" else 1 // x
 
 
-@composition(np.float_power)
+@answers(np.float_power)
 def float_power(x, y):
     x, y = floats(x, y)
     wide = np.result_type(x.dtype, np.float64)
     return apply(p.power, cast(x, wide), cast(y, wide))
 
 
-@composition(np.deg2rad, np.radians, math.radians)
+@answers(np.deg2rad, np.radians, math.radians)
 def radians(x):
     return floating(lift(x)) * (math.pi / 180)
 
 
-@composition(np.rad2deg, np.degrees, math.degrees)
+@answers(np.rad2deg, np.degrees, math.degrees)
 def degrees(x):
     return floating(lift(x)) * (180 / math.pi)
 
 
-@composition(np.divmod)
+@answers(np.divmod)
 def divmod_(x, y):
     return apply(p.floor_divide, x, y), apply(p.remainder, x, y)
 
 
-@composition(np.modf, math.modf)
+@answers(np.modf, math.modf)
 def modf(x):
     x = floating(lift(x))
     whole = np.trunc(x)
     return where(np.isinf(x), 0, x - whole), whole
 
 
-@composition(np.ldexp, math.ldexp)
+@answers(np.ldexp, math.ldexp)
 def ldexp(x, exponent):
     x = floating(lift(x))
     return x * np.exp2(cast(lift(exponent), x.dtype))
 
 
-@composition(np.frexp, math.frexp)
+@answers(np.frexp, math.frexp)
 def frexp(x):
     """x = m 2**e with 0.5 <= |m| < 1; the logarithm may miss e by one."""
     x = floating(lift(x))
@@ -259,19 +176,19 @@ def frexp(x):
     return x * np.exp2(-exponent), cast(exponent, np.int32)
 
 
-@composition(np.heaviside)
+@answers(np.heaviside)
 def heaviside(x, at_zero):
     x = floating(lift(x))
     step = where(x < 0, 0, where(x == 0, at_zero, 1))
     return where(np.isnan(x), math.nan, step)
 
 
-@composition(np.fabs, math.fabs)
+@answers(np.fabs, math.fabs)
 def fabs(x):
     return apply(p.absolute, floating(lift(x)))
 
 
-@composition(np.absolute)
+@answers(np.absolute)
 def absolute(x):
     return apply(p.absolute, x)
 
@@ -281,7 +198,7 @@ def squared_modulus(x):
     return re * re + im * im
 
 
-@composition(np.sign)
+@answers(np.sign)
 def sign(x):
     x = lift(x)
     if not is_complex(x):
@@ -290,7 +207,7 @@ def sign(x):
     return where(is_zero, 0, x / absolute(where(is_zero, 1, x)))
 
 
-@composition(np.angle)
+@answers(np.angle)
 def angle(z, deg=False):
     z = lift(z)
     re, im = (apply(p.real, z), apply(p.imag, z)) if is_complex(z) else (z, 0.0)
@@ -306,7 +223,7 @@ def where(condition, x, y):
     return apply(p.where, condition, x, y)
 
 
-@composition(np.clip)
+@answers(np.clip)
 def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None):
     low, high = (a_min if given(a_min) else min), (a_max if given(a_max) else max)
     result = lift(a)
@@ -319,7 +236,7 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None)
     return into(out, cast(result, dtype))
 
 
-@composition(np.select)
+@answers(np.select)
 def select(condlist, choicelist, default=0):
     if len(condlist) != len(choicelist):
         raise ValueError("list of cases must be same length as list of conditions")
@@ -331,7 +248,7 @@ def select(condlist, choicelist, default=0):
 # Rounding and cleaning.
 
 
-@composition(np.round, np.around)
+@answers(np.round, np.around)
 def round_(a, decimals=0, out=None):
     a = lift(a)
     if a.dtype.kind in "iub":
@@ -347,12 +264,12 @@ def round_(a, decimals=0, out=None):
     return into(out, np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale)
 
 
-@composition(np.fix)
+@answers(np.fix)
 def fix(x, out=None):
     return into(out, np.trunc(lift(x)))
 
 
-@composition(np.nan_to_num)
+@answers(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     x = lift(x)
     if is_complex(x):
@@ -368,7 +285,7 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     return scalar(result) if copy else into(x, result)
 
 
-@composition(np.sinc)
+@answers(np.sinc)
 def sinc(x):
     """sin(pi x)/(pi x); near 0 by its series, whose derivatives are as exact as its value."""
     y = math.pi * floating(lift(x))
@@ -381,30 +298,30 @@ def sinc(x):
     return where(near, series, np.sin(away) / away)
 
 
-@composition(np.isclose)
+@answers(np.isclose)
 def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
     a, b = common(a, b)
     result = (absolute(a - b) <= atol + rtol * absolute(b)) & np.isfinite(b) | (a == b)
     return result | (np.isnan(a) & np.isnan(b)) if equal_nan else result
 
 
-@composition(np.isposinf)
+@answers(np.isposinf)
 def isposinf(x, out=None):
     return into(out, lift(x) == math.inf)
 
 
-@composition(np.isneginf)
+@answers(np.isneginf)
 def isneginf(x, out=None):
     return into(out, lift(x) == -math.inf)
 
 
-@composition(np.iscomplex)
+@answers(np.iscomplex)
 def iscomplex(x):
     x = lift(x)
     return apply(p.imag, x) != 0 if is_complex(x) else lift(np.zeros(x.shape, bool))
 
 
-@composition(np.isreal)
+@answers(np.isreal)
 def isreal(x):
     x = lift(x)
     return apply(p.imag, x) == 0 if is_complex(x) else lift(np.ones(x.shape, bool))

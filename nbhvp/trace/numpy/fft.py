@@ -13,8 +13,9 @@ import scipy.fft
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import fourier
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import apply, lift
-from nbhvp.trace.numpy.elementwise import cast, composition, floating, into, is_complex
+from nbhvp.trace.numpy.elementwise import cast, floating, into, is_complex
 from nbhvp.trace.numpy.manipulation import concatenate, part
 
 __all__: list[str] = []
@@ -168,20 +169,20 @@ for _names, _handler in {
     ("irfft2",): _inverse_real_several(_PLANE), ("irfftn",): _inverse_real_several(None),
 }.items():  # fmt: skip
     for _name in _names:
-        composition(getattr(np.fft, _name), getattr(scipy.fft, _name))(_handler)
+        answers(getattr(np.fft, _name), getattr(scipy.fft, _name))(_handler)
 for _name, _axes in {"2": _PLANE, "n": None}.items():
-    composition(getattr(scipy.fft, f"hfft{_name}"))(_hermitian_several(_axes))
-    composition(getattr(scipy.fft, f"ihfft{_name}"))(_inverse_hermitian_several(_axes))
+    answers(getattr(scipy.fft, f"hfft{_name}"))(_hermitian_several(_axes))
+    answers(getattr(scipy.fft, f"ihfft{_name}"))(_inverse_hermitian_several(_axes))
 
 
-@composition(np.fft.rfft, scipy.fft.rfft)
+@answers(np.fft.rfft, scipy.fft.rfft)
 def rfft(a, n=None, axis=-1, norm=None, out=None):
     x = _real(a)
     axis, n = _length(x, n, axis)
     return into(out, _half(x, axis, n, norm))
 
 
-@composition(np.fft.irfft, scipy.fft.irfft)
+@answers(np.fft.irfft, scipy.fft.irfft)
 def irfft(a, n=None, axis=-1, norm=None, out=None):
     x = _complex(a)
     (axis,) = _from_the_first(x, axis)
@@ -189,7 +190,7 @@ def irfft(a, n=None, axis=-1, norm=None, out=None):
     return into(out, _whole(x, axis, n, norm))
 
 
-@composition(np.fft.hfft, scipy.fft.hfft)
+@answers(np.fft.hfft, scipy.fft.hfft)
 def hfft(a, n=None, axis=-1, norm=None, out=None):
     x = np.conjugate(_complex(a))
     (axis,) = _from_the_first(x, axis)
@@ -197,7 +198,7 @@ def hfft(a, n=None, axis=-1, norm=None, out=None):
     return into(out, _whole(x, axis, n, norm, inverse=False))
 
 
-@composition(np.fft.ihfft, scipy.fft.ihfft)
+@answers(np.fft.ihfft, scipy.fft.ihfft)
 def ihfft(a, n=None, axis=-1, norm=None, out=None):
     x = _real(a)
     axis, n = _length(x, n, axis)
@@ -213,8 +214,8 @@ def _shift(sign: int):
     return handler
 
 
-composition(np.fft.fftshift, scipy.fft.fftshift)(_shift(1))
-composition(np.fft.ifftshift, scipy.fft.ifftshift)(_shift(-1))
+answers(np.fft.fftshift, scipy.fft.fftshift)(_shift(1))
+answers(np.fft.ifftshift, scipy.fft.ifftshift)(_shift(-1))
 
 
 def _frequencies(function):
@@ -222,8 +223,8 @@ def _frequencies(function):
     return lambda n, d=1.0: function(n) / lift(d)
 
 
-composition(np.fft.fftfreq, scipy.fft.fftfreq)(_frequencies(np.fft.fftfreq))
-composition(np.fft.rfftfreq, scipy.fft.rfftfreq)(_frequencies(np.fft.rfftfreq))
+answers(np.fft.fftfreq, scipy.fft.fftfreq)(_frequencies(np.fft.fftfreq))
+answers(np.fft.rfftfreq, scipy.fft.rfftfreq)(_frequencies(np.fft.rfftfreq))
 
 
 # Cosine and sine transforms, from the orthogonal ones.
@@ -289,5 +290,5 @@ def _along_several(kind, inverse):
 for _kind, _letter in {"cosine": "c", "sine": "s"}.items():
     for _inverse, _prefix in {False: "", True: "i"}.items():
         _name = f"{_prefix}d{_letter}t"
-        composition(getattr(scipy.fft, _name))(_along_one(_kind, _inverse))
-        composition(getattr(scipy.fft, f"{_name}n"))(_along_several(_kind, _inverse))
+        answers(getattr(scipy.fft, _name))(_along_one(_kind, _inverse))
+        answers(getattr(scipy.fft, f"{_name}n"))(_along_several(_kind, _inverse))

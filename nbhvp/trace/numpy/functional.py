@@ -11,15 +11,17 @@ import re
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import LibraryObject, Traced, guard, lift, trace_error
 from nbhvp.trace.numpy.creation import zeros_like
-from nbhvp.trace.numpy.elementwise import cast, composition
+from nbhvp.trace.numpy.elementwise import cast
 from nbhvp.trace.numpy.manipulation import broadcast_to, expand_dims, moveaxis, reshape, stack
 
 __all__: list[str] = []
 
 
-class Vectorized(LibraryObject, stands_for=(np.vectorize,)):
+@answers(np.vectorize)
+class Vectorized(LibraryObject):
     """The stand-in of an `np.vectorize` object."""
 
     def __call__(self, *args, **kwargs):
@@ -77,7 +79,7 @@ def _joined(results, outer, dtype=None):
     return reshape(joined, (*outer, *joined.shape[1:]))
 
 
-@composition(np.apply_along_axis)
+@answers(np.apply_along_axis)
 def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     rows = moveaxis(arr, axis, -1)
     axis = normalize_axis_index(axis, rows.ndim)
@@ -87,7 +89,7 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     return moveaxis(joined, inner, range(axis, axis + len(inner)))
 
 
-@composition(np.apply_over_axes)
+@answers(np.apply_over_axes)
 def apply_over_axes(func, a, axes):
     a = lift(a)
     for axis in normalize_axis_tuple(axes, a.ndim):
@@ -96,7 +98,7 @@ def apply_over_axes(func, a, axes):
     return a
 
 
-@composition(np.piecewise)
+@answers(np.piecewise)
 def piecewise(x, condlist, funclist, *args, **kw):
     """As NumPy does it, each function sees its own elements only; the conditions are guards."""
     x = lift(x)
@@ -113,18 +115,18 @@ def piecewise(x, condlist, funclist, *args, **kw):
     return result
 
 
-@composition(np.ndenumerate)
+@answers(np.ndenumerate)
 def ndenumerate(arr):
     arr = lift(arr)
     return ((index, arr[index]) for index in np.ndindex(arr.shape))
 
 
-@composition(np.broadcast)
+@answers(np.broadcast)
 def broadcast(*arrays):
     """Its shapes are all that is asked of it."""
     return np.broadcast(*(lift(a).value for a in arrays))
 
 
-@composition(np.nditer)
+@answers(np.nditer)
 def nditer(op, *args, **kwargs):
     raise trace_error("np.nditer goes through memory, which a traced array has none of", "index it")

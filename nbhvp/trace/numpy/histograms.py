@@ -12,8 +12,9 @@ import math
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import apply, frozen, guard, is_constant, lift, map_traced, trace_error
-from nbhvp.trace.numpy.elementwise import cast, composition, floating, where
+from nbhvp.trace.numpy.elementwise import cast, floating, where
 from nbhvp.trace.numpy.manipulation import along, ravel, reshape
 from nbhvp.trace.numpy.reductions import max_, min_, sum_
 from nbhvp.trace.numpy.sequences import diff, searchsorted
@@ -21,7 +22,7 @@ from nbhvp.trace.numpy.sequences import diff, searchsorted
 __all__: list[str] = []
 
 
-@composition(np.bincount)
+@answers(np.bincount)
 def bincount(x, /, weights=None, minlength=0):
     """The largest element of x is a guard: it is the size of the result."""
     x = lift(x)
@@ -32,18 +33,18 @@ def bincount(x, /, weights=None, minlength=0):
     return apply(p.scatter_add, weights, x, axis=0, size=size)
 
 
-@composition(np.histogram_bin_edges)
+@answers(np.histogram_bin_edges)
 def histogram_bin_edges(a, bins=10, range=None, weights=None):
     return _edges(floating(ravel(a)), bins, range)
 
 
-@composition(np.histogram)
+@answers(np.histogram)
 def histogram(a, bins=10, range=None, density=None, weights=None):
     counts, (edges,) = _histogram([ravel(a)], [bins], [range], density, weights)
     return counts, edges
 
 
-@composition(np.histogram2d)
+@answers(np.histogram2d)
 def histogram2d(x, y, bins=10, range=None, density=None, weights=None):
     # As NumPy takes them: a number or an array of edges for both axes, or one of these for each.
     shared = np.ndim(bins) == 0 or (len(bins) not in (1, 2))
@@ -52,7 +53,7 @@ def histogram2d(x, y, bins=10, range=None, density=None, weights=None):
     return cast(counts, np.float64), *edges
 
 
-@composition(np.histogramdd)
+@answers(np.histogramdd)
 def histogramdd(sample, bins=10, range=None, density=None, weights=None):
     if isinstance(sample, list | tuple):
         columns = [lift(c) for c in sample]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nbhvp.trace import arrays
-from nbhvp.trace.arrays import HANDLERS, Traced, lift
+from nbhvp.trace.arrays import Traced, lift
+from nbhvp.trace.numpy.manipulation import atleast_1d, column_stack, concatenate
 
 __all__ = ["Joining"]
 
@@ -27,5 +28,5 @@ class Joining:
             )
         items = [self._plain[item] if isinstance(item, slice) else lift(item) for item in items]
         if self._plain is np.c_:
-            return HANDLERS[np.column_stack](items)
-        return HANDLERS[np.concatenate]([HANDLERS[np.atleast_1d](item) for item in items])
+            return column_stack(items)
+        return concatenate([atleast_1d(item) for item in items])

@@ -17,6 +17,7 @@ import scipy.linalg
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import determinants, matrix_functions, spectra
 from nbhvp.graph.table import linalg as la
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     Traced,
     apply,
@@ -31,7 +32,6 @@ from nbhvp.trace.numpy.elementwise import (
     absolute,
     cast,
     common,
-    composition,
     floating,
     floats,
     given,
@@ -126,13 +126,13 @@ def _solve(a, b, function, *args, transposed=False):
     return _by_lu(factor, required(b, regular, function, *args), transposed)
 
 
-@composition(np.linalg.solve)
+@answers(np.linalg.solve)
 def solve(a, b):
     a, b = floats(a, b)
     return _solve(a, b, np.linalg.solve, a, b)
 
 
-@composition(scipy.linalg.solve)
+@answers(scipy.linalg.solve)
 def solve_as(a, b, lower=False, assume_a=None, transposed=False):
     a, b = floats(a, b)
     a, kind = square(a), _KINDS.get(assume_a, assume_a)
@@ -170,12 +170,12 @@ _READ = {
 """What is read of a matrix that is assumed to be of a kind."""
 
 
-@composition(np.linalg.inv)
+@answers(np.linalg.inv)
 def inv(a):
     return _inverse(square(a), np.linalg.inv)
 
 
-@composition(scipy.linalg.inv)
+@answers(scipy.linalg.inv)
 def scipy_inv(a):
     return _inverse(square(a), scipy.linalg.inv)
 
@@ -188,7 +188,7 @@ def _identity(a):
     return broadcast_to(lift(np.eye(a.shape[-1], dtype=a.dtype)), a.shape)
 
 
-@composition(scipy.linalg.solve_triangular)
+@answers(scipy.linalg.solve_triangular)
 def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
     a, b = floats(a, b)
     a = square(a)
@@ -222,7 +222,7 @@ class LuFactors:
         self._refuse()
 
 
-@composition(scipy.linalg.lu_factor)
+@answers(scipy.linalg.lu_factor)
 def lu_factor(a):
     factor = apply(la.lu, square(a))
     pivots = factor[..., -1, :]
@@ -230,7 +230,7 @@ def lu_factor(a):
     return LuFactors(factor), cast(pivots, np.int32)
 
 
-@composition(scipy.linalg.lu_solve)
+@answers(scipy.linalg.lu_solve)
 def lu_solve(lu_and_piv, b, trans=0):
     lu, pivots = lu_and_piv
     factor = lu.factor if isinstance(lu, LuFactors) else _factor_again(lift(lu), lift(pivots))
@@ -256,13 +256,13 @@ def _factor_again(lu, pivots):
 # Determinants.
 
 
-@composition(np.linalg.det)
+@answers(np.linalg.det)
 def det(a):
     a = square(a)
     return apply(determinants.det, a, dtype=a.dtype, by=la.Routine(np.linalg.det))
 
 
-@composition(scipy.linalg.det)
+@answers(scipy.linalg.det)
 def det_in_double(a):
     """SciPy's, which gives float64 of float32."""
     a = square(a)
@@ -285,7 +285,7 @@ def _sign_and_log(factor):
 _SLOGDET = type(np.linalg.slogdet(np.eye(1)))
 
 
-@composition(np.linalg.slogdet)
+@answers(np.linalg.slogdet)
 def slogdet(a):
     return _SLOGDET(*_sign_and_log(apply(la.lu, square(a))))
 
@@ -293,12 +293,12 @@ def slogdet(a):
 # Cholesky.
 
 
-@composition(np.linalg.cholesky)
+@answers(np.linalg.cholesky)
 def cholesky(a, /, *, upper=False):
     return _cholesky(a, not upper, np.linalg.cholesky, {"upper": bool(upper)})
 
 
-@composition(scipy.linalg.cholesky)
+@answers(scipy.linalg.cholesky)
 def cholesky_of_upper(a, lower=False):
     return _cholesky(a, bool(lower), scipy.linalg.cholesky, {"lower": bool(lower)})
 
@@ -310,12 +310,12 @@ def _cholesky(a, lower, function, options):
     return unless_failed(factor, function, a, **options)
 
 
-@composition(scipy.linalg.cho_factor)
+@answers(scipy.linalg.cho_factor)
 def cho_factor(a, lower=False):
     return cholesky_of_upper(a, lower), lower
 
 
-@composition(scipy.linalg.cho_solve)
+@answers(scipy.linalg.cho_solve)
 def cho_solve(c_and_lower, b):
     c, lower = c_and_lower
     c, b = floats(c, b)
@@ -350,7 +350,7 @@ def _is_lower(UPLO: str) -> bool:
     return UPLO.upper() == "L"
 
 
-@composition(np.linalg.eigh)
+@answers(np.linalg.eigh)
 def eigh(a, UPLO="L"):
     lower = _is_lower(UPLO)
     packed, _ = _eigh(a, None, lower, np.linalg.eigh, {"UPLO": UPLO})
@@ -358,20 +358,20 @@ def eigh(a, UPLO="L"):
     return _EIGH(apply(spectra.values, packed), v)
 
 
-@composition(np.linalg.eigvalsh)
+@answers(np.linalg.eigvalsh)
 def eigvalsh(a, UPLO="L"):
     packed, _ = _eigh(a, None, _is_lower(UPLO), np.linalg.eigh, {"UPLO": UPLO})
     return apply(spectra.values, packed)
 
 
-@composition(scipy.linalg.eigvalsh)
+@answers(scipy.linalg.eigvalsh)
 def generalized_eigvalsh(a, b=None, *, lower=True, subset_by_index=None, driver=None):
     return generalized_eigh(
         a, b, lower=lower, eigvals_only=True, subset_by_index=subset_by_index, driver=driver
     )
 
 
-@composition(scipy.linalg.eigh)
+@answers(scipy.linalg.eigh)
 def generalized_eigh(
     a, b=None, *, lower=True, eigvals_only=False, subset_by_index=None, driver=None
 ):
@@ -406,17 +406,17 @@ def singular_values(a, function=np.linalg.svd):
     return apply(spectra.values, packed)
 
 
-@composition(np.linalg.svdvals)
+@answers(np.linalg.svdvals)
 def svdvals(x, /):
     return singular_values(x)
 
 
-@composition(scipy.linalg.svdvals)
+@answers(scipy.linalg.svdvals)
 def scipy_svdvals(a):
     return singular_values(a, scipy.linalg.svd)
 
 
-@composition(np.linalg.svd)
+@answers(np.linalg.svd)
 def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     a = _matrix(a)
     if hermitian:
@@ -424,7 +424,7 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     return _singular(a, full_matrices, compute_uv, np.linalg.svd)
 
 
-@composition(scipy.linalg.svd)
+@answers(scipy.linalg.svd)
 def svd_by_driver(a, full_matrices=True, compute_uv=True, *, lapack_driver="gesdd"):
     found = _singular(
         _matrix(a), full_matrices, compute_uv, scipy.linalg.svd, lapack_driver=lapack_driver
@@ -454,7 +454,7 @@ def _svd_of_hermitian(a, compute_uv):
     return _SVD(left, np.abs(signed), adjoint(right))
 
 
-@composition(np.linalg.cond)
+@answers(np.linalg.cond)
 def cond(x, p=None):
     x = _matrix(x)
     if p in (None, 2, -2):
@@ -468,7 +468,7 @@ def cond(x, p=None):
     return np.where(is_lost, np.asarray(np.inf, found.dtype), found)
 
 
-@composition(np.linalg.matrix_rank)
+@answers(np.linalg.matrix_rank)
 def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
     a = lift(A)
     if a.ndim < 2:
@@ -496,13 +496,13 @@ def _qr(a):
     return q, r
 
 
-@composition(np.linalg.qr)
+@answers(np.linalg.qr)
 def qr(a, mode="reduced"):
     a = _matrix(a)
     return _in_mode(a, {"full": "reduced", "f": "reduced"}.get(mode, mode))
 
 
-@composition(scipy.linalg.qr)
+@answers(scipy.linalg.qr)
 def qr_in_full(a, lwork=None, mode="full", pivoting=False):
     if pivoting:
         raise trace_error("scipy.linalg.qr with pivoting=True", "leave it out")
@@ -543,13 +543,13 @@ def _refuse_rank():
     )
 
 
-@composition(np.linalg.pinv)
+@answers(np.linalg.pinv)
 def pinv(a, rcond=None, hermitian=False, *, rtol=None):
     a = _mirrored(square(a), True, adjoint) if hermitian else _matrix(a)
     return _pinv(a, rtol if given(rtol) else rcond)
 
 
-@composition(scipy.linalg.pinv)
+@answers(scipy.linalg.pinv)
 def pinv_of_tolerances(a, *, atol=None, rtol=None):
     if atol is not None:
         raise trace_error("scipy.linalg.pinv with atol=", "use rtol=")
@@ -562,13 +562,13 @@ def _pinv(a, cutoff):
     return adjoint(found) if is_wide else found
 
 
-@composition(np.linalg.lstsq)
+@answers(np.linalg.lstsq)
 def lstsq(a, b, rcond=None):
     a, b = floats(a, b)
     return _least_squares(a, b, None if rcond == -1 else rcond)
 
 
-@composition(scipy.linalg.lstsq)
+@answers(scipy.linalg.lstsq)
 def lstsq_by_driver(a, b, cond=None, lapack_driver=None):
     a, b = floats(a, b)
     x, residuals, rank, s = _least_squares(a, b, cond)
@@ -602,7 +602,7 @@ _PADE = [
 _THETA = 5.371920351148152
 
 
-@composition(scipy.linalg.expm)
+@answers(scipy.linalg.expm)
 def expm(A):
     """Scaling and squaring with the Pade approximant of degree 13 (Higham, SIAM Rev. 51, 2009)."""
     a = square(A)
@@ -631,7 +631,7 @@ def expm(A):
 # Toeplitz and block matrices.
 
 
-@composition(scipy.linalg.toeplitz)
+@answers(scipy.linalg.toeplitz)
 def toeplitz(c, r=None):
     c = lift(c)
     r = np.conjugate(c) if r is None else lift(r)
@@ -642,13 +642,13 @@ def toeplitz(c, r=None):
     return gather(diagonals, place, diagonals.ndim - 1)
 
 
-@composition(scipy.linalg.solve_toeplitz)
+@answers(scipy.linalg.solve_toeplitz)
 def solve_toeplitz(c_or_cr, b):
     c, r = c_or_cr if isinstance(c_or_cr, tuple) else (c_or_cr, None)
     return solve_as(toeplitz(c, r), b)
 
 
-@composition(scipy.linalg.block_diag)
+@answers(scipy.linalg.block_diag)
 def block_diag(*arrs):
     blocks = [np.atleast_2d(block) for block in common(*arrs)]
     width = sum(block.shape[-1] for block in blocks)

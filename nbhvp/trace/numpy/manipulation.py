@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     apply,
     broadcast_view,
@@ -20,7 +21,7 @@ from nbhvp.trace.arrays import (
     slice_view,
     transpose_view,
 )
-from nbhvp.trace.numpy.elementwise import cast, composition, into
+from nbhvp.trace.numpy.elementwise import cast, into
 
 __all__ = [
     "along",
@@ -52,28 +53,28 @@ def row(a, axis):
 # Shape.
 
 
-@composition(np.reshape)
+@answers(np.reshape)
 def reshape(a, /, shape, order="C", *, copy=None):
     return lift(a).reshape(shape, order=order, copy=copy)
 
 
-@composition(np.ravel)
+@answers(np.ravel)
 def ravel(a, order="C"):
     return lift(a).ravel(order)
 
 
-@composition(np.transpose, np.permute_dims)
+@answers(np.transpose, np.permute_dims)
 def transpose(a, axes=None):
     a = lift(a)
     return a.T if axes is None else transpose_view(a, normalize_axis_tuple(axes, a.ndim))
 
 
-@composition(np.matrix_transpose, np.linalg.matrix_transpose)
+@answers(np.matrix_transpose, np.linalg.matrix_transpose)
 def matrix_transpose(x, /):
     return swapaxes(x, -1, -2)
 
 
-@composition(np.swapaxes)
+@answers(np.swapaxes)
 def swapaxes(a, axis1, axis2):
     a = lift(a)
     order = list(range(a.ndim))
@@ -82,7 +83,7 @@ def swapaxes(a, axis1, axis2):
     return transpose_view(a, tuple(order))
 
 
-@composition(np.moveaxis)
+@answers(np.moveaxis)
 def moveaxis(a, source, destination):
     a = lift(a)
     source = normalize_axis_tuple(source, a.ndim, "source")
@@ -95,7 +96,7 @@ def moveaxis(a, source, destination):
     return transpose_view(a, tuple(order))
 
 
-@composition(np.rollaxis)
+@answers(np.rollaxis)
 def rollaxis(a, axis, start=0):
     a = lift(a)
     axis = normalize_axis_index(axis, a.ndim)
@@ -103,7 +104,7 @@ def rollaxis(a, axis, start=0):
     return moveaxis(a, axis, start - 1 if axis < start else start)
 
 
-@composition(np.squeeze)
+@answers(np.squeeze)
 def squeeze(a, axis=None):
     a = lift(a)
     if axis is None or (a.ndim == 0 and axis in (0, -1)):
@@ -115,7 +116,7 @@ def squeeze(a, axis=None):
     return reshape_view(a, tuple(n for k, n in enumerate(a.shape) if k not in axes or n != 1))
 
 
-@composition(np.expand_dims)
+@answers(np.expand_dims)
 def expand_dims(a, axis):
     a = lift(a)
     axes = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
@@ -136,21 +137,21 @@ def _at_least(place):
     return handler
 
 
-atleast_1d = composition(np.atleast_1d)(_at_least(lambda s: s or (1,)))
-atleast_2d = composition(np.atleast_2d)(_at_least(lambda s: (1,) * (2 - len(s)) + s))
-atleast_3d = composition(np.atleast_3d)(
+atleast_1d = answers(np.atleast_1d)(_at_least(lambda s: s or (1,)))
+atleast_2d = answers(np.atleast_2d)(_at_least(lambda s: (1,) * (2 - len(s)) + s))
+atleast_3d = answers(np.atleast_3d)(
     _at_least(
         lambda s: s if len(s) > 2 else ((1, 1) + s)[-2:] + (1,) if len(s) != 1 else (1, *s, 1)
     )
 )
 
 
-@composition(np.broadcast_to)
+@answers(np.broadcast_to)
 def broadcast_to(array, shape):
     return broadcast_view(lift(array), shape)
 
 
-@composition(np.broadcast_arrays)
+@answers(np.broadcast_arrays)
 def broadcast_arrays(*args):
     args = [lift(a) for a in args]
     shape = np.broadcast_shapes(*(a.shape for a in args))
@@ -164,7 +165,7 @@ def copy_(a, order="K"):
 # Joining.
 
 
-@composition(np.concatenate, np.concat)
+@answers(np.concatenate, np.concat)
 def concatenate(arrays, axis=0, out=None, *, dtype=None):
     arrays = [lift(a) for a in arrays]
     dtype = dtype or np.result_type(*(a.dtype for a in arrays))
@@ -181,7 +182,7 @@ def _check_joint(arrays, axis) -> None:
     np.concatenate([np.broadcast_to(np.int8(0), a.shape) for a in arrays], axis=axis)
 
 
-@composition(np.stack)
+@answers(np.stack)
 def stack(arrays, axis=0, out=None, *, dtype=None):
     arrays = [lift(a) for a in arrays]
     if len({a.shape for a in arrays}) != 1:
@@ -190,29 +191,29 @@ def stack(arrays, axis=0, out=None, *, dtype=None):
     return concatenate([expand_dims(a, axis) for a in arrays], axis, out, dtype=dtype)
 
 
-@composition(np.vstack, getattr(np, "row_stack", np.vstack))
+@answers(np.vstack, getattr(np, "row_stack", np.vstack))
 def vstack(tup, *, dtype=None):
     return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
 
 
-@composition(np.hstack)
+@answers(np.hstack)
 def hstack(tup, *, dtype=None):
     arrays = [atleast_1d(a) for a in tup]
     return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
 
 
-@composition(np.dstack)
+@answers(np.dstack)
 def dstack(tup):
     return concatenate([atleast_3d(a) for a in tup], 2)
 
 
-@composition(np.column_stack)
+@answers(np.column_stack)
 def column_stack(tup):
     arrays = [lift(a) for a in tup]
     return concatenate([a if a.ndim > 1 else reshape(a, (-1, 1)) for a in arrays], 1)
 
 
-@composition(np.block)
+@answers(np.block)
 def block(arrays):
     depth = _depth(arrays)
     ndim = max(depth, *(leaf.ndim for leaf in _leaves(arrays)))
@@ -236,7 +237,7 @@ def _block(blocks, depth, ndim):
     return concatenate([_block(inner, depth - 1, ndim) for inner in blocks], ndim - depth)
 
 
-@composition(np.append)
+@answers(np.append)
 def append(arr, values, axis=None):
     return concatenate([lift(arr), lift(values)], axis)
 
@@ -244,7 +245,7 @@ def append(arr, values, axis=None):
 # Splitting.
 
 
-@composition(np.array_split)
+@answers(np.array_split)
 def array_split(ary, indices_or_sections, axis=0):
     ary = lift(ary)
     axis = normalize_axis_index(axis, ary.ndim)
@@ -255,7 +256,7 @@ def array_split(ary, indices_or_sections, axis=0):
     return [part(ary, axis, low, high) for low, high in pairwise(cuts)]
 
 
-@composition(np.split)
+@answers(np.split)
 def split(ary, indices_or_sections, axis=0):
     ary = lift(ary)
     if not np.ndim(indices_or_sections) and ary.shape[axis] % int(indices_or_sections):
@@ -263,22 +264,22 @@ def split(ary, indices_or_sections, axis=0):
     return array_split(ary, indices_or_sections, axis)
 
 
-@composition(np.hsplit)
+@answers(np.hsplit)
 def hsplit(ary, indices_or_sections):
     return split(ary, indices_or_sections, 1 if lift(ary).ndim > 1 else 0)
 
 
-@composition(np.vsplit)
+@answers(np.vsplit)
 def vsplit(ary, indices_or_sections):
     return split(ary, indices_or_sections, 0)
 
 
-@composition(np.dsplit)
+@answers(np.dsplit)
 def dsplit(ary, indices_or_sections):
     return split(ary, indices_or_sections, 2)
 
 
-@composition(np.unstack)
+@answers(np.unstack)
 def unstack(x, /, *, axis=0):
     x = moveaxis(x, axis, 0)
     return tuple(reshape_view(part(x, 0, k, k + 1), x.shape[1:]) for k in range(x.shape[0]))
@@ -287,7 +288,7 @@ def unstack(x, /, *, axis=0):
 # Tiling, rolling, reversing.
 
 
-@composition(np.tile)
+@answers(np.tile)
 def tile(A, reps):
     A = lift(A)
     reps = tuple(np.atleast_1d(reps).tolist())
@@ -300,7 +301,7 @@ def tile(A, reps):
     return reshape(copy_(tiled), [r * n for r, n in pairs])
 
 
-@composition(np.roll)
+@answers(np.roll)
 def roll(a, shift, axis=None):
     a = lift(a)
     if axis is None:
@@ -319,24 +320,24 @@ def _rolled(a, by: int, axis: int):
     return concatenate([part(a, axis, cut), part(a, axis, 0, cut)], axis)
 
 
-@composition(np.flip)
+@answers(np.flip)
 def flip(m, axis=None):
     m = lift(m)
     axes = range(m.ndim) if axis is None else normalize_axis_tuple(axis, m.ndim)
     return slice_view(m, tuple(slice(None, None, -1 if k in axes else 1) for k in range(m.ndim)))
 
 
-@composition(np.fliplr)
+@answers(np.fliplr)
 def fliplr(m):
     return flip(m, 1)
 
 
-@composition(np.flipud)
+@answers(np.flipud)
 def flipud(m):
     return flip(m, 0)
 
 
-@composition(np.rot90)
+@answers(np.rot90)
 def rot90(m, k=1, axes=(0, 1)):
     m = lift(m)
     first, second = normalize_axis_tuple(axes, m.ndim)

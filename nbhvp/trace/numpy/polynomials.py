@@ -7,15 +7,16 @@ gives for unit vectors.
 
 import numpy as np
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import is_constant, lift, trace_error
-from nbhvp.trace.numpy.elementwise import composition, given
+from nbhvp.trace.numpy.elementwise import given
 from nbhvp.trace.numpy.manipulation import atleast_1d, concatenate
 from nbhvp.trace.numpy.products import convolve, dot
 
 __all__: list[str] = []
 
 
-@composition(np.polyval)
+@answers(np.polyval)
 def polyval(p, x):
     p, x = lift(p), lift(x)
     result = 0 * x
@@ -24,12 +25,12 @@ def polyval(p, x):
     return result
 
 
-@composition(np.polymul)
+@answers(np.polymul)
 def polymul(a1, a2):
     return convolve(a1, a2)
 
 
-@composition(np.polyder)
+@answers(np.polyder)
 def polyder(p, m=1):
     p = lift(p)
     for _ in range(m):
@@ -37,12 +38,12 @@ def polyder(p, m=1):
     return p
 
 
-@composition(np.polyadd)
+@answers(np.polyadd)
 def polyadd(a1, a2):
     return _padded(a1, a2, lambda a, b: a + b)
 
 
-@composition(np.polysub)
+@answers(np.polysub)
 def polysub(a1, a2):
     return _padded(a1, a2, lambda a, b: a - b)
 
@@ -53,7 +54,7 @@ def _padded(a, b, operation):
     return operation(*(concatenate([lift(np.zeros(n - q.size)), q]) for q in (a, b)))
 
 
-@composition(np.polyint)
+@answers(np.polyint)
 def polyint(p, m=1, k=None):
     p = lift(p)
     constants = np.zeros(m) if not given(k) else np.broadcast_to(k, (m,)) if np.ndim(k) == 0 else k
@@ -62,7 +63,7 @@ def polyint(p, m=1, k=None):
     return p
 
 
-@composition(np.poly)
+@answers(np.poly)
 def poly(seq_of_zeros):
     """The coefficients of the polynomial with these zeros."""
     zeros = lift(seq_of_zeros)
@@ -74,7 +75,7 @@ def poly(seq_of_zeros):
     return lift(result)
 
 
-@composition(np.polyfit)
+@answers(np.polyfit)
 def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     x, y = lift(x), lift(y)
     if full or cov or not is_constant(x) or (w is not None and not is_constant(lift(w))):

@@ -18,11 +18,11 @@ import scipy.linalg
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import apply, lift, scalar
 from nbhvp.trace.numpy.elementwise import (
     absolute,
     cast,
-    composition,
     cornered,
     floating,
     into,
@@ -106,7 +106,7 @@ def _number(a) -> bool:
     return a.ndim == 0
 
 
-@composition(np.dot)
+@answers(np.dot)
 def dot(a, b, out=None):
     a, b = lift(a), lift(b)
     if _number(a) or _number(b):
@@ -127,7 +127,7 @@ def _check_summed(n: int, m: int) -> None:
         )
 
 
-@composition(np.inner)
+@answers(np.inner)
 def inner(a, b, /):
     a, b = lift(a), lift(b)
     if _number(a) or _number(b):
@@ -137,13 +137,13 @@ def inner(a, b, /):
     return contracted(a, left, b, right, left[:-1] + right[:-1])
 
 
-@composition(np.outer, np.linalg.outer)
+@answers(np.outer, np.linalg.outer)
 def outer(a, b, out=None):
     a, b = ravel(a), ravel(b)
     return into(out, reshape(a, (-1, 1)) * reshape(b, (1, -1)))
 
 
-@composition(np.vdot)
+@answers(np.vdot)
 def vdot(a, b, /):
     return dot(np.conjugate(ravel(a)), ravel(b))
 
@@ -166,19 +166,19 @@ def _gufunc(core_left: str, core_right: str, core_out: str, conjugated=False):
 
 
 vector_dot = _gufunc("z", "z", "", conjugated=True)
-matrix_vector = composition(np.matvec)(_gufunc("yz", "z", "y"))
-composition(np.vecmat)(_gufunc("z", "zx", "x", conjugated=True))
+matrix_vector = answers(np.matvec)(_gufunc("yz", "z", "y"))
+answers(np.vecmat)(_gufunc("z", "zx", "x", conjugated=True))
 _matrix_matrix = _gufunc("yz", "zx", "yx")
 _vector_matrix = _gufunc("z", "zx", "x")
 _vector_vector = _gufunc("z", "z", "")
 
 
-@composition(np.vecdot, np.linalg.vecdot)
+@answers(np.vecdot, np.linalg.vecdot)
 def vecdot(x1, x2, /, out=None, *, axis=-1, dtype=None):
     return vector_dot(moveaxis(x1, axis, -1), moveaxis(x2, axis, -1), out, dtype=dtype)
 
 
-@composition(np.matmul, np.linalg.matmul)
+@answers(np.matmul, np.linalg.matmul)
 def matmul(x1, x2, /, out=None, *, dtype=None):
     a, b = lift(x1), lift(x2)
     if a.ndim == 1:
@@ -188,7 +188,7 @@ def matmul(x1, x2, /, out=None, *, dtype=None):
     return product(a, b, out, dtype=dtype)
 
 
-@composition(np.tensordot, np.linalg.tensordot)
+@answers(np.tensordot, np.linalg.tensordot)
 def tensordot(a, b, axes=2):
     a, b = lift(a), lift(b)
     if np.ndim(axes) == 0:
@@ -207,7 +207,7 @@ def tensordot(a, b, axes=2):
     return reshape(result, result.shape)  # an array, even without axes
 
 
-@composition(np.linalg.multi_dot)
+@answers(np.linalg.multi_dot)
 def multi_dot(arrays, *, out=None):
     """From the side where a vector stands, else from the left."""
     arrays = [lift(a) for a in arrays]
@@ -216,7 +216,7 @@ def multi_dot(arrays, *, out=None):
     return into(out, reduce(dot, arrays))
 
 
-@composition(np.linalg.matrix_power)
+@answers(np.linalg.matrix_power)
 def matrix_power(a, n):
     a = lift(a)
     if n < 0:
@@ -229,7 +229,7 @@ def matrix_power(a, n):
     return result
 
 
-@composition(np.kron)
+@answers(np.kron)
 def kron(a, b):
     a, b = lift(a), lift(b)
     ndim = max(a.ndim, b.ndim)
@@ -239,7 +239,7 @@ def kron(a, b):
     return reshape(a * b, [n * m for n, m in zip(*shapes, strict=True)])
 
 
-@composition(np.cross, np.linalg.cross)
+@answers(np.cross, np.linalg.cross)
 def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
     a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
@@ -261,17 +261,17 @@ def _minus(x, y, z, w):
     return x * y - z * w
 
 
-@composition(np.trace)
+@answers(np.trace)
 def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     return sum_(diagonal(a, offset, axis1, axis2), -1, dtype, out)
 
 
-@composition(np.linalg.trace)
+@answers(np.linalg.trace)
 def matrix_trace(x, /, *, offset=0, dtype=None):
     return trace(x, offset, -2, -1, dtype)
 
 
-@composition(np.convolve)
+@answers(np.convolve)
 def convolve(a, v, mode="full"):
     a, v = atleast_1d(a), atleast_1d(v)
     if v.size > a.size:
@@ -279,7 +279,7 @@ def convolve(a, v, mode="full"):
     return _sliding(a, v[::-1], mode)
 
 
-@composition(np.correlate)
+@answers(np.correlate)
 def correlate(a, v, mode="valid"):
     a, v = lift(a), np.conjugate(lift(v))
     if v.size > a.size:
@@ -304,7 +304,7 @@ def _sliding(a, v, mode):
 # Einstein summation.
 
 
-@composition(np.einsum)
+@answers(np.einsum)
 def einsum(*operands, out=None, optimize=False, dtype=None):
     inputs, output, arrays = _parsed(operands)
     arrays = [cast(a, dtype) for a in arrays]
@@ -407,7 +407,7 @@ def _lettered(sublist) -> str:
 # Norms.
 
 
-@composition(np.linalg.norm, scipy.linalg.norm)
+@answers(np.linalg.norm, scipy.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     x = floating(lift(x))
     if axis is None and ord is None:
@@ -421,7 +421,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     raise ValueError("Improper number of dimensions to norm.")
 
 
-@composition(np.linalg.vector_norm)
+@answers(np.linalg.vector_norm)
 def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     x = floating(lift(x))
     if isinstance(ord, str):
@@ -444,7 +444,7 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     return scalar(cornered(root, x, axes_of(x, axis)))
 
 
-@composition(np.linalg.matrix_norm)
+@answers(np.linalg.matrix_norm)
 def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     x = floating(lift(x))
     if ord in ("fro", "f"):
@@ -460,7 +460,7 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     return (max_ if ord > 0 else min_)(sums, (-2, -1), keepdims=keepdims)
 
 
-@composition(np.cov)
+@answers(np.cov)
 def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
     rows = [_observations(cast(lift(q), dtype), rowvar) for q in (m, y) if q is not None]
     x = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=0)
@@ -478,7 +478,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     return np.squeeze(dot(weighted, np.conjugate(transpose(x))) / scale)
 
 
-@composition(np.corrcoef)
+@answers(np.corrcoef)
 def corrcoef(x, y=None, rowvar=True):
     c = cov(x, y, rowvar)
     if c.ndim == 0:

@@ -17,8 +17,9 @@ import math
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, scalar, traced_in
-from nbhvp.trace.numpy.elementwise import cast, composition, floating, into, where
+from nbhvp.trace.numpy.elementwise import cast, floating, into, where
 from nbhvp.trace.numpy.manipulation import broadcast_to, reshape, stack
 from nbhvp.trace.numpy.reductions import as_last_axis, axes_of, kept, sum_
 from nbhvp.trace.numpy.selections import gather
@@ -27,12 +28,12 @@ from nbhvp.trace.numpy.sequences import argsort, sort
 __all__: list[str] = []
 
 
-@composition(np.median)
+@answers(np.median)
 def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return quantile(a, 0.5, axis, out, keepdims=keepdims)
 
 
-@composition(np.percentile)
+@answers(np.percentile)
 def percentile(
     a,
     q,
@@ -48,7 +49,7 @@ def percentile(
     return quantile(a, q / 100, axis, out, False, method, keepdims, weights=weights)
 
 
-@composition(np.quantile)
+@answers(np.quantile)
 def quantile(
     a,
     q,
@@ -71,12 +72,12 @@ def quantile(
     return into(out, _arranged(results, q, a, axes, keepdims))
 
 
-@composition(np.nanmedian)
+@answers(np.nanmedian)
 def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return nanquantile(a, 0.5, axis, out, keepdims=keepdims)
 
 
-@composition(np.nanpercentile)
+@answers(np.nanpercentile)
 def nanpercentile(
     a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False
 ):
@@ -84,7 +85,7 @@ def nanpercentile(
     return nanquantile(a, q / 100, axis, out, False, method, keepdims)
 
 
-@composition(np.nanquantile)
+@answers(np.nanquantile)
 def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
     a, q = floating(lift(a)), _levels(q)
     axes = axes_of(a, axis)

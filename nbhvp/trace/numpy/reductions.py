@@ -17,10 +17,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from nbhvp.graph import factors
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
 from nbhvp.trace.numpy.elementwise import (
     cast,
-    composition,
     floating,
     into,
     is_complex,
@@ -56,7 +56,7 @@ def _masked(a, mask, neutral):
 # Sums.
 
 
-@composition(np.sum)
+@answers(np.sum)
 def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     a = lift(a)
     a = cast(a, dtype or np.sum(np.zeros(0, a.dtype)).dtype)
@@ -73,7 +73,7 @@ def _count(a, axes, mask):
     return cast(apply(p.sum_, cast(mask, np.int64), axes=axes), floating(a).real.dtype)
 
 
-@composition(np.mean)
+@answers(np.mean)
 def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     a = lift(a)
     a = cast(a, dtype) if dtype else floating(a)
@@ -84,7 +84,7 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     return into(out, kept(result, a, axes, keepdims))
 
 
-@composition(np.average)
+@answers(np.average)
 def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     a = lift(a)
     if weights is None:
@@ -111,7 +111,7 @@ def _along_axes(weights, a, axis):
     return broadcast_to(reshape(ordered, shape), a.shape)
 
 
-@composition(np.var)
+@answers(np.var)
 def var(
     a,
     axis=None,
@@ -144,23 +144,23 @@ def var(
 mean_ = mean  # the name that np.var gives to one of its arguments
 
 
-@composition(np.std)
+@answers(np.std)
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
     return into(out, positive_root(var(a, axis, dtype, None, ddof, keepdims, **options)))
 
 
-@composition(np.count_nonzero)
+@answers(np.count_nonzero)
 def count_nonzero(a, axis=None, *, keepdims=False):
     return sum_(lift(a) != 0, axis, np.int64, keepdims=keepdims)
 
 
-@composition(np.any)
+@answers(np.any)
 def any_(a, axis=None, out=None, keepdims=False, *, where=True):
     true = _masked(lift(a) != 0, where, False)
     return into(out, count_nonzero(true, axis, keepdims=keepdims) != 0)
 
 
-@composition(np.all)
+@answers(np.all)
 def all_(a, axis=None, out=None, keepdims=False, *, where=True):
     true = _masked(lift(a) != 0, where, True)
     if axis is None and not keepdims:
@@ -171,7 +171,7 @@ def all_(a, axis=None, out=None, keepdims=False, *, where=True):
 # Products.
 
 
-@composition(np.prod, math.prod)
+@answers(np.prod, math.prod)
 def prod(
     a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True, *, start=None
 ):
@@ -251,13 +251,13 @@ def without_nan(a, neutral):
 
 max_, nanmax = _extremum(p.argmax, p.maximum, lambda dtype: -math.inf)
 min_, nanmin = _extremum(p.argmin, p.minimum, lambda dtype: math.inf)
-composition(np.max, np.amax)(max_)
-composition(np.min, np.amin)(min_)
-composition(np.nanmax)(nanmax)
-composition(np.nanmin)(nanmin)
+answers(np.max, np.amax)(max_)
+answers(np.min, np.amin)(min_)
+answers(np.nanmax)(nanmax)
+answers(np.nanmin)(nanmin)
 
 
-@composition(np.ptp)
+@answers(np.ptp)
 def ptp(a, axis=None, out=None, keepdims=False):
     return into(out, max_(a, axis, None, keepdims) - min_(a, axis, None, keepdims))
 
@@ -274,19 +274,19 @@ def _position(entry):
     return handler
 
 
-argmax = composition(np.argmax)(_position(p.argmax))
-argmin = composition(np.argmin)(_position(p.argmin))
+argmax = answers(np.argmax)(_position(p.argmax))
+argmin = answers(np.argmin)(_position(p.argmin))
 
 
 # Reductions that skip NaN.
 
 
-@composition(np.nansum)
+@answers(np.nansum)
 def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     return sum_(without_nan(lift(a), 0), axis, dtype, out, keepdims, initial, where)
 
 
-@composition(np.nanprod)
+@answers(np.nanprod)
 def nanprod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     return prod(without_nan(lift(a), 1), axis, dtype, out, keepdims, initial, where)
 
@@ -302,17 +302,17 @@ def _skipping_nan(function):
     return handler
 
 
-composition(np.nanmean)(_skipping_nan(mean))
-composition(np.nanvar)(_skipping_nan(var))
-composition(np.nanstd)(_skipping_nan(std))
+answers(np.nanmean)(_skipping_nan(mean))
+answers(np.nanvar)(_skipping_nan(var))
+answers(np.nanstd)(_skipping_nan(std))
 
 
-composition(np.nanargmax)(
+answers(np.nanargmax)(
     lambda a, axis=None, out=None, *, keepdims=False: argmax(
         without_nan(lift(a), -math.inf), axis, out, keepdims=keepdims
     )
 )
-composition(np.nanargmin)(
+answers(np.nanargmin)(
     lambda a, axis=None, out=None, *, keepdims=False: argmin(
         without_nan(lift(a), math.inf), axis, out, keepdims=keepdims
     )

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error, write
-from nbhvp.trace.numpy.elementwise import cast, common, composition, into, where
+from nbhvp.trace.numpy.elementwise import cast, common, into, where
 from nbhvp.trace.numpy.manipulation import (
     along,
     broadcast_to,
@@ -34,7 +35,7 @@ def gather(a, index, axis=0):
     return apply(p.gather, a, index, axis=axis)
 
 
-@composition(np.take)
+@answers(np.take)
 def take(a, indices, axis=None, out=None, mode="raise"):
     a, axis = row(a, axis)
     if mode == "raise":
@@ -49,7 +50,7 @@ def _moved_within(index, n: int, mode: str):
     return lift(index) % n if mode == "wrap" else np.clip(lift(index), 0, n - 1)
 
 
-@composition(np.take_along_axis)
+@answers(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
     arr = ravel(arr) if axis is None else lift(arr)
     return arr[_along_axis(arr.shape, lift(indices), axis or 0)]
@@ -65,34 +66,34 @@ def _along_axis(shape, indices, axis) -> tuple:
     )
 
 
-@composition(np.compress)
+@answers(np.compress)
 def compress(condition, a, axis=None, out=None):
     condition = guard(condition) if isinstance(condition, Traced) else condition
     return take(a, np.flatnonzero(condition), axis, out)
 
 
-@composition(np.extract)
+@answers(np.extract)
 def extract(condition, arr):
     condition = guard(condition) if isinstance(condition, Traced) else condition
     return take(ravel(arr), np.flatnonzero(condition), 0)
 
 
-@composition(np.nonzero)
+@answers(np.nonzero)
 def nonzero(a):
     return np.nonzero(guard(lift(a) != 0))
 
 
-@composition(np.flatnonzero)
+@answers(np.flatnonzero)
 def flatnonzero(a):
     return np.flatnonzero(guard(lift(a) != 0))
 
 
-@composition(np.argwhere)
+@answers(np.argwhere)
 def argwhere(a):
     return np.argwhere(guard(lift(a) != 0))
 
 
-@composition(np.unravel_index)
+@answers(np.unravel_index)
 def unravel_index(indices, shape, order="C"):
     if order != "C":
         raise trace_error("np.unravel_index of a traced index in Fortran's order", "use order='C'")
@@ -103,7 +104,7 @@ def unravel_index(indices, shape, order="C"):
     return tuple(reversed(parts))
 
 
-@composition(np.ravel_multi_index)
+@answers(np.ravel_multi_index)
 def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
     """Where NumPy would raise for an index beyond its extent, the trace holds a guard."""
     if order != "C" or mode != "raise":
@@ -117,21 +118,21 @@ def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
     return total
 
 
-@composition(np.where)
+@answers(np.where)
 def where_or_nonzero(condition, x=None, y=None, /):
     if x is None and y is None:
         return nonzero(condition)
     return where(condition, x, y)
 
 
-@composition(np.delete)
+@answers(np.delete)
 def delete(arr, obj, axis=None):
     arr, axis = row(arr, axis)
     obj = guard(obj) if isinstance(obj, Traced) else obj
     return gather(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
 
 
-@composition(np.insert)
+@answers(np.insert)
 def insert(arr, obj, values, axis=None):
     arr, axis = row(arr, axis)
     obj = guard(obj) if isinstance(obj, Traced) else obj
@@ -146,7 +147,7 @@ def insert(arr, obj, values, axis=None):
     return gather(concatenate([arr, broadcast_to(values, shape)], axis), index, axis)
 
 
-@composition(np.trim_zeros)
+@answers(np.trim_zeros)
 def trim_zeros(filt, trim="fb"):
     filt = lift(filt)
     if filt.ndim != 1:
@@ -161,12 +162,12 @@ def trim_zeros(filt, trim="fb"):
 # Diagonals and triangles.
 
 
-@composition(np.linalg.diagonal)
+@answers(np.linalg.diagonal)
 def matrix_diagonal(x, /, *, offset=0):
     return diagonal(x, offset, -2, -1)
 
 
-@composition(np.diagonal)
+@answers(np.diagonal)
 def diagonal(a, offset=0, axis1=0, axis2=1):
     a = moveaxis(a, (axis1, axis2), (-2, -1))
     rows, columns = a.shape[-2:]
@@ -177,7 +178,7 @@ def diagonal(a, offset=0, axis1=0, axis2=1):
     return part(flat, a.ndim - 2, start, stop if size else start, columns + 1)
 
 
-@composition(np.diag)
+@answers(np.diag)
 def diag(v, k=0):
     v = lift(v)
     if v.ndim == 2:
@@ -190,12 +191,12 @@ def diag(v, k=0):
     return reshape(apply(p.update, flat, v, start=(start,), step=(n + 1,)), (n, n))
 
 
-@composition(np.diagflat)
+@answers(np.diagflat)
 def diagflat(v, k=0):
     return diag(ravel(v), k)
 
 
-@composition(np.fill_diagonal)
+@answers(np.fill_diagonal)
 def fill_diagonal(a, val, wrap=False):
     if a.ndim < 2:
         raise ValueError("array must be at least 2-d")
@@ -210,21 +211,21 @@ def fill_diagonal(a, val, wrap=False):
     a.flat[:size:step] = gather(values, np.arange(count) % values.size)
 
 
-@composition(np.tril)
+@answers(np.tril)
 def tril(m, k=0):
     m = lift(m)
     m = m if m.ndim > 1 else broadcast_to(m, (m.size, m.size))
     return where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0)
 
 
-@composition(np.triu)
+@answers(np.triu)
 def triu(m, k=0):
     m = lift(m)
     m = m if m.ndim > 1 else broadcast_to(m, (m.size, m.size))
     return where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0, m)
 
 
-@composition(np.choose)
+@answers(np.choose)
 def choose(a, choices, out=None, mode="raise"):
     index, n = lift(a), len(choices)
     if mode != "raise":
@@ -237,7 +238,7 @@ def choose(a, choices, out=None, mode="raise"):
     return into(out, result)
 
 
-@composition(np.ix_)
+@answers(np.ix_)
 def ix_(*args):
     """An open mesh; masks become positions, under a guard."""
     positions = [nonzero(x)[0] if lift(x).dtype == bool else lift(x) for x in args]
@@ -247,7 +248,7 @@ def ix_(*args):
 # Writing.
 
 
-@composition(np.place)
+@answers(np.place)
 def place(arr, mask, vals):
     """The mask says which value goes where, so it is guarded."""
     mask = guard(mask) if isinstance(mask, Traced) else np.asarray(mask, bool)
@@ -260,7 +261,7 @@ def place(arr, mask, vals):
         arr.flat[places] = gather(values, np.arange(places.size) % values.size)
 
 
-@composition(np.putmask)
+@answers(np.putmask)
 def putmask(a, mask, values):
     values = ravel(values)
     if np.size(mask) != a.size:
@@ -272,7 +273,7 @@ def putmask(a, mask, values):
     write(a, where(mask, values, a))
 
 
-@composition(np.put_along_axis)
+@answers(np.put_along_axis)
 def put_along_axis(arr, indices, values, axis):
     flat = arr.flatten() if axis is None else arr
     flat[_along_axis(flat.shape, lift(indices), axis or 0)] = values
@@ -283,7 +284,7 @@ def put_along_axis(arr, indices, values, axis):
 # Repeating.
 
 
-@composition(np.resize)
+@answers(np.resize)
 def resize(a, new_shape):
     a = ravel(a)
     shape = tuple(np.atleast_1d(new_shape).tolist())
@@ -293,7 +294,7 @@ def resize(a, new_shape):
     return reshape(gather(a, np.arange(size) % a.size), shape)
 
 
-@composition(np.repeat)
+@answers(np.repeat)
 def repeat(a, repeats, axis=None):
     a, axis = row(a, axis)
     repeats = np.asarray(guard(repeats) if isinstance(repeats, Traced) else repeats)

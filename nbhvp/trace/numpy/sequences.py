@@ -12,8 +12,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
-from nbhvp.trace.numpy.elementwise import cast, composition, floating, given, into, where
+from nbhvp.trace.numpy.elementwise import cast, floating, given, into, where
 from nbhvp.trace.numpy.manipulation import (
     along,
     concatenate,
@@ -33,14 +34,14 @@ __all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort", "steps", "trapez
 # Scans.
 
 
-@composition(np.cumsum)
+@answers(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     a, axis = row(a, axis)
     a = cast(a, dtype or np.sum(np.zeros(0, a.dtype)).dtype)
     return into(out, apply(p.cumsum, a, axis=axis, reverse=False))
 
 
-@composition(np.cumprod)
+@answers(np.cumprod)
 def cumprod(a, axis=None, dtype=None, out=None):
     a = lift(a)
     a = cast(a, dtype or np.prod(np.zeros(0, a.dtype)).dtype)
@@ -53,22 +54,22 @@ def cumprod(a, axis=None, dtype=None, out=None):
     return into(out, copy_(a) if n < 2 else a)
 
 
-@composition(np.nancumsum)
+@answers(np.nancumsum)
 def nancumsum(a, axis=None, dtype=None, out=None):
     return cumsum(without_nan(lift(a), 0), axis, dtype, out)
 
 
-@composition(np.nancumprod)
+@answers(np.nancumprod)
 def nancumprod(a, axis=None, dtype=None, out=None):
     return cumprod(without_nan(lift(a), 1), axis, dtype, out)
 
 
-@composition(np.cumulative_sum)
+@answers(np.cumulative_sum)
 def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
     return into(out, _cumulative(cumsum, x, axis, dtype, 0 if include_initial else None))
 
 
-@composition(np.cumulative_prod)
+@answers(np.cumulative_prod)
 def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
     return into(out, _cumulative(cumprod, x, axis, dtype, 1 if include_initial else None))
 
@@ -85,24 +86,24 @@ def _cumulative(scan, x, axis, dtype, initial):
 # Orderings.
 
 
-@composition(np.argpartition)
+@answers(np.argpartition)
 def argpartition(a, kth, axis=-1, kind="introselect", order=None):
     return argsort(a, axis)
 
 
-@composition(np.partition)
+@answers(np.partition)
 def partition(a, kth, axis=-1, kind="introselect", order=None):
     """Sorted: NumPy leaves the order within the parts open."""
     return sort(a, axis)
 
 
-@composition(np.argsort)
+@answers(np.argsort)
 def argsort(a, axis=-1, kind=None, order=None, *, stable=None):
     a, axis = row(a, axis)
     return apply(p.argsort, a, axis=axis)
 
 
-@composition(np.sort)
+@answers(np.sort)
 def sort(a, axis=-1, kind=None, order=None, *, stable=None):
     a = ravel(a) if axis is None else lift(a)
     axis = normalize_axis_index(0 if axis is None else axis, a.ndim)
@@ -111,13 +112,13 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None):
     return take_along_axis(a, argsort(a, axis), axis)
 
 
-@composition(np.searchsorted)
+@answers(np.searchsorted)
 def searchsorted(a, v, side="left", sorter=None):
     a = lift(a) if sorter is None else take(a, sorter, 0)
     return apply(p.searchsorted, a, v, side=side)
 
 
-@composition(np.digitize)
+@answers(np.digitize)
 def digitize(x, bins, right=False):
     bins = lift(bins)
     increases = bins.size < 2 or bool(bins[0] <= bins[-1])
@@ -127,7 +128,7 @@ def digitize(x, bins, right=False):
     return bins.size - searchsorted(flip(bins), x, "left" if side == "right" else "right")
 
 
-@composition(np.lexsort)
+@answers(np.lexsort)
 def lexsort(keys, axis=-1):
     """By the last key, then the one before: stable sorts from the first key on."""
     keys = [row(key, axis)[0] for key in (lift(keys) if isinstance(keys, Traced) else keys)]
@@ -140,7 +141,7 @@ def lexsort(keys, axis=-1):
     return order
 
 
-@composition(np.isin)
+@answers(np.isin)
 def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None):
     element, tests = lift(element), ravel(test_elements)
     found = count_nonzero(expand_dims(element, -1) == tests, -1) != 0
@@ -150,7 +151,7 @@ def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None
 # Differences.
 
 
-@composition(np.diff)
+@answers(np.diff)
 def diff(a, n=1, axis=-1, prepend=None, append=None):
     a = lift(a)
     if n == 0:
@@ -174,14 +175,14 @@ def _end(a, axis, end):
     return apply(p.broadcast, end, shape=(*a.shape[:axis], 1, *a.shape[axis + 1 :]))
 
 
-@composition(np.ediff1d)
+@answers(np.ediff1d)
 def ediff1d(ary, to_end=None, to_begin=None):
     middle = diff(ravel(ary))
     pieces = [ravel(x) if given(x) else None for x in (to_begin, to_end)]
     return concatenate([x for x in (pieces[0], middle, pieces[1]) if x is not None], 0)
 
 
-@composition(np.gradient)
+@answers(np.gradient)
 def gradient(f, *varargs, axis=None, edge_order=1):
     f = lift(f)
     f = cast(f, np.result_type(f.dtype, np.float32)) if f.dtype.kind != "f" else f
@@ -245,12 +246,12 @@ def trapezoids(y, x, dx, axis):
     return steps(y, x, dx, axis) * sums / 2.0
 
 
-@composition(np.trapezoid)
+@answers(np.trapezoid)
 def trapezoid(y, x=None, dx=1.0, axis=-1):
     return sum_(trapezoids(lift(y), x, dx, axis), axis)
 
 
-@composition(np.interp)
+@answers(np.interp)
 def interp(x, xp, fp, left=None, right=None, period=None):
     x, xp, fp = floating(lift(x)), floating(lift(xp)), floating(lift(fp))
     if period is not None:
@@ -272,7 +273,7 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     return scalar(where(x > xp[-1], outside[1], result))
 
 
-@composition(np.unwrap)
+@answers(np.unwrap)
 def unwrap(p, discont=None, axis=-1, *, period=2 * math.pi):
     p = floating(lift(p))
     axis = normalize_axis_index(axis, p.ndim)

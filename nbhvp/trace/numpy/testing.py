@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import HANDLERS, Traced, apply, frozen, guard, lift, map_traced
+from nbhvp.trace.answers import answers
+from nbhvp.trace.arrays import Traced, apply, frozen, guard, lift, map_traced
 from nbhvp.trace.numpy.elementwise import isclose
 
 __all__: list[str] = []
@@ -69,5 +70,9 @@ def _handler(name: str, condition: Callable) -> Callable:
 
 
 for _name, _condition in _CONDITIONS.items():
-    HANDLERS[f"numpy.testing.{_name}"] = _handler(_name, _condition)
-HANDLERS["numpy.testing.assert_"] = lambda val, msg="": np.testing.assert_(bool(val), msg)  # noqa: PT009
+    answers(f"numpy.testing.{_name}")(_handler(_name, _condition))
+
+
+@answers("numpy.testing.assert_")
+def assert_(val, msg=""):
+    np.testing.assert_(bool(val), msg)  # noqa: PT009

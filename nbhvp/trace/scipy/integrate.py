@@ -13,8 +13,9 @@ import numpy as np
 import scipy.integrate
 from numpy.lib.array_utils import normalize_axis_index
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import lift
-from nbhvp.trace.numpy.elementwise import composition, floating
+from nbhvp.trace.numpy.elementwise import floating
 from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, moveaxis, reshape, stack
 from nbhvp.trace.numpy.reductions import sum_
 from nbhvp.trace.numpy.sequences import cumsum, steps, trapezoid, trapezoids
@@ -22,10 +23,10 @@ from nbhvp.trace.numpy.sequences import cumsum, steps, trapezoid, trapezoids
 __all__: list[str] = []
 
 
-composition(scipy.integrate.trapezoid)(trapezoid)
+answers(scipy.integrate.trapezoid)(trapezoid)
 
 
-@composition(scipy.integrate.cumulative_trapezoid)
+@answers(scipy.integrate.cumulative_trapezoid)
 def cumulative_trapezoid(y, x=None, dx=1.0, axis=-1, initial=None):
     result = cumsum(trapezoids(lift(y), x, dx, axis), axis)
     if initial is None:
@@ -58,7 +59,7 @@ def _rows(y, x, dx, axis):
     return moveaxis(y, axis, -1), moveaxis(h, axis, -1)
 
 
-@composition(scipy.integrate.simpson)
+@answers(scipy.integrate.simpson)
 def simpson(y, x=None, *, dx=1.0, axis=-1):
     """By pairs of steps; of an odd number of steps the last one has the parabola before it."""
     y, h = _rows(y, x, dx, axis)
@@ -78,7 +79,7 @@ def _pairs_of_steps(y, h):
     return sum_(_first_step(a, b, c, h, k) + _first_step(c, b, a, k, h), -1)
 
 
-@composition(scipy.integrate.cumulative_simpson)
+@answers(scipy.integrate.cumulative_simpson)
 def cumulative_simpson(y, *, x=None, dx=1.0, axis=-1, initial=None):
     rows, h = _rows(y, x, dx, axis)
     n = rows.shape[-1]
@@ -100,7 +101,7 @@ def _single_steps(y, h):
     return woven if h.shape[-1] % 2 == 0 else concatenate([woven, ends[..., -1:]], -1)
 
 
-@composition(scipy.integrate.romb)
+@answers(scipy.integrate.romb)
 def romb(y, dx=1.0, axis=-1, show=False):
     """A weighted sum, with the weights that SciPy's own gives to each sample."""
     y = moveaxis(floating(lift(y)), axis, -1)

@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.interpolate as interpolate
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import LibraryObject, Traced, is_constant, lift, trace_error
-from nbhvp.trace.numpy.elementwise import composition, floating, where
+from nbhvp.trace.numpy.elementwise import floating, where
 from nbhvp.trace.numpy.manipulation import concatenate, moveaxis, part, reshape
 from nbhvp.trace.numpy.products import tensordot
 from nbhvp.trace.numpy.reductions import any_
@@ -92,10 +93,8 @@ class Pieces:
         return replace(self, rows=[tensordot(row, values, 1) for row in self.rows])
 
 
-class Spline(
-    LibraryObject,
-    stands_for=(interpolate.PPoly, interpolate.BSpline, interpolate.UnivariateSpline),
-):
+@answers(interpolate.PPoly, interpolate.BSpline, interpolate.UnivariateSpline)
+class Spline(LibraryObject):
     """The stand-in of a spline in one variable; with `pieces`, of one whose values are traced."""
 
     def __init__(self, original, standin: Callable, pieces: Pieces | None = None):
@@ -176,7 +175,7 @@ def _check_within(x, first, last) -> None:
         raise ValueError("a point is outside of the interpolation range")
 
 
-@composition(interpolate.splev)
+@answers(interpolate.splev)
 def splev(x, tck, der=0, ext=0):
     tck = tck if isinstance(tck, tuple | list) else (tck.t, tck.c, tck.k)
     pieces = pieces_of(interpolate.BSpline(*_constants(*tck)))
@@ -205,7 +204,7 @@ def _of_values(build: Callable, y, axis: int) -> Spline:
     return Spline(units, lift, pieces)
 
 
-@composition(interpolate.CubicSpline)
+@answers(interpolate.CubicSpline)
 def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     (x,) = _constants(x)
     if not isinstance(bc_type, str) or bc_type == "periodic":
@@ -216,7 +215,7 @@ def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     return _of_values(build, y, axis)
 
 
-@composition(interpolate.make_interp_spline)
+@answers(interpolate.make_interp_spline)
 def make_interp_spline(x, y, k=3, t=None, bc_type=None, axis=0, check_finite=True):
     x, t = _constants(x, t)
     if not (bc_type is None or isinstance(bc_type, str)) or bc_type == "periodic":
@@ -227,14 +226,14 @@ def make_interp_spline(x, y, k=3, t=None, bc_type=None, axis=0, check_finite=Tru
     return _of_values(build, y, axis)
 
 
-@composition(interpolate.BSpline)
+@answers(interpolate.BSpline)
 def b_spline(t, c, k, extrapolate=True, axis=0):
     (t,) = _constants(t)
     build = lambda units: interpolate.BSpline(t, units, k, extrapolate)
     return _of_values(build, c, axis)
 
 
-@composition(interpolate.PPoly)
+@answers(interpolate.PPoly)
 def piecewise_polynomial(c, x, extrapolate=None, axis=0):
     (x,) = _constants(x)
     c = floating(lift(c))
@@ -246,7 +245,8 @@ def piecewise_polynomial(c, x, extrapolate=None, axis=0):
 # Interpolation of one variable by kinds.
 
 
-class Interpolant(LibraryObject, stands_for=(interpolate.interp1d,)):
+@answers(interpolate.interp1d)
+class Interpolant(LibraryObject):
     """The stand-in of `interp1d`; with `values`, of one whose values are traced, their axis first."""
 
     def __init__(self, original, standin: Callable, values=None):
@@ -294,7 +294,7 @@ _STEPS = {
 """For each kind of step function, where it steps, and on which side of the step a knot is."""
 
 
-@composition(interpolate.interp1d)
+@answers(interpolate.interp1d)
 def interp1d(
     x,
     y,
@@ -321,10 +321,8 @@ def interp1d(
 # Polynomials through points.
 
 
-class NewtonForm(
-    LibraryObject,
-    stands_for=(interpolate.KroghInterpolator, interpolate.BarycentricInterpolator),
-):
+@answers(interpolate.KroghInterpolator, interpolate.BarycentricInterpolator)
+class NewtonForm(LibraryObject):
     """The stand-in of a polynomial through points: sum_k c_k prod_{j<k} (t - x_j)."""
 
     def __call__(self, x):
@@ -345,7 +343,8 @@ class NewtonForm(
 # Grids.
 
 
-class Grid(LibraryObject, stands_for=(interpolate.RegularGridInterpolator,)):
+@answers(interpolate.RegularGridInterpolator)
+class Grid(LibraryObject):
     """The stand-in of an interpolant on a grid, linear or nearest in each variable."""
 
     def __init__(self, original, standin: Callable, values=None):
@@ -366,7 +365,7 @@ class Grid(LibraryObject, stands_for=(interpolate.RegularGridInterpolator,)):
         return _bounded(result, grid, columns, original.bounds_error, original.fill_value)
 
 
-@composition(interpolate.RegularGridInterpolator)
+@answers(interpolate.RegularGridInterpolator)
 def regular_grid_interpolator(
     points, values, method="linear", bounds_error=True, fill_value=math.nan, **options
 ):
@@ -379,7 +378,7 @@ def regular_grid_interpolator(
     return Grid(original, lift, values)
 
 
-@composition(interpolate.interpn)
+@answers(interpolate.interpn)
 def interpn(points, values, xi, method="linear", bounds_error=True, fill_value=math.nan):
     grid = regular_grid_interpolator(points, values, method, bounds_error, fill_value)
     return grid(xi)

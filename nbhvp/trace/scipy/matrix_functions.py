@@ -13,8 +13,9 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.table import eigen
 from nbhvp.graph.table import linalg as la
 from nbhvp.graph.table import matrix_functions as mf
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import apply, current, guard, is_constant, lift, trace_error
-from nbhvp.trace.numpy.elementwise import cast, composition, floats, is_complex
+from nbhvp.trace.numpy.elementwise import cast, floats, is_complex
 from nbhvp.trace.numpy.linalg import adjoint, expm, square, unless_failed
 from nbhvp.trace.numpy.manipulation import reshape
 from nbhvp.trace.numpy.reductions import all_
@@ -45,7 +46,7 @@ def _is_real(a, w) -> bool:
     return not is_complex(a) and bool(guard(all_(apply(p.imag, w) == 0)))
 
 
-@composition(np.linalg.eig)
+@answers(np.linalg.eig)
 def eig(a):
     a = square(a)
     packed = _decomposed(a, np.linalg.eig)
@@ -53,19 +54,19 @@ def eig(a):
     return _EIG(*(apply(p.real, x) for x in (w, v))) if _is_real(a, w) else _EIG(w, v)
 
 
-@composition(np.linalg.eigvals)
+@answers(np.linalg.eigvals)
 def eigvals(a):
     a = square(a)
     w = apply(eigen.eigenvalues, _decomposed(a, np.linalg.eig, np.linalg.eigvals))
     return apply(p.real, w) if _is_real(a, w) else w
 
 
-@composition(scipy.linalg.eigvals)
+@answers(scipy.linalg.eigvals)
 def scipy_eigvals(a):
     return apply(eigen.eigenvalues, _decomposed(square(a), scipy.linalg.eig, scipy.linalg.eigvals))
 
 
-@composition(scipy.linalg.eig)
+@answers(scipy.linalg.eig)
 def scipy_eig(a, b=None, left=False, right=True):
     if b is not None:
         raise trace_error(
@@ -83,7 +84,7 @@ def scipy_eig(a, b=None, left=False, right=True):
     return (w, *vectors) if vectors else w
 
 
-@composition(scipy.linalg.schur)
+@answers(scipy.linalg.schur)
 def schur(a, output="real", lwork=None, sort=None):
     raise trace_error(
         "scipy.linalg.schur has no derivative rule: its factors depend on the order in which an "
@@ -112,17 +113,17 @@ def _applied(a, by, was_real):
     return unless_failed(found, by.function, a, **dict(by.options))
 
 
-@composition(scipy.linalg.sqrtm)
+@answers(scipy.linalg.sqrtm)
 def sqrtm(A):
     return _function_of(A, scipy.linalg.sqrtm)
 
 
-@composition(scipy.linalg.logm)
+@answers(scipy.linalg.logm)
 def logm(A):
     return _function_of(A, scipy.linalg.logm)
 
 
-@composition(scipy.linalg.fractional_matrix_power)
+@answers(scipy.linalg.fractional_matrix_power)
 def fractional_matrix_power(A, t):
     if not isinstance(t, int | float | np.integer | np.floating):
         raise trace_error(
@@ -134,7 +135,7 @@ def fractional_matrix_power(A, t):
     return _function_of(A, scipy.linalg.fractional_matrix_power, t=float(t))
 
 
-@composition(scipy.linalg.cosm)
+@answers(scipy.linalg.cosm)
 def cosm(A):
     a = square(A)
     if not is_complex(a):
@@ -142,7 +143,7 @@ def cosm(A):
     return 0.5 * (expm(1j * a) + expm(-1j * a))
 
 
-@composition(scipy.linalg.sinm)
+@answers(scipy.linalg.sinm)
 def sinm(A):
     a = square(A)
     if not is_complex(a):
@@ -150,24 +151,24 @@ def sinm(A):
     return -0.5j * (expm(1j * a) - expm(-1j * a))
 
 
-@composition(scipy.linalg.tanm)
+@answers(scipy.linalg.tanm)
 def tanm(A):
     return np.linalg.solve(cosm(A), sinm(A))
 
 
-@composition(scipy.linalg.coshm)
+@answers(scipy.linalg.coshm)
 def coshm(A):
     a = square(A)
     return 0.5 * (expm(a) + expm(-a))
 
 
-@composition(scipy.linalg.sinhm)
+@answers(scipy.linalg.sinhm)
 def sinhm(A):
     a = square(A)
     return 0.5 * (expm(a) - expm(-a))
 
 
-@composition(scipy.linalg.tanhm)
+@answers(scipy.linalg.tanhm)
 def tanhm(A):
     return np.linalg.solve(coshm(A), sinhm(A))
 
@@ -175,19 +176,19 @@ def tanhm(A):
 # Equations for a matrix.
 
 
-@composition(scipy.linalg.solve_sylvester)
+@answers(scipy.linalg.solve_sylvester)
 def solve_sylvester(a, b, q):
     a, b, q = floats(a, b, q)
     return apply(mf.sylvester, square(a), square(b), q)
 
 
-@composition(scipy.linalg.solve_continuous_lyapunov, scipy.linalg.solve_lyapunov)
+@answers(scipy.linalg.solve_continuous_lyapunov, scipy.linalg.solve_lyapunov)
 def solve_continuous_lyapunov(a, q):
     a, q = floats(a, q)
     return apply(mf.sylvester, square(a), adjoint(a), square(q))
 
 
-@composition(scipy.linalg.solve_discrete_lyapunov)
+@answers(scipy.linalg.solve_discrete_lyapunov)
 def solve_discrete_lyapunov(a, q, method=None):
     """By a linear system, or by a bilinear map to the continuous equation: as SciPy chooses."""
     a, q = floats(a, q)
@@ -205,14 +206,14 @@ def solve_discrete_lyapunov(a, q, method=None):
     return solve_continuous_lyapunov(adjoint(b), -c)
 
 
-@composition(scipy.linalg.solve_continuous_are)
+@answers(scipy.linalg.solve_continuous_are)
 def solve_continuous_are(a, b, q, r):
     a, b, q, r = floats(a, b, q, r)
     found = apply(mf.riccati, square(a), b, square(q), square(r))
     return unless_failed(found, scipy.linalg.solve_continuous_are, a, b, q, r)
 
 
-@composition(scipy.linalg.solve_discrete_are)
+@answers(scipy.linalg.solve_discrete_are)
 def solve_discrete_are(a, b, q, r):
     a, b, q, r = floats(a, b, q, r)
     found = apply(mf.discrete_riccati, square(a), b, square(q), square(r))
@@ -222,7 +223,7 @@ def solve_discrete_are(a, b, q, r):
 # Tensors as matrices.
 
 
-@composition(np.linalg.tensorsolve)
+@answers(np.linalg.tensorsolve)
 def tensorsolve(a, b, axes=None):
     a, b = floats(a, b)
     if axes is not None:
@@ -238,7 +239,7 @@ def tensorsolve(a, b, axes=None):
     return reshape(np.linalg.solve(reshape(a, (n, n)), np.ravel(b)), shape)
 
 
-@composition(np.linalg.tensorinv)
+@answers(np.linalg.tensorinv)
 def tensorinv(a, ind=2):
     a = lift(a)
     if ind <= 0:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from scipy import ndimage
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, lift
-from nbhvp.trace.numpy.elementwise import cast, composition, into
+from nbhvp.trace.numpy.elementwise import cast, into
 from nbhvp.trace.numpy.manipulation import flip
 from nbhvp.trace.scipy.filters import correlated, extended, one_per_axis
 
@@ -40,13 +41,13 @@ def _along(x, kernel, axis, mode, cval, origin):
     return correlated(extended(x, widths, mode, cval), kernel, (axis,))
 
 
-@composition(ndimage.correlate1d)
+@answers(ndimage.correlate1d)
 def correlate1d(input, weights, axis=-1, output=None, mode="reflect", cval=0.0, origin=0):
     x, weights = lift(input), np.conjugate(lift(weights))
     return _delivered(output, x, _along(x, weights, axis, mode, cval, origin))
 
 
-@composition(ndimage.convolve1d)
+@answers(ndimage.convolve1d)
 def convolve1d(input, weights, axis=-1, output=None, mode="reflect", cval=0.0, origin=0):
     x, weights = lift(input), flip(weights)
     origin = -origin - (1 - weights.shape[0] % 2)
@@ -66,14 +67,14 @@ def _over(x, weights, axes, mode, cval, origins):
     return correlated(extended(x, widths, mode, cval), weights, axes)
 
 
-@composition(ndimage.correlate)
+@answers(ndimage.correlate)
 def correlate(input, weights, output=None, mode="reflect", cval=0.0, origin=0, *, axes=None):
     x, weights = lift(input), np.conjugate(lift(weights))
     origins = one_per_axis(origin, weights.ndim)
     return _delivered(output, x, _over(x, weights, axes, mode, cval, origins))
 
 
-@composition(ndimage.convolve)
+@answers(ndimage.convolve)
 def convolve(input, weights, output=None, mode="reflect", cval=0.0, origin=0, *, axes=None):
     x, weights = lift(input), flip(weights)
     origins = one_per_axis(origin, weights.ndim)
@@ -81,12 +82,12 @@ def convolve(input, weights, output=None, mode="reflect", cval=0.0, origin=0, *,
     return _delivered(output, x, _over(x, weights, axes, mode, cval, origins))
 
 
-@composition(ndimage.uniform_filter1d)
+@answers(ndimage.uniform_filter1d)
 def uniform_filter1d(input, size, axis=-1, output=None, mode="reflect", cval=0.0, origin=0):
     return correlate1d(input, np.full(size, 1 / size), axis, output, mode, cval, origin)
 
 
-@composition(ndimage.uniform_filter)
+@answers(ndimage.uniform_filter)
 def uniform_filter(input, size=3, output=None, mode="reflect", cval=0.0, origin=0, *, axes=None):
     x = result = lift(input)
     axes = _axes(axes, x.ndim)
@@ -97,7 +98,7 @@ def uniform_filter(input, size=3, output=None, mode="reflect", cval=0.0, origin=
     return _delivered(output, x, result)
 
 
-@composition(ndimage.gaussian_filter1d)
+@answers(ndimage.gaussian_filter1d)
 def gaussian_filter1d(
     input,
     sigma,
@@ -117,7 +118,7 @@ def gaussian_filter1d(
     return correlate1d(input, kernel[::-1], axis, output, mode, cval)
 
 
-@composition(ndimage.gaussian_filter)
+@answers(ndimage.gaussian_filter)
 def gaussian_filter(
     input,
     sigma,
@@ -155,11 +156,11 @@ def _gradient(smoothing):
     return handler
 
 
-prewitt = composition(ndimage.prewitt)(_gradient([1, 1, 1]))
-sobel = composition(ndimage.sobel)(_gradient([1, 2, 1]))
+prewitt = answers(ndimage.prewitt)(_gradient([1, 1, 1]))
+sobel = answers(ndimage.sobel)(_gradient([1, 2, 1]))
 
 
-@composition(ndimage.laplace)
+@answers(ndimage.laplace)
 def laplace(input, output=None, mode="reflect", cval=0.0, *, axes=None):
     x = lift(input)
     axes = _axes(axes, x.ndim)
@@ -171,13 +172,13 @@ def laplace(input, output=None, mode="reflect", cval=0.0, *, axes=None):
     return _delivered(output, x, sum(terms[1:], terms[0]))
 
 
-@composition(ndimage.gaussian_laplace)
+@answers(ndimage.gaussian_laplace)
 def gaussian_laplace(input, sigma, output=None, mode="reflect", cval=0.0, *, axes=None, **options):
     terms = _gaussian_derivatives(input, sigma, 2, mode, cval, axes, options)
     return _delivered(output, lift(input), sum(terms[1:], terms[0]))
 
 
-@composition(ndimage.gaussian_gradient_magnitude)
+@answers(ndimage.gaussian_gradient_magnitude)
 def gaussian_gradient_magnitude(
     input, sigma, output=None, mode="reflect", cval=0.0, *, axes=None, **options
 ):

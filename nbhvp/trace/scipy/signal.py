@@ -10,8 +10,9 @@ from numpy.lib.array_utils import normalize_axis_index
 from scipy import signal
 
 from nbhvp.graph.table import filters
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, apply, is_constant, lift, trace_error
-from nbhvp.trace.numpy.elementwise import cast, composition, floating, where
+from nbhvp.trace.numpy.elementwise import cast, floating, where
 from nbhvp.trace.numpy.manipulation import (
     broadcast_to,
     concatenate,
@@ -64,7 +65,7 @@ def _valid(x, kernel):
     return correlated(x, flip(kernel), range(x.ndim))
 
 
-@composition(signal.convolve)
+@answers(signal.convolve)
 def convolve(in1, in2, mode="full", method="auto"):
     _check_method(method)
     return _convolved(in1, in2, mode)
@@ -75,7 +76,7 @@ def _check_method(method: str) -> None:
         raise ValueError("Acceptable method flags are 'auto', 'direct', or 'fft'.")
 
 
-@composition(signal.fftconvolve, signal.oaconvolve)
+@answers(signal.fftconvolve, signal.oaconvolve)
 def fftconvolve(in1, in2, mode="full", axes=None):
     in1, in2 = lift(in1), lift(in2)
     every = range(in1.ndim)
@@ -87,18 +88,18 @@ def fftconvolve(in1, in2, mode="full", axes=None):
     return _convolved(in1, in2, mode)
 
 
-@composition(signal.correlate)
+@answers(signal.correlate)
 def correlate(in1, in2, mode="full", method="auto"):
     _check_method(method)
     return _convolved(in1, np.conjugate(flip(in2)), mode)
 
 
-@composition(signal.convolve2d)
+@answers(signal.convolve2d)
 def convolve2d(in1, in2, mode="full", boundary="fill", fillvalue=0):
     return _convolved(in1, in2, mode, boundary, fillvalue)
 
 
-@composition(signal.correlate2d)
+@answers(signal.correlate2d)
 def correlate2d(in1, in2, mode="full", boundary="fill", fillvalue=0):
     return _convolved(in1, np.conjugate(flip(in2)), mode, boundary, fillvalue, later=1)
 
@@ -106,7 +107,7 @@ def correlate2d(in1, in2, mode="full", boundary="fill", fillvalue=0):
 # Recursive filters.
 
 
-@composition(signal.lfilter)
+@answers(signal.lfilter)
 def lfilter(b, a, x, axis=-1, zi=None):
     b, a, x = (floating(np.atleast_1d(lift(q))) for q in (b, a, x))
     axis = normalize_axis_index(axis, x.ndim)
@@ -158,7 +159,7 @@ def _final(b, a, x, y, axis):
     return result
 
 
-@composition(signal.sosfilt)
+@answers(signal.sosfilt)
 def sosfilt(sos, x, axis=-1, zi=None):
     sos, final = lift(sos), []
     for k in range(sos.shape[0]):
@@ -195,7 +196,7 @@ def _there_and_back(forward, x, axis, padtype, edge):
     return part(x, axis, edge, edge + n)
 
 
-@composition(signal.filtfilt)
+@answers(signal.filtfilt)
 def filtfilt(b, a, x, axis=-1, padtype="odd", padlen=None, method="pad", irlen=None):
     if method != "pad":
         raise trace_error(f"filtfilt with {method=}", "use method='pad'")
@@ -210,7 +211,7 @@ def filtfilt(b, a, x, axis=-1, padtype="odd", padlen=None, method="pad", irlen=N
     return _there_and_back(forward, x, axis, padtype, edge)
 
 
-@composition(signal.sosfiltfilt)
+@answers(signal.sosfiltfilt)
 def sosfiltfilt(sos, x, axis=-1, padtype="odd", padlen=None):
     sos = _known(sos)
     state = signal.sosfilt_zi(sos)
@@ -238,7 +239,7 @@ def _known(value) -> np.ndarray:
 # Smoothing and trends.
 
 
-@composition(signal.savgol_filter)
+@answers(signal.savgol_filter)
 def savgol_filter(
     x, window_length, polyorder, deriv=0, delta=1.0, axis=-1, mode="interp", cval=0.0
 ):
@@ -261,7 +262,7 @@ def savgol_filter(
     return concatenate([ends[0], middle, ends[1]], axis)
 
 
-@composition(signal.detrend)
+@answers(signal.detrend)
 def detrend(data, axis=-1, type="linear", bp=0, overwrite_data=False):
     x = floating(lift(data))
     if type in ("constant", "c"):

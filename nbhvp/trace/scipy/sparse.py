@@ -24,9 +24,10 @@ import scipy.sparse.linalg as sparse_linalg
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import sparse as primitives
 from nbhvp.trace import arrays
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import LibraryObject, Traced, apply, guard, lift, trace_error
 from nbhvp.trace.branches.failures import unsupported
-from nbhvp.trace.numpy.elementwise import cast, common, composition, floats, where
+from nbhvp.trace.numpy.elementwise import cast, common, floats, where
 from nbhvp.trace.numpy.linalg import required
 from nbhvp.trace.numpy.manipulation import concatenate, ravel
 from nbhvp.trace.numpy.reductions import all_
@@ -623,7 +624,8 @@ def _refuse_singular():
     raise RuntimeError("Factor is exactly singular")
 
 
-class Factors(LibraryObject, stands_for=(sparse_linalg.SuperLU,)):
+@answers(sparse_linalg.SuperLU)
+class Factors(LibraryObject):
     """What splu gives: of a constant matrix, or of one with traced entries."""
 
     def __init__(self, original, standin=None, parts=None):
@@ -657,7 +659,7 @@ def factorized(A):
 # Bands are sparse matrices whose rows are given shifted.
 
 
-@composition(scipy.linalg.solve_banded)
+@answers(scipy.linalg.solve_banded)
 def solve_banded(l_and_u, ab, b):
     below, above = l_and_u
     ab, b = floats(ab, b)
@@ -670,7 +672,7 @@ def solve_banded(l_and_u, ab, b):
     return _solved(pattern, data, b)
 
 
-@composition(scipy.linalg.solveh_banded)
+@answers(scipy.linalg.solveh_banded)
 def solveh_banded(ab, b, lower=False):
     ab, b = floats(ab, b)
     positive = apply(primitives.band_is_positive, ab, lower=bool(lower))

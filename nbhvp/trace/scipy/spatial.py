@@ -16,8 +16,9 @@ import numpy as np
 import scipy.spatial
 from scipy.spatial import distance
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, guard, lift, trace_error
-from nbhvp.trace.numpy.elementwise import composition, floating, positive_root, where
+from nbhvp.trace.numpy.elementwise import floating, positive_root, where
 from nbhvp.trace.numpy.manipulation import concatenate, reshape
 from nbhvp.trace.numpy.products import vector_norm
 from nbhvp.trace.numpy.reductions import max_, sum_
@@ -123,7 +124,7 @@ def _of_vectors(metric, function):
 
 for _name, _metric in _METRICS.items():
     _function = getattr(distance, _name)
-    composition(_function)(_of_vectors(_metric, _function))
+    answers(_function)(_of_vectors(_metric, _function))
 
 
 # Sets of vectors.
@@ -165,7 +166,7 @@ def _set_of(points, needed: str):
     return points
 
 
-@composition(distance.pdist)
+@answers(distance.pdist)
 def pdist(X, metric="euclidean", *, out=None, **kwargs):
     _refuse_out(out)
     X = _set_of(X, f"A 2-dimensional array must be passed. (Shape was {np.shape(X)}).")
@@ -173,7 +174,7 @@ def pdist(X, metric="euclidean", *, out=None, **kwargs):
     return _metric_of(metric, X, kwargs)(gather(X, first), gather(X, second))
 
 
-@composition(distance.cdist)
+@answers(distance.cdist)
 def cdist(XA, XB, metric="euclidean", *, out=None, **kwargs):
     _refuse_out(out)
     XA = _set_of(XA, "XA must be a 2-dimensional array.")
@@ -188,18 +189,18 @@ def _refuse_out(out) -> None:
         raise trace_error("a distance with out=", "leave out= away")
 
 
-@composition(scipy.spatial.distance_matrix)
+@answers(scipy.spatial.distance_matrix)
 def distance_matrix(x, y, p=2, threshold=1000000):
     x, y = lift(x), lift(y)
     return _minkowski(floating(x)[:, None], floating(y)[None], p)
 
 
-@composition(scipy.spatial.minkowski_distance)
+@answers(scipy.spatial.minkowski_distance)
 def minkowski_distance(x, y, p=2):
     return _minkowski(floating(lift(x)), floating(lift(y)), p)
 
 
-@composition(distance.squareform)
+@answers(distance.squareform)
 def squareform(X, force="no", checks=True):
     """The places of the result are SciPy's own, of 1, 2, ... in the place of the elements."""
     X = lift(X)

@@ -14,12 +14,12 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import reachable
 from nbhvp.graph.primitives import TABLE
 from nbhvp.graph.table import special as sp
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, trace_error
 from nbhvp.trace.numpy.elementwise import (
     absolute,
     cast,
     common,
-    composition,
     floating,
     floats,
     is_complex,
@@ -40,7 +40,7 @@ def _shift(a, axis):
     return where(np.isfinite(near), near, 0)
 
 
-@composition(special.logsumexp)
+@answers(special.logsumexp)
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     a = np.atleast_1d(floating(lift(a)))
     if b is not None:
@@ -57,14 +57,14 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     return (result, sign_) if return_sign else result
 
 
-@composition(special.softmax)
+@answers(special.softmax)
 def softmax(x, axis=None):
     x = floating(lift(x))
     terms = np.exp(x - _shift(x, axis))
     return terms / sum_(terms, axis, keepdims=True)
 
 
-@composition(special.log_softmax)
+@answers(special.log_softmax)
 def log_softmax(x, axis=None):
     x = floating(lift(x))
     x = x - _shift(x, axis)
@@ -95,7 +95,7 @@ def _static_order(name, n) -> int:
 
 
 def _of_order(function, entry, truncates=False):
-    @composition(function)
+    @answers(function)
     def bessel(v, z):
         v = _order(function.__name__, v)
         return apply(entry, np.trunc(v) if truncates else v, z)
@@ -111,7 +111,7 @@ for _function, _entry, _truncates in (
 
 
 def _spherical(function, entry):
-    @composition(function)
+    @answers(function)
     def spherical(n, z, derivative=False):
         n, z = _static_order(function.__name__, n), floating(lift(z))
         if not derivative:
@@ -127,13 +127,13 @@ for _function in (
     _spherical(_function, TABLE[_function.__name__])
 
 
-@composition(special.polygamma)
+@answers(special.polygamma)
 def polygamma(n, x):
     order = _static_order("polygamma", n)
     return special.digamma(lift(x)) if order == 0 else apply(sp.polygamma, lift(x), n=order)
 
 
-@composition(special.expn)
+@answers(special.expn)
 def expn(n, x):
     order, x = _static_order("expn", n), floating(lift(x))
     if order == 0:
@@ -141,7 +141,7 @@ def expn(n, x):
     return special.exp1(x) if order == 1 else apply(sp.expn, x, n=order)
 
 
-@composition(special.zeta)
+@answers(special.zeta)
 def zeta(x, q=None):
     """The primitive for a constant x; in both arguments by Euler and Maclaurin, for x > 1, q > 0."""
     if not isinstance(x, Traced) or is_constant(x):
@@ -164,7 +164,7 @@ def zeta(x, q=None):
 _EULER_MACLAURIN = [float(special.bernoulli(20)[k] / math.factorial(k)) for k in range(2, 21, 2)]
 
 
-@composition(special.lambertw)
+@answers(special.lambertw)
 def lambertw(z, k=0, tol=1e-8):
     """The real branches, complex as SciPy has them: take .real."""
     branch = _static_order("lambertw", k)
@@ -176,7 +176,7 @@ def lambertw(z, k=0, tol=1e-8):
 # Gamma functions.
 
 
-@composition(special.digamma)
+@answers(special.digamma)
 def digamma(z):
     z = lift(z)
     if is_complex(z):
@@ -184,7 +184,7 @@ def digamma(z):
     return apply(sp.digamma, z)
 
 
-@composition(np.i0)
+@answers(np.i0)
 def i0(x):
     x = lift(x)
     if is_complex(x):
@@ -192,7 +192,7 @@ def i0(x):
     return apply(sp.i0, floating(x))
 
 
-@composition(np.kaiser)
+@answers(np.kaiser)
 def kaiser(M, beta):
     if M == 1:
         return np.ones(1)
@@ -202,13 +202,13 @@ def kaiser(M, beta):
     return i0(beta * np.sqrt(1 - place * place)) / i0(beta)
 
 
-@composition(special.wofz)
+@answers(special.wofz)
 def wofz(z):
     z = floating(lift(z))
     return apply(sp.wofz, cast(z, np.result_type(z.dtype, np.complex64)))
 
 
-@composition(special.voigt_profile)
+@answers(special.voigt_profile)
 def voigt_profile(x, sigma, gamma):
     """Re w(z) / (sigma sqrt(2 pi)), z = (x + i gamma) / (sigma sqrt(2)); Lorentz's for sigma = 0."""
     x, sigma, gamma = np.broadcast_arrays(*floats(x, sigma, gamma))
@@ -219,7 +219,7 @@ def voigt_profile(x, sigma, gamma):
     return where(is_sharp, gamma / (math.pi * sharp), wide / (width * math.sqrt(math.pi)))
 
 
-@composition(special.loggamma)
+@answers(special.loggamma)
 def loggamma(z):
     z = lift(z)
     if is_complex(z):
@@ -228,7 +228,7 @@ def loggamma(z):
     return where(z < 0, math.nan, apply(sp.gammaln, z))
 
 
-@composition(special.factorial)
+@answers(special.factorial)
 def factorial(n, exact=False):
     if exact:
         raise trace_error("scipy.special.factorial with exact=True", "use exact=False")
@@ -236,7 +236,7 @@ def factorial(n, exact=False):
     return where(n < 0, 0, apply(sp.gamma, where(n < 0, 0, n) + 1))
 
 
-@composition(special.comb)
+@answers(special.comb)
 def comb(N, k, *, exact=False, repetition=False):
     _refuse_exact("comb", exact)
     N, k = floats(N, k)
@@ -245,7 +245,7 @@ def comb(N, k, *, exact=False, repetition=False):
     return where((k <= N) & (N >= 0) & (k >= 0), apply(sp.binom, N, k), 0)
 
 
-@composition(special.perm)
+@answers(special.perm)
 def perm(N, k, exact=False):
     _refuse_exact("perm", exact)
     N, k = floats(N, k)
@@ -257,7 +257,7 @@ def _refuse_exact(name, exact):
         raise trace_error(f"scipy.special.{name} with exact=True", "use exact=False")
 
 
-@composition(special.multigammaln)
+@answers(special.multigammaln)
 def multigammaln(a, d):
     a = floating(lift(a))
     d = _static_order("multigammaln", d)
@@ -268,49 +268,49 @@ def multigammaln(a, d):
 # Distribution functions, by the incomplete gamma and beta functions.
 
 
-@composition(special.gdtr)
+@answers(special.gdtr)
 def gdtr(a, b, x):
     return special.gammainc(b, lift(a) * x)
 
 
-@composition(special.gdtrc)
+@answers(special.gdtrc)
 def gdtrc(a, b, x):
     return special.gammaincc(b, lift(a) * x)
 
 
-@composition(special.chdtr)
+@answers(special.chdtr)
 def chdtr(v, x):
     return special.gammainc(0.5 * lift(v), 0.5 * lift(x))
 
 
-@composition(special.chdtrc)
+@answers(special.chdtrc)
 def chdtrc(v, x):
     return special.gammaincc(0.5 * lift(v), 0.5 * lift(x))
 
 
-@composition(special.pdtr)
+@answers(special.pdtr)
 def pdtr(k, m):
     return special.gammaincc(np.floor(lift(k)) + 1, m)
 
 
-@composition(special.pdtrc)
+@answers(special.pdtrc)
 def pdtrc(k, m):
     return special.gammainc(np.floor(lift(k)) + 1, m)
 
 
-@composition(special.fdtr)
+@answers(special.fdtr)
 def fdtr(dfn, dfd, x):
     dfn, dfd, x = floats(dfn, dfd, x)
     return special.betainc(0.5 * dfn, 0.5 * dfd, dfn * x / (dfd + dfn * x))
 
 
-@composition(special.fdtrc)
+@answers(special.fdtrc)
 def fdtrc(dfn, dfd, x):
     dfn, dfd, x = floats(dfn, dfd, x)
     return special.betainc(0.5 * dfd, 0.5 * dfn, dfd / (dfd + dfn * x))
 
 
-@composition(special.bdtr)
+@answers(special.bdtr)
 def bdtr(k, n, p):
     k, n, p = floats(np.floor(lift(k)), n, p)
     inside = k < n
@@ -318,7 +318,7 @@ def bdtr(k, n, p):
     return where(inside, below, 1)
 
 
-@composition(special.bdtrc)
+@answers(special.bdtrc)
 def bdtrc(k, n, p):
     k, n, p = floats(np.floor(lift(k)), n, p)
     inside = k < n
@@ -326,7 +326,7 @@ def bdtrc(k, n, p):
     return where(inside, above, 0)
 
 
-@composition(special.nbdtr)
+@answers(special.nbdtr)
 def nbdtr(k, n, p):
     return special.betainc(n, np.floor(lift(k)) + 1, p)
 
@@ -354,7 +354,7 @@ def _tail(square, sign):
     return _polynomial(sign / (2 * square), _DOUBLE_FACTORIALS)
 
 
-@composition(special.erfcx)
+@answers(special.erfcx)
 def erfcx(x):
     x = floating(lift(x))
     is_far = x > 12
@@ -363,7 +363,7 @@ def erfcx(x):
     return where(is_far, tail, apply(sp.erfcx, where(is_far, 0, x)))
 
 
-@composition(special.dawsn)
+@answers(special.dawsn)
 def dawsn(x):
     x = floating(lift(x))
     is_far = abs(x) > 12
@@ -371,7 +371,7 @@ def dawsn(x):
     return where(is_far, _tail(far * far, 1) / (2 * far), apply(sp.dawsn, where(is_far, 0, x)))
 
 
-@composition(special.log_ndtr)
+@answers(special.log_ndtr)
 def log_ndtr(x):
     """Far below 0, -x^2/2 - log(-x sqrt(2 pi)) and the logarithm of the tail's series."""
     x = floating(lift(x))
@@ -381,14 +381,14 @@ def log_ndtr(x):
     return where(is_far, tail - 0.5 * far * far, apply(sp.log_ndtr, where(is_far, 0, x)))
 
 
-@composition(special.ellipk)
+@answers(special.ellipk)
 def ellipk(m):
     m = floating(lift(m))
     series = lambda m: math.pi / 2 * _polynomial(m, _ELLIPTIC)
     return _near_and_far(m, abs(m) < 0.25, series, lambda m: apply(sp.ellipk, m))
 
 
-@composition(special.ellipe)
+@answers(special.ellipe)
 def ellipe(m):
     m = floating(lift(m))
     terms = [c / (1 - 2 * k) for k, c in enumerate(_ELLIPTIC)]
@@ -396,7 +396,7 @@ def ellipe(m):
     return _near_and_far(m, abs(m) < 0.25, series, lambda m: apply(sp.ellipe, m))
 
 
-@composition(special.ellipkm1)
+@answers(special.ellipkm1)
 def ellipkm1(p):
     p = floating(lift(p))
     is_near = abs(p - 1) < 0.25
@@ -404,7 +404,7 @@ def ellipkm1(p):
     return where(is_near, near, apply(sp.ellipkm1, where(is_near, 0.5, p)))
 
 
-@composition(special.spence)
+@answers(special.spence)
 def spence(z):
     """The integral of log(t) / (1 - t) from 1: near 1 its series."""
     t = 1 - floating(lift(z))
@@ -422,7 +422,7 @@ def _log1p_over(t):
     )
 
 
-@composition(special.exprel)
+@answers(special.exprel)
 def exprel(x):
     """(exp(x) - 1)/x; near 0 by its series, for the sake of its derivatives."""
     terms = [1 / math.factorial(k + 1) for k in range(17)]
@@ -432,27 +432,27 @@ def exprel(x):
     )
 
 
-@composition(special.boxcox)
+@answers(special.boxcox)
 def boxcox(x, lmbda):
     x, lmbda = floats(x, lmbda)
     log_x = np.log(x)
     return log_x * exprel(lmbda * log_x)
 
 
-@composition(special.boxcox1p)
+@answers(special.boxcox1p)
 def boxcox1p(x, lmbda):
     x, lmbda = floats(x, lmbda)
     log_x = np.log1p(x)
     return log_x * exprel(lmbda * log_x)
 
 
-@composition(special.inv_boxcox)
+@answers(special.inv_boxcox)
 def inv_boxcox(x, lmbda):
     x, lmbda = floats(x, lmbda)
     return np.exp(x * _log1p_over(lmbda * x))
 
 
-@composition(special.inv_boxcox1p)
+@answers(special.inv_boxcox1p)
 def inv_boxcox1p(x, lmbda):
     x, lmbda = floats(x, lmbda)
     return np.expm1(x * _log1p_over(lmbda * x))
@@ -462,7 +462,7 @@ def inv_boxcox1p(x, lmbda):
 
 
 def _several(function, *entries_):
-    @composition(function)
+    @answers(function)
     def results(x):
         return tuple(apply(entry, x) for entry in entries_)
 
@@ -476,7 +476,7 @@ _several(special.fresnel, sp.fresnel_s, sp.fresnel_c)
 # Relative entropies and losses.
 
 
-@composition(special.rel_entr)
+@answers(special.rel_entr)
 def rel_entr(x, y):
     """x log(x / y); 0 at x = 0 <= y, infinite outside of the domain."""
     x, y = floats(x, y)
@@ -486,12 +486,12 @@ def rel_entr(x, y):
     return where(inside, apply(TABLE["rel_entr"], a, b), outside)
 
 
-@composition(special.kl_div)
+@answers(special.kl_div)
 def kl_div(x, y):
     return rel_entr(x, y) - x + y
 
 
-@composition(special.huber)
+@answers(special.huber)
 def huber(delta, r):
     delta, r = floats(delta, r)
     size = abs(r)
@@ -499,7 +499,7 @@ def huber(delta, r):
     return where(delta < 0, math.inf, inside)
 
 
-@composition(special.pseudo_huber)
+@answers(special.pseudo_huber)
 def pseudo_huber(delta, r):
     delta, r = floats(delta, r)
     is_zero = delta == 0
@@ -511,7 +511,7 @@ def pseudo_huber(delta, r):
 
 if hasattr(special, "softplus"):
 
-    @composition(special.softplus)
+    @answers(special.softplus)
     def softplus(x):
         return np.logaddexp(0.0, lift(x))
 
@@ -547,43 +547,43 @@ TWINS |= {
 }
 
 
-@composition(special.exp10)
+@answers(special.exp10)
 def exp10(x):
     return np.power(10.0, floating(lift(x)))
 
 
 for _function, _twin in TWINS.items():
-    composition(_function)(_as_in(_twin))
+    answers(_function)(_as_in(_twin))
 
 
-@composition(math.log)
+@answers(math.log)
 def log(x, base=math.e):
     x = np.log(floating(lift(x)))
     return x if base == math.e else x / np.log(base)
 
 
-@composition(math.hypot)
+@answers(math.hypot)
 def hypot(*coordinates):
     return vector_norm(lift(list(coordinates)))
 
 
-@composition(math.dist)
+@answers(math.dist)
 def dist(p, q):
     return vector_norm(lift(p) - lift(q))
 
 
-@composition(math.fsum)
+@answers(math.fsum)
 def fsum(seq):
     return sum_(floating(lift(list(seq))))
 
 
-@composition(math.remainder)
+@answers(math.remainder)
 def ieee_remainder(x, y):
     x, y = floats(x, y)
     return x - y * np.rint(x / y)
 
 
-@composition(math.isclose)
+@answers(math.isclose)
 def isclose_(a, b, *, rel_tol=1e-09, abs_tol=0.0):
     a, b = common(a, b)
     size = np.maximum(rel_tol * np.maximum(abs(a), abs(b)), abs_tol)
@@ -595,11 +595,11 @@ def _whole(function):
     return lambda x: cast(function(floating(lift(x))), np.int64)
 
 
-composition(math.floor)(_whole(np.floor))
-composition(math.ceil)(_whole(np.ceil))
-composition(math.trunc)(_whole(np.trunc))
+answers(math.floor)(_whole(np.floor))
+answers(math.ceil)(_whole(np.ceil))
+answers(math.trunc)(_whole(np.trunc))
 if hasattr(math, "sumprod"):
 
-    @composition(math.sumprod)
+    @answers(math.sumprod)
     def sumprod(p, q):
         return np.dot(lift(p), lift(q))

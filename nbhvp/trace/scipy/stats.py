@@ -17,8 +17,9 @@ import numpy as np
 import scipy.special as special
 
 from nbhvp.trace import arrays
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import LibraryObject, lift, trace_error, traced_in
-from nbhvp.trace.numpy.elementwise import composition, floating, floats, where
+from nbhvp.trace.numpy.elementwise import floating, floats, where
 
 __all__: list[str] = []
 
@@ -365,7 +366,8 @@ def _parameters(distribution, args, kwargs):
     return [given[name] for name in shapes], given["loc"], given["scale"]
 
 
-class Distribution(LibraryObject, stands_for=("scipy.stats.rv_generic",)):
+@answers("scipy.stats.rv_generic")
+class Distribution(LibraryObject):
     """The stand-in of scipy.stats.norm and its kin."""
 
     def __call__(self, *args, **kwargs):
@@ -406,7 +408,8 @@ class Frozen(LibraryObject):
         return f"{self.distribution!r}{self.args}"
 
 
-class FrozenOriginal(Frozen, stands_for=("scipy.stats.rv_frozen",)):
+@answers("scipy.stats.rv_frozen")
+class FrozenOriginal(Frozen):
     """The stand-in of a distribution that was given its parameters outside of the function."""
 
     def __init__(self, original, standin):
@@ -414,7 +417,8 @@ class FrozenOriginal(Frozen, stands_for=("scipy.stats.rv_frozen",)):
         super().__init__(*parts)
 
 
-class MultivariateNormal(LibraryObject, stands_for=("scipy.stats.multivariate_normal_gen",)):
+@answers("scipy.stats.multivariate_normal_gen")
+class MultivariateNormal(LibraryObject):
     """The stand-in of scipy.stats.multivariate_normal."""
 
     def logpdf(self, x, mean=None, cov=1, allow_singular=False):
@@ -468,7 +472,8 @@ class FrozenNormal:
         return np.exp(self.logpdf(x))
 
 
-class FrozenNormalOriginal(LibraryObject, stands_for=("scipy.stats.multivariate_normal_frozen",)):
+@answers("scipy.stats.multivariate_normal_frozen")
+class FrozenNormalOriginal(LibraryObject):
     """The stand-in of one that was given its parameters outside of the function."""
 
     def __init__(self, original, standin):
@@ -483,7 +488,7 @@ class FrozenNormalOriginal(LibraryObject, stands_for=("scipy.stats.multivariate_
         return self._frozen.pdf(x)
 
 
-@composition("scipy.optimize.rosen")
+@answers("scipy.optimize.rosen")
 def rosen(x):
     x = floating(lift(x))
     return np.sum(100.0 * (x[1:] - x[:-1] ** 2.0) ** 2.0 + (1 - x[:-1]) ** 2.0, axis=0)

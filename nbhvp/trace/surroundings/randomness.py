@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     LibraryObject,
     Traced,
@@ -63,7 +64,8 @@ ENTROPY = (
 """Functions of the standard library that give other values each time."""
 
 
-class Source(LibraryObject, stands_for=(*_CLASSES, "scipy.stats.QMCEngine")):
+@answers(*_CLASSES, "scipy.stats.QMCEngine")
+class Source(LibraryObject):
     """The stand-in of a generator of random numbers."""
 
     def __init__(self, original, standin: Callable):
@@ -175,13 +177,14 @@ class Source(LibraryObject, stands_for=(*_CLASSES, "scipy.stats.QMCEngine")):
         return adopted(result, [])
 
 
-class Drawing(
-    LibraryObject,
-    stands_for=(
-        "scipy.stats.multi_rv_generic", "scipy.stats.multi_rv_frozen", "scipy.stats.gaussian_kde",
-        "scipy.stats._ProbabilityDistribution", "scipy.stats.Method",
-    ),
-):  # fmt: skip
+@answers(
+    "scipy.stats.multi_rv_generic",
+    "scipy.stats.multi_rv_frozen",
+    "scipy.stats.gaussian_kde",
+    "scipy.stats._ProbabilityDistribution",
+    "scipy.stats.Method",
+)
+class Drawing(LibraryObject):  # fmt: skip
     """The stand-in of an object of SciPy with methods that may draw."""
 
     def __call__(self, *args, **kwargs):

@@ -141,7 +141,7 @@ REFUSALS = [
 def test_what_is_refused_says_so(fun, words):
     with pytest.raises(TraceError, match=words) as error:
         record(fun, Y, (), {})
-    assert "test_interpolation.py" in str(error.value)
+    assert "test_interpolate.py" in str(error.value)
 
 
 @pytest.mark.parametrize("spline", [KINDS["quadratic"], FILLED], ids=["interp1d", "filled"])

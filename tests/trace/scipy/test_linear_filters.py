@@ -111,4 +111,4 @@ REFUSALS = [
 def test_what_is_refused_says_so(fun, words):
     with pytest.raises(TraceError, match=words) as error:
         record(fun, IMAGE, (), {})
-    assert "test_filters.py" in str(error.value)
+    assert "test_linear_filters.py" in str(error.value)
