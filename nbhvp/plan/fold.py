@@ -126,8 +126,8 @@ def _form_of_sum(node: Node, form: _Form) -> _Form:
     for outer, some in inside.items():
         common, whole = _terms(arg, some)
         summed = p.sum_(p.broadcast(whole, shape=arg.shape), axes=axes)
-        factors = (_squeezed(one, arg, axes) for one in (*outer, common))
-        found = _sum_of_forms(node, found, {summed: tuple(factors)})
+        common_factors = tuple(_squeezed(one, arg, axes) for one in (*outer, common))
+        found = _sum_of_forms(node, found, {summed: common_factors})
     return found
 
 
@@ -167,7 +167,8 @@ def _few(node: Node, factors: tuple[Node, ...]) -> tuple[Node, ...]:
 
 def _factors(node: Node) -> list[Node]:
     """The factors of a product: signs and numbers among them hide that two are the same."""
-    found, pending = [], [node]
+    found: list[Node] = []
+    pending = [node]
     while pending:
         if len(found) + len(pending) > CPU.pieces:
             return [node]
@@ -207,7 +208,8 @@ def _terms(node: Node, form: _Form) -> tuple[Node, Node]:
 
     Numbers come last: what differs in a sign or number alone shares all else.
     """
-    total, common = None, None
+    total: Node | None = None
+    common = _number(node, 1)
     for tangent, factors in sorted(form.items(), key=lambda item: item[0].index):
         term = _term(node, tangent, [one for one in factors if one.size > 1])
         number = _product(node, (one for one in factors if one.size == 1))
@@ -222,6 +224,7 @@ def _terms(node: Node, form: _Form) -> tuple[Node, Node]:
         else:
             total = p.add(p.multiply(common, total), p.multiply(number, term))
             common = _number(node, 1)
+    assert total is not None, "a form has a tangent"
     return common, total
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nbhvp.plan.costs import CPU
 
@@ -26,7 +27,7 @@ class Layout:
 
 
 def layout(
-    steps: Sequence[Sequence[Hashable]], sizes: Mapping[Hashable, int], kept: Sequence[Hashable]
+    steps: Sequence[Sequence[Hashable]], sizes: Mapping[Any, int], kept: Sequence[Hashable]
 ) -> Layout:
     """Place buffers.
 
@@ -49,7 +50,8 @@ def layout(
     dying: dict[int, list[Hashable]] = {}
     for buffer, k in last.items():
         dying.setdefault(k, []).append(buffer)
-    gaps, offsets = _Gaps(), {}
+    gaps = _Gaps()
+    offsets: dict[Hashable, int] = {}
     # In the order in which they are first touched; of those of one step the largest first.
     passed = 0
     for buffer in sorted(first, key=lambda b: (first[b], -sizes[b])):

@@ -43,7 +43,8 @@ def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Grap
         if whole is not None:
             new[node] = whole
         elif node in pairs:
-            new[node] = _as_sum(*(new[arg] for arg in node.args), *_letters(node))
+            x, y = (new[arg] for arg in node.args)
+            new[node] = _as_sum(x, y, *_letters(node))
         elif node not in new:
             args = tuple(new[arg] for arg in node.args)
             left = [one for one, arg in zip(args, node.args, strict=True) if arg not in gone]
@@ -62,11 +63,11 @@ def _lowered(node: Node, args: tuple[Node, ...], products: bool) -> Node:
         nothing = p.constant(node.pool, np.asarray(entry is p.all_, node.dtype))
         return p.broadcast(nothing, shape=node.shape)
     if entry is p.scatter_add:
-        return _scatter(*args, **node.params)
+        return _scatter(args[0], args[1], **node.params)
     if entry is p.concatenate:
         return concatenated(args, **node.params)
     if entry is p.contract:
-        return _contraction(*args, **node.params, products=products)
+        return _contraction(args[0], args[1], **node.params, products=products)
     if entry.lowered is not None:
         return entry.lowered(*args, **node.params)
     return node if args == node.args else entry(*args, **node.params)
@@ -95,7 +96,7 @@ def _letters(node: Node) -> tuple[str, str, str]:
 def _as_sum(x: Node, y: Node, left: str, right: str, out: str) -> Node:
     """A contraction as a product of elements and its sum."""
     letters = out + "".join(dict.fromkeys(c for c in left + right if c not in out))
-    terms = _spread(x, left, letters) * _spread(y, right, letters)
+    terms = p.multiply(_spread(x, left, letters), _spread(y, right, letters))
     return p.sum_(terms, axes=tuple(range(len(out), len(letters))))
 
 
@@ -103,9 +104,10 @@ def _pairs(graph: Graph) -> set[Node]:
     """Products X @ v and X.T @ w where w depends, row by row, on the first."""
     found: set[Node] = set()
     for node in graph.nodes:
-        if _matrix_of(node) is None:
+        both = _matrix_of(node)
+        if both is None:
             continue
-        matrix, vector = _matrix_of(node)
+        matrix, vector = both
         rows = vector.size
         if rows < CPU.rows or matrix.size == 0:
             continue
@@ -217,11 +219,11 @@ class _Product:
         stride = dict(zip(letters, _strides(node), strict=True))
         merged = []
         for group in groups:
-            group = [c for c in self._wide(group) if c in stride]
-            pairs = zip(group, group[1:], strict=False)
+            wide = [c for c in self._wide(group) if c in stride]
+            pairs = zip(wide, wide[1:], strict=False)
             if any(stride[a] != self.extent[b] * stride[b] for a, b in pairs):
                 return False
-            merged.append(stride[group[-1]] if group else 0)
+            merged.append(stride[wide[-1]] if wide else 0)
         return readable([self._size(g) for g in groups], merged)
 
     def made(self) -> Node:

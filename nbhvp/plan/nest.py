@@ -268,10 +268,10 @@ def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> 
         if k in variables and k != row:
             loops.append(Loop(variables[k], shape[k], k in summed))
         if k == segmented:
-            first = Index.of(variables.get(k, 0))
-            bounds = tuple(puller.at(node.args[1], (at,)) for at in (first, first + 1))
+            at = Index.of(variables.get(k, 0))
+            start, end = (puller.at(node.args[1], (one,)) for one in (at, at + 1))
             mean = -(-node.args[0].shape[k] // max(1, shape[k]))
-            loops.append(Loop(SEGMENT, mean, True, bounds))
+            loops.append(Loop(SEGMENT, mean, True, (start, end)))
     here = Loop(ROW, shape[row] if row >= 0 else 1, row in summed)
     found = []
     for corner in _corners(shape, small - summed):
@@ -280,11 +280,12 @@ def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> 
         places = (index[k] for k in axes if k not in summed)
         for place, stride in zip(places, contiguous(node.shape), strict=True):
             position = position + place * stride
-        expr = None
+        expr: Expr | None = None
         for inner in _corners(shape, small & summed):
-            at = [Index.of(inner[k]) if k in inner else index[k] for k in axes]
-            term = _element(node, puller, at, segmented)
+            corner_at = [Index.of(inner[k]) if k in inner else index[k] for k in axes]
+            term = _element(node, puller, corner_at, segmented)
             expr = term if expr is None else Apply(p.add, {}, (expr, term), node.dtype)
+        assert expr is not None, "a corner has elements"
         found.append(Member(node, position, expr, here, tuple(loops)))
     return found
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -146,7 +147,7 @@ class Load:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    value: np.generic
+    value: Any
     dtype: np.dtype
     operands = indices = ()
     cost = 0.0
@@ -208,7 +209,7 @@ class Puller:
 
     def __init__(self, strides: Callable[[Node], tuple[int, ...] | None]):
         self.strides = strides
-        self.pulled: dict[tuple, Expr] = {}
+        self.pulled: dict[tuple, Any] = {}
         self.expanded: set[Node] = set()
         """The nodes that were computed, not loaded."""
         self.origins: dict[Expr, Node] = {}
@@ -279,11 +280,11 @@ class Puller:
             self.origins.setdefault(expr, node)
         return expr
 
-    def _once(self, node: Node, index: tuple, make: Callable[[], Expr]) -> Expr:
-        expr = self.pulled.get((node, index))
-        if expr is None:
-            expr = self.pulled[node, index] = make()
-        return expr
+    def _once(self, source: Node | Expr | Index, index: tuple, make: Callable[[], Any]) -> Any:
+        found = self.pulled.get((source, index))
+        if found is None:
+            found = self.pulled[source, index] = make()
+        return found
 
     def _compute(self, node: Node, index: tuple) -> Expr:
         if node.primitive.pull is not None:
@@ -296,12 +297,12 @@ class Puller:
 
     def _small_sum(self, node: Node, index: tuple) -> Expr:
         arg, axes = node.args[0], node.params["axes"]
-        total = None
+        total: Expr | None = None
         for position in np.ndindex(*(arg.shape[k] for k in axes)):
             at, kept = dict(zip(axes, position, strict=True)), iter(index)
             term = self.at(arg, tuple(at[k] if k in at else next(kept) for k in range(arg.ndim)))
-            both = (total, term)
-            total = term if total is None else Apply(p.add, {}, both, node.dtype)
+            total = term if total is None else Apply(p.add, {}, (total, term), node.dtype)
+        assert total is not None, "a small sum has terms"
         return total
 
 
@@ -383,7 +384,7 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
                 isinstance(atom, Quotient) and atom.remainder for i in indices for atom in i.terms
             ):
                 found.append(arg)
-            return Value(np.zeros((), arg.dtype)[()], arg.dtype)
+            return Value(arg.dtype.type(), arg.dtype)
 
     if node.primitive.pull is not None and node.size:
         Shallow(strides).expand(node, tuple(Var(f"j{k}") for k in range(node.ndim)))
@@ -441,7 +442,8 @@ def groups(ours: tuple[int, ...], theirs: tuple[int, ...]):
     """Pairs of axis groups, in order, that hold the same elements under a reshape."""
     i = j = 0
     while i < len(ours) or j < len(theirs):
-        left, right = [], []
+        left: list[int] = []
+        right: list[int] = []
         product_left = product_right = 1
         while not (left or right) or product_left != product_right:
             if (product_left <= product_right and i < len(ours)) or j == len(theirs):

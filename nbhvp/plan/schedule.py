@@ -19,6 +19,7 @@ else reads are one step, whose terms BLAS adds up in place.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -191,9 +192,10 @@ class _Memory:
                     continue
             # Both are looked at before either is gone into: a long sum of other things ends here.
             args = [self._term(arg, top, below) for arg in top.args]
-            if None in args:
+            found = [arg for arg in args if arg is not None]
+            if len(found) < len(args):
                 return []
-            pending += reversed(args)
+            pending += reversed(found)
         return below
 
     def _term(self, arg: Node, total: Node, below: list[Node]) -> Node | None:
@@ -428,20 +430,26 @@ def _nested(
         place = _by_segments(puller, node, steps, position)
         if place is not None:
             return place
-    best, place, joining = 0, len(steps), None
+    best, place, chosen, joining = 0, len(steps), None, None
     for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
         nest = steps[at]
         if isinstance(nest, Nest):
+            ready = functools.partial(_is_before, at, position)
             for new in members(node, puller, nest.extent):
-                saved = nest.shared(new, lambda array, at=at: position.get(array, -1) < at)
+                saved = nest.shared(new, ready)
                 if saved > best:
-                    best, place, joining = saved, at, new
-    if joining:
-        steps[place].members += joining
+                    best, place, chosen, joining = saved, at, nest, new
+    if chosen and joining:
+        chosen.members += joining
     else:
         (new,) = members(node, puller)
         steps.append(Nest(new[0].row.extent, new))
     return place
+
+
+def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:
+    """Whether an array is complete before a step, as inputs and constants are."""
+    return position.get(array, -1) < at
 
 
 def _by_segments(
@@ -451,7 +459,9 @@ def _by_segments(
     (sums, *_) = members(node, puller)
     for place in {position[load.array] for load in sums[0].loads if load.array in position}:
         nest = steps[place]
-        found = along_segments(nest, node, puller) if isinstance(nest, Nest) else None
+        if not isinstance(nest, Nest):
+            continue
+        found = along_segments(nest, node, puller)
         if not found:
             continue
         others = {load.array for member in found for load in member.loads} - {*nest.nodes}
@@ -464,7 +474,8 @@ def _by_segments(
 
 def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
     """The steps that outputs need, each nest knowing what of it is needed in memory."""
-    needed, found = set(memory.outputs), []
+    needed = set(memory.outputs)
+    found: list[Step] = []
     for step in reversed(steps):
         if isinstance(step, Nest):
             step.prune(needed)

@@ -178,8 +178,8 @@ class Body:
         pending = [expr]
         while pending:
             one = pending[-1]
-            missing = one.operands if isinstance(one, Apply) and not self._known(one) else ()
-            missing = [part for part in missing if not self._known(part)]
+            operands = one.operands if isinstance(one, Apply) and not self._known(one) else ()
+            missing = [part for part in operands if not self._known(part)]
             if missing:
                 pending += reversed(missing)
             else:
@@ -235,8 +235,9 @@ class Body:
             array = self.slots.read(expr.array, expr.index.const)
             return f"{array}[{self.index(expr.index, expr.array)}]"
         entry, params = expr.primitive, expr.params
+        assert entry.source is not None, f"{entry} has no text"
         source = entry.source if isinstance(entry.source, str) else entry.source(**params)
-        names = {
+        names: dict[str, str] = {
             letter: _Name(self.name(arg), arg)
             for letter, arg in zip("xyc", expr.operands, strict=False)
         }
@@ -324,6 +325,8 @@ class _Name(str):
 
     Small whole exponents, those of integers and of complex numbers go to Python's operator.
     """
+
+    expr: Expr
 
     def __new__(cls, name, expr):
         self = super().__new__(cls, name)

@@ -259,7 +259,7 @@ def gemv(
     results, terms = (rows, columns) if op == "N" else (columns, rows)
     if terms == 0 or (op == "C" and code in ("c8", "c16")):
         # gemv leaves z alone where a sum is empty, and cannot conjugate a row-major X.
-        strides = dict(ldx=ldx, ldy=incy, ldz=incz, alpha=alpha, beta=beta)
+        strides: dict[str, Any] = dict(ldx=ldx, ldy=incy, ldz=incz, alpha=alpha, beta=beta)
         return gemm(code, x, y, z, results, 1, terms, x_op=op, **strides)
     chunks, chunk = _chunks(columns, rows, VECTOR_WORK)
     if op == "N" or scratch is None or chunks == 1:

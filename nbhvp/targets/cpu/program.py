@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -29,7 +30,7 @@ from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, 
 
 __all__ = ["Bound", "Program"]
 
-if numba.config.DISABLE_JIT:
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # set from the environment
     raise RuntimeError(
         "NUMBA_DISABLE_JIT is set, with which nothing can be compiled: unset it, or use "
         "nbhvp.differentiable(fun, target='interpret')"
@@ -70,13 +71,13 @@ class Program:
         self._inputs = plan.graph.inputs
         self._outputs = plan.graph.outputs
         self._stretches, self.seconds, self.kernels = _compile(plan)
-        main = self._outputs[self.main]
+        written = self._outputs[self.main]
         self._direct = {
             node: shape
             for node, shape in zip(self._outputs[::-1], plan.shapes[::-1], strict=True)
-            if node is not main and node.size * node.dtype.itemsize >= CPU.l1
+            if node is not written and node.size * node.dtype.itemsize >= CPU.l1
         }
-        self._buffers = _buffers(plan, self._stretches, {main, *self._direct})
+        self._buffers = _buffers(plan, self._stretches, {written, *self._direct})
         self._layout = _layout(plan, self._stretches, self._buffers)
         self.parallel = self.seconds >= CPU.wake
         products = any(_may_use_threads(step) for step in plan.steps)
@@ -174,16 +175,16 @@ class _Workspace:
         self._hot, self._main = hot, main
         addresses = _Addresses(self.arrays)
         self._words = [
-            stretch
-            if stretch.library is not None
-            else cpu.assemble(stretch.steps, addresses, v=hot, out=main)
+            cpu.assemble(stretch.steps, addresses, v=hot, out=main)
+            if stretch.library is None
+            else stretch.library
             for stretch in program._stretches
         ]
         self._call = program.runner
         self._is_single = len(self._words) == 1 and program._stretches[0].library is None
         if self._is_single:
             # Most programs are one compiled call, which needs addresses and no arrays.
-            self.run = functools.partial(self._call, self._words[0])
+            self.run = functools.partial(self._call, self._words[0])  # type: ignore[method-assign]
         shapes = (node.shape for node in program.graph.outputs)
         others = list(zip(program._outputs, shapes, strict=True))
         del others[program.main]
@@ -215,8 +216,8 @@ class _Workspace:
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         self.arrays[self._hot], self.arrays[self._main] = x, out.reshape(self._main.shape)
         for words in self._words:
-            if isinstance(words, _Stretch):
-                self._library(words.library)
+            if isinstance(words, Node):
+                self._library(words)
             else:
                 self._call(words, x, out)
 
@@ -261,9 +262,8 @@ def _may_use_threads(step) -> bool:
     """Whether a step is a product that BLAS would run on threads of its own, were it let."""
     if not isinstance(step, MatrixProduct):
         return False
-    return any(
-        blas.may_use_threads(*term.shape[1:], term.args[0].shape[2]) for term, *_ in step.terms
-    )
+    sizes = ((*term.shape[1:], term.args[0].shape[2]) for term, *_ in step.terms)
+    return any(blas.may_use_threads(m, n, k) for m, n, k in sizes)
 
 
 class _Addresses(dict):
@@ -336,7 +336,8 @@ def _symbol_address(name: str) -> int:
 
 def _is_of_doubles(capsule) -> bool:
     """Whether a capsule, which is named after its C signature, takes and gives doubles only."""
-    types = re.findall(r"\w+(?= \*)|\w+(?=[,)])|\w+(?= \()", re.search('"(.*)"', repr(capsule))[1])
+    _, signature, _ = repr(capsule).split('"')
+    types = re.findall(r"\w+(?= \*)|\w+(?=[,)])|\w+(?= \()", signature)
     return {*types} <= {"void", "double", "__pyx_skip_dispatch"}
 
 
@@ -351,25 +352,27 @@ def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
 
 def _blas(node: Node, shape, k: int, x: Operand, y: Operand, beta: float) -> list[cpu.Step]:
     batch, m, n = shape
-    (x, x_strides), (y, y_strides) = (
+    (x_at, x_strides), (y_at, y_strides) = (
         (cpu.Ref(array, offset * node.dtype.itemsize), strides) for array, offset, strides in (x, y)
     )
     z, letters = cpu.Ref(node), code(node.dtype)
     x_op, ldx = _orientation(m, k, *x_strides[1:])
     y_op, ldy = _orientation(k, n, *y_strides[1:])
-    layout = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy, beta=beta)
+    layout: dict[str, Any] = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy, beta=beta)
     if batch > 1:
         steps = (x_strides[0], y_strides[0], m * n)
-        return blas.gemm_batch(letters, x, y, z, m, n, k, batch, steps, **layout)
+        return blas.gemm_batch(letters, x_at, y_at, z, m, n, k, batch, steps, **layout)
     if n == 1:
         rows, columns = (m, k) if x_op == "N" else (k, m)
         count = blas.gemv_scratch(rows, columns, x_op)
         scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
-        vector = dict(op=x_op, ldx=ldx, incy=max(1, y_strides[1]), beta=beta, scratch=scratch)
-        return blas.gemv(letters, x, y, z, rows, columns, **vector)
+        vector: dict[str, Any] = dict(
+            op=x_op, ldx=ldx, incy=max(1, y_strides[1]), beta=beta, scratch=scratch
+        )
+        return blas.gemv(letters, x_at, y_at, z, rows, columns, **vector)
     count = blas.gemm_scratch(m, n, k)
     scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
-    return blas.gemm(letters, x, y, z, m, n, k, **layout, scratch=scratch)
+    return blas.gemm(letters, x_at, y_at, z, m, n, k, **layout, scratch=scratch)
 
 
 def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, int]:

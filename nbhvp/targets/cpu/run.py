@@ -63,7 +63,8 @@ def assemble(
     `addresses` places each buffer that a Ref names, but for `v` and `out`, which each call of `run`
     gives. The program holds bare addresses: whoever calls it keeps kernels and buffers alive.
     """
-    words, patches, most = [], {v: [0], out: [0]}, 0
+    words: list = []
+    patches, most = {v: [0], out: [0]}, 0
     start = HEADER + STEP * len(steps)
     records = []
     for step in steps:

@@ -10,8 +10,9 @@ tapes compute is not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nbhvp.graph.node import Node
 from nbhvp.plan.nest import Nest, Statement
@@ -125,7 +126,7 @@ def _library(step: Library) -> Traffic:
     return Traffic(sum(map(_bytes, step.node.args)), _bytes(step.node), library_calls=1)
 
 
-_COUNTED = {
+_COUNTED: dict[type, Callable[[Any], Traffic]] = {
     Nest: _nest,
     Reduction: _reduction,
     MatrixProduct: _matrix_product,
