@@ -25,6 +25,8 @@ __all__ = ["run"]
 PIXELS, HIDDEN, CLASSES = 64, 32, 10
 EXACT, DIFFERENCES, GRADIENT = "exact products", "finite differences", "gradient only"
 COLORS = {EXACT: "tab:blue", DIFFERENCES: "tab:orange", GRADIENT: "tab:green"}
+SAME = 1e-6
+"""Relative difference up to which values belong to one minimum: solvers stop at about 1e-8."""
 
 
 # The functions, as one writes them.
@@ -146,9 +148,10 @@ class Run:
         return self.curve[-1][1] if self.curve else np.nan
 
     def show(self) -> None:
+        value = f"value {self.value:.8g}, " if self.curve else ""
         self.progress(
             f"{self.job.name}: {self.method}, {self.derivatives}: iteration {len(self.curve)}, "
-            f"value {self.value:.8g}, {self.elapsed:.1f} s"
+            f"{value}{self.elapsed:.1f} s"
         )
 
     def row(self) -> list[str]:
@@ -186,6 +189,20 @@ class Progress:
     def clear(self) -> None:
         if self._rewrites:
             print(f"\r{'':<100}\r", end="", flush=True)
+
+
+def compiled(job: Job) -> tuple[Function, float]:
+    """The function, with all programs that the solvers use, and the seconds that these took.
+
+    One iteration of the solver asks for its programs, and imports SciPy's part of it.
+    """
+    started = time.perf_counter()
+    f = differentiable(job.fun)
+    minimize(f, job.x0, job.args, job.method, options={**job.options, "maxiter": 1})
+    f.value_and_grad(job.x0, *job.args)  # L-BFGS-B's
+    seconds = time.perf_counter() - started
+    print(f"{job.name}: traced, and compiled or loaded, in {seconds:.2f} s", flush=True)
+    return f, seconds
 
 
 def solve_exactly(job: Job, f: Function, progress: Progress) -> tuple[Run, np.ndarray]:
@@ -334,43 +351,63 @@ def table(runs: list[Run]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def plot(runs: list[Run], found: Spectrum, file: Path) -> None:
+def plot(runs: list[Run], compiling: dict[str, float], found: Spectrum, file: Path) -> None:
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(run.job.name for run in runs))
-    figure = Figure(figsize=(4.2 * (len(names) + 1), 3.8), layout="constrained")
+    names = list(compiling)
+    figure = Figure(figsize=(4.4 * (len(names) + 1), 4.4), layout="constrained")
     *panels, last = figure.subplots(1, len(names) + 1)
     for panel, name in zip(panels, names, strict=True):
-        _plot_curves(panel, [run for run in runs if run.job.name == name and run.curve])
-        panel.set_title(name)
+        _plot_curves(panel, [run for run in runs if run.job.name == name], compiling[name])
     _plot_spectrum(last, found)
     figure.savefig(file, dpi=120)
 
 
-def _plot_curves(panel, runs: list[Run]) -> None:
-    best = min(run.value for run in runs)
+def _plot_curves(panel, runs: list[Run], compiling: float) -> None:
+    best = min(run.value for run in runs if run.curve)
     for run in runs:
-        seconds, values = np.transpose(run.curve)
+        label = f"{run.method}, {run.derivatives}" + (f": {run.note}" if run.note else "")
         # Runs that end may end in different minima: each is measured by its own.
-        above = values - (best if run.note else run.value)
+        above = [value - (best if run.note else run.value) for _, value in run.curve]
         panel.loglog(
-            seconds,
+            [seconds for seconds, _ in run.curve],
             np.maximum(above, 1e-15 * max(1.0, abs(best))),
             ".-",
             color=COLORS[run.derivatives],
-            label=f"{run.method}, {run.derivatives}",
+            label=label,
         )
-    panel.set(xlabel="seconds", ylabel="value above the final one")
-    panel.legend(fontsize="small")
+    label = f"tracing and compiling, once: {compiling:.2f} s (not in the curves)"
+    panel.axvline(compiling, color="gray", linestyle="--", label=label)
+    panel.set(xlabel="seconds", ylabel="value above the final value of the run")
+    panel.set_title(_title(runs), fontsize="medium")
+    panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
+
+
+def _title(runs: list[Run]) -> str:
+    """The problem, and the value at the minimum, or at each where there are several."""
+    ended = [run for run in runs if not run.note]
+    values = [run.value for run in ended]
+    title = f"{runs[0].job.name}, {runs[0].job.x0.size} variables\n"
+    if np.allclose(values, values[0], rtol=SAME, atol=0.0):
+        return f"{title}minimum {values[0]:.6g}"
+    each = ", ".join(f"{run.value:.6g} ({run.method})" for run in ended)
+    return f"{title}minima: {each}"
 
 
 def _plot_spectrum(panel, found: Spectrum) -> None:
-    if found.everything is not None:
-        panel.hist(found.everything, bins=200, color="lightgray", log=True, label="all")
-    marks = np.append(found.largest, found.smallest)
-    panel.plot(marks, np.full(len(marks), 0.5), "|", markersize=16, label="eigsh")
-    panel.set(xlabel="eigenvalue", title="network: spectrum of the Hessian")
-    panel.legend(fontsize="small")
+    """Eigenvalues as strokes over their axis: the extreme ones above, all of them below."""
+    extremes = np.append(found.largest, found.smallest)
+    rows = [extremes] if found.everything is None else [extremes, found.everything]
+    labels = ["largest and smallest, by products", "all, from the dense matrix"]
+    for height, (row, label) in enumerate(zip(rows, labels, strict=False)):
+        color = "gray" if height else COLORS[EXACT]
+        panel.eventplot(row, lineoffsets=-height, linelengths=0.8, color=color, label=label)
+    panel.set_title(
+        "eigenvalues of the network's Hessian\nat the minimum of trust-krylov", fontsize="medium"
+    )
+    panel.set(xlabel="eigenvalue", xscale="log" if min(map(np.min, rows)) > 0 else "linear")
+    panel.yaxis.set_visible(False)
+    panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def run(quick: bool = False, folder: Path = Path()) -> None:
@@ -397,11 +434,12 @@ def run(quick: bool = False, folder: Path = Path()) -> None:
         raise SystemExit(f"{what}: pip install nbhvp[demo]") from None
     progress = Progress()
     runs: list[Run] = []
+    compiling: dict[str, float] = {}
     # The vectors and tiny matrices of the solvers themselves cost milliseconds per iteration on
     # several threads of OpenBLAS (measured: L-BFGS-B 3 ms instead of 0.2).
     with threadpool_limits(1, user_api="blas"):
         for job in (logistic_job(), surface_job(quick), network_job(quick)):
-            f = _compiled(job)
+            f, compiling[job.name] = compiled(job)
             exact, x = solve_exactly(job, f, progress)
             differences = solve_by_differences(job, f, progress, limit=2.0 if quick else 60.0)
             runs += [exact, differences, solve_by_gradients(job, f, progress)]
@@ -410,15 +448,5 @@ def run(quick: bool = False, folder: Path = Path()) -> None:
     print(f"\n{table(runs)}\n\n{found}")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "nbhvp-demo.png"
-    plot(runs, found, file)
+    plot(runs, compiling, found, file)
     print(f"curves and spectrum: {file}")
-
-
-def _compiled(job: Job) -> Function:
-    started = time.perf_counter()
-    f = differentiable(job.fun)
-    f.value_and_grad(job.x0, *job.args)
-    f.hvp(job.x0, job.x0, *job.args)
-    seconds = time.perf_counter() - started
-    print(f"{job.name}: traced, and compiled or loaded, in {seconds:.2f} s", flush=True)
-    return f

@@ -5,10 +5,12 @@ import sys
 
 import pytest
 
+from nbhvp import demo
 from nbhvp.__main__ import main
+from nbhvp.targets.cpu import cache
 
 
-def demo(*arguments, code="from nbhvp.__main__ import main; main()"):
+def run(*arguments, code="from nbhvp.__main__ import main; main()"):
     return subprocess.run(
         [sys.executable, "-c", code, "demo", *map(str, arguments)], capture_output=True, text=True
     )
@@ -33,10 +35,23 @@ def test_quick(tmp_path, monkeypatch, capsys):
     assert "largest eigenvalues" in out
 
 
+def test_nothing_is_compiled_in_the_time_of_a_run():
+    pytest.importorskip("sklearn")
+    job, progress = demo.logistic_job(), demo.Progress()
+    f, seconds = demo.compiled(job)
+    before = cache.counts()
+    exact, _ = demo.solve_exactly(job, f, progress)
+    by_gradients = demo.solve_by_gradients(job, f, progress)
+    assert cache.counts() == before
+    assert seconds > 0
+    assert abs(exact.value - by_gradients.value) < 1e-12
+    assert f.report().traces == 1
+
+
 @pytest.mark.parametrize("missing", ["sklearn", "matplotlib"])
 def test_a_missing_extra(missing):
     code = f"import sys; sys.modules[{missing!r}] = None; from nbhvp.__main__ import main; main()"
-    done = demo("--quick", code=code)
+    done = run("--quick", code=code)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert missing in line and "pip install nbhvp[demo]" in line
