@@ -28,8 +28,6 @@ class Costs:
     """An addition in a loop that is vectorised, its operands in cache."""
     lanes: int
     """Numbers of eight bytes in a vector. Calls into libm take one at a time."""
-    latency: float
-    """A step of a loop whose iterations wait for one another, as those of a scan do."""
     record: float
     """A record of a tape, in any of the sweeps over it."""
 
@@ -89,6 +87,11 @@ class Costs:
         return self.lanes * self.flop
 
     @property
+    def latency(self) -> float:
+        """A step of a loop whose iterations wait for one another, as those of a scan do."""
+        return 2 * self.scalar
+
+    @property
     def multiply_add(self) -> float:
         """A term of a matrix product."""
         return 2 * self.flop
@@ -109,14 +112,13 @@ class Costs:
         return self.load / self.flop
 
     @property
-    def gathered(self) -> float:
-        """Additions to load an element through an index, from an array that stays in cache."""
-        return self.near / self.flop
-
-    @property
     def block_size(self) -> int:
         """Numbers that fill the first cache: a block of a sum, or of the records of a tape."""
         return self.l1 // 8
+
+    def fetch(self, size: int) -> float:
+        """Eight bytes of an array of so many."""
+        return self.near if size <= self.l2 else self.load
 
     @property
     def narrow(self) -> int:
@@ -137,7 +139,6 @@ class Costs:
 CPU = Costs(
     flop=2.5e-11,
     lanes=8,
-    latency=5e-10,
     record=4e-9,
     near=1e-10,
     load=4e-10,

@@ -114,8 +114,7 @@ def _compute(node: Node) -> float:
         return node.primitive.cost * node.size
     if node.primitive.repeats and len(node.args) > 1:
         source = node.args[0]
-        is_near = source.size * source.dtype.itemsize <= CPU.l2
-        return (CPU.gathered if is_near else 2 * CPU.gathered) * node.size
+        return CPU.fetch(source.size * source.dtype.itemsize) / CPU.flop * node.size
     return CPU.choice * node.size if len(node.args) > 1 else 0.0
 
 

@@ -19,13 +19,13 @@ import scipy
 from numba.extending import get_cython_function_address
 from scipy.linalg import cython_blas
 
+from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu.cache import load
 from nbhvp.targets.cpu.run import Step
 
 LETTERS = {"f4": "s", "f8": "d", "c8": "c", "c16": "z"}
-MATRIX_WORK = 2**21  # multiply-adds in a block of a matrix product: about 0.1 ms
-VECTOR_WORK = 2**17  # matrix elements in a block of a matrix-vector product: about 0.05 ms
-MOST_BLOCKS = 32
+MATRIX_WORK = int(CPU.wake / CPU.multiply_add)  # in a block, which so pays for waking a thread
+VECTOR_WORK = int(CPU.wake / CPU.load)
 
 # --- the kernels ----------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ def _check(*sizes):
 
 def _block(extent, work, enough, least=1):
     """Cut an extent, given the work per unit, into a power of two of blocks with enough each."""
-    blocks = max(1, min(MOST_BLOCKS, extent // least, extent * work // enough))
+    blocks = max(1, min(CPU.blocks, extent // least, extent * work // enough))
     return max(1, -(-extent // (1 << (blocks.bit_length() - 1))))
 
 
@@ -219,7 +219,7 @@ def _layout(m, n, k, x_op, y_op, ldx, ldy, ldz):
 
 def _chunks(results, terms, enough):
     """Cut a sum so long that partial results hardly cost: how many chunks, of how many terms."""
-    if results == 0 or terms < 4096 or results * terms < 2 * enough or results > 2**14:
+    if results == 0 or terms < CPU.block_size or results * terms < 2 * enough or results > 2**14:
         return 1, terms
     chunk = _block(terms, results, enough, least=1024)
     return -(-terms // chunk), chunk
@@ -227,7 +227,9 @@ def _chunks(results, terms, enough):
 
 def _combine(code, sums, z, chunks, columns, incz, beta):
     integers = chunks, columns, incz
-    return _step("combine", code, int(beta != 0), (sums, 0, z), integers, columns, 4096, beta=beta)
+    return _step(
+        "combine", code, int(beta != 0), (sums, 0, z), integers, columns, CPU.block_size, beta=beta
+    )
 
 
 # --- matrix times vector --------------------------------------------------------------------------

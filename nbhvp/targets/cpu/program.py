@@ -302,7 +302,8 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
             steps += _matrix_product(step)
             for term, _, _ in step.terms:
                 x = term.args[0]
-                time += term.size * x.shape[2] * 3e-11 + x.size * 2e-10
+                time += term.size * x.shape[2] * CPU.multiply_add
+                time += x.size * CPU.fetch(x.size * x.dtype.itemsize)
         else:
             calls = emit(step)
             kernels += [cache.load(call.source) for call in calls]
