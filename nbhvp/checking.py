@@ -437,7 +437,7 @@ def _single_precision(subject: Subject, V: np.ndarray) -> Row:
     """The gradient and a product in float32, which tells how a function is conditioned here."""
     name, against = "float32", "float64"
     single = copy.copy(subject)
-    single.f = Function(subject.f._fun, **{**subject.f._options, "target": "interpret"})
+    single.f = Function(subject.f._fun, replace(subject.f._options, target="interpret"))
     x, v = subject.x.astype(np.float32), V[0].astype(np.float32)
     try:
         pairs = [(single.gradient(x), subject.gradient(subject.x))]

@@ -19,7 +19,7 @@ import numbers
 import time
 import types
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,17 @@ DEFAULT_TARGET = "cpu"
 
 DEFAULT_MODE = "forward-over-reverse"
 DIFFERENCES = ("finite-difference", "finite-difference-forward")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a Function is made, as `differentiable` takes it."""
+
+    trace: str
+    target: str
+    unravel: Unravel | None
+    loops: bool | None
+    tape_limit: int
 
 
 def differentiable(
@@ -115,22 +126,17 @@ def differentiable(
         raise TypeError(f"unravel must be what nbhvp.ravel gives beside x, got {kind}")
     if not isinstance(tape_limit, numbers.Real) or not 0 < tape_limit < math.inf:
         raise ValueError(f"tape_limit must be a positive number of bytes, got {tape_limit!r}")
-    options: dict[str, Any] = {
-        "trace": trace,
-        "target": target,
-        "unravel": unravel,
-        "loops": loops,
-        "tape_limit": int(tape_limit),
-    }
+    options = Options(trace, target, unravel, loops, int(tape_limit))
     if fun is None:
-        return functools.partial(differentiable, **options)
+        return functools.partial(differentiable, **vars(options))
     if isinstance(fun, Function):
         raise TypeError(f"{fun!r} is differentiable already")
     if not callable(fun):
         raise TypeError(f"needed a function of x, got {type(fun).__name__}")
-    return Function(_jitted(fun) if loops else fun, **options)
+    return Function(_jitted(fun) if loops else fun, options)
 
 
+@pickling.travels("_fun", "_options")
 class Function:
     """A function with compiled values, derivatives and products. Made by `differentiable`.
 
@@ -149,25 +155,9 @@ class Function:
         If a direction has the wrong shape.
     """
 
-    def __init__(
-        self,
-        fun: Callable,
-        *,
-        trace: str = "once",
-        target: str = DEFAULT_TARGET,
-        unravel: Unravel | None = None,
-        loops: bool | None = None,
-        tape_limit: int = TAPE_LIMIT,
-    ):
-        self._fun = fun
-        self._options: dict[str, Any] = {
-            "trace": trace,
-            "target": target,
-            "unravel": unravel,
-            "loops": loops,
-            "tape_limit": tape_limit,
-        }
-        self._memory = Memory(target)
+    def __init__(self, fun: Callable, options: Options):
+        self._fun, self._options = fun, options
+        self._memory = Memory(options.target)
         self._owner: Owner | None = None
         self._unbound: Function | None = None
         functools.update_wrapper(self, fun)
@@ -459,7 +449,7 @@ class Function:
     @property
     def unravel(self) -> Unravel | None:
         """The map from x to the tree that the function takes, if it takes one."""
-        return self._options["unravel"]
+        return self._options.unravel
 
     @functools.cached_property
     def _takes_mode(self) -> bool:
@@ -479,31 +469,6 @@ class Function:
     def __repr__(self) -> str:
         return f"<nbhvp.Function {source_of(self._fun)}>"
 
-    def __reduce_ex__(self, protocol):
-        return pickling.reduced(self, int(protocol))
-
-    def __getattr__(self, name: str):
-        if pickling.complete(self):
-            return getattr(self, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __copy__(self) -> Function:
-        return self
-
-    def __deepcopy__(self, memo) -> Function:
-        return pickling.deep_copy(self, memo)
-
-    @property
-    def _maker(self) -> Callable:
-        return pickling.maker(self)
-
-    def _parts(self) -> tuple:
-        return self._fun, self._options
-
-    @classmethod
-    def _again(cls, fun: Callable, options: dict[str, Any]) -> Function:
-        return cls(fun, **options)
-
     # One call.
 
     def _call(self, x, args: tuple, kwargs: dict) -> Call:
@@ -519,7 +484,7 @@ class Function:
 
     @property
     def _is_always_traced(self) -> bool:
-        return self._options["trace"] == "always"
+        return self._options.trace == "always"
 
     def _remembered(self, call: Call) -> Point | None:
         point = self._memory.point
@@ -632,9 +597,19 @@ class Function:
         pool: Pool | None = None,
         given: np.ndarray | None = None,
     ) -> Trace:
-        how = {name: self._options[name] for name in ("unravel", "loops", "tape_limit")}
-        how["always"] = self._is_always_traced
-        return record(self._fun, x, args, kwargs, pool=pool, given=given, **how)
+        options = self._options
+        return record(
+            self._fun,
+            x,
+            args,
+            kwargs,
+            options.unravel,
+            pool,
+            loops=options.loops,
+            tape_limit=options.tape_limit,
+            always=self._is_always_traced,
+            given=given,
+        )
 
     def _record(self, call: Call) -> Recorded:
         start = time.perf_counter()

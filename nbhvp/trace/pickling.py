@@ -10,8 +10,8 @@ value whatever the pickler: cloudpickle is at hand, since Numba has it.
 Methods go as the Function in their class and the instance. Traces, programs and the remembered point
 stay behind: they are made anew where they are needed.
 
-The objects have `_parts()`, which `_again(*parts)` of their class makes another of, and know by
-`_unbound` what they are bound methods of, if they are.
+`travels` gives a class all methods for this. It names the attributes, `_fun` first, of which the class
+makes another object; an object knows by `_unbound` what it is a bound method of, if it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["complete", "deep_copy", "maker", "reduced"]
+__all__ = ["travels"]
 
 _MADE: weakref.WeakKeyDictionary[Callable, weakref.ref] = weakref.WeakKeyDictionary()
 """The object of each maker of this process."""
@@ -35,7 +35,33 @@ NAMED_PARTS = 4
 """The first protocol of pickle that knows parts of an object by name."""
 
 
-def reduced(thing, protocol: int) -> str | tuple:
+def travels(*names: str) -> Callable[[type], type]:
+    """Let objects of a class be copied and pickled as plain functions are: a decorator."""
+
+    def decorated(kind: type) -> type:
+        methods = {
+            "_parts": lambda self: tuple(getattr(self, name) for name in names),
+            "_maker": property(_maker),
+            "__reduce_ex__": lambda self, protocol: _reduced(self, int(protocol)),
+            "__getattr__": _attribute,
+            "__copy__": lambda self: self,
+            "__deepcopy__": _deep_copy,
+        }
+        for name, method in methods.items():
+            setattr(kind, name, method)
+        return kind
+
+    return decorated
+
+
+def _attribute(thing, name: str):
+    """An attribute that an object lacks: one that came by value has its own when it is complete."""
+    if _complete(thing):
+        return getattr(thing, name)
+    raise AttributeError(f"{type(thing).__name__!r} object has no attribute {name!r}")
+
+
+def _reduced(thing, protocol: int) -> str | tuple:
     """What `__reduce_ex__` of an object gives."""
     if thing._unbound is not None:
         parts = thing._unbound, thing._fun.__self__
@@ -49,20 +75,20 @@ def reduced(thing, protocol: int) -> str | tuple:
     if is_named or _BY_VALUE.get():
         return _made, (thing._maker, type(thing))
     if all(map(_is_picklable, thing._parts())):
-        return type(thing)._again, thing._parts()
+        return type(thing), thing._parts()
     return _unpickled, (_pickled(_itself, (thing,)),)
 
 
-def deep_copy(thing, memo: dict[int, Any]):
+def _deep_copy(thing, memo: dict[int, Any]):
     """One over deep copies; of plain functions, which are their own copies, the same."""
     if thing._unbound is not None:
         return _bound(thing._unbound, copy.deepcopy(thing._fun.__self__, memo))
     fun, *others = thing._parts()
     copied = copy.deepcopy(fun, memo)
-    return thing if copied is fun else thing._again(copied, *others)
+    return thing if copied is fun else type(thing)(copied, *others)
 
 
-def maker(thing) -> Callable:
+def _maker(thing) -> Callable:
     """A plain function that gives the parts of an object, and that may be found by a name."""
     known, parts = thing.__dict__.get("_made_by"), thing._parts()
     if known is not None and all(a is b for a, b in zip(known(), parts, strict=True)):
@@ -79,12 +105,12 @@ def maker(thing) -> Callable:
     return make
 
 
-def complete(thing) -> bool:
+def _complete(thing) -> bool:
     """Make an object that came by value what it is; whether there was need, and all is there."""
     make = thing.__dict__.get("_made_by")
     if make is None or "_fun" in thing.__dict__ or not all(map(_is_filled, make.__closure__)):
         return False
-    thing.__dict__.update(vars(thing._again(*make())))
+    thing.__dict__.update(vars(type(thing)(*make())))
     return True
 
 

@@ -120,6 +120,7 @@ def _callable(fun):
     return fun
 
 
+@pickling.travels("_fun", "_kind", "_rule")
 class CustomFunction:
     """A function with a derivative rule of one's own. Made by `elementwise` and `custom_jvp`."""
 
@@ -145,31 +146,6 @@ class CustomFunction:
             raise TypeError("an elementwise function takes partials=, one made by custom_jvp a JVP")
         self._rule = _callable(rule)
         return rule
-
-    def __reduce_ex__(self, protocol):
-        return pickling.reduced(self, int(protocol))
-
-    def __getattr__(self, name: str):
-        if pickling.complete(self):
-            return getattr(self, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __copy__(self) -> CustomFunction:
-        return self
-
-    def __deepcopy__(self, memo) -> CustomFunction:
-        return pickling.deep_copy(self, memo)
-
-    @property
-    def _maker(self) -> Callable:
-        return pickling.maker(self)
-
-    def _parts(self) -> tuple:
-        return self._fun, self._kind, self._rule
-
-    @classmethod
-    def _again(cls, *parts) -> CustomFunction:
-        return cls(*parts)
 
     def __repr__(self) -> str:
         return f"<nbhvp.{self._kind} {source_of(self._fun)}>"

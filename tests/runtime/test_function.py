@@ -844,7 +844,7 @@ def test_other_functions_pickle_by_value():
     scale = 3.0
     for fun in (lambda x: scale * np.sum(x**2), functools.partial(quartic), quartic):
         f = round_trip(nbhvp.differentiable(fun, target="interpret"))
-        assert f._options["target"] == "interpret"
+        assert f._options.target == "interpret"
         np.testing.assert_array_equal(
             f.grad(np.ones(2)), nbhvp.differentiable(fun).grad(np.ones(2))
         )
