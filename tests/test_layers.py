@@ -1,15 +1,19 @@
-"""Imports go one way: from the public names down to the graph."""
+"""Imports go one way: from the public names down to the graph, and nowhere in a circle."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nbhvp"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+PATHS = sorted(PACKAGE.rglob("*.py"))
+EACH = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
 
+TRACER = {"errors", "graph", "plain", "trace", "trace/branches", "trace/surroundings", "tree"}
 ALLOWED = {
     "errors": set(),
     "disk": set(),
@@ -19,22 +23,45 @@ ALLOWED = {
     "graph": {"errors", "graph"},
     "plan": {"errors", "graph", "plan"},
     "targets": {"disk", "errors", "graph", "plan", "targets", "version"},
-    "trace": {"disk", "errors", "graph", "loops", "plain", "trace", "tree"},
-    "loops": {"disk", "errors", "graph", "loops", "plain", "trace", "tree", "version"},
-    "runtime": {
-        "disk", "errors", "graph", "loops", "plain", "plan", "runtime", "targets", "trace", "tree",
-    },
-}  # fmt: skip
-"""What the modules of each folder may import of ours; those at the top may import anything."""
+    "trace": TRACER | {"loops"},
+    "trace/branches": TRACER,
+    "trace/surroundings": TRACER,
+    "trace/numpy": TRACER | {"trace/numpy"},
+    "trace/scipy": TRACER | {"trace/numpy", "trace/scipy"},
+    "loops": TRACER | {"disk", "loops", "version"},
+    "runtime": TRACER | {"disk", "loops", "plan", "runtime", "targets"},
+}
+"""What the modules of each room may import of ours; those at the top may import anything."""
+ROOMS = "trace/__init__.py"
+"""The one place that names the rooms which complete the tracer."""
 
 IMPORT_NUMBA = ("targets/cpu/", "loops/")
 """How the names of the modules begin that may."""
 
 
-def imported(path: Path) -> set[str]:
-    """All modules that a file names in its imports, relative ones resolved."""
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = set(map(name_of, PATHS))
+
+
+def imports_in(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Those that run when the module does: not in functions, nor for type checkers."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.FunctionDef | ast.Lambda):
+            continue
+        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield from imports_in(node)
+
+
+def imported(path: Path, nodes) -> set[str]:
+    """All modules that import statements of a file name, relative ones resolved."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -44,29 +71,40 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def layer(parts) -> str:
-    return parts[0].removesuffix(".py") if parts else ""
+def room(name: str) -> str:
+    """The room of a module, or of a name in it; "" for the public names."""
+    parts = name.split(".")[1:]
+    inner = "/".join(parts[:2])
+    return inner if inner in ALLOWED else "".join(parts[:1])
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@EACH
 def test_imports_go_one_way(path):
-    home = layer(path.relative_to(PACKAGE).parts)
-    ours = {layer(name.split(".")[1:]) for name in imported(path) if name.startswith("nbhvp.")}
-    assert ours <= ALLOWED.get(home, ours)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_numba_is_imported_by_the_compiler_alone(path):
-    name = path.relative_to(PACKAGE).as_posix()
-    if name.startswith(IMPORT_NUMBA):
+    if path == PACKAGE / ROOMS:
         return
-    top = [node for node in ast.parse(path.read_text()).body if _is_import(node)]
-    words = [word for node in top for word in ast.unparse(node).split()]
-    assert not any(word.partition(".")[0] == "numba" for word in words)
+    nodes = ast.walk(ast.parse(path.read_text()))
+    ours = {room(name) for name in imported(path, nodes) if name.startswith("nbhvp.")}
+    assert ours <= ALLOWED.get(room(name_of(path)), ours)
 
 
-def _is_import(node) -> bool:
-    return isinstance(node, ast.Import | ast.ImportFrom)
+def test_no_modules_import_each_other():
+    needed = {}
+    for path in PATHS:
+        names = imported(path, imports_in(ast.parse(path.read_text())))
+        names = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+        needed[name_of(path)] = names & MODULES
+    try:
+        TopologicalSorter(needed).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@EACH
+def test_numba_is_imported_by_the_compiler_alone(path):
+    if path.relative_to(PACKAGE).as_posix().startswith(IMPORT_NUMBA):
+        return
+    names = imported(path, imports_in(ast.parse(path.read_text())))
+    assert not any(name.partition(".")[0] == "numba" for name in names)
 
 
 def test_importing_the_package_imports_neither_numba_nor_the_optimisers():

@@ -75,6 +75,8 @@ class Primitive:
     """Of its arguments: the square of the result, where that is smooth and the result is not."""
     nonnegative: Callable | None = None
     """Of a test of others, and of its arguments: whether the result is known to be at least 0."""
+    converts: bool = False
+    """Whether it gives its operand in another dtype, and so the square of that as its own square."""
     selects: bool = False
     """Whether each element of the result is an element of one of the arguments it is linear in."""
     lowered: Callable | None = None
@@ -211,6 +213,13 @@ def _memory(value: np.ndarray) -> tuple:
 
 def zeros(pool: Pool, shape, dtype) -> Node:
     return broadcast(constant(pool, np.zeros((), dtype)), shape=tuple(shape))
+
+
+def _ones_like(node: Node) -> Node:
+    return broadcast(constant(node.pool, np.ones((), node.dtype)), shape=node.shape)
+
+
+_product_of_lengths = partial(product_of_lengths, ones=_ones_like)
 
 
 def scalar_value(node: Node):
@@ -368,7 +377,7 @@ def _simplify_multiply(x, y):
         x, y = y, x
     factor = scalar_value(x)
     if factor is None:
-        if x.pool.has_lengths and (found := product_of_lengths(x, y)) is not None:
+        if x.pool.has_lengths and (found := _product_of_lengths(x, y)) is not None:
             return broadcast(found, shape=shape)
         for one, other in ((x, y), (y, x)):
             if one.primitive is negative:
@@ -534,7 +543,7 @@ SERIES = 25.0  # that of a vectorised function, of 30 to 60 instructions
 cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dtype).str[1:]!r})", transposes=_cast_transpose,
                           evaluate=lambda x, dtype: np.asarray(x).astype(dtype), result=lambda x, dtype: dtype, dtypes=_as_given,
                           simplify=lambda x, dtype: x if x.dtype == dtype else None, linear=((0,),), cost=0.5,
-                          params={"dtype": np.dtype("f4")}, nonnegative=lambda known, x, dtype: known(x))
+                          params={"dtype": np.dtype("f4")}, nonnegative=lambda known, x, dtype: known(x), converts=True)
 add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True, nonnegative=lambda known, x, y: known(x) and known(y))
 subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
 multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True, nonnegative=lambda known, x, y: x is y or (known(x) and known(y)), evaluate=_times)
@@ -949,7 +958,7 @@ def _is_sum_of_squares(known, x, y, subscripts):
 def _simplify_contract(x, y, subscripts):
     """The products of equal lengths, summed: of their squares."""
     left, right, out = _letters(subscripts)
-    found = product_of_lengths(x, y) if left == right and x.pool.has_lengths else None
+    found = _product_of_lengths(x, y) if left == right and x.pool.has_lengths else None
     if found is None:
         return None
     total = sum_(found, axes=tuple(k for k, letter in enumerate(left) if letter not in out))

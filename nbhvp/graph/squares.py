@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-import nbhvp.graph.primitives as p  # which imports this module, first
 from nbhvp.graph.node import Node
 
 __all__ = ["is_nonnegative", "product_of_lengths", "square_of"]
@@ -36,10 +33,7 @@ def square_of(node: Node, depth: int = DEPTH) -> Node | None:
         return None
     if entry.square is not None:
         return entry.square(*node.args, **node.params)
-    if entry is p.cast:
-        square = square_of(node.args[0], depth - 1)
-        return None if square is None else p.cast(square, dtype=node.dtype)
-    if not entry.selects:
+    if not (entry.selects or entry.converts):
         return None
     squares = {k: square_of(node.args[k], depth - 1) for k in _selected(node)}
     if all(square is None for square in squares.values()):
@@ -55,17 +49,20 @@ def _selected(node: Node) -> tuple[int, ...]:
     return tuple(range(len(node.args))) if alternatives is None else alternatives[0]
 
 
-def product_of_lengths(x: Node, y: Node) -> Node | None:
-    """x y, where both have one length among their factors; None where they have not."""
-    ours = _factors(x, [MOST_FACTORS])
-    theirs = ours if x is y else ours and _factors(y, [MOST_FACTORS])
+def product_of_lengths(x: Node, y: Node, ones: Callable[[Node], Node]) -> Node | None:
+    """x y, where both have one length among their factors; None where they have not.
+
+    `ones` gives the array of ones that is like a node.
+    """
+    ours = _factors(x, [MOST_FACTORS], ones)
+    theirs = ours if x is y else ours and _factors(y, [MOST_FACTORS], ones)
     for length, put in ours.items():
         if length in theirs:
             return put(theirs[length](square_of(length)))
     return None
 
 
-def _factors(node: Node, budget: list[int]) -> dict[Node, Callable[[Node], Node]]:
+def _factors(node: Node, budget: list[int], ones: Callable) -> dict[Node, Callable[[Node], Node]]:
     """The lengths among the factors of a node, each with what puts another node in its place."""
     budget[0] -= 1
     if budget[0] < 0 or node.dtype.kind != "f":
@@ -74,24 +71,24 @@ def _factors(node: Node, budget: list[int]) -> dict[Node, Callable[[Node], Node]
         return {node: lambda other: other}
     entry, found = node.primitive, {}
     if entry.selects and _selected(node) == (0,):
-        for length, put in _factors(node.args[0], budget).items():
+        for length, put in _factors(node.args[0], budget, ones).items():
             view = entry(length, *node.args[1:], **node.params)
-            found.setdefault(view, _beside(node, length, put))
+            found.setdefault(view, _beside(node, length, put, ones))
         return found
     for positions in entry.linear or () if entry.is_elementwise else ():
         if len(positions) == 1:
-            inside = _factors(node.args[positions[0]], budget)
+            inside = _factors(node.args[positions[0]], budget, ones)
             for length, put in inside.items():
                 found.setdefault(length, _within(node, positions[0], put))
     return found
 
 
-def _beside(node: Node, length: Node, put: Callable[[Node], Node]) -> Callable[[Node], Node]:
+def _beside(node: Node, length: Node, put: Callable, ones: Callable) -> Callable[[Node], Node]:
     """A view of a product as a product of views."""
 
     def put_beside(other: Node) -> Node:
-        one = p.constant(length.pool, np.ones((), length.dtype))
-        factor = p.broadcast(put(p.broadcast(one, shape=length.shape)), shape=node.args[0].shape)
+        factor = put(ones(length))
+        assert factor.shape == node.args[0].shape, "ones in the place of a length change the shape"
         return node.primitive(factor, *node.args[1:], **node.params) * other
 
     return put_beside

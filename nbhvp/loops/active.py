@@ -43,7 +43,7 @@ from numba.np.npyimpl import numpy_ufunc_kernel
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import lengths
 from nbhvp.graph.table.tape import CONSTANT, FIRST
-from nbhvp.trace.scipy.special import TWINS
+from nbhvp.trace.answers import ANSWERS
 
 __all__ = [
     "ACTIVE",
@@ -523,7 +523,8 @@ def functions() -> dict[Callable, p.Primitive]:
     """
     members = [*vars(np).values(), *vars(scipy.special).values()]
     ufuncs = {f: f for f in members if isinstance(f, np.ufunc)}
-    entries = {f: p.primitive_of(twin) for f, twin in {**ufuncs, **TWINS, **_OPERATORS}.items()}
+    twins = {f: answer.twin for f, answer in ANSWERS.items() if answer.twin is not None}
+    entries = {f: p.primitive_of(twin) for f, twin in {**ufuncs, **twins, **_OPERATORS}.items()}
     return {f: entry for f, entry in entries.items() if entry in CODES}
 
 

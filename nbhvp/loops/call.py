@@ -34,7 +34,7 @@ from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.loops.instances import CompiledInstance, Fields
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
-from nbhvp.trace.kinds import FunctionStandin, enter
+from nbhvp.trace.kinds import FunctionStandin, stands_for
 from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.recording import current, source_of, trace_error
 from nbhvp.trace.surroundings.randomness import Entropy, Source, is_random
@@ -554,12 +554,12 @@ class CompiledFunction(FunctionStandin):
             recording.divides_by_python = outer
 
 
-@enter(is_compiled)
+@stands_for(where=is_compiled)
 def _compiled(standins, value) -> CompiledFunction:
     return CompiledFunction(value, lambda: standins.of(value.py_func))
 
 
-@enter(is_vectorized)
+@stands_for(where=is_vectorized)
 def _vectorized(standins, value):
     """One that is not followed, and refused where it meets a traced value."""
     return Entropy(value) if first_draw(value) else value

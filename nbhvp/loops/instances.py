@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.trace.kinds import Standin, enter
+from nbhvp.trace.kinds import Standin, stands_for
 from nbhvp.trace.recording import trace_error
 
 __all__ = ["CompiledInstance", "Fields", "is_compiled_instance"]
@@ -74,7 +74,7 @@ class CompiledInstance(Standin):
         return Fields(self._original._numba_type_, values, self._original)
 
 
-@enter(is_compiled_instance)
+@stands_for(where=is_compiled_instance)
 def _standin_of(standins, value) -> CompiledInstance:
     names = list(value._numba_type_.struct)
     for name in names:

@@ -18,7 +18,9 @@ same without it. The answers of `np.ufunc.reduce` and its kin take the ufunc fir
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +38,9 @@ __all__ = [
     "Refusal",
     "answer_to",
     "answers",
+    "complete",
     "entries",
+    "on_demand",
     "refuses",
     "ufunc_method",
 ]
@@ -169,6 +173,25 @@ def refuses(*names: Name, why: str, instead: str = "") -> None:
 def answer_to(function: Callable) -> Answer | None:
     """The answer to a function, if there is one."""
     return ANSWERS.get(function) or ANSWERS.get(public_name(function))
+
+
+_ON_DEMAND: dict[str, str] = {}
+
+
+def on_demand(parts: dict[str, str]) -> None:
+    """Let these modules enter their answers when the parts of a library are there.
+
+    A function that uses a part that is slow to import has imported it: before a trace begins, or
+    inside of the function. So `import nbhvp` stays fast.
+    """
+    _ON_DEMAND.update(parts)
+
+
+def complete() -> None:
+    """Enter the answers for all parts of libraries that have been imported."""
+    for part in [part for part in _ON_DEMAND if part in sys.modules]:
+        importlib.import_module(_ON_DEMAND[part])
+        _ON_DEMAND.pop(part, None)  # another thread may have been as far
 
 
 def ufunc_method(name: str) -> Callable:

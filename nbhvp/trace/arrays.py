@@ -36,7 +36,6 @@ from nbhvp.trace.recording import Recording, current, present, trace_error
 from nbhvp.trace.surroundings.texts import text_of
 
 __all__ = [
-    "LibraryObject",
     "Recording",
     "Traced",
     "adopt",
@@ -64,25 +63,6 @@ __all__ = [
 
 _WEAK = (bool, int, float, complex)
 _NUMERIC = "biufc"
-
-
-class LibraryObject:
-    """The stand-in of an object of a library, which may meet traced arrays in its methods.
-
-    What a subclass does not define is that of the object itself, with stand-ins for arrays.
-    """
-
-    def __init__(self, original, standin: Callable):
-        self.original = original
-        self._standin = standin
-
-    def __getattr__(self, name: str):
-        if name.startswith("__") or name == "original":
-            raise AttributeError(name)
-        return self._standin(getattr(self.original, name))
-
-    def __repr__(self) -> str:
-        return repr(self.original)
 
 
 # Storage and views.

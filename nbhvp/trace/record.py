@@ -16,12 +16,11 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
 from nbhvp.plain import native
-from nbhvp.trace import numpy_functions  # noqa: F401 its functions register themselves
+from nbhvp.trace.answers import complete
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.branches.exceptions import settle
 from nbhvp.trace.branches.ties import Tie, ties
-from nbhvp.trace.on_demand import complete
 from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
 from nbhvp.trace.standins import Standins
 from nbhvp.trace.surroundings.aliases import Aliases

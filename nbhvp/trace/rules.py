@@ -29,13 +29,14 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.trace import pickling
 from nbhvp.trace.arrays import Traced, cast_node, is_constant, is_weak, lift, traced, traced_in
+from nbhvp.trace.kinds import stands_for
 from nbhvp.trace.places import user_line
 from nbhvp.trace.recording import current, source_of, trace_error
 
 if TYPE_CHECKING:
     from nbhvp.trace.standins import Standins
 
-__all__ = ["CustomFunction", "InTrace", "custom_jvp", "elementwise"]
+__all__ = ["CustomFunction", "custom_jvp", "elementwise"]
 
 
 def elementwise(fun=None, *, partials: Callable | None = None):
@@ -352,6 +353,13 @@ class InTrace:
 
     def __repr__(self) -> str:
         return repr(self._custom)
+
+
+@stands_for(CustomFunction)
+def _in_trace(standins: Standins, value: CustomFunction) -> InTrace:
+    standin = standins.remember(value, InTrace(value, standins))
+    standin.watch()
+    return standin
 
 
 _STEPS = {

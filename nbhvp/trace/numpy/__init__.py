@@ -1,1 +1,45 @@
-"""Answers to NumPy's functions, by NumPy's own chapters."""
+"""Answers to NumPy's functions, by NumPy's own chapters; and to those of Python's math."""
+
+from nbhvp.trace.numpy import (
+    creation,
+    elementwise,
+    fft,
+    functional,
+    histograms,
+    joining,
+    linalg,
+    logic,
+    manipulation,
+    math,
+    padding,
+    polynomials,
+    products,
+    quantiles,
+    reductions,
+    selections,
+    sequences,
+    testing,
+    ufunc_methods,
+)
+
+__all__ = [
+    "creation",
+    "elementwise",
+    "fft",
+    "functional",
+    "histograms",
+    "joining",
+    "linalg",
+    "logic",
+    "manipulation",
+    "math",
+    "padding",
+    "polynomials",
+    "products",
+    "quantiles",
+    "reductions",
+    "selections",
+    "sequences",
+    "testing",
+    "ufunc_methods",
+]

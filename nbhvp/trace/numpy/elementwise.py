@@ -9,6 +9,7 @@ NumPy's sign(0) = 0 gives for real numbers; steps (rint, floor, heaviside) have 
 """
 
 import math
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
@@ -19,9 +20,11 @@ from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     Traced,
     apply,
+    imag_view,
     is_array,
     is_weak,
     lift,
+    real_view,
     scalar,
     trace_error,
     traced,
@@ -31,6 +34,7 @@ from nbhvp.trace.arrays import (
 __all__ = [
     "REFUSED",
     "absolute",
+    "answers_as",
     "cast",
     "common",
     "cornered",
@@ -107,6 +111,16 @@ def positive_root(square):
 def cornered(norm, x, axes):
     """A norm of x over these axes, which has no second derivative where it is 0."""
     return traced(lengths.cornered(norm.node, x.node, tuple(axes)), norm.value)
+
+
+def answers_as(twins: dict[Callable, np.ufunc]) -> None:
+    """Enter functions of floating point that are computed as others."""
+    for function, twin in twins.items():
+        answers(function, twin=twin)(_of_floats(twin))
+
+
+def _of_floats(function: np.ufunc) -> Callable:
+    return lambda *args: function(*floats(*args))
 
 
 # Ufuncs.
@@ -298,30 +312,21 @@ def sinc(x):
     return where(near, series, np.sin(away) / away)
 
 
-@answers(np.isclose)
-def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
-    a, b = common(a, b)
-    result = (absolute(a - b) <= atol + rtol * absolute(b)) & np.isfinite(b) | (a == b)
-    return result | (np.isnan(a) & np.isnan(b)) if equal_nan else result
+@answers(np.real)
+def real(val):
+    return real_view(lift(val))
 
 
-@answers(np.isposinf)
-def isposinf(x, out=None):
-    return into(out, lift(x) == math.inf)
+@answers(np.imag)
+def imag(val):
+    return imag_view(lift(val))
 
 
-@answers(np.isneginf)
-def isneginf(x, out=None):
-    return into(out, lift(x) == -math.inf)
-
-
-@answers(np.iscomplex)
-def iscomplex(x):
-    x = lift(x)
-    return apply(p.imag, x) != 0 if is_complex(x) else lift(np.zeros(x.shape, bool))
-
-
-@answers(np.isreal)
-def isreal(x):
-    x = lift(x)
-    return apply(p.imag, x) == 0 if is_complex(x) else lift(np.ones(x.shape, bool))
+@answers(np.real_if_close)
+def real_if_close(a, tol=100):
+    """Whether it gives the real part is a branch of the function."""
+    a = lift(a)
+    if not is_complex(a):
+        return a
+    limit = tol * np.finfo(a.dtype).eps if tol > 1 else tol
+    return real_view(a) if np.all(np.abs(imag_view(a)) < limit) else a

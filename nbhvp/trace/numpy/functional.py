@@ -12,7 +12,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import LibraryObject, Traced, guard, lift, trace_error
+from nbhvp.trace.arrays import Traced, guard, lift, trace_error
+from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.creation import zeros_like
 from nbhvp.trace.numpy.elementwise import cast
 from nbhvp.trace.numpy.manipulation import broadcast_to, expand_dims, moveaxis, reshape, stack

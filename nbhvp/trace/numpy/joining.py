@@ -6,9 +6,10 @@ import numpy as np
 
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, lift
+from nbhvp.trace.kinds import stands_for
 from nbhvp.trace.numpy.manipulation import atleast_1d, column_stack, concatenate
 
-__all__ = ["Joining"]
+__all__: list[str] = []
 
 
 class Joining:
@@ -30,3 +31,8 @@ class Joining:
         if self._plain is np.c_:
             return column_stack(items)
         return concatenate([atleast_1d(item) for item in items])
+
+
+@stands_for(objects=(np.r_, np.c_))
+def _joining(standins, value) -> Joining:
+    return Joining(value)

@@ -14,7 +14,7 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, apply, frozen, guard, lift, map_traced
-from nbhvp.trace.numpy.elementwise import isclose
+from nbhvp.trace.numpy.logic import isclose
 
 __all__: list[str] = []
 

@@ -1,1 +1,11 @@
-"""Answers to SciPy's functions, by SciPy's own packages."""
+"""Answers to SciPy's functions, by SciPy's own packages; those of slow ones when they are there."""
+
+from nbhvp.trace.answers import on_demand
+from nbhvp.trace.scipy import matrix_functions, sparse, special, stats
+
+__all__ = ["matrix_functions", "sparse", "special", "stats"]
+
+on_demand({
+    f"scipy.{part}": f"{__name__}.{part}"
+    for part in ("integrate", "interpolate", "ndimage", "signal", "spatial")
+})  # fmt: skip

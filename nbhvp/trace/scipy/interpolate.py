@@ -24,7 +24,8 @@ import numpy as np
 import scipy.interpolate as interpolate
 
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import LibraryObject, Traced, is_constant, lift, trace_error
+from nbhvp.trace.arrays import Traced, is_constant, lift, trace_error
+from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, where
 from nbhvp.trace.numpy.manipulation import concatenate, moveaxis, part, reshape
 from nbhvp.trace.numpy.products import tensordot

@@ -25,46 +25,17 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.table import sparse as primitives
 from nbhvp.trace import arrays
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import LibraryObject, Traced, apply, guard, lift, trace_error
-from nbhvp.trace.branches.failures import unsupported
+from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error
+from nbhvp.trace.kinds import LibraryObject, Standin
 from nbhvp.trace.numpy.elementwise import cast, common, floats, where
 from nbhvp.trace.numpy.linalg import required
 from nbhvp.trace.numpy.manipulation import concatenate, ravel
 from nbhvp.trace.numpy.reductions import all_
 
-__all__ = ["FUNCTIONS", "Sparse", "SparseConstant", "answer", "wrap"]
+__all__ = ["Sparse", "SparseConstant", "wrap"]
 
-FUNCTIONS: dict[Callable, Callable] = {}
-"""What answers to a function of scipy.sparse when a traced value or matrix is among its arguments."""
-
-
-def answer(function: Callable, args, kwargs) -> Callable | None:
-    """The handler of a call that traced entries or a traced right side take part in."""
-    nested = [args, kwargs]
-    if any(True for _ in _sparse_in(nested)):
-        if function not in FUNCTIONS:
-            raise unsupported(function)
-        return FUNCTIONS[function]
-    live = (x for x in arrays.traced_in(nested) if not arrays.is_constant(x))
-    return FUNCTIONS.get(function) if any(True for _ in live) else None
-
-
-def _sparse_in(value):
-    if isinstance(value, Sparse):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _sparse_in(item)
-    elif isinstance(value, dict):
-        yield from _sparse_in(list(value.values()))
-
-
-def _answers(*functions):
-    def enter(handler):
-        FUNCTIONS.update(dict.fromkeys(functions, handler))
-        return handler
-
-    return enter
+_answers = functools.partial(answers, is_for_live=True)
+"""Constant matrices and arrays are SciPy's own to answer."""
 
 
 def wrap(result):
@@ -77,9 +48,11 @@ def wrap(result):
 # Matrices with traced entries.
 
 
-class Sparse:
+class Sparse(Standin):
     """A matrix of constant sparsity whose entries are a traced vector."""
 
+    is_live = True
+    held = "numbers"
     __array_ufunc__ = None
     __array_priority__ = 2000.0
 
@@ -365,33 +338,41 @@ def _shaped(other):
 
 # Constants.
 
+_PARTS = ("_shape", "data", "indices", "indptr", "coords", "offsets", "rows", "_dict")
 
-class SparseConstant:
+
+@answers(sp.sparray, sp.spmatrix)
+class SparseConstant(LibraryObject):
     """A scipy.sparse matrix that may meet a traced array."""
 
     __array_ufunc__ = None
     __array_priority__ = 2000.0
 
-    def __init__(self, matrix):
-        self.matrix = matrix
+    def __init__(self, original, standin: Callable | None = None):
+        self.original = original
+
+    @classmethod
+    def watch(cls, standins, original) -> None:
+        for name in _PARTS:
+            standins.left_alone(standins.watched(getattr, original, name, None))
 
     @functools.cached_property
     def T(self) -> SparseConstant:
-        return SparseConstant(self.matrix.T)
+        return SparseConstant(self.original.T)
 
     def transpose(self, axes=None, copy=False) -> SparseConstant:
         return self.T
 
     @functools.cached_property
     def entries(self) -> Sparse:
-        return of(self.matrix)
+        return of(self.original)
 
     def __matmul__(self, other):
         if isinstance(other, list | tuple):
             other = lift(other)
         if isinstance(other, Sparse) or _is_live(other):
             return self.entries @ other
-        return wrap(self.matrix @ _constant(other))
+        return wrap(self.original @ _constant(other))
 
     def __rmatmul__(self, other):
         if isinstance(other, Sparse) or _is_live(other):
@@ -400,18 +381,18 @@ class SparseConstant:
                 if isinstance(other, Sparse)
                 else (self.entries.__rmatmul__(other))
             )
-        return wrap(_constant(other) @ self.matrix)
+        return wrap(_constant(other) @ self.original)
 
     def dot(self, other):
         return self * other if np.ndim(_shaped(other)) == 0 else self @ other
 
     def __getitem__(self, index):
-        return wrap(self.matrix[_constant(index)])
+        return wrap(self.original[_constant(index)])
 
     def __getattr__(self, name: str):
-        if name.startswith("__") or name == "matrix":
+        if name.startswith("__") or name == "original":
             raise AttributeError(name)
-        value = getattr(self.matrix, name)
+        value = getattr(self.original, name)
         if not callable(value):
             return value
 
@@ -423,7 +404,7 @@ class SparseConstant:
         return method
 
     def __repr__(self) -> str:
-        return repr(self.matrix)
+        return repr(self.original)
 
 
 def _is_live(other) -> bool:
@@ -436,7 +417,7 @@ def _is_live(other) -> bool:
 def _constant(other):
     """The plain array or matrix for SciPy."""
     if isinstance(other, SparseConstant):
-        return other.matrix
+        return other.original
     if isinstance(other, tuple):
         return tuple(map(_constant, other))
     if not isinstance(other, Traced):
@@ -453,7 +434,7 @@ def _operator(name: str) -> Callable:
                     "use products, sums and scaling",
                 )
             return getattr(self.entries, name)(*others)
-        return wrap(getattr(self.matrix, name)(*map(_constant, others)))
+        return wrap(getattr(self.original, name)(*map(_constant, others)))
 
     return operator
 
@@ -506,7 +487,7 @@ def _by_index(kind: type, parts: tuple, shape) -> Sparse:
 
 
 for _kind in _CLASSES:
-    FUNCTIONS[_kind] = _assembly(_kind)
+    _answers(_kind)(_assembly(_kind))
 
 
 def _of_diagonals(function: Callable) -> Callable:
@@ -525,7 +506,7 @@ def _of_diagonals(function: Callable) -> Callable:
 
 
 for _function in (sp.diags, sp.diags_array):
-    FUNCTIONS[_function] = _of_diagonals(_function)
+    _answers(_function)(_of_diagonals(_function))
 
 
 def _stacking(function: Callable) -> Callable:
@@ -554,7 +535,7 @@ def _stacking(function: Callable) -> Callable:
 for _function in (
     sp.vstack, sp.hstack, sp.bmat, sp.block_array, sp.block_diag, sp.tril, sp.triu,
 ):  # fmt: skip
-    FUNCTIONS[_function] = _stacking(_function)
+    _answers(_function)(_stacking(_function))
 
 
 @_answers(sp.kron)
@@ -568,7 +549,9 @@ def kron(A, B, format=None):
     return assembled(values, rows, columns, shape, type(a.numbers)).asformat(format or "csr")
 
 
-FUNCTIONS[sp.issparse] = lambda x: True
+@_answers(sp.issparse)
+def issparse(x):
+    return True
 
 
 # Solves.
@@ -604,7 +587,7 @@ def spsolve_triangular(A, b, lower=True, overwrite_A=False, overwrite_b=False, u
             "scipy.sparse.linalg.spsolve_triangular with unit_diagonal=True",
             "add the identity to the strict triangle",
         )
-    part = FUNCTIONS[sp.tril if lower else sp.triu](of(A))
+    part = _stacking(sp.tril if lower else sp.triu)(of(A))
     b = required(lift(b), all_(part.diagonal() != 0), _refuse_triangle)
     return _solved(*part.factors, b)
 

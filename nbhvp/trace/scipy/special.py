@@ -1,6 +1,6 @@
-"""Functions of scipy.special and of Python's math module.
+"""Functions of scipy.special that are no primitives.
 
-Most of math has a twin in NumPy: one table maps them. The rest are compositions. The exponential
+The exponential
 sums (logsumexp, softmax, log_softmax) subtract an integer near the maximum: it prevents overflow as
 well as the maximum itself does, and being a step it carries no derivative.
 """
@@ -18,15 +18,14 @@ from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, trace_error
 from nbhvp.trace.numpy.elementwise import (
     absolute,
+    answers_as,
     cast,
-    common,
     floating,
     floats,
     is_complex,
     sign,
     where,
 )
-from nbhvp.trace.numpy.products import vector_norm
 from nbhvp.trace.numpy.reductions import max_, sum_
 
 # Exponential sums.
@@ -516,90 +515,11 @@ if hasattr(special, "softplus"):
         return np.logaddexp(0.0, lift(x))
 
 
-# Python's math.
-
-
-def _as_in(function):
-    """A math function computed as a NumPy or SciPy one on floating arguments."""
-
-    def handler(*args):
-        return function(*floats(*args))
-
-    return handler
-
-
-TWINS = {
-    math.acos: np.arccos, math.acosh: np.arccosh, math.asin: np.arcsin, math.asinh: np.arcsinh,
-    math.atan: np.arctan, math.atan2: np.arctan2, math.atanh: np.arctanh, math.cbrt: np.cbrt,
-    math.copysign: np.copysign, math.cos: np.cos, math.cosh: np.cosh, math.erf: special.erf,
-    math.erfc: special.erfc, math.exp: np.exp, math.exp2: np.exp2, math.expm1: np.expm1,
-    math.fmod: np.fmod, math.gamma: special.gamma, math.isfinite: np.isfinite, math.isinf: np.isinf, math.isnan: np.isnan,
-    math.lgamma: special.gammaln, math.log10: np.log10, math.log1p: np.log1p, math.log2: np.log2,
-    math.nextafter: np.nextafter, math.pow: np.power, math.sin: np.sin, math.sinh: np.sinh,
-    math.sqrt: np.sqrt, math.tan: np.tan, math.tanh: np.tanh, math.ulp: np.spacing,
-}  # fmt: skip
-
-TWINS |= {
-    special.exp2: np.exp2,
-    special.expm1: np.expm1,
-    special.log1p: np.log1p,
-    special.cbrt: np.cbrt,
-}
-
-
 @answers(special.exp10)
 def exp10(x):
     return np.power(10.0, floating(lift(x)))
 
 
-for _function, _twin in TWINS.items():
-    answers(_function)(_as_in(_twin))
-
-
-@answers(math.log)
-def log(x, base=math.e):
-    x = np.log(floating(lift(x)))
-    return x if base == math.e else x / np.log(base)
-
-
-@answers(math.hypot)
-def hypot(*coordinates):
-    return vector_norm(lift(list(coordinates)))
-
-
-@answers(math.dist)
-def dist(p, q):
-    return vector_norm(lift(p) - lift(q))
-
-
-@answers(math.fsum)
-def fsum(seq):
-    return sum_(floating(lift(list(seq))))
-
-
-@answers(math.remainder)
-def ieee_remainder(x, y):
-    x, y = floats(x, y)
-    return x - y * np.rint(x / y)
-
-
-@answers(math.isclose)
-def isclose_(a, b, *, rel_tol=1e-09, abs_tol=0.0):
-    a, b = common(a, b)
-    size = np.maximum(rel_tol * np.maximum(abs(a), abs(b)), abs_tol)
-    return (a == b) | (np.isfinite(a) & np.isfinite(b) & (abs(a - b) <= size))
-
-
-def _whole(function):
-    """math.floor and kin: an integer, still traced."""
-    return lambda x: cast(function(floating(lift(x))), np.int64)
-
-
-answers(math.floor)(_whole(np.floor))
-answers(math.ceil)(_whole(np.ceil))
-answers(math.trunc)(_whole(np.trunc))
-if hasattr(math, "sumprod"):
-
-    @answers(math.sumprod)
-    def sumprod(p, q):
-        return np.dot(lift(p), lift(q))
+answers_as({
+    special.exp2: np.exp2, special.expm1: np.expm1, special.log1p: np.log1p, special.cbrt: np.cbrt,
+})  # fmt: skip

@@ -18,7 +18,8 @@ import scipy.special as special
 
 from nbhvp.trace import arrays
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import LibraryObject, lift, trace_error, traced_in
+from nbhvp.trace.arrays import lift, trace_error, traced_in
+from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, floats, where
 
 __all__: list[str] = []

@@ -13,9 +13,10 @@ import types
 from collections.abc import Callable
 
 from nbhvp.trace.arrays import Traced, current, is_constant, traced_in
+from nbhvp.trace.kinds import stands_for
 from nbhvp.trace.surroundings.closure import Watch
 
-__all__ = ["CachedFunction"]
+__all__: list[str] = []
 
 
 class CachedFunction:
@@ -56,3 +57,8 @@ class CachedFunction:
 
     def __getattr__(self, name: str):
         return getattr(self.function, name)
+
+
+@stands_for(functools._lru_cache_wrapper)
+def _cached(standins, value) -> CachedFunction:
+    return standins.remember(value, CachedFunction(value, standins.of, standins.as_it_was))

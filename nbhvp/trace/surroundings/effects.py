@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.trace.arrays import LibraryObject, Traced, trace_error
+from nbhvp.trace.arrays import Traced, trace_error
+from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.surroundings.walk import attributes_of, blank, holds_items_as_attributes
 

@@ -22,22 +22,17 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.arrays import LibraryObject, Traced, traced, traced_in
-from nbhvp.trace.kinds import FunctionStandin
+from nbhvp.trace.arrays import Traced, traced, traced_in
+from nbhvp.trace.kinds import FunctionStandin, LibraryObject, stands_for
 from nbhvp.trace.recording import current
 from nbhvp.trace.surroundings.closure import Watch, is_atom
 from nbhvp.trace.surroundings.ownership import module_of
 from nbhvp.trace.surroundings.texts import Text, note_reading, plain_text, text_of
 
 __all__ = [
-    "OutsideClass",
     "OutsideFunction",
-    "Teller",
     "Unwatched",
-    "has_reading_methods",
-    "is_told",
     "what_is_hidden",
-    "what_is_read",
 ]
 
 _CLOCKS = frozenset(
@@ -164,6 +159,11 @@ class OutsideFunction(FunctionStandin):
         return repr(self.function)
 
 
+@stands_for(where=lambda function: what_is_read(function) is not None)
+def _reading(standins, function) -> OutsideFunction:
+    return OutsideFunction(function, what_is_read(function))
+
+
 def _number(what: str, value: float) -> Traced:
     """A number from outside: what depends on it, the trace finds out at its end."""
     recording = current()
@@ -221,13 +221,11 @@ class OutsideClass(LibraryObject):
         return self.original < _inside(other)
 
 
-def has_reading_methods(value) -> bool:
-    """Whether it is a class with methods that read from outside, or a path."""
-    kind = type(value)
-    return (kind is type and value in _READING_CLASSES) or issubclass(kind, pathlib.Path)
+@stands_for(pathlib.Path, objects=(datetime.date, datetime.datetime, pathlib.Path))
+def _with_reading_methods(standins, value) -> OutsideClass:
+    return OutsideClass(value, standins.of)
 
 
-_READING_CLASSES = frozenset((datetime.date, datetime.datetime, pathlib.Path))
 _READING_METHODS = (
     "now", "utcnow", "today", "fromtimestamp", "cwd", "home", "read_text", "read_bytes", "open",
     "stat", "lstat", "exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "walk",
@@ -302,17 +300,6 @@ for _name in _USES.split():
 # Where numbers are told, and never come back from.
 
 
-def is_told(value) -> bool:
-    """Whether it is a logger, or a function that prints, logs, warns or writes JSON."""
-    kind = type(value)
-    if issubclass(kind, logging.Logger | logging.LoggerAdapter):
-        return True
-    is_function = issubclass(kind, types.FunctionType | types.BuiltinFunctionType)
-    return is_function and (
-        module_of(value) == "logging" or value in (print, warnings.warn, json.dump, json.dumps)
-    )
-
-
 class Teller(LibraryObject):
     """The stand-in of what is told numbers: it gets those at the traced point."""
 
@@ -327,6 +314,20 @@ class Teller(LibraryObject):
     def __getattr__(self, name: str):
         value = getattr(self.original, name)
         return Teller(value) if callable(value) else value
+
+
+def _is_logging(value) -> bool:
+    return type(value) is types.FunctionType and module_of(value) == "logging"
+
+
+@stands_for(
+    logging.Logger,
+    logging.LoggerAdapter,
+    objects=(print, warnings.warn, json.dump, json.dumps),
+    where=_is_logging,
+)
+def _teller(standins, value) -> Teller:
+    return Teller(value)
 
 
 def told(value):

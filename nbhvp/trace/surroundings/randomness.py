@@ -24,7 +24,6 @@ import numpy as np
 
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
-    LibraryObject,
     Traced,
     adopt,
     adopted,
@@ -35,8 +34,9 @@ from nbhvp.trace.arrays import (
     trace_error,
     write,
 )
+from nbhvp.trace.kinds import LibraryObject, stands_for
 
-__all__ = ["ENTROPY", "Entropy", "Source", "is_random", "is_seeded", "note_draws", "owner_of"]
+__all__ = ["Entropy", "Source", "is_random", "is_seeded", "note_draws"]
 
 _CLASSES = (
     np.random.Generator, np.random.RandomState, np.random.BitGenerator, np.random.SeedSequence,
@@ -57,7 +57,7 @@ _SEEDLESS = ("scipy.sparse.linalg", "scipy.linalg", "scipy.optimize", "scipy.int
 """Where such a parameter chooses a start, of iterations that end in the same numbers."""
 _NUMBERS = (int, float, str, bytes, bytearray, list, tuple, np.ndarray, np.generic, Traced)
 
-ENTROPY = (
+_ENTROPY = (
     os.urandom, secrets.token_bytes, secrets.token_hex, secrets.token_urlsafe, secrets.randbelow,
     secrets.randbits, uuid.uuid1, uuid.uuid4,
 )  # fmt: skip
@@ -216,6 +216,12 @@ def owner_of(function) -> tuple[Any, str] | None:
     return (_GLOBAL[0], name) if name else None
 
 
+@stands_for(where=lambda function: owner_of(function) is not None)
+def _drawing(standins, function):
+    generator, name = owner_of(function)
+    return getattr(standins.of(generator), name)
+
+
 def is_random(value) -> bool:
     """Whether what a compiled function names gives it random numbers."""
     return value is np.random or value is random or owner_of(value) is not None
@@ -283,3 +289,8 @@ class Entropy:
     def __call__(self, *args, **kwargs):
         current().draw(f"{self.function.__module__}.{self.function.__name__}")
         return self.function(*args, **kwargs)
+
+
+@stands_for(objects=_ENTROPY)
+def _entropy(standins, function) -> Entropy:
+    return Entropy(function)

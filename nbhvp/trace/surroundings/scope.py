@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbhvp.trace.kinds import Standin
 from nbhvp.trace.surroundings.texts import note_reading
 from nbhvp.trace.surroundings.walk import names_in
 
@@ -113,7 +114,7 @@ class Evaluation:
         return run(code, scope, names, **kwargs)
 
 
-class ModuleStandin:
+class ModuleStandin(Standin):
     """A module whose attributes are stand-ins."""
 
     __slots__ = ("_known", "_module", "_standins")

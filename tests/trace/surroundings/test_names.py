@@ -135,7 +135,7 @@ WAYS = {
     "sys.modules": (lambda: sys.modules[__name__].SCALE, set_global),
     "sys.modules.get": (lambda: sys.modules.get(__name__).SCALE, set_global),
     "import_module": (lambda: importlib.import_module(__name__).SCALE, set_global),
-    "__import__": (lambda: __import__(__name__).SCALE, set_global),
+    "__import__": (lambda: __import__(__name__, fromlist=["SCALE"]).SCALE, set_global),
     "vars of a module": (lambda: vars(sys.modules[__name__])["SCALE"], set_global),
     "getattr of a module": (lambda: getattr(sys.modules[__name__], "SCALE"), set_global),
     "eval": (lambda: eval("SCALE + 1"), set_global),

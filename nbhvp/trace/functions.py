@@ -1,0 +1,140 @@
+"""Stand-ins of functions, methods, partials and modules.
+
+The user's own functions become copies whose globals, closure cells and defaults are stand-ins; those
+of libraries become a `LibraryFunction`; methods of objects that have stand-ins are those of these.
+Whose a function is decides, in one order: `of_code`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import types
+from collections.abc import Callable
+
+from nbhvp.trace import arrays
+from nbhvp.trace.branches.exceptions import may_catch, watched, watches_errors
+from nbhvp.trace.builtin_calls import asks_identity, redirected
+from nbhvp.trace.classes import class_copy
+from nbhvp.trace.kinds import FunctionStandin, library_class, stands_for
+from nbhvp.trace.library import LibraryFunction, is_library_function
+from nbhvp.trace.surroundings.ownership import home_of, is_open, module_of
+from nbhvp.trace.surroundings.scope import ModuleStandin
+
+__all__ = ["of_code"]
+
+_DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
+
+
+def of_code(standins, value):
+    """The stand-in of a function, a method or a class by whose it is; `NotImplemented` if none."""
+    if _is_answered_method(value):
+        return _object_method(standins, value)
+    if _wrapped(value) is not None:
+        return _unwrapped(standins, value)
+    if is_library_function(value):
+        return standins.remember(value, LibraryFunction(value, standins))
+    if isinstance(value, types.FunctionType) and standins.is_own(module_of(value)):
+        return _copy(standins, value)
+    if isinstance(value, types.MethodType):
+        return types.MethodType(standins.of(value.__func__), standins.of(value.__self__))
+    if library_class(type(getattr(value, "__self__", None))):
+        return _object_method(standins, value)
+    if isinstance(value, type) and standins.classes.may_be_copied(value):
+        return class_copy(standins, value)
+    return NotImplemented
+
+
+# The user's own.
+
+
+def _copy(standins, function: types.FunctionType) -> types.FunctionType:
+    """A copy with stand-ins for all that the function reads outside its arguments."""
+    code, cells = function.__code__, function.__closure__ or ()
+    standins.recording.asks_identity |= asks_identity(code)
+    standins.recording.catches |= may_catch(code)
+    if watches_errors(code):
+        standins.recording.watch_errors(watched)
+    filled = [standins.is_made(cell) for cell in cells]
+    copies = tuple(map(standins.cell, cells))
+    scope, called = function.__globals__, code
+    is_own = standins.is_own(home_of(function))  # and not what a library's decorator made of one
+    if is_own:
+        scope, called = standins.scope_of(scope), redirected(code, scope)
+    copy = types.FunctionType(called, scope, function.__name__, None, copies)
+    standins.remember(function, copy)
+    standins.look_at(function)
+    copy.__dict__.update((name, standins.of(value)) for name, value in vars(function).items())
+    copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
+    copy.__defaults__ = standins.of(function.__defaults__)
+    copy.__kwdefaults__ = standins.of(function.__kwdefaults__)
+    for cell, original, is_filled in zip(copies, cells, filled, strict=True):
+        if not is_filled and original != types.CellType():
+            cell.cell_contents = standins.of(original.cell_contents)
+            standins.begin(original, cell)
+    if is_own:
+        scope.fill(code)
+    return copy
+
+
+@stands_for(functools.partial)
+def _partial(standins, value: functools.partial) -> functools.partial:
+    func, args, keywords = standins.look_at(value)[:3]
+    of = standins.of
+    return functools.partial(of(func), *map(of, args), **of(keywords))
+
+
+@stands_for(types.ModuleType)
+def _module(standins, module: types.ModuleType) -> ModuleStandin:
+    return standins.remember(module, ModuleStandin(module, standins))
+
+
+@stands_for(objects=(importlib.import_module,))
+def _import_module(standins, function) -> Callable:
+    return lambda *args: standins.of(function(*args))
+
+
+# Functions inside others.
+
+
+def _wrapped(value):
+    """The Python function inside a numba dispatcher or a function of ours, else None."""
+    package = str(type(value).__module__).partition(".")[0]
+    if package == "numba":
+        return getattr(value, "py_func", None)
+    if is_open(module_of(value)):  # a function behind __array_function__
+        return getattr(value, "_implementation", None)
+    return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
+
+
+def _unwrapped(standins, value):
+    inner = standins.of(_wrapped(value))
+    if isinstance(inner, types.FunctionType | FunctionStandin):
+        for name in _DERIVATIVES:
+            if hasattr(type(value), name):
+                setattr(inner, name, functools.partial(_refuse_nested, name))
+    return inner
+
+
+def _refuse_nested(name: str, *args, **kwargs):
+    raise arrays.trace_error(
+        f".{name} of a differentiable function is called inside a traced one",
+        "derivatives of derivatives are not followed: write the inner derivative out, or take "
+        "products with f.hvp outside",
+    )
+
+
+# Methods of objects that have stand-ins.
+
+
+def _is_answered_method(value) -> bool:
+    """Whether it is a method of an object whose stand-in has its own in the place of it."""
+    if not isinstance(value, types.MethodType):
+        return False
+    kind = library_class(type(value.__self__))
+    return kind is not None and hasattr(kind, value.__name__)
+
+
+def _object_method(standins, method: types.MethodType | types.BuiltinMethodType):
+    """A method of an object of a library, such as what scipy's factorized gives."""
+    return getattr(standins.of(method.__self__), method.__name__)
