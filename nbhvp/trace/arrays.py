@@ -31,7 +31,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.answers import Answer, answer_to, ufunc_method
-from nbhvp.trace.branches.failures import attempt, unsupported
+from nbhvp.trace.branches.failures import attempt
 from nbhvp.trace.recording import Recording, current, present, trace_error
 from nbhvp.trace.surroundings.texts import text_of
 
@@ -43,6 +43,7 @@ __all__ = [
     "apply",
     "broadcast_view",
     "call",
+    "copies",
     "current",
     "guard",
     "imag_view",
@@ -196,6 +197,10 @@ class Traced:
         return self.node.dtype
 
     @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
     def itemsize(self) -> int:
         return self.dtype.itemsize
 
@@ -264,7 +269,7 @@ class Traced:
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         handler = functools.partial(ufunc_method(method), ufunc)
-        return attempt(handler, function, _copies, inputs, kwargs)
+        return attempt(handler, function, copies, inputs, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
         return call(function, args, kwargs)
@@ -866,10 +871,10 @@ def dispatch(function: Callable, args: tuple, kwargs: dict):
     """The answer to a function with traced arguments."""
     answer = answer_to(function)
     if answer is not None:
-        return attempt(answer, function, _copies, *_settled(answer, args, kwargs))
+        return attempt(answer, function, copies, *_settled(answer, args, kwargs))
     if all(is_constant(x) for x in traced_in(args, kwargs)):
         return _on_constants(function, args, kwargs)
-    raise unsupported(function)
+    return current().follow(function, args, kwargs)
 
 
 def _settled(answer: Answer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -894,7 +899,7 @@ def _parameter(x: Traced):
     return value if is_array(value) else np.asarray(value).item()
 
 
-def _copies(arguments):
+def copies(arguments):
     """Values, which whoever gets them may write into."""
     return map_traced(lambda x: copy.copy(x.value), arguments)
 

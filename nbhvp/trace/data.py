@@ -25,10 +25,10 @@ def _array(standins, value: np.ndarray) -> Traced | np.ndarray:
     """A constant; one of another byte order, or that is refused, becomes so where it meets x."""
     if value.dtype.hasobject:
         return standins.left_alone(value)
-    if is_plain(value):
-        standins.watches.append(watch_array(value))
-    else:
+    if not is_plain(value):
         standins.watch(value)  # a subclass has attributes
+    elif not standins.is_trusting:
+        standins.watches.append(watch_array(value))
     array = value.view(np.ndarray)
     standins.recording.hold(array)
     if not is_plain(value) or not value.dtype.isnative:

@@ -13,21 +13,25 @@ import types
 from collections.abc import Callable
 
 from nbhvp.trace import arrays
-from nbhvp.trace.branches.exceptions import may_catch, watched, watches_errors
+from nbhvp.trace.branches.exceptions import may_catch, may_raise, watched, watches_errors
 from nbhvp.trace.builtin_calls import asks_identity, redirected
-from nbhvp.trace.classes import class_copy
+from nbhvp.trace.classes import new_class, object_copy
 from nbhvp.trace.kinds import FunctionStandin, library_class, stands_for
 from nbhvp.trace.library import LibraryFunction, is_library_function
-from nbhvp.trace.surroundings.ownership import home_of, is_open, module_of
+from nbhvp.trace.surroundings.ownership import home_of, module_of
 from nbhvp.trace.surroundings.scope import ModuleStandin
 
-__all__ = ["of_code"]
+__all__ = ["of_code", "source_copy"]
 
 _DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
 
 
 def of_code(standins, value):
-    """The stand-in of a function, a method or a class by whose it is; `NotImplemented` if none."""
+    """The stand-in of a function, a method, a class or an object of a library by whose it is;
+    `NotImplemented` if none.
+    """
+    if standins.is_followed(type(value)):
+        return object_copy(standins, value)
     if _is_answered_method(value):
         return _object_method(standins, value)
     if _wrapped(value) is not None:
@@ -40,8 +44,10 @@ def of_code(standins, value):
         return types.MethodType(standins.of(value.__func__), standins.of(value.__self__))
     if library_class(type(getattr(value, "__self__", None))):
         return _object_method(standins, value)
-    if isinstance(value, type) and standins.classes.may_be_copied(value):
-        return class_copy(standins, value)
+    if isinstance(value, type) and (
+        standins.classes.may_be_copied(value) or standins.is_followed(value)
+    ):
+        return new_class(standins, value)
     return NotImplemented
 
 
@@ -49,20 +55,37 @@ def of_code(standins, value):
 
 
 def _copy(standins, function: types.FunctionType) -> types.FunctionType:
-    """A copy with stand-ins for all that the function reads outside its arguments."""
-    code, cells = function.__code__, function.__closure__ or ()
+    """A copy of a function of the user's."""
+    code = function.__code__
     standins.recording.asks_identity |= asks_identity(code)
     standins.recording.catches |= may_catch(code)
     if watches_errors(code):
         standins.recording.watch_errors(watched)
+    # What a library's decorator made of one is not the user's.
+    return _filled_copy(standins, function, standins.is_own(home_of(function)), standins.remember)
+
+
+def source_copy(standins, function: types.FunctionType) -> types.FunctionType:
+    """The copy of a function of a library that is followed."""
+    if function not in standins.sources:
+        if may_raise(function.__code__):
+            standins.recording.watch_errors(watched)
+        with standins.trusting("<locals>" not in function.__qualname__):
+            _filled_copy(standins, function, True, standins.sources.__setitem__)
+    return standins.sources[function]
+
+
+def _filled_copy(standins, function: types.FunctionType, has_scope: bool, keep: Callable):
+    """A copy with stand-ins for all that the function reads outside its arguments; kept before it
+    is filled, since it may hold itself."""
+    code, cells = function.__code__, function.__closure__ or ()
     filled = [standins.is_made(cell) for cell in cells]
     copies = tuple(map(standins.cell, cells))
     scope, called = function.__globals__, code
-    is_own = standins.is_own(home_of(function))  # and not what a library's decorator made of one
-    if is_own:
+    if has_scope:
         scope, called = standins.scope_of(scope), redirected(code, scope)
     copy = types.FunctionType(called, scope, function.__name__, None, copies)
-    standins.remember(function, copy)
+    keep(function, copy)
     standins.look_at(function)
     copy.__dict__.update((name, standins.of(value)) for name, value in vars(function).items())
     copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
@@ -72,7 +95,7 @@ def _copy(standins, function: types.FunctionType) -> types.FunctionType:
         if not is_filled and original != types.CellType():
             cell.cell_contents = standins.of(original.cell_contents)
             standins.begin(original, cell)
-    if is_own:
+    if has_scope:
         scope.fill(code)
     return copy
 
@@ -81,7 +104,8 @@ def _copy(standins, function: types.FunctionType) -> types.FunctionType:
 def _partial(standins, value: functools.partial) -> functools.partial:
     func, args, keywords = standins.look_at(value)[:3]
     of = standins.of
-    return functools.partial(of(func), *map(of, args), **of(keywords))
+    standin = functools.partial(of(func), *map(of, args), **of(keywords))
+    return standins.remember(value, standin)
 
 
 @stands_for(types.ModuleType)
@@ -102,8 +126,6 @@ def _wrapped(value):
     package = str(type(value).__module__).partition(".")[0]
     if package == "numba":
         return getattr(value, "py_func", None)
-    if is_open(module_of(value)):  # a function behind __array_function__
-        return getattr(value, "_implementation", None)
     return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
 
 

@@ -1,28 +1,44 @@
 """Functions of NumPy, SciPy and math as the user's code calls them.
 
-They are not run with other globals, as the user's functions are: each has a stand-in that looks at
-the arguments, however deep traced ones are in them, and goes on to the answer of the register, to the
-table of primitives, or for constants to the library itself.
+Each has a stand-in that looks at the arguments, however deep traced ones are in them. A call is one of
+four things, in this order:
+
+    the answer of the register, if an argument is traced;
+    the library's own function, if nothing that it is given depends on an input: constants result;
+    a copy of its Python source with stand-ins, as the user's own functions are run: it is followed;
+    an error, if it is written in C.
+
+Objects are met in the same way: a method is the library's own where object and arguments are
+constants, and is followed else.
+
+Invariant: the libraries are taken to be constant, so nothing of theirs is watched beside what the
+user's own objects hold; what their code does about values is guarded as in any other code.
 """
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable
 
 import numpy as np
 
+from nbhvp.errors import TraceError
 from nbhvp.trace import arrays
-from nbhvp.trace.answers import ANSWERS, Answer
+from nbhvp.trace.answers import ANSWERS, Answer, answer_to
+from nbhvp.trace.arrays import Traced, is_constant
 from nbhvp.trace.branches.exceptions import call_math
-from nbhvp.trace.branches.failures import unsupported
-from nbhvp.trace.kinds import FunctionStandin, has_live_part, library_class, original_of
+from nbhvp.trace.branches.failures import attempt, name_of, unsupported
+from nbhvp.trace.classes import Followed
+from nbhvp.trace.kinds import FunctionStandin, Standin, has_live_part, library_class, original_of
+from nbhvp.trace.surroundings.closure import contents, is_atom
 from nbhvp.trace.surroundings.outside import Unwatched
-from nbhvp.trace.surroundings.ownership import is_open, module_of
+from nbhvp.trace.surroundings.ownership import home_of, is_library, module_of
 from nbhvp.trace.surroundings.randomness import Source, is_seeded, note_draws
+from nbhvp.trace.surroundings.scope import ModuleStandin, Scope
 from nbhvp.trace.surroundings.texts import note_reading
 
-__all__ = ["LIBRARIES", "LibraryFunction", "is_library_function"]
+__all__ = ["LIBRARIES", "Library", "LibraryFunction", "is_library_function", "python_source"]
 
 LIBRARIES = ("numpy", "scipy", "math")
 
@@ -31,10 +47,7 @@ def is_library_function(value) -> bool:
     """Whether it is a function of these libraries, or a class whose objects have stand-ins."""
     if isinstance(value, type):
         return library_class(value) is not None or value in ANSWERS
-    if not callable(value) or not hasattr(value, "__name__"):
-        return False
-    is_traced = is_open(module_of(value)) and value not in ANSWERS
-    return _library_of(value) in LIBRARIES and not is_traced
+    return callable(value) and hasattr(value, "__name__") and _library_of(value) in LIBRARIES
 
 
 def _library_of(value) -> str:
@@ -47,12 +60,134 @@ def _library_of(value) -> str:
     return module_of(value).partition(".")[0]
 
 
+def python_source(function: Callable) -> types.FunctionType | None:
+    """The Python function that a call of a library's function runs, if there is one."""
+    inner = getattr(function, "_implementation", function)  # behind __array_function__
+    inner = getattr(inner, "__func__", inner)
+    if type(inner) is functools._lru_cache_wrapper:
+        inner = inner.__wrapped__
+    if type(inner) is not types.FunctionType:
+        return None
+    return inner if is_library(module_of(inner)) and is_library(home_of(inner)) else None
+
+
+def _has_answer(function: Callable) -> bool:
+    try:
+        return answer_to(function) is not None
+    except TypeError:  # a method of an object without a hash
+        return False
+
+
+class Library:
+    """The libraries in one trace: what their code is given, and how it runs.
+
+    Parameters
+    ----------
+    standins
+        The stand-ins of the trace.
+    """
+
+    def __init__(self, standins):
+        self._standins = standins
+        self._is_following = False
+
+    def call(self, function: Callable, args: tuple, kwargs: dict):
+        """What our answer or the library's own function gives."""
+        args = tuple(map(self.plain, args))
+        kwargs = {key: self.plain(arg) for key, arg in kwargs.items()}
+        if _library_of(function) == "math":
+            return call_math(function, args, kwargs)
+        result = arrays.call(function, args, kwargs)
+        kind, owner = type(result), type(getattr(result, "__self__", None))
+        is_met = library_class(kind) or library_class(owner) or self._standins.is_followed(kind)
+        return self._standins.made(result) if is_met else result
+
+    def follow(self, function: Callable, args: tuple, kwargs: dict):
+        """What a copy of the function's source gives."""
+        source = python_source(function)
+        if source is None:
+            raise unsupported(function)
+        owner = getattr(function, "__self__", None)
+        if owner is not None and isinstance(function, types.MethodType):
+            args = (self._standins.object_copy(owner), *args)
+        followed = self._standins.source_copy(source)
+        is_outermost, self._is_following = not self._is_following, True
+        errors = self._standins.recording.errors
+        known = len(errors)
+        try:
+            result = attempt(followed, source, self._copies, args, kwargs)
+            if len(errors) > known:
+                raise errors[known]  # the library's code has caught it, to go another way
+            return result
+        except TraceError as error:
+            if is_outermost and name_of(source) not in error.args[0]:
+                error.args = (f"in {name_of(source)}: {error.args[0]}", *error.args[1:])
+            raise
+        finally:
+            self._is_following = not is_outermost
+
+    def is_live(self, value, depth: int = 4) -> bool:
+        """Whether a function of a library that is given this may depend on an input by it."""
+        kind = type(value)
+        if kind is Traced:
+            # Code that is followed may write into arrays of constants that it has made.
+            return self._is_following or not is_constant(value)
+        if depth == 0 or is_atom(value):
+            return False
+        if issubclass(kind, Standin):
+            return value.is_live
+        if isinstance(value, list | tuple):
+            return any(self.is_live(item, depth) for item in value)
+        if isinstance(value, dict):
+            return any(self.is_live(item, depth) for item in value.values())
+        if kind is types.FunctionType:
+            return type(value.__globals__) is Scope and any(
+                self.is_live(contents(cell), depth - 1) for cell in value.__closure__ or ()
+            )
+        if kind is types.MethodType:
+            return self.is_live(value.__self__, depth - 1)
+        if kind is functools.partial:
+            return self.is_live((value.func, value.args, value.keywords), depth - 1)
+        return _is_copy(kind) and self._standins.as_it_was(value) is NotImplemented
+
+    def plain(self, value):
+        """An argument of a library's function, which will use it."""
+        kind = type(value)
+        if kind is Unwatched:
+            return value.used()
+        if kind in (list, tuple):
+            items = [self.plain(item) for item in value]
+            is_same = all(a is b for a, b in zip(items, value, strict=True))
+            return value if is_same else kind(items)
+        if kind is ModuleStandin:
+            return value.__wrapped__
+        if _is_copy(kind):
+            original = self._standins.as_it_was(value)
+            return value if original is NotImplemented else original
+        if isinstance(value, type) and "__nbhvp_library__" in vars(value):
+            return value.__nbhvp_original__
+        return value.__array__() if arrays.presents_array(value) else original_of(value)
+
+    def _copies(self, values):
+        """Arguments of a plain call, which may write into them."""
+        values = arrays.copies(values)
+        if isinstance(values, dict):
+            return {key: self.plain(value) for key, value in values.items()}
+        return tuple(map(self.plain, values))
+
+
+def _is_copy(kind: type) -> bool:
+    """Whether a class is the copy of one of a library's, or is based on one."""
+    return issubclass(type(kind), Followed)
+
+
 class LibraryFunction(FunctionStandin):
     """A function of NumPy, SciPy or math that sees traced arguments however deep they are."""
 
     def __init__(self, function: Callable, standins):
         self.function = function
         self._standins = standins
+        self._source = python_source(function)
 
     def __call__(self, *args, **kwargs):
         function = self.function
@@ -62,19 +197,19 @@ class LibraryFunction(FunctionStandin):
         note_reading(*args)
         given, seeded = (*args, *kwargs.values()), is_seeded(function, args, kwargs)
         note_draws(function, args, kwargs)
-        args = tuple(map(_given, args))
-        kwargs = {key: _given(arg) for key, arg in kwargs.items()}
-        if _library_of(function) == "math":
-            return call_math(function, args, kwargs)
-        result = arrays.call(function, args, kwargs)
-        owner = getattr(result, "__self__", None)
-        known = library_class(type(result)) or library_class(type(owner))
-        result = self._standins.made(result) if known else result
+        library = self._standins.library
+        is_source = self._source is not None and not _has_answer(function)
+        if is_source and any(map(library.is_live, given)):
+            return library.follow(function, args, kwargs)
+        result = library.call(function, args, kwargs)
         if isinstance(result, Source) and all(
             original_of(arg) is not result.original for arg in given
         ):
             result.made(bool(seeded))
         return result
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else types.MethodType(self, instance)
 
     def __getattr__(self, name: str):
         value = getattr(self.function, name)
@@ -95,12 +230,3 @@ def _live_answer(function: Callable, args: tuple, kwargs: dict) -> Answer | None
     if not is_wanted or all(map(arrays.is_constant, arrays.traced_in(args, kwargs))):
         return None
     return answer
-
-
-def _given(value):
-    """An argument of a library's function, which will use it."""
-    if isinstance(value, Unwatched):
-        return value.used()
-    if type(value) in (list, tuple) and any(map(arrays.presents_array, value)):
-        return type(value)(map(_given, value))
-    return value.__array__() if arrays.presents_array(value) else original_of(value)

@@ -103,12 +103,16 @@ class Recording:
         """Whether numbers are divided as in code that Numba compiles: by 0, that is an exception."""
         self.unguarded: tuple[BaseException, tuple[str, int]] | None = None
         """An exception that depends on values as no guard can tell, and where it was raised."""
+        self.follow: Callable
+        """What follows a function of a library, of its arguments, through its source."""
         self.watch: Callable | None = None
         """What applies primitives where NumPy may raise or warn."""
         self.filters = warnings.filters
         """Python's filters of warnings outside the trace: a list that is replaced, not changed."""
         self.error_state: dict[str, Any] = np.geterr()
         """What NumPy does about floating-point errors outside the trace."""
+        self.errors: list[TraceError] = []
+        """Those that were made, whether or not code that is followed has caught them."""
         self._refused: tuple[TraceError, str] | None = None
         """The latest refusal to give plain numbers, and its line."""
         self.hidden_state: str | None = None
@@ -365,4 +369,7 @@ def source_of(fun: Callable) -> str:
 
 def trace_error(what: str, instead: str) -> TraceError:
     """The error for code that cannot be traced; the recording adds the user's file and line."""
-    return TraceError(f"{what}; {instead}")
+    error = TraceError(f"{what}; {instead}")
+    if (recording := present()) is not None:
+        recording.errors.append(error)
+    return error

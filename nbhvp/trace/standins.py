@@ -14,6 +14,7 @@ sharing are as in plain Python. What was looked at is remembered; `Closure` tell
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import functools
 import sys
@@ -28,14 +29,14 @@ from nbhvp.errors import TraceError
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arrays import Recording
 from nbhvp.trace.builtin_calls import BuiltinCalls
-from nbhvp.trace.classes import OwnClasses, own_object
-from nbhvp.trace.functions import of_code
+from nbhvp.trace.classes import OwnClasses, object_copy, own_object
+from nbhvp.trace.functions import of_code, source_copy
 from nbhvp.trace.kinds import maker_of, original_of
-from nbhvp.trace.library import LIBRARIES
+from nbhvp.trace.library import LIBRARIES, Library
 from nbhvp.trace.surroundings.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
 from nbhvp.trace.surroundings.effects import Effects
 from nbhvp.trace.surroundings.outside import OutsideFunction, Unwatched, what_is_hidden
-from nbhvp.trace.surroundings.ownership import home_of, is_foreign, is_open, module_of
+from nbhvp.trace.surroundings.ownership import home_of, is_foreign, is_library, module_of
 from nbhvp.trace.surroundings.scope import Evaluation, Modules, Scope
 from nbhvp.trace.surroundings.walk import Unwatchable, Walk, attributes_of, look_at
 
@@ -52,7 +53,17 @@ class Standins:
         self.recording = recording
         self.watches: list[Any] = []
         self.classes = OwnClasses(self.is_own)
-        self._home = module_of(_innermost(function)).partition(".")[0]
+        self.is_followed = self.classes.is_followed
+        self.library = Library(self)
+        recording.follow = self.library.follow
+        self.sources: dict[types.FunctionType, types.FunctionType] = {}
+        """The copies of functions of libraries that are followed."""
+        self.class_copies: dict[type, type] = {}
+        self.object_copies: dict[int, tuple[Any, Any]] = {}
+        """Copies of objects whose stand-ins are others."""
+        self.is_trusting = False
+        home = module_of(_innermost(function))
+        self._home = "" if is_library(home) else home.partition(".")[0]
         self._made: dict[int, tuple[Any, Any]] = {}
         self._originals: dict[int, Any] = {}
         self._scopes: dict[int, Scope] = {}
@@ -82,7 +93,7 @@ class Standins:
         effects = self._effects
         try:
             yield
-            effects.end(self._made.values(), (scope.parts for scope in self._scopes.values()))
+            effects.end(self._made.values(), [scope.parts for scope in self._own_scopes()])
         finally:
             effects.release(self._made.values())
         if self.recording.is_always:
@@ -117,11 +128,37 @@ class Standins:
             self.begin(value, standin)
         return standin
 
+    @contextlib.contextmanager
+    def trusting(self, is_trusted: bool = True) -> Iterator[None]:
+        """Make stand-ins for what a library's modules hold, which is constant: nothing is watched."""
+        before = self._is_watching, self.is_trusting
+        if is_trusted:
+            self._is_watching, self.is_trusting = False, True
+        try:
+            yield
+        finally:
+            self._is_watching, self.is_trusting = before
+
+    def source_copy(self, function: types.FunctionType) -> types.FunctionType:
+        """The copy of a function of a library that is followed."""
+        return source_copy(self, function)
+
+    def object_copy(self, value):
+        """What the methods of a library's object are followed with."""
+        is_ours = id(value) in self._originals or not self.is_followed(type(value))
+        return value if is_ours else object_copy(self, value)
+
+    def remember_beside(self, value, copy) -> None:
+        """Let an object have a copy beside its stand-in."""
+        self.object_copies[id(value)] = value, copy
+        self._originals[id(copy)] = value
+
     def _new(self, value):
         if self.classes.is_all_own(type(value)):
             return own_object(self, value)
         make = maker_of(value)
-        return of_code(self, value) if make is None else make(self, value)
+        standin = NotImplemented if make is None else make(self, value)
+        return of_code(self, value) if standin is NotImplemented else standin
 
     def made(self, value):
         """The stand-in of an object that the function has made itself: nothing watches it."""
@@ -145,7 +182,8 @@ class Standins:
 
     def begin(self, value, standin) -> None:
         """A stand-in is complete: what is written into it from now on is a side effect."""
-        self._effects.begin(value, standin)
+        if self._is_watching:
+            self._effects.begin(value, standin)
 
     def _forget(self, value) -> None:
         """Hold an object no more: derivative rules that meet it again get another stand-in."""
@@ -154,15 +192,31 @@ class Standins:
         self._effects = Effects(original_of)
 
     def as_it_was(self, standin):
-        """What a stand-in stands for; `NotImplemented` if it has been written since it was made."""
+        """What a stand-in stands for; `NotImplemented` if it has been written since it was made, or
+        was made within the trace.
+        """
         value = self._originals.get(id(standin), standin)
         if value is standin:
-            return original_of(standin)
-        held, before = attributes_of(standin), attributes_of(value)
-        is_same = held.keys() == before.keys() and all(
-            self.of(before[name]) is held[name] for name in held
-        )
+            is_made = "__nbhvp_original__" in vars(type(standin))
+            return NotImplemented if is_made else original_of(standin)
+        is_same = self._is_unwritten(standin, value, {})
         return value if is_same and not issubclass(type(value), dict) else NotImplemented
+
+    def _is_unwritten(self, standin, value, seen: dict) -> bool:
+        """Whether a stand-in, and what it holds, is as it was made."""
+        if id(standin) in seen:
+            return True
+        seen[id(standin)] = standin
+        parts, before = _parts(standin), _parts(value)
+        return parts.keys() == before.keys() and all(
+            self._is_same(part, before[name], seen) for name, part in parts.items()
+        )
+
+    def _is_same(self, standin, value, seen: dict) -> bool:
+        expected = self.of(value)
+        if standin is not expected:
+            return type(standin) is types.MethodType and standin == expected
+        return standin is value or self._is_unwritten(standin, value, seen)
 
     # Watching.
 
@@ -183,7 +237,8 @@ class Standins:
     def look_at(self, value) -> tuple:
         """What an object holds, which is watched."""
         watches, parts = look_at(value)
-        self.watches += watches
+        if self._is_watching:
+            self.watches += watches
         return parts
 
     def watched(self, read: Callable, *args) -> Any:
@@ -196,7 +251,7 @@ class Standins:
     def is_own(self, module: str) -> bool:
         """Whether code of this module is the user's (or as plain), to be traced into."""
         own = module.partition(".")[0] == self._home != ""
-        return own or is_open(module) or not is_foreign(module)
+        return own or not is_foreign(module)
 
     # Names.
 
@@ -219,14 +274,33 @@ class Standins:
                 "input": OutsideFunction(input, "builtins.input"),
             }
             known = {**vars(builtins), **ours}
-            self._scopes[id(names)] = Scope(names, self.item, self.missing, known)
+            is_trusted = is_library(names.get("__name__") or "")
+            item = self._library_item if is_trusted else self.item
+            missing = self._library_missing if is_trusted else self.missing
+            self._scopes[id(names)] = Scope(names, item, missing, known)
         return self._scopes[id(names)]
+
+    def _own_scopes(self) -> Iterator[Scope]:
+        """The scopes of modules of the user's."""
+        for scope in self._scopes.values():
+            if not is_library(scope.get("__name__") or ""):
+                yield scope
 
     def item(self, names: dict, name: str):
         """The stand-in of a global, which is watched."""
         value = names[name]
         self.watches.append(ItemWatch(names, name, value))
         return self.of(value)
+
+    def _library_item(self, names: dict, name: str):
+        """The stand-in of a global of a library's module."""
+        with self.trusting():
+            return self.of(names[name])
+
+    def _library_missing(self, names: dict, name: str):
+        if name in _PYTHONS_OWN or name not in vars(builtins):
+            return self.scope_of(names)["__builtins__"][name]
+        return self._library_item(vars(builtins), name)
 
     def missing(self, names: dict, name: str):
         """A name that a module does not define: one of Python's own, or none."""
@@ -254,10 +328,20 @@ class Standins:
         is_code = isinstance(value, types.ModuleType | type) or callable(value)
         is_given = isinstance(value, types.FunctionType) and self.is_own(home_of(value))
         if is_code and not is_given:
-            return self.of(value)
+            with self.trusting(is_library(module.__name__)):
+                return self.of(value)
         if name in getattr(module, "__all__", ()) and module.__name__ in LIBRARIES:
             return self.of(value)  # np.pi
         return self.of(self.watched(getattr, module, name, None))
+
+
+def _parts(value) -> dict:
+    """What an object holds, by attribute, key or place."""
+    if isinstance(value, dict):
+        return {**value}
+    if isinstance(value, list | tuple | collections.deque):
+        return dict(enumerate(value))
+    return attributes_of(value)
 
 
 def _innermost(function):

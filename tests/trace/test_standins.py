@@ -406,7 +406,7 @@ def largest_entry(x):
         (
             lambda x: scipy.linalg.signm(x[:4].reshape(2, 2)),
             TraceError,
-            "signm has no derivative rule",
+            "in scipy.linalg.signm: scipy.linalg.schur has no derivative rule",
         ),
         (lambda x: np.r_["0,2", x], TraceError, "directive"),
         (lambda x: math.log(-x[0]), ValueError, "math domain|positive input"),

@@ -36,7 +36,7 @@ from nbhvp.trace.arrays import (
 from nbhvp.trace.places import line_of
 from nbhvp.trace.recording import Recording, trace_error
 
-__all__ = ["call_math", "may_catch", "operate", "settle", "watched", "watches_errors"]
+__all__ = ["call_math", "may_catch", "may_raise", "operate", "settle", "watched", "watches_errors"]
 
 
 _PASSING = {
@@ -298,6 +298,12 @@ def watches_errors(code: types.CodeType) -> bool:
     """Whether code may tell NumPy to raise floating-point errors, or Python to raise warnings."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return not _STATES.isdisjoint(code.co_names) or any(map(watches_errors, inner))
+
+
+@functools.lru_cache(1024)
+def may_raise(code: types.CodeType) -> bool:
+    """Whether code of a library, whose states are constants, may tell NumPy to raise errors."""
+    return "raise" in code.co_consts and watches_errors(code)
 
 
 def watched(primitive: p.Primitive, args: list, params: dict) -> Traced:

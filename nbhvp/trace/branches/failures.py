@@ -7,6 +7,7 @@ user's line. It names the function that was called, whatever it is composed of.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import warnings
 from collections.abc import Callable
@@ -54,13 +55,17 @@ def _fail_as_plain(function: Callable, plain: Callable, args: tuple, kwargs: dic
 
 
 def name_of(function: Callable) -> str:
-    """Module and name of a function."""
-    module = module_of(function)
+    """Module and name of a function, without the parts of a library that are private."""
+    module = ".".join(itertools.takewhile(_is_public, module_of(function).split(".")))
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
     if isinstance(function, np.ufunc) and not module:
         homes = (np, sys.modules.get("scipy.special"))
         module = next((h.__name__ for h in homes if getattr(h, name, None) is function), "")
     return f"{module}.{name}" if module and module != "builtins" else name
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") or name == "__main__"
 
 
 def unsupported(function: Callable) -> TraceError:

@@ -50,18 +50,21 @@ def as_array(a):
     return a if is_array(a.value) else reshape(a, ())
 
 
+_COPYING = (True, np._CopyMode.ALWAYS)
+
+
 @answers(np.array)
 def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0):
     result = cast(as_array(object), dtype)
     if result.ndim < ndmin:
         result = reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
-    return copy_(result) if copy else result
+    return copy_(result) if copy in _COPYING else result
 
 
 @answers(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
 def asarray(a, dtype=None, order=None, *, copy=None):
     result = cast(as_array(a), dtype)
-    return copy_(result) if copy else result
+    return copy_(result) if copy in _COPYING else result
 
 
 @answers(np.copy)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from nbhvp.trace.arrays import Traced, current, is_constant, traced_in
 from nbhvp.trace.kinds import stands_for
 from nbhvp.trace.surroundings.closure import Watch
+from nbhvp.trace.surroundings.ownership import is_library, module_of
 
 __all__: list[str] = []
 
@@ -61,4 +62,6 @@ class CachedFunction:
 
 @stands_for(functools._lru_cache_wrapper)
 def _cached(standins, value) -> CachedFunction:
+    if is_library(module_of(value)):
+        return NotImplemented
     return standins.remember(value, CachedFunction(value, standins.of, standins.as_it_was))

@@ -15,10 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["home_of", "is_foreign", "is_open", "module_of", "public_name"]
-
-_OPEN = ("numpy.polynomial",)
-"""Library packages of plain Python over NumPy's functions: traced into as the user's own code is."""
+__all__ = ["home_of", "is_foreign", "is_library", "module_of", "public_name"]
 
 
 @functools.cache
@@ -31,9 +28,9 @@ def is_foreign(name: str) -> bool:
     return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
-def is_open(module: str) -> bool:
-    """Whether a library's module is traced into."""
-    return any(module == package or module.startswith(package + ".") for package in _OPEN)
+def is_library(module: str) -> bool:
+    """Whether a module is NumPy's or SciPy's."""
+    return module.partition(".")[0] in ("numpy", "scipy")
 
 
 def home_of(function: types.FunctionType) -> str:
@@ -63,4 +60,5 @@ def module_of(thing) -> str:
 def public_name(thing) -> str:
     """`scipy.stats.rv_frozen`: package, subpackage and name, wherever inside it is defined."""
     package = module_of(thing).split(".")[:2]
-    return ".".join((*package, getattr(thing, "__name__", "")))
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", "")
+    return ".".join((*package, name))

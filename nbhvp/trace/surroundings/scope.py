@@ -125,6 +125,10 @@ class ModuleStandin(Standin):
         object.__setattr__(self, "_known", {})
 
     @property
+    def __wrapped__(self) -> types.ModuleType:
+        return self._module
+
+    @property
     def __dict__(self) -> Scope:
         return self._standins.scope_of(vars(self._module))
 

@@ -58,6 +58,7 @@ __all__ = [
     "attributes_of",
     "blank",
     "class_items",
+    "dictionary_of",
     "holds_items_as_attributes",
     "is_of_c",
     "look_at",
@@ -94,7 +95,7 @@ def _attributes(value) -> tuple:
 
 def attributes_of(value) -> dict[str, Any]:
     """The attributes of an object, in __dict__ and in slots."""
-    return {**_dictionary(value), **_filled(value)}
+    return {**dictionary_of(value), **_filled(value)}
 
 
 def blank(kind: type, like):
@@ -109,10 +110,11 @@ def blank(kind: type, like):
 
 def holds_items_as_attributes(value) -> bool:
     """Whether the dictionary of an object's attributes is the object."""
-    return _dictionary(value) is value
+    return dictionary_of(value) is value
 
 
-def _dictionary(value) -> dict:
+def dictionary_of(value) -> dict:
+    """The dictionary that has the attributes of an object, outside of its slots."""
     try:
         return object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -282,7 +284,7 @@ def _look_at_attributes(value) -> tuple[list, tuple]:
     if not kind.__dictoffset__ and not has_slots:
         return [], ()
     if not has_slots and kind.__getattribute__ is object.__getattribute__:
-        held = _dictionary(value)
+        held = dictionary_of(value)
         return [InstanceWatch(value), DictWatch(held)], tuple(held.values())
     watches, parts = _read(_attributes, value)
     return [*watches, Watch(functools.partial(type, value), kind)], parts

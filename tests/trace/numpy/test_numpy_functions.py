@@ -821,7 +821,6 @@ REFUSALS = [
     ("unique", lambda x: np.unique(x), "numpy.unique"),
     ("as_strided", lambda x: np.lib.stride_tricks.as_strided(x, (2,), (8,)), "sliding_window_view"),
     ("resize", lambda x: (1 * x).resize(3), "np.resize"),
-    ("roots", lambda x: np.roots(x), "numpy.roots"),
     ("nditer", lambda x: list(np.nditer(x)), "nditer"),
     ("fromiter", lambda x: np.fromiter((a for a in x), float), "float"),
     ("frompyfunc", lambda x: np.frompyfunc(lambda a: a, 1, 1)(x), "vectorized"),

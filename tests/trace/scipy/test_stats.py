@@ -262,19 +262,14 @@ def test_rosen():
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: stats.norm.entropy(x, x).sum(),
-        lambda x: stats.skewnorm.logpdf(x, 2.0).sum(),
-        lambda x: stats.norm(x[0]).mean(),
         lambda x: stats.vonmises.cdf(x, 2.0).sum(),
         lambda x: stats.poisson.logpdf(2, x).sum(),
         lambda x: stats.multivariate_normal.logpdf(x, allow_singular=True).sum(),
     ],
-    ids=["entropy", "skewnorm", "mean", "vonmises.cdf", "logpdf of a discrete law", "singular"],
+    ids=["vonmises.cdf", "logpdf of a discrete law", "singular"],
 )
 def test_what_is_refused(function):
-    with pytest.raises(
-        (nbhvp.TraceError, AttributeError), match=r"test_distributions\.py|attribute"
-    ):
+    with pytest.raises((nbhvp.TraceError, AttributeError), match=r"test_stats\.py|attribute"):
         nbhvp.differentiable(function, target="interpret").grad(np.ones(2))
 
 
