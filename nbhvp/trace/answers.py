@@ -41,6 +41,7 @@ __all__ = [
     "complete",
     "entries",
     "on_demand",
+    "refusal_of",
     "refuses",
     "ufunc_method",
 ]
@@ -51,7 +52,7 @@ Name = Callable | str
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What answers to calls of some functions, all of which do the same."""
+    """What answers to calls of some functions, all of which do the same, or to objects of classes."""
 
     functions: tuple[Name, ...]
     run: Callable
@@ -136,16 +137,16 @@ def _defaults(function) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a function has no answer, and what to write in its place."""
+    """Why some functions have no answer, and what to write in their place."""
 
-    function: Name
+    functions: tuple[Name, ...]
     why: str
-    instead: str = ""
+    instead: str
 
 
 ANSWERS: dict[Name, Answer] = {}
-CLASSES: dict[type | str, type] = {}
-"""For a class of a library, or its public name, the class of the stand-ins of its objects."""
+CLASSES: dict[Name, Answer] = {}
+"""For a class of a library, the answer that is the class of the stand-ins of its objects."""
 REFUSALS: dict[Name, Refusal] = {}
 
 
@@ -155,19 +156,20 @@ def answers(
     """Enter the decorated function or class as the answer to these functions, or to these classes."""
 
     def enter(answer):
-        if isinstance(answer, type):
-            CLASSES.update(dict.fromkeys(names, answer))
-        else:
-            entry = Answer(names, answer, note, twin, is_for_live)
-            ANSWERS.update(dict.fromkeys(names, entry))
+        table = CLASSES if isinstance(answer, type) else ANSWERS
+        table.update(dict.fromkeys(names, Answer(names, answer, note, twin, is_for_live)))
         return answer
 
     return enter
 
 
-def refuses(*names: Name, why: str, instead: str = "") -> None:
-    """Enter the reason for which these functions are not answered."""
-    REFUSALS.update({name: Refusal(name, why, instead) for name in names})
+def refuses(*names: Name, why: str, instead: str, within: str = "") -> None:
+    """Enter the reason for which these functions (of the module `within`) are not answered.
+
+    It is told where their own source cannot be followed either.
+    """
+    names = tuple(f"{within}.{name}" if within else name for name in names)
+    REFUSALS.update(dict.fromkeys(names, Refusal(names, why, instead)))
 
 
 def answer_to(function: Callable) -> Answer | None:
@@ -192,6 +194,14 @@ def complete() -> None:
     for part in [part for part in _ON_DEMAND if part in sys.modules]:
         importlib.import_module(_ON_DEMAND[part])
         _ON_DEMAND.pop(part, None)  # another thread may have been as far
+
+
+def refusal_of(function: Callable) -> Refusal | None:
+    """Why a function has no answer, if that is known."""
+    try:
+        return REFUSALS.get(function) or REFUSALS.get(public_name(function))
+    except TypeError:  # a method of an object without a hash
+        return None
 
 
 def ufunc_method(name: str) -> Callable:

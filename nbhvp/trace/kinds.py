@@ -157,7 +157,7 @@ def _of_class(kind: type) -> tuple[Maker | None, type[LibraryObject] | None]:
 def _entered(base: type) -> tuple[Maker, type[LibraryObject] | None] | None:
     standin = CLASSES.get(base) or CLASSES.get(public_name(base))
     if standin is not None:
-        return _library_object, standin
+        return _library_object, standin.run
     return (_BY_CLASS[base], None) if base in _BY_CLASS else None
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.trace import arrays
-from nbhvp.trace.answers import ANSWERS, Answer, answer_to
+from nbhvp.trace.answers import ANSWERS, REFUSALS, Answer, answer_to, refusal_of
 from nbhvp.trace.arrays import Traced, is_constant
 from nbhvp.trace.branches.exceptions import call_math
 from nbhvp.trace.branches.failures import attempt, name_of, unsupported
@@ -46,7 +46,7 @@ LIBRARIES = ("numpy", "scipy", "math")
 def is_library_function(value) -> bool:
     """Whether it is a function of these libraries, or a class whose objects have stand-ins."""
     if isinstance(value, type):
-        return library_class(value) is not None or value in ANSWERS
+        return library_class(value) is not None or value in ANSWERS or value in REFUSALS
     return callable(value) and hasattr(value, "__name__") and _library_of(value) in LIBRARIES
 
 
@@ -120,9 +120,11 @@ class Library:
                 raise errors[known]  # the library's code has caught it, to go another way
             return result
         except TraceError as error:
+            if refusal_of(function) is not None:
+                error = unsupported(function)
             if is_outermost and name_of(source) not in error.args[0]:
                 error.args = (f"in {name_of(source)}: {error.args[0]}", *error.args[1:])
-            raise
+            raise error
         finally:
             self._is_following = not is_outermost
 

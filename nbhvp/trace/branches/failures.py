@@ -8,7 +8,6 @@ user's line. It names the function that was called, whatever it is composed of.
 from __future__ import annotations
 
 import itertools
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +16,10 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph.primitives import RealOnly
+from nbhvp.trace.answers import refusal_of
 from nbhvp.trace.places import user_line
 from nbhvp.trace.recording import trace_error
-from nbhvp.trace.surroundings.ownership import module_of
+from nbhvp.trace.surroundings.ownership import module_of, ufunc_home
 
 __all__ = ["attempt", "name_of", "unsupported"]
 
@@ -56,11 +56,10 @@ def _fail_as_plain(function: Callable, plain: Callable, args: tuple, kwargs: dic
 
 def name_of(function: Callable) -> str:
     """Module and name of a function, without the parts of a library that are private."""
-    module = ".".join(itertools.takewhile(_is_public, module_of(function).split(".")))
+    module = ".".join(
+        itertools.takewhile(_is_public, (module_of(function) or ufunc_home(function)).split("."))
+    )
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
-    if isinstance(function, np.ufunc) and not module:
-        homes = (np, sys.modules.get("scipy.special"))
-        module = next((h.__name__ for h in homes if getattr(h, name, None) is function), "")
     return f"{module}.{name}" if module and module != "builtins" else name
 
 
@@ -70,8 +69,11 @@ def _is_public(name: str) -> bool:
 
 def unsupported(function: Callable) -> TraceError:
     """The error for a function without a rule."""
+    what, refusal = f"{name_of(function)} has no derivative rule here", refusal_of(function)
+    if refusal is not None:
+        return trace_error(f"{what}: {refusal.why}", refusal.instead)
     return trace_error(
-        f"{name_of(function)} has no derivative rule here",
+        what,
         "write it with supported NumPy functions, give it a rule (nbhvp.elementwise, "
         "nbhvp.custom_jvp), or compute it outside the function and pass the result as an argument "
         "if it does not depend on x",

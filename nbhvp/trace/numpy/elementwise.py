@@ -16,7 +16,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import lengths
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import (
     Traced,
     apply,
@@ -32,7 +32,6 @@ from nbhvp.trace.arrays import (
 )
 
 __all__ = [
-    "REFUSED",
     "absolute",
     "answers_as",
     "cast",
@@ -48,8 +47,14 @@ __all__ = [
     "where",
 ]
 
-REFUSED = {np.isnat, np.gcd, np.lcm, np.bitwise_count}
-"""The ufuncs of NumPy that answer to constants only: dates, and integers that meet no float."""
+refuses(
+    np.isnat,
+    np.gcd,
+    np.lcm,
+    np.bitwise_count,
+    why="it answers to dates, or to integers that meet no float",
+    instead="compute it of constants",
+)
 
 
 def into(out, value):
@@ -262,7 +267,7 @@ def select(condlist, choicelist, default=0):
 # Rounding and cleaning.
 
 
-@answers(np.round, np.around)
+@answers(np.round, np.around, note="of integers to no negative `decimals`")
 def round_(a, decimals=0, out=None):
     a = lift(a)
     if a.dtype.kind in "iub":
@@ -322,7 +327,7 @@ def imag(val):
     return imag_view(lift(val))
 
 
-@answers(np.real_if_close)
+@answers(np.real_if_close, note="whether it gives the real part is a branch")
 def real_if_close(a, tol=100):
     """Whether it gives the real part is a branch of the function."""
     a = lift(a)

@@ -11,8 +11,8 @@ import re
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import Traced, guard, lift, trace_error
+from nbhvp.trace.answers import answers, refuses
+from nbhvp.trace.arrays import Traced, guard, lift
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.creation import zeros_like
 from nbhvp.trace.numpy.elementwise import cast
@@ -21,7 +21,7 @@ from nbhvp.trace.numpy.manipulation import broadcast_to, expand_dims, moveaxis, 
 __all__: list[str] = []
 
 
-@answers(np.vectorize)
+@answers(np.vectorize, note="with signatures too; recorded call by call, for small arrays")
 class Vectorized(LibraryObject):
     """The stand-in of an `np.vectorize` object."""
 
@@ -80,7 +80,7 @@ def _joined(results, outer, dtype=None):
     return reshape(joined, (*outer, *joined.shape[1:]))
 
 
-@answers(np.apply_along_axis)
+@answers(np.apply_along_axis, note="recorded call by call, for small arrays")
 def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     rows = moveaxis(arr, axis, -1)
     axis = normalize_axis_index(axis, rows.ndim)
@@ -90,7 +90,7 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     return moveaxis(joined, inner, range(axis, axis + len(inner)))
 
 
-@answers(np.apply_over_axes)
+@answers(np.apply_over_axes, note="recorded call by call")
 def apply_over_axes(func, a, axes):
     a = lift(a)
     for axis in normalize_axis_tuple(axes, a.ndim):
@@ -99,7 +99,7 @@ def apply_over_axes(func, a, axes):
     return a
 
 
-@answers(np.piecewise)
+@answers(np.piecewise, note="the conditions are branches")
 def piecewise(x, condlist, funclist, *args, **kw):
     """As NumPy does it, each function sees its own elements only; the conditions are guards."""
     x = lift(x)
@@ -116,18 +116,24 @@ def piecewise(x, condlist, funclist, *args, **kw):
     return result
 
 
-@answers(np.ndenumerate)
+@answers(np.ndenumerate, note="recorded element by element, for small arrays")
 def ndenumerate(arr):
     arr = lift(arr)
     return ((index, arr[index]) for index in np.ndindex(arr.shape))
 
 
-@answers(np.broadcast)
+@answers(np.broadcast, note="its shape")
 def broadcast(*arrays):
     """Its shapes are all that is asked of it."""
     return np.broadcast(*(lift(a).value for a in arrays))
 
 
-@answers(np.nditer)
-def nditer(op, *args, **kwargs):
-    raise trace_error("np.nditer goes through memory, which a traced array has none of", "index it")
+refuses(
+    np.nditer, why="it goes through memory, which a traced array has none of", instead="index it"
+)
+refuses(
+    np.frompyfunc,
+    np.fromiter,
+    why="they ask for plain numbers",
+    instead="use np.vectorize, np.array([...])",
+)

@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, apply, lift, trace_error, view_of
 from nbhvp.trace.numpy.creation import as_array
 from nbhvp.trace.numpy.elementwise import cast
@@ -38,7 +38,7 @@ def windows(x, size: int, axis: int):
     return moveaxis(found, axis + 1, -1)
 
 
-@answers(sliding_window_view)
+@answers(sliding_window_view, note="to be read only")
 def sliding_window_view_(x, window_shape, axis=None, *, subok=False, writeable=False):
     x = lift(x)
     if writeable:
@@ -54,12 +54,11 @@ def sliding_window_view_(x, window_shape, axis=None, *, subok=False, writeable=F
     return x
 
 
-@answers(as_strided)
-def as_strided_(x, shape=None, strides=None, subok=False, writeable=True):
-    raise trace_error(
-        "as_strided shows memory, which a traced array has none of",
-        "use sliding_window_view, reshape or an index",
-    )
+refuses(
+    as_strided,
+    why="it shows memory, which a traced array has none of",
+    instead="use sliding_window_view, reshape or an index",
+)
 
 
 # Padding.
@@ -68,7 +67,9 @@ _REPEATING = ("edge", "reflect", "symmetric", "wrap")
 _STATISTICS = {"maximum": max_, "mean": mean, "median": median, "minimum": min_}
 
 
-@answers(np.pad)
+@answers(
+    np.pad, note='every mode but a function; `reflect_type="odd"` within the length of the array'
+)
 def pad(
     array,
     pad_width,

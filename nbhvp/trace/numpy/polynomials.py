@@ -63,7 +63,7 @@ def polyint(p, m=1, k=None):
     return p
 
 
-@answers(np.poly)
+@answers(np.poly, note="of roots")
 def poly(seq_of_zeros):
     """The coefficients of the polynomial with these zeros."""
     zeros = lift(seq_of_zeros)
@@ -75,7 +75,9 @@ def poly(seq_of_zeros):
     return lift(result)
 
 
-@answers(np.polyfit)
+@answers(
+    np.polyfit, note="of traced values; constant points and weights; neither `full=` nor `cov=`"
+)
 def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     x, y = lift(x), lift(y)
     if full or cov or not is_constant(x) or (w is not None and not is_constant(lift(w))):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error, write
 from nbhvp.trace.numpy.elementwise import cast, common, into, where
 from nbhvp.trace.numpy.manipulation import (
@@ -66,13 +66,13 @@ def _along_axis(shape, indices, axis) -> tuple:
     )
 
 
-@answers(np.compress)
+@answers(np.compress, note="the condition is a branch")
 def compress(condition, a, axis=None, out=None):
     condition = guard(condition) if isinstance(condition, Traced) else condition
     return take(a, np.flatnonzero(condition), axis, out)
 
 
-@answers(np.extract)
+@answers(np.extract, note="the condition is a branch")
 def extract(condition, arr):
     condition = guard(condition) if isinstance(condition, Traced) else condition
     return take(ravel(arr), np.flatnonzero(condition), 0)
@@ -93,7 +93,7 @@ def argwhere(a):
     return np.argwhere(guard(lift(a) != 0))
 
 
-@answers(np.unravel_index)
+@answers(np.unravel_index, note="a traced index in C order")
 def unravel_index(indices, shape, order="C"):
     if order != "C":
         raise trace_error("np.unravel_index of a traced index in Fortran's order", "use order='C'")
@@ -104,7 +104,7 @@ def unravel_index(indices, shape, order="C"):
     return tuple(reversed(parts))
 
 
-@answers(np.ravel_multi_index)
+@answers(np.ravel_multi_index, note='a traced index in C order, with `mode="raise"`')
 def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
     """Where NumPy would raise for an index beyond its extent, the trace holds a guard."""
     if order != "C" or mode != "raise":
@@ -147,7 +147,7 @@ def insert(arr, obj, values, axis=None):
     return gather(concatenate([arr, broadcast_to(values, shape)], axis), index, axis)
 
 
-@answers(np.trim_zeros)
+@answers(np.trim_zeros, note="of one axis; its length is a branch")
 def trim_zeros(filt, trim="fb"):
     filt = lift(filt)
     if filt.ndim != 1:
@@ -304,3 +304,15 @@ def repeat(a, repeats, axis=None):
         merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
         return copy_(reshape(broadcast_to(a, shape), merged))
     return gather(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
+
+
+refuses(
+    np.unique,
+    np.unique_values,
+    np.union1d,
+    np.intersect1d,
+    np.setdiff1d,
+    np.setxor1d,
+    why="it looks values up in a table of C, and their number is the shape of its result",
+    instead="use it on constants, np.sort, or the first result of np.unique_counts",
+)

@@ -86,12 +86,12 @@ def _cumulative(scan, x, axis, dtype, initial):
 # Orderings.
 
 
-@answers(np.argpartition)
+@answers(np.argpartition, note="sorted all through")
 def argpartition(a, kth, axis=-1, kind="introselect", order=None):
     return argsort(a, axis)
 
 
-@answers(np.partition)
+@answers(np.partition, note="sorted all through")
 def partition(a, kth, axis=-1, kind="introselect", order=None):
     """Sorted: NumPy leaves the order within the parts open."""
     return sort(a, axis)
@@ -251,7 +251,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     return sum_(trapezoids(lift(y), x, dx, axis), axis)
 
 
-@answers(np.interp)
+@answers(np.interp, note="in all its arguments")
 def interp(x, xp, fp, left=None, right=None, period=None):
     x, xp, fp = floating(lift(x)), floating(lift(xp)), floating(lift(fp))
     if period is not None:

@@ -60,7 +60,10 @@ def _later_second(ufunc, earlier, later):
     return ufunc(later, earlier) if extremum else ufunc(earlier, later)
 
 
-@answers(np.ufunc.reduce)
+@answers(
+    np.ufunc.reduce,
+    note="of associative ufuncs, `subtract` and `divide`; `where=` of sums, products and extrema alone",
+)
 def _reduce(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, **kwargs):
     x = lift(x)
     if ufunc in _REDUCTIONS:
@@ -103,7 +106,7 @@ def _check(ufunc, method: str, options: dict) -> None:
         )
 
 
-@answers(np.ufunc.accumulate)
+@answers(np.ufunc.accumulate, note="of associative ufuncs, `subtract` and `divide`")
 def _accumulate(ufunc, x, axis=0, dtype=None, out=None):
     x = cast(lift(x), dtype)
     if ufunc in _ACCUMULATIONS:
@@ -131,7 +134,7 @@ def _run(ufunc, x, axis: int):
     return concatenate(steps, axis)
 
 
-@answers(np.ufunc.reduceat)
+@answers(np.ufunc.reduceat, note="indices that depend on `x` are guarded")
 def _reduceat(ufunc, x, indices, axis=0, dtype=None, out=None):
     """f over x[i_k : i_{k+1}], or x[i_k] alone where the next index is not larger."""
     x = cast(lift(x), dtype)
@@ -157,7 +160,10 @@ def _outer(ufunc, x, y, **kwargs):
     return ufunc(reshape_view(x, x.shape + (1,) * y.ndim), y, **kwargs)
 
 
-@answers(np.ufunc.at)
+@answers(
+    np.ufunc.at,
+    note="places that depend on `x` are guarded, but those of `add.at` and `subtract.at`",
+)
 def _at(ufunc, x, index, *values):
     if not isinstance(x, Traced):
         raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.integrate
 from numpy.lib.array_utils import normalize_axis_index
 
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import lift
 from nbhvp.trace.numpy.elementwise import floating
 from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, moveaxis, reshape, stack
@@ -107,3 +107,12 @@ def romb(y, dx=1.0, axis=-1, show=False):
     y = moveaxis(floating(lift(y)), axis, -1)
     weights = scipy.integrate.romb(np.eye(y.shape[-1]), axis=0)
     return np.dot(y, weights) * dx
+
+
+refuses(
+    "quad",
+    "odeint",
+    within="scipy.integrate",
+    why="its steps depend on x",
+    instead="use fixed_quad, steps of your own, or a rule (nbhvp.custom_jvp)",
+)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.interpolate as interpolate
 
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, is_constant, lift, trace_error
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, where
@@ -205,7 +205,9 @@ def _of_values(build: Callable, y, axis: int) -> Spline:
     return Spline(units, lift, pieces)
 
 
-@answers(interpolate.CubicSpline)
+@answers(
+    interpolate.CubicSpline, note="of traced values, with a named `bc_type` but the periodic one"
+)
 def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     (x,) = _constants(x)
     if not isinstance(bc_type, str) or bc_type == "periodic":
@@ -216,7 +218,7 @@ def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     return _of_values(build, y, axis)
 
 
-@answers(interpolate.make_interp_spline)
+@answers(interpolate.make_interp_spline, note="of traced values, with a named `bc_type` or none")
 def make_interp_spline(x, y, k=3, t=None, bc_type=None, axis=0, check_finite=True):
     x, t = _constants(x, t)
     if not (bc_type is None or isinstance(bc_type, str)) or bc_type == "periodic":
@@ -435,3 +437,21 @@ def _bounded(result, grid, columns, bounds_error, fill_value):
         return result
     outside = reshape(outside, outside.shape + (1,) * (result.ndim - outside.ndim))
     return where(outside, fill_value, result)
+
+
+refuses(
+    "PchipInterpolator",
+    "Akima1DInterpolator",
+    within="scipy.interpolate",
+    why="its slopes are not linear in traced values",
+    instead="use CubicSpline of traced values",
+)
+refuses(
+    "RectBivariateSpline",
+    "SmoothBivariateSpline",
+    "griddata",
+    "RBFInterpolator",
+    within="scipy.interpolate",
+    why="it has no coefficients of a simple form",
+    instead="use a tensor product of splines",
+)

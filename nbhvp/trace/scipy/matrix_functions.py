@@ -13,7 +13,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.table import eigen
 from nbhvp.graph.table import linalg as la
 from nbhvp.graph.table import matrix_functions as mf
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import apply, current, guard, is_constant, lift, trace_error
 from nbhvp.trace.numpy.elementwise import cast, floats, is_complex
 from nbhvp.trace.numpy.linalg import adjoint, expm, square, unless_failed
@@ -66,7 +66,7 @@ def scipy_eigvals(a):
     return apply(eigen.eigenvalues, _decomposed(square(a), scipy.linalg.eig, scipy.linalg.eigvals))
 
 
-@answers(scipy.linalg.eig)
+@answers(scipy.linalg.eig, note="of one matrix")
 def scipy_eig(a, b=None, left=False, right=True):
     if b is not None:
         raise trace_error(
@@ -84,13 +84,14 @@ def scipy_eig(a, b=None, left=False, right=True):
     return (w, *vectors) if vectors else w
 
 
-@answers(scipy.linalg.schur)
-def schur(a, output="real", lwork=None, sort=None):
-    raise trace_error(
-        "scipy.linalg.schur has no derivative rule: its factors depend on the order in which an "
-        "iteration finds the eigenvalues",
-        "use np.linalg.eig, or sqrtm, logm and solve_sylvester, which need no factors",
-    )
+refuses(
+    scipy.linalg.schur,
+    scipy.linalg.qz,
+    scipy.linalg.hessenberg,
+    scipy.linalg.lu,
+    why="its factors depend on the order of an iteration or elimination",
+    instead="use np.linalg.eig, or sqrtm, logm, solve and solve_sylvester, which need no factors",
+)
 
 
 # Functions of a matrix.
@@ -123,7 +124,7 @@ def logm(A):
     return _function_of(A, scipy.linalg.logm)
 
 
-@answers(scipy.linalg.fractional_matrix_power)
+@answers(scipy.linalg.fractional_matrix_power, note="of a constant power")
 def fractional_matrix_power(A, t):
     if not isinstance(t, int | float | np.integer | np.floating):
         raise trace_error(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from scipy import ndimage
 
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, lift
 from nbhvp.trace.numpy.elementwise import cast, into
 from nbhvp.trace.numpy.manipulation import flip
@@ -195,3 +195,16 @@ def _gaussian_derivatives(input, sigma, order, mode, cval, axes, options) -> lis
         orders = [order if j == k else 0 for j in range(len(axes))]
         results.append(gaussian_filter(x, sigma, orders, None, mode, cval, axes=axes, **options))
     return results
+
+
+refuses(
+    "median_filter",
+    "maximum_filter",
+    "minimum_filter",
+    "rank_filter",
+    "percentile_filter",
+    "generic_filter",
+    within="scipy.ndimage",
+    why="it is not linear",
+    instead="use np.max(sliding_window_view(x, n), -1) and its kin",
+)

@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from scipy import signal
 
 from nbhvp.graph.table import filters
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, apply, is_constant, lift, trace_error
 from nbhvp.trace.numpy.elementwise import cast, floating, where
 from nbhvp.trace.numpy.manipulation import (
@@ -76,7 +76,7 @@ def _check_method(method: str) -> None:
         raise ValueError("Acceptable method flags are 'auto', 'direct', or 'fft'.")
 
 
-@answers(signal.fftconvolve, signal.oaconvolve)
+@answers(signal.fftconvolve, signal.oaconvolve, note="along all axes")
 def fftconvolve(in1, in2, mode="full", axes=None):
     in1, in2 = lift(in1), lift(in2)
     every = range(in1.ndim)
@@ -107,7 +107,7 @@ def correlate2d(in1, in2, mode="full", boundary="fill", fillvalue=0):
 # Recursive filters.
 
 
-@answers(signal.lfilter)
+@answers(signal.lfilter, note="its coefficients may depend on `x`")
 def lfilter(b, a, x, axis=-1, zi=None):
     b, a, x = (floating(np.atleast_1d(lift(q))) for q in (b, a, x))
     axis = normalize_axis_index(axis, x.ndim)
@@ -196,7 +196,7 @@ def _there_and_back(forward, x, axis, padtype, edge):
     return part(x, axis, edge, edge + n)
 
 
-@answers(signal.filtfilt)
+@answers(signal.filtfilt, note='of constant coefficients; not `method="gust"`')
 def filtfilt(b, a, x, axis=-1, padtype="odd", padlen=None, method="pad", irlen=None):
     if method != "pad":
         raise trace_error(f"filtfilt with {method=}", "use method='pad'")
@@ -211,7 +211,7 @@ def filtfilt(b, a, x, axis=-1, padtype="odd", padlen=None, method="pad", irlen=N
     return _there_and_back(forward, x, axis, padtype, edge)
 
 
-@answers(signal.sosfiltfilt)
+@answers(signal.sosfiltfilt, note="of constant coefficients")
 def sosfiltfilt(sos, x, axis=-1, padtype="odd", padlen=None):
     sos = _known(sos)
     state = signal.sosfilt_zi(sos)
@@ -285,3 +285,12 @@ def _without_line(x, axis):
     rows = moveaxis(x, axis, 0)
     line = tensordot(basis, tensordot(basis.T, rows, 1), 1)
     return x - moveaxis(line, 0, axis)
+
+
+refuses(
+    "resample_poly",
+    "upfirdn",
+    within="scipy.signal",
+    why="it has no rule so far",
+    instead="use lfilter, convolve and slices",
+)

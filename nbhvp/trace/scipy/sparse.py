@@ -24,7 +24,7 @@ import scipy.sparse.linalg as sparse_linalg
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import sparse as primitives
 from nbhvp.trace import arrays
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error
 from nbhvp.trace.kinds import LibraryObject, Standin
 from nbhvp.trace.numpy.elementwise import cast, common, floats, where
@@ -675,3 +675,12 @@ def _band(below: int, above: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     columns = columns + rows - below
     inside = (columns >= 0) & (columns < n)
     return rows[inside], columns[inside]
+
+
+refuses(
+    sparse_linalg.cg,
+    sparse_linalg.gmres,
+    sparse_linalg.minres,
+    why="its steps depend on x",
+    instead="use spsolve, np.linalg.solve, or a rule (nbhvp.custom_jvp)",
+)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.spatial
 from scipy.spatial import distance
 
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, guard, lift, trace_error
 from nbhvp.trace.numpy.elementwise import floating, positive_root, where
 from nbhvp.trace.numpy.manipulation import concatenate, reshape
@@ -200,7 +200,7 @@ def minkowski_distance(x, y, p=2):
     return _minkowski(floating(lift(x)), floating(lift(y)), p)
 
 
-@answers(distance.squareform)
+@answers(distance.squareform, note="the checks of a matrix are branches")
 def squareform(X, force="no", checks=True):
     """The places of the result are SciPy's own, of 1, 2, ... in the place of the elements."""
     X = lift(X)
@@ -218,3 +218,14 @@ def _check_symmetric(X: Traced) -> None:
     distance.is_valid_dm(X.value, throw=True, name="X")
     limit = 1e-8 * max_(abs(X))
     guard(np.all(abs(X - X.T) <= limit) & np.all(abs(np.diag(X)) <= limit))
+
+
+refuses(
+    "KDTree",
+    "cKDTree",
+    "ConvexHull",
+    "Delaunay",
+    within="scipy.spatial",
+    why="it searches",
+    instead="find neighbours outside of the function, and pass their indices",
+)

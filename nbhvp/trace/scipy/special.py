@@ -14,7 +14,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import reachable
 from nbhvp.graph.primitives import TABLE
 from nbhvp.graph.table import special as sp
-from nbhvp.trace.answers import answers
+from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, trace_error
 from nbhvp.trace.numpy.elementwise import (
     absolute,
@@ -126,13 +126,13 @@ for _function in (
     _spherical(_function, TABLE[_function.__name__])
 
 
-@answers(special.polygamma)
+@answers(special.polygamma, note="of a constant integer order")
 def polygamma(n, x):
     order = _static_order("polygamma", n)
     return special.digamma(lift(x)) if order == 0 else apply(sp.polygamma, lift(x), n=order)
 
 
-@answers(special.expn)
+@answers(special.expn, note="of a constant integer order")
 def expn(n, x):
     order, x = _static_order("expn", n), floating(lift(x))
     if order == 0:
@@ -140,7 +140,7 @@ def expn(n, x):
     return special.exp1(x) if order == 1 else apply(sp.expn, x, n=order)
 
 
-@answers(special.zeta)
+@answers(special.zeta, note="in both arguments")
 def zeta(x, q=None):
     """The primitive for a constant x; in both arguments by Euler and Maclaurin, for x > 1, q > 0."""
     if not isinstance(x, Traced) or is_constant(x):
@@ -163,7 +163,7 @@ def zeta(x, q=None):
 _EULER_MACLAURIN = [float(special.bernoulli(20)[k] / math.factorial(k)) for k in range(2, 21, 2)]
 
 
-@answers(special.lambertw)
+@answers(special.lambertw, note="the real branches 0 and -1; take `.real`")
 def lambertw(z, k=0, tol=1e-8):
     """The real branches, complex as SciPy has them: take .real."""
     branch = _static_order("lambertw", k)
@@ -175,7 +175,7 @@ def lambertw(z, k=0, tol=1e-8):
 # Gamma functions.
 
 
-@answers(special.digamma)
+@answers(special.digamma, note="of real values")
 def digamma(z):
     z = lift(z)
     if is_complex(z):
@@ -201,7 +201,7 @@ def kaiser(M, beta):
     return i0(beta * np.sqrt(1 - place * place)) / i0(beta)
 
 
-@answers(special.wofz)
+@answers(special.wofz, note="of complex arguments too")
 def wofz(z):
     z = floating(lift(z))
     return apply(sp.wofz, cast(z, np.result_type(z.dtype, np.complex64)))
@@ -218,7 +218,7 @@ def voigt_profile(x, sigma, gamma):
     return where(is_sharp, gamma / (math.pi * sharp), wide / (width * math.sqrt(math.pi)))
 
 
-@answers(special.loggamma)
+@answers(special.loggamma, note="of real values")
 def loggamma(z):
     z = lift(z)
     if is_complex(z):
@@ -227,7 +227,7 @@ def loggamma(z):
     return where(z < 0, math.nan, apply(sp.gammaln, z))
 
 
-@answers(special.factorial)
+@answers(special.factorial, note="not `exact=True`")
 def factorial(n, exact=False):
     if exact:
         raise trace_error("scipy.special.factorial with exact=True", "use exact=False")
@@ -235,7 +235,7 @@ def factorial(n, exact=False):
     return where(n < 0, 0, apply(sp.gamma, where(n < 0, 0, n) + 1))
 
 
-@answers(special.comb)
+@answers(special.comb, note="not `exact=True`")
 def comb(N, k, *, exact=False, repetition=False):
     _refuse_exact("comb", exact)
     N, k = floats(N, k)
@@ -244,7 +244,7 @@ def comb(N, k, *, exact=False, repetition=False):
     return where((k <= N) & (N >= 0) & (k >= 0), apply(sp.binom, N, k), 0)
 
 
-@answers(special.perm)
+@answers(special.perm, note="not `exact=True`")
 def perm(N, k, exact=False):
     _refuse_exact("perm", exact)
     N, k = floats(N, k)
@@ -287,12 +287,12 @@ def chdtrc(v, x):
     return special.gammaincc(0.5 * lift(v), 0.5 * lift(x))
 
 
-@answers(special.pdtr)
+@answers(special.pdtr, note="steps in the count")
 def pdtr(k, m):
     return special.gammaincc(np.floor(lift(k)) + 1, m)
 
 
-@answers(special.pdtrc)
+@answers(special.pdtrc, note="steps in the count")
 def pdtrc(k, m):
     return special.gammainc(np.floor(lift(k)) + 1, m)
 
@@ -309,7 +309,7 @@ def fdtrc(dfn, dfd, x):
     return special.betainc(0.5 * dfd, 0.5 * dfn, dfd / (dfd + dfn * x))
 
 
-@answers(special.bdtr)
+@answers(special.bdtr, note="steps in the count")
 def bdtr(k, n, p):
     k, n, p = floats(np.floor(lift(k)), n, p)
     inside = k < n
@@ -317,7 +317,7 @@ def bdtr(k, n, p):
     return where(inside, below, 1)
 
 
-@answers(special.bdtrc)
+@answers(special.bdtrc, note="steps in the count")
 def bdtrc(k, n, p):
     k, n, p = floats(np.floor(lift(k)), n, p)
     inside = k < n
@@ -325,7 +325,7 @@ def bdtrc(k, n, p):
     return where(inside, above, 0)
 
 
-@answers(special.nbdtr)
+@answers(special.nbdtr, note="steps in the count")
 def nbdtr(k, n, p):
     return special.betainc(n, np.floor(lift(k)) + 1, p)
 
@@ -523,3 +523,43 @@ def exp10(x):
 answers_as({
     special.exp2: np.exp2, special.expm1: np.expm1, special.log1p: np.log1p, special.cbrt: np.cbrt,
 })  # fmt: skip
+
+
+# What is refused.
+
+refuses(
+    "hyp0f1", "hyp1f1", "hyp2f1", "hyperu", "struve", "modstruve", "kelvin", "mathieu_a",
+    "mathieu_b", "pbdv", "pbvv", "pbwa", "pro_ang1", "obl_ang1",
+    within="scipy.special",
+    why="derivatives in a parameter are needed for its rule, or recurrences that SciPy has not",
+    instead="give it a rule of your own (nbhvp.elementwise)",
+)  # fmt: skip
+refuses(
+    "ellipkinc", "ellipeinc", "ellipj", "elliprc", "elliprd", "elliprf", "elliprg", "elliprj",
+    within="scipy.special",
+    why="it has no rule so far",
+    instead="give it a rule of your own (nbhvp.elementwise)",
+)  # fmt: skip
+refuses(
+    "eval_legendre", "eval_chebyt", "eval_chebyu", "eval_hermite", "eval_hermitenorm",
+    "eval_laguerre", "eval_genlaguerre", "eval_jacobi", "eval_gegenbauer",
+    within="scipy.special",
+    why="it has no rule so far",
+    instead="sum its recurrence, or use numpy.polynomial",
+)  # fmt: skip
+refuses(
+    "hankel1",
+    "hankel2",
+    "hankel1e",
+    "hankel2e",
+    within="scipy.special",
+    why="it is complex",
+    instead="use jv and yv",
+)
+refuses(
+    "chdtri", "fdtri", "stdtridf", "gdtria", "gdtrib", "gdtrix", "bdtri", "bdtrik", "nbdtri",
+    "nbdtrik", "pdtri", "pdtrik", "btdtria", "btdtrib", "nctdtr", "ncfdtr", "chndtr",
+    within="scipy.special",
+    why="inverses in a parameter have no rule so far",
+    instead="use gammainccinv and betaincinv",
+)  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["home_of", "is_foreign", "is_library", "module_of", "public_name"]
+__all__ = ["home_of", "is_foreign", "is_library", "module_of", "public_name", "ufunc_home"]
 
 
 @functools.cache
@@ -59,6 +59,14 @@ def module_of(thing) -> str:
 
 def public_name(thing) -> str:
     """`scipy.stats.rv_frozen`: package, subpackage and name, wherever inside it is defined."""
-    package = module_of(thing).split(".")[:2]
+    package = (ufunc_home(thing) or module_of(thing)).split(".")[:2]
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", "")
     return ".".join((*package, name))
+
+
+def ufunc_home(thing) -> str:
+    """The module of a ufunc, which does not say; "" of anything else."""
+    if not isinstance(thing, np.ufunc):
+        return ""
+    homes = (np, sys.modules.get("scipy.special"))
+    return next((h.__name__ for h in homes if getattr(h, thing.__name__, None) is thing), "")
