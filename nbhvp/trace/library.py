@@ -119,12 +119,11 @@ class Library:
             if len(errors) > known:
                 raise errors[known]  # the library's code has caught it, to go another way
             return result
-        except TraceError as error:
-            if refusal_of(function) is not None:
-                error = unsupported(function)
+        except TraceError as found:
+            error = unsupported(function) if refusal_of(function) is not None else found
             if is_outermost and name_of(source) not in error.args[0]:
                 error.args = (f"in {name_of(source)}: {error.args[0]}", *error.args[1:])
-            raise error
+            raise error from found.__cause__
         finally:
             self._is_following = not is_outermost
 
