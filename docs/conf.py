@@ -1,5 +1,12 @@
 """Sphinx: `sphinx-build -W docs docs/_build`."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import answers
+
 import nbhvp
 
 project = "nbhvp"
@@ -29,3 +36,10 @@ html_theme_options = {"description": "Exact Hessian-vector products", "page_widt
 
 # Docstrings write norms as |x|, which reStructuredText would take for a substitution.
 rst_prolog = "\n".join(rf".. |{name}| replace:: \|{name}\|" for name in "xv")
+
+
+def setup(app) -> None:
+    """Show what is answered as the register has it now."""
+    app.connect(
+        "source-read", lambda app, name, text: text.__setitem__(0, answers.printed(text[0]))
+    )

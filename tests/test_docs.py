@@ -5,6 +5,7 @@ is compared with what it prints; any other block just runs.
 """
 
 import doctest
+import importlib
 import linecache
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import nbhvp
+from nbhvp.trace import answers as register
 
 pytestmark = pytest.mark.no_cover
 
@@ -80,3 +82,15 @@ def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_printed_pages_are_those_of_the_register(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    answers = importlib.import_module("answers")
+    pages = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in answers.PAGES}
+    for name, text in pages.items():
+        assert text == answers.printed(text), f"docs/{name} is old: run python docs/answers.py"
+    missing = {name for f in register.ANSWERS for name in answers.names_of(f)}
+    missing -= {"np.ufunc.__call__"}  # of every ufunc, which have their own places
+    missing -= set(re.findall(r"`([\w.]+)`", "".join(pages.values())))
+    assert not missing, "chapters that no page names"

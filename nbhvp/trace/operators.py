@@ -6,7 +6,6 @@ between Python numbers gives a Python number, whose dtype gives way to that of a
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -15,23 +14,17 @@ from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import ANSWERS, answers
 from nbhvp.trace.arrays import (
     NOT_OURS,
-    Flat,
     Traced,
     apply,
-    call,
     current,
     dispatch,
-    frozen,
     guard,
     is_array,
-    is_constant,
     is_weak,
     lift,
     map_traced,
     presents_array,
-    reshape_view,
     scalar,
-    shown,
     weaken,
     write,
 )
@@ -40,67 +33,6 @@ from nbhvp.trace.branches.failures import name_of
 from nbhvp.trace.recording import trace_error
 
 __all__ = ["store"]
-
-
-# Functions of shapes and dtypes alone; arrays whose shape is computed; writing functions.
-
-
-def _of_values(function: Callable) -> Callable:
-    return lambda *args, **kwargs: function(*map_traced(frozen, args), **map_traced(frozen, kwargs))
-
-
-def _of_counts(function: Callable) -> Callable:
-    return lambda *args, **kwargs: call(
-        function, map_traced(_count, args), map_traced(_count, kwargs)
-    )
-
-
-def _text_by(function):
-    """A function of NumPy that shows an array."""
-
-    def text(a, *args, **kwargs) -> str:
-        return shown(lift(a), function(lift(a).value, *args, **kwargs))
-
-    return text
-
-
-def _count(x: Traced):
-    if is_constant(x):
-        return x.value
-    if x.dtype.kind not in "iu":
-        raise trace_error(
-            "the shape of an array depends on a traced float", "make the number an int argument"
-        )
-    return operator.index(x)
-
-
-for _function in (
-    np.shape, np.ndim, np.size, np.isscalar, np.iterable, np.result_type, np.can_cast,
-    np.common_type, np.iscomplexobj, np.isrealobj, np.isfortran, np.shares_memory,
-    np.may_share_memory, np.min_scalar_type, np.diag_indices_from, np.tril_indices_from,
-    np.triu_indices_from,
-):  # fmt: skip
-    answers(_function)(_of_values(_function))
-for _function in (np.array_repr, np.array_str, np.array2string):
-    answers(_function)(_text_by(_function))
-for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
-    answers(_function)(_of_counts(_function))
-
-
-@answers(np.copyto)
-def _copyto(dst, src, casting="same_kind", where=True):
-    src = lift(src)
-    extra = src.ndim - np.ndim(dst)
-    if extra > 0 and src.shape[:extra] == (1,) * extra:
-        src = reshape_view(src, src.shape[extra:])
-    store(np.copyto, dst, src if where is True else apply(p.where, where, src, dst), casting)
-
-
-@answers(np.put)
-def _put(a, ind, v, mode="raise"):
-    if not isinstance(a, Traced):
-        raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
-    Flat(a)[ind] = v
 
 
 # Ufuncs.

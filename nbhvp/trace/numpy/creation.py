@@ -5,11 +5,22 @@ need no handler here; the tracer adopts what NumPy returns.
 """
 
 import math
+import operator
+from collections.abc import Callable
 
 import numpy as np
 
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import adopt, is_array, lift
+from nbhvp.trace.arrays import (
+    Traced,
+    adopt,
+    call,
+    is_array,
+    is_constant,
+    lift,
+    map_traced,
+    trace_error,
+)
 from nbhvp.trace.numpy.elementwise import cast, floats
 from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, copy_, moveaxis, part, reshape
 
@@ -137,3 +148,26 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
         shape = np.broadcast_shapes(*(grid.shape for grid in grids))
         grids = [broadcast_to(grid, shape) for grid in grids]
     return tuple(copy_(grid) for grid in grids) if copy else tuple(grids)
+
+
+# Arrays whose shape may be computed.
+
+
+def _of_counts(function: Callable) -> Callable:
+    return lambda *args, **kwargs: call(
+        function, map_traced(_count, args), map_traced(_count, kwargs)
+    )
+
+
+def _count(x: Traced):
+    if is_constant(x):
+        return x.value
+    if x.dtype.kind not in "iu":
+        raise trace_error(
+            "the shape of an array depends on a traced float", "make the number an int argument"
+        )
+    return operator.index(x)
+
+
+for _function in (np.zeros, np.ones, np.eye, np.identity, np.tri, np.arange):
+    answers(_function)(_of_counts(_function))

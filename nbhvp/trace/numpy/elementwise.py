@@ -1,8 +1,9 @@
-"""Elementwise functions that are not primitives of the table: ufuncs, choices, rounding.
+"""Elementwise functions: ufuncs, choices, rounding.
 
-Each is a composition over traced arrays, so its derivatives follow from those of the primitives. A
-quotient or root that is singular where its value is not used is computed on a safe argument: the
-partial of the unused branch is then finite, and a zero adjoint times it is zero, not NaN.
+Primitives of the table need nothing here. All others are compositions over traced arrays, so their
+derivatives follow from those of the primitives. A quotient or root that is singular where its value
+is not used is computed on a safe argument: the partial of the unused branch is then finite, and a
+zero adjoint times it is zero, not NaN.
 
 Conventions where a function has no derivative: |z| of a complex number has derivative 0 at 0, as
 NumPy's sign(0) = 0 gives for real numbers; steps (rint, floor, heaviside) have derivative 0.
@@ -52,7 +53,7 @@ refuses(
     np.gcd,
     np.lcm,
     np.bitwise_count,
-    why="it answers to dates, or to integers that meet no float",
+    why="it is of dates, or of integers that meet no float",
     instead="compute it of constants",
 )
 
@@ -118,10 +119,12 @@ def cornered(norm, x, axes):
     return traced(lengths.cornered(norm.node, x.node, tuple(axes)), norm.value)
 
 
-def answers_as(twins: dict[Callable, np.ufunc]) -> None:
-    """Enter functions of floating point that are computed as others."""
+def answers_as(chapter: str, twins: dict[Callable, np.ufunc]) -> None:
+    """Enter functions of floating point that are computed as others, in the chapter of a module."""
     for function, twin in twins.items():
-        answers(function, twin=twin)(_of_floats(twin))
+        run = _of_floats(twin)
+        run.__module__ = chapter
+        answers(function, twin=twin)(run)
 
 
 def _of_floats(function: np.ufunc) -> Callable:

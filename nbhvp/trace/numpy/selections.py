@@ -12,7 +12,17 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers, refuses
-from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error, write
+from nbhvp.trace.arrays import (
+    NOT_OURS,
+    Flat,
+    Traced,
+    apply,
+    guard,
+    lift,
+    reshape_view,
+    trace_error,
+    write,
+)
 from nbhvp.trace.numpy.elementwise import cast, common, into, where
 from nbhvp.trace.numpy.manipulation import (
     along,
@@ -26,6 +36,7 @@ from nbhvp.trace.numpy.manipulation import (
     reshape,
     row,
 )
+from nbhvp.trace.operators import store
 
 __all__ = ["diagonal", "gather", "take", "take_along_axis"]
 
@@ -304,6 +315,22 @@ def repeat(a, repeats, axis=None):
         merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
         return copy_(reshape(broadcast_to(a, shape), merged))
     return gather(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
+
+
+@answers(np.copyto)
+def copyto(dst, src, casting="same_kind", where=True):
+    src = lift(src)
+    extra = src.ndim - np.ndim(dst)
+    if extra > 0 and src.shape[:extra] == (1,) * extra:
+        src = reshape_view(src, src.shape[extra:])
+    store(np.copyto, dst, src if where is True else apply(p.where, where, src, dst), casting)
+
+
+@answers(np.put)
+def put(a, ind, v, mode="raise"):
+    if not isinstance(a, Traced):
+        raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
+    Flat(a)[ind] = v
 
 
 refuses(

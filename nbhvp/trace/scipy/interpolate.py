@@ -94,7 +94,13 @@ class Pieces:
         return replace(self, rows=[tensordot(row, values, 1) for row in self.rows])
 
 
-@answers(interpolate.PPoly, interpolate.BSpline, interpolate.UnivariateSpline)
+@answers(
+    interpolate.PPoly,
+    interpolate.BSpline,
+    interpolate.UnivariateSpline,
+    note="at traced points; so `PchipInterpolator`, `Akima1DInterpolator`, `CubicHermiteSpline`, and "
+    "what `make_lsq_spline` and its kin give",
+)
 class Spline(LibraryObject):
     """The stand-in of a spline in one variable; with `pieces`, of one whose values are traced."""
 
@@ -176,7 +182,7 @@ def _check_within(x, first, last) -> None:
         raise ValueError("a point is outside of the interpolation range")
 
 
-@answers(interpolate.splev)
+@answers(interpolate.splev, note="at traced points")
 def splev(x, tck, der=0, ext=0):
     tck = tck if isinstance(tck, tuple | list) else (tck.t, tck.c, tck.k)
     pieces = pieces_of(interpolate.BSpline(*_constants(*tck)))
@@ -248,7 +254,7 @@ def piecewise_polynomial(c, x, extrapolate=None, axis=0):
 # Interpolation of one variable by kinds.
 
 
-@answers(interpolate.interp1d)
+@answers(interpolate.interp1d, note="at traced points, of every kind")
 class Interpolant(LibraryObject):
     """The stand-in of `interp1d`; with `values`, of one whose values are traced, their axis first."""
 
@@ -297,7 +303,7 @@ _STEPS = {
 """For each kind of step function, where it steps, and on which side of the step a knot is."""
 
 
-@answers(interpolate.interp1d)
+@answers(interpolate.interp1d, note="of traced values: linear, and steps")
 def interp1d(
     x,
     y,
@@ -324,7 +330,11 @@ def interp1d(
 # Polynomials through points.
 
 
-@answers(interpolate.KroghInterpolator, interpolate.BarycentricInterpolator)
+@answers(
+    interpolate.KroghInterpolator,
+    interpolate.BarycentricInterpolator,
+    note="at traced points",
+)
 class NewtonForm(LibraryObject):
     """The stand-in of a polynomial through points: sum_k c_k prod_{j<k} (t - x_j)."""
 
@@ -346,7 +356,7 @@ class NewtonForm(LibraryObject):
 # Grids.
 
 
-@answers(interpolate.RegularGridInterpolator)
+@answers(interpolate.RegularGridInterpolator, note='at traced points, "linear" and "nearest"')
 class Grid(LibraryObject):
     """The stand-in of an interpolant on a grid, linear or nearest in each variable."""
 
@@ -368,7 +378,7 @@ class Grid(LibraryObject):
         return _bounded(result, grid, columns, original.bounds_error, original.fill_value)
 
 
-@answers(interpolate.RegularGridInterpolator)
+@answers(interpolate.RegularGridInterpolator, note="of traced values")
 def regular_grid_interpolator(
     points, values, method="linear", bounds_error=True, fill_value=math.nan, **options
 ):
@@ -381,7 +391,7 @@ def regular_grid_interpolator(
     return Grid(original, lift, values)
 
 
-@answers(interpolate.interpn)
+@answers(interpolate.interpn, note='"linear" and "nearest"')
 def interpn(points, values, xi, method="linear", bounds_error=True, fill_value=math.nan):
     grid = regular_grid_interpolator(points, values, method, bounds_error, fill_value)
     return grid(xi)

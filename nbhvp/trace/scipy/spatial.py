@@ -166,7 +166,10 @@ def _set_of(points, needed: str):
     return points
 
 
-@answers(distance.pdist)
+_KNOWN_METRICS = f"a metric of your own, or {', '.join(_METRICS)}"
+
+
+@answers(distance.pdist, note=_KNOWN_METRICS)
 def pdist(X, metric="euclidean", *, out=None, **kwargs):
     _refuse_out(out)
     X = _set_of(X, f"A 2-dimensional array must be passed. (Shape was {np.shape(X)}).")
@@ -174,7 +177,7 @@ def pdist(X, metric="euclidean", *, out=None, **kwargs):
     return _metric_of(metric, X, kwargs)(gather(X, first), gather(X, second))
 
 
-@answers(distance.cdist)
+@answers(distance.cdist, note=_KNOWN_METRICS)
 def cdist(XA, XB, metric="euclidean", *, out=None, **kwargs):
     _refuse_out(out)
     XA = _set_of(XA, "XA must be a 2-dimensional array.")

@@ -1,4 +1,4 @@
-"""Functions of scipy.special that are no primitives.
+"""Functions of scipy.special, beside those that are primitives.
 
 The exponential
 sums (logsumexp, softmax, log_softmax) subtract an integer near the maximum: it prevents overflow as
@@ -94,7 +94,9 @@ def _static_order(name, n) -> int:
 
 
 def _of_order(function, entry, truncates=False):
-    @answers(function)
+    @answers(
+        function, note="in orders that are arrays of constants, arguments or computed integers"
+    )
     def bessel(v, z):
         v = _order(function.__name__, v)
         return apply(entry, np.trunc(v) if truncates else v, z)
@@ -110,7 +112,7 @@ for _function, _entry, _truncates in (
 
 
 def _spherical(function, entry):
-    @answers(function)
+    @answers(function, note="of a constant integer order")
     def spherical(n, z, derivative=False):
         n, z = _static_order(function.__name__, n), floating(lift(z))
         if not derivative:
@@ -520,7 +522,7 @@ def exp10(x):
     return np.power(10.0, floating(lift(x)))
 
 
-answers_as({
+answers_as(__name__, {
     special.exp2: np.exp2, special.expm1: np.expm1, special.log1p: np.log1p, special.cbrt: np.cbrt,
 })  # fmt: skip
 

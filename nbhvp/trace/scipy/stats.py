@@ -487,9 +487,3 @@ class FrozenNormalOriginal(LibraryObject):
 
     def pdf(self, x):
         return self._frozen.pdf(x)
-
-
-@answers("scipy.optimize.rosen")
-def rosen(x):
-    x = floating(lift(x))
-    return np.sum(100.0 * (x[1:] - x[:-1] ** 2.0) ** 2.0 + (1 - x[:-1]) ** 2.0, axis=0)

@@ -1,0 +1,149 @@
+"""Prints which functions of NumPy and SciPy are followed, from the register: `python docs/answers.py`.
+
+A page has a line ``<!-- answers: CHAPTER CHAPTER ... -->`` or ``<!-- refused: PACKAGE ... -->``, and a
+line ``<!-- end -->`` after it; what stands between is printed. A chapter is a module of
+`nbhvp/trace/numpy` or `nbhvp/trace/scipy`; primitives stand in the chapter that this page names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import nbhvp.graph.table
+from nbhvp.graph import primitives
+from nbhvp.trace import answers
+
+PAGES = ("numpy.md", "special.md")
+HERE = Path(__file__).parent
+PART = re.compile(r"<!-- (answers|refused): (.*?) -->\n.*?<!-- end -->", re.DOTALL)
+PACKAGES = (
+    "fft", "integrate", "interpolate", "linalg", "ndimage", "optimize", "signal", "sparse",
+    "sparse.linalg", "spatial", "spatial.distance", "special", "stats",
+)  # fmt: skip
+PRIMITIVES = {"numpy.elementwise": "np.", "scipy.special": "scipy.special."}
+"""The chapters in which the primitives stand, and how their functions begin."""
+
+
+def known_names() -> dict[int, list[str]]:
+    """The public names of functions, by identity."""
+    scipy = {f"scipy.{name}": importlib.import_module(f"scipy.{name}") for name in PACKAGES}
+    homes = {
+        "np": np, "np.linalg": np.linalg, "np.fft": np.fft, "np.ufunc": np.ufunc, "math": math,
+        "np.lib.stride_tricks": np.lib.stride_tricks, **scipy,
+    }  # fmt: skip
+    names: dict[int, list[str]] = {}
+    for home, module in homes.items():
+        for name in getattr(module, "__all__", dir(module)):
+            names.setdefault(id(getattr(module, name, None)), []).append(f"{home}.{name}")
+    return names
+
+
+NAMES = known_names()
+answers.complete()
+
+
+def names_of(function) -> list[str]:
+    """All names of a function in the library that it is met in first."""
+    if isinstance(function, str):
+        return [f"np.{function[6:]}" if function.startswith("numpy.") else function]
+    names = NAMES.get(id(function), [str(function)])
+    home = names[0].rpartition(".")[0]
+    return [name for name in names if name.rpartition(".")[0] == home]
+
+
+def listed(functions) -> str:
+    names = {name for function in functions for name in names_of(function)}
+    return ", ".join(f"`{name}`" for name in sorted(names, key=str.lower))
+
+
+def title_of(chapter: str) -> str:
+    library, name = chapter.split(".")
+    has_name = name in PACKAGES if library == "scipy" else inspect.ismodule(getattr(np, name, None))
+    title = f"{library}.{name}" if has_name else name.replace("_", " ").capitalize()
+    return f"`{title}`" if has_name else title
+
+
+def module_of(chapter: str):
+    return importlib.import_module(f"nbhvp.trace.{chapter}")
+
+
+def path_of(module) -> str:
+    return f"`{module.__name__.replace('.', '/')}.py`"
+
+
+def primitives_of(beginning: str) -> Iterator[tuple[str, list]]:
+    """The modules of primitives, with the functions that these answer to."""
+    tables = pkgutil.iter_modules(nbhvp.graph.table.__path__, "nbhvp.graph.table.")
+    modules = [primitives, *(importlib.import_module(table.name) for table in tables)]
+    known = answers.ANSWERS
+    found = {f: e for f, e in primitives._BY_FUNCTION.items() if f not in known}
+    for module in modules:
+        entries = set(map(id, vars(module).values()))
+        functions = [f for f, entry in found.items() if id(entry) in entries]
+        functions = [f for f in functions if names_of(f)[0].startswith(beginning)]
+        if functions:
+            yield path_of(module), functions
+        for function in functions:
+            del found[function]
+
+
+def chapter(name: str) -> str:
+    """What is answered by one module."""
+    module = module_of(name)
+    tables = (answers.ANSWERS, answers.CLASSES)
+    entries = [
+        entry
+        for entry in dict.fromkeys(entry for table in tables for entry in table.values())
+        if entry.chapter == module.__name__
+    ]
+    lines = [f"### {title_of(name)}", "", inspect.getdoc(module).splitlines()[0], ""]
+    lines += [f"In {path_of(module)}:", ""]
+    by_note: dict[str, list] = {}
+    for entry in entries:
+        by_note.setdefault(entry.note, []).extend(entry.functions)
+    plain = by_note.pop("", [])
+    if plain:
+        lines += [listed(plain), ""]
+    noted = sorted((listed(functions), note) for note, functions in by_note.items())
+    if noted:
+        lines += ["| with restrictions | |", "|---|---|"]
+        lines += [*(f"| {functions} | {note} |" for functions, note in noted), ""]
+    for path, functions in primitives_of(PRIMITIVES[name]) if name in PRIMITIVES else ():
+        lines += [f"Primitives, in {path}:", "", listed(functions), ""]
+    return "\n".join(lines)
+
+
+def refused(packages: list[str]) -> str:
+    """What is refused of some packages, and why."""
+    rows = [
+        f"| {listed(refusal.functions)} | {refusal.why} | {refusal.instead} |"
+        for refusal in dict.fromkeys(answers.REFUSALS.values())
+    ]
+    beginnings = tuple(f"| `{package}." for package in packages)
+    lines = sorted(row for row in rows if row.startswith(beginnings))
+    return "\n".join(["| functions | why | in their place |", "|---|---|---|", *lines, ""])
+
+
+def printed(text: str) -> str:
+    """A page with its printed parts as the register has them."""
+
+    def part(found: re.Match) -> str:
+        kind, names = found[1], found[2].split()
+        body = "\n".join(map(chapter, names)) if kind == "answers" else refused(names)
+        return f"<!-- {kind}: {found[2]} -->\n\n{body}\n<!-- end -->"
+
+    return PART.sub(part, text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        path = HERE / page
+        path.write_text(printed(path.read_text(encoding="utf-8")), encoding="utf-8")
