@@ -1,7 +1,7 @@
 """Recording a loop over scalars: a compiled function runs once on active numbers.
 
 The function's float arguments become the inputs of a tape, then it runs, compiled for active numbers
-(`loops_active`), and every operation on them appends its record. The columns of the tape are memory of
+(`active`), and every operation on them appends its record. The columns of the tape are memory of
 C's allocator, which grows while the function runs: no run is ever repeated. Past the limit nothing is
 recorded any more; the function runs to its end, and then the recording fails as a whole.
 """
@@ -214,7 +214,7 @@ _MOST_ROWS = 2**32 - 1
 
 
 class _Memory:
-    """The tape of one run while it is written, as `loops_active` lays it out."""
+    """The tape of one run while it is written, as `active` lays it out."""
 
     def __init__(self, limit: int):
         self._limit = limit

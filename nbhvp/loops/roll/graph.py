@@ -1,8 +1,8 @@
 """The roll: from a tape of loops to the graph that array operations would have made.
 
-All records of equal structure are one class (`roll_classes`), and all instances of a class become one
+All records of equal structure are one class (`classes`), and all instances of a class become one
 array node: its primitive, applied to what the instances read of other classes, which are slices,
-broadcasts or gathers (`roll_views`). Chains of additions become sums over axes, or of segments where
+broadcasts or gathers (`views`). Chains of additions become sums over axes, or of segments where
 the numbers of terms differ. Guards become one comparison per class.
 
 So a loop costs what the same function costs in array form, whatever the order in which it ran.
@@ -89,7 +89,7 @@ class _Roll:
         self.tape = tape
         self.pool: Pool = inputs[0].pool
         self.classes = classes
-        self.codes, self.first, self.second, self.values = classes.tape
+        _, self.first, self.second, self.values, *_ = classes.records
         self.sources: dict[int, Source] = {}
         for k, node in enumerate(inputs, start=1):
             shape = node.shape or (1,)
@@ -106,7 +106,7 @@ class _Roll:
         for k in needed:
             if classes.codes[k] == SUM:
                 self.sources[k] = self._sum(k)
-            elif (members := classes.members_of(k))[0] >= classes.records:
+            elif (members := classes.members_of(k))[0] >= classes.records.count:
                 self._guard(self._operation(k), self.values[members])
             elif k not in self.sources and not self._together(k):
                 self.sources[k] = self._operation(k)

@@ -23,7 +23,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.loops.roll.classes import compiled
+from nbhvp.loops.roll.records import compiled
 
 __all__ = ["Read", "Source", "grids", "is_affine", "read"]
 

@@ -1,0 +1,126 @@
+"""The sums of a tape: chains of additions, each of which is one operation of many terms.
+
+A *link* is a record that adds, subtracts or negates. Its *chain* goes on in the operand that is a
+link itself, of the same need and used nowhere else; in the longer chain where both operands are such.
+A chain is a sum if it starts from the number zero, as accumulators do, or is long; a shorter one is
+an expression as it is written. Where the terms of a sum are chains themselves, as in s <- s + (a + b),
+the chain that is not longer than these is the first term: the sum starts there.
+
+One pass forward finds the lengths of chains, one backward walks each sum from its last link to its
+first and takes down the terms. Both visit each record once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nbhvp.graph.table.tape import CONSTANT
+from nbhvp.loops.roll.records import NEGATIVE, SUBTRACT, Records, compiled
+
+__all__ = ["Sums", "sums_of"]
+
+LONG = 8
+"""Links from which a chain is a sum whatever it starts from."""
+LARGEST = 200
+"""Where counts of links saturate."""
+START, IN_FIRST, IN_SECOND = 1, 2, 3
+"""Ways of links: the chain starts here, or goes on in the first or in the second operand."""
+
+
+class Sums(NamedTuple):
+    """The terms of all sums, one sum after the other."""
+
+    rows: np.ndarray
+    """int32, of each record: the number of its sum, from 1; -1 for a link within one, 0 for others."""
+    ends: np.ndarray
+    """Where the terms of each sum end, and those of the next begin; ends[0] is 0."""
+    terms: np.ndarray
+    """Records, the last one of each sum first."""
+    signs: np.ndarray
+
+
+class _Chains(NamedTuple):
+    """Of each link: where its chain goes on, its length, whether it starts from zero."""
+
+    ways: np.ndarray
+    lengths: np.ndarray
+    inner: np.ndarray
+    """The length of the term of the last link that has one which is a chain of its own; or 0."""
+    from_zero: np.ndarray
+
+
+def sums_of(records: Records, marks: np.ndarray, is_alone: np.ndarray) -> Sums:
+    """All sums among the records, by what needs these (`needs`)."""
+    n = records.codes.size
+    counts = (np.zeros(n, np.uint8) for _ in range(3))
+    chains = _Chains(*counts, np.zeros(n, np.bool_))
+    links = _find_chains(records, marks, is_alone, chains)
+    rows, ends = np.zeros(n, np.int32), np.zeros(links + 1, np.int64)
+    terms, signs = np.empty(2 * links, np.uint32), np.empty(2 * links, np.int8)
+    _walk(records, chains, rows, ends, terms, signs)
+    return Sums(rows, ends, terms, signs)
+
+
+@compiled
+def _find_chains(records, marks, is_alone, chains):
+    """Fill what is known of chains; return the number of links."""
+    codes, first, second, values, _, kinds, _, count = records
+    ways, lengths, inner, from_zero = chains
+    links = 0
+    for i in range(1, count):
+        kind, a, b = kinds[codes[i]], first[i], second[i]
+        if kind == 0 or kind > NEGATIVE:
+            continue
+        links += 1
+        a_goes_on = ways[a] != 0 and is_alone[a] and marks[a] == marks[i]
+        if kind == NEGATIVE:
+            ways[i] = IN_FIRST if a_goes_on else START
+            lengths[i], inner[i], from_zero[i] = lengths[a], inner[a], from_zero[a] and a_goes_on
+            continue
+        ways[i], lengths[i] = START, 1
+        for one in (a, b):
+            from_zero[i] |= codes[one] == CONSTANT and values[one] == 0.0
+        b_goes_on = ways[b] != 0 and is_alone[b] and marks[b] == marks[i]
+        if from_zero[i] or not (a_goes_on or b_goes_on):
+            continue
+        is_second = not a_goes_on or (b_goes_on and lengths[b] > lengths[a])
+        on, term = (b, a) if is_second else (a, b)
+        ways[i], from_zero[i] = IN_SECOND if is_second else IN_FIRST, from_zero[on]
+        lengths[i] = min(LARGEST, lengths[on] + 1)
+        inner[i] = lengths[term] if a_goes_on and b_goes_on else 0
+    return links
+
+
+@compiled
+def _walk(records, chains, rows, ends, terms, signs):
+    """Walk all sums, and write down their terms."""
+    codes, first, second, _, _, kinds, _, count = records
+    ways, lengths, inner, from_zero = chains
+    row = at = 0
+    for i in range(count - 1, 0, -1):
+        if ways[i] == 0 or rows[i] or not (from_zero[i] or lengths[i] >= LONG):
+            continue
+        row += 1
+        rows[i] = row
+        least = 0 if from_zero[i] else inner[i]
+        link, sign = i, 1
+        while link:
+            way, kind, a, b = ways[link], kinds[codes[link]], first[link], second[link]
+            if least and lengths[b if way == IN_SECOND else a] <= least:
+                way = START
+            sign_a = -sign if kind == NEGATIVE else sign
+            sign_b = -sign if kind == SUBTRACT else sign
+            if way != IN_SECOND and kind != NEGATIVE:
+                terms[at], signs[at] = b, sign_b
+                at += 1
+            if way != IN_FIRST:
+                terms[at], signs[at] = a, sign_a
+                at += 1
+            link, sign = (b, sign_b) if way == IN_SECOND else (a, sign_a)
+            if way == START:
+                link = 0
+            else:
+                rows[link] = -1
+        ends[row] = at

@@ -1,0 +1,293 @@
+"""The classes of a tape against a plain definition of them, on random loops and on the benchmarks'.
+
+The definition is slow and short: what a sum is, what has equal structure, what is used alike and
+which number a record has within its class, each in a few lines over sets and dictionaries.
+"""
+
+from collections import Counter
+from itertools import count
+
+import numpy as np
+import pytest
+
+from benchmarks.loops import LOOPS, LORENZ_START, lorenz
+from benchmarks.problems import MAKERS
+from nbhvp.graph import primitives as p
+from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape
+from nbhvp.loops.record import record_tape
+from nbhvp.loops.roll.classes import SUM, classify
+from tests.loops.test_roll import CASES, point
+from tests.tapes import taped
+
+LINKS = (p.add, p.subtract, p.negative)
+
+
+class Plain:
+    """A tape with its guards behind it, and the definition of its classes."""
+
+    def __init__(self, tape: Tape):
+        guards, self.tape, self.records = tape.guards, tape, tape.codes.size
+        self.codes = [*tape.codes.tolist(), *guards.codes.tolist()]
+        self.values = [*tape.values.tolist(), *guards.outcomes.tolist()]
+        first = [*tape.first.tolist(), *guards.first.tolist()]
+        second = [*tape.second.tolist(), *guards.second.tolist()]
+        self.entries = [tape.primitive(c) if c >= FIRST else None for c in self.codes]
+        self.operands = [
+            (a, b)[: entry.arity] if entry else ()
+            for entry, a, b in zip(self.entries, first, second, strict=True)
+        ]
+        self.needs()
+        self.sums()
+        self.structures()
+        self.keep()
+        self.part()
+
+    def needs(self):
+        """Whether guards or results need a record (1), or results (2); how its like use it."""
+        self.need = [int(i >= self.records) for i in range(len(self.codes))]
+        self.uses = Counter()
+        for i in self.tape.outputs.tolist():
+            self.need[i] = self.uses[i, True] = 2
+        for i in reversed(range(len(self.codes))):
+            for a in self.operands[i]:
+                self.need[a] = max(self.need[a], self.need[i])
+                self.uses[a, self.need[i] > 0] += 1
+
+    def goes_on(self, i, a):
+        """Whether the chain that ends in record `a` may go on in record `i`."""
+        is_alone = self.uses[a, self.need[a] > 0] == 1
+        return self.entries[a] in LINKS and is_alone and self.need[a] == self.need[i]
+
+    def sums(self):
+        """The terms of each sum with their signs, in their order; and the links within sums."""
+        is_zero = lambda a: self.codes[a] == CONSTANT and self.values[a] == 0.0
+        ways, length, inner, from_zero = {}, Counter(), Counter(), Counter()
+        for i in range(self.records):
+            if self.entries[i] not in LINKS:
+                continue
+            ways[i] = [a for a in self.operands[i] if self.goes_on(i, a)]
+            ways[i].sort(key=lambda a: -length[a])
+            is_negative = self.entries[i] is p.negative
+            if not is_negative and any(map(is_zero, self.operands[i])):
+                ways[i], from_zero[i] = [], True
+            longest = self.operands[i][:1] if is_negative else ways[i][:1]
+            length[i] = min(200, (not is_negative) + sum(length[a] for a in longest))
+            inner[i] = sum(inner[a] if is_negative else 0 for a in longest)
+            inner[i] += sum(length[a] for a in ways[i][1:])
+            from_zero[i] |= any(from_zero[a] for a in ways[i][:1])
+        self.terms, self.links = {}, set()
+        for i in reversed([*ways]):
+            if i in self.links or not (from_zero[i] or length[i] >= 8):
+                continue
+            found, at, sign, least = [], i, 1, 0 if from_zero[i] else inner[i]
+            while at is not None:
+                turns = [-1] if self.entries[at] is p.negative else [1, 1]
+                turns[-1] = 1 if self.entries[at] is p.add else -1
+                pairs = [(a, sign * s) for a, s in zip(self.operands[at], turns, strict=True)]
+                on = next((a for a in ways[at][:1] if least == 0 or length[a] > least), None)
+                found[:0] = [one for one in pairs if one[0] != on]
+                at, sign = next((one for one in pairs if one[0] == on), (None, 0))
+                self.links |= {at}
+            self.terms[i] = found
+
+    def structures(self):
+        """The number of the structure of each record: constants, inputs, then as they are met."""
+        bounds, known = np.cumsum([1, *self.tape.sizes]), {}
+        self.of, self.depth = [], {-1: -1, 0: -1}
+        for i, (entry, operands) in enumerate(zip(self.entries, self.operands, strict=True)):
+            found = [self.of[a] for a in operands]
+            if i in self.terms:
+                found = sorted({self.of[a] for a, _ in self.terms[i]} - {0})
+            if i in self.links or not any(found):
+                is_input = self.codes[i] == INPUT
+                self.of.append(
+                    -1 if i in self.links else is_input * np.searchsorted(bounds, i, "right")
+                )
+                self.depth.setdefault(self.of[i], 0)
+                continue
+            exponent = self.values[operands[-1]] if entry is p.power and found[1] == 0 else 0.3
+            if abs(exponent) > 8 or 2 * exponent != int(2 * exponent):
+                exponent = None
+            use = "guards" if i >= self.records else self.need[i] == 1
+            key = (SUM if i in self.terms else entry, *found, exponent, use)
+            self.of.append(known.setdefault(key, len(bounds) + len(known)))
+            self.depth[self.of[i]] = 1 + max(self.depth[k] for k in found)
+
+    def keep(self):
+        """What nothing needs stays where it is the lesser part of a class, with its operands."""
+        counts = Counter((k, need > 0) for k, need in zip(self.of, self.need, strict=True))
+        self.kept = [need > 0 for need in self.need]
+        mine = set()
+        for i in reversed(range(len(self.codes))):
+            k = self.of[i]
+            completes = k > len(self.tape.sizes) and i not in self.terms
+            if not self.kept[i] and completes and counts[k, False] <= counts[k, True]:
+                mine.add(i)
+            if i in mine:
+                mine |= {a for a in self.operands[i] if not self.kept[a]}
+        self.kept = [kept or i in mine for i, kept in enumerate(self.kept)]
+
+    def part(self):
+        """Part each structure by what its records are used for, from the last depth to the first."""
+        ports = {i: set() for i, _ in enumerate(self.codes)}
+        for i in self.tape.outputs.tolist():
+            ports[i].add(("output", self.of[i]))
+        numbers, self.part_of = count(1 + len(self.tape.sizes)), dict(enumerate(self.of))
+        for k in sorted(
+            {k for k in self.of if k > len(self.tape.sizes)}, key=lambda k: -self.depth[k]
+        ):
+            members = [i for i, of in enumerate(self.of) if of == k and self.kept[i]]
+            groups = []
+            for i in members:
+                if ports[i]:
+                    touched = [one for one in groups if one & ports[i]]
+                    groups = [one for one in groups if one not in touched]
+                    groups.append(ports[i].union(*touched))
+            order = {}
+            for i in members:
+                group = next((g for g, one in enumerate(groups) if one & ports[i]), None)
+                if group is not None:
+                    order.setdefault(group, next(numbers))
+            unused = min(order.values(), default=None) or next(numbers)
+            for i in members:
+                group = next((g for g, one in enumerate(groups) if one & ports[i]), None)
+                self.part_of[i] = order.get(group, unused)
+                pairs = enumerate(self.operands[i])
+                for slot, a in [(2, a) for a, _ in self.terms[i]] if i in self.terms else pairs:
+                    ports[a].add((self.part_of[i], slot))
+
+    def members(self):
+        """The records of each class in the order of their numbers."""
+        found = {}
+        for i in range(len(self.codes)):
+            if self.kept[i] and self.operands[i]:
+                is_sum = i in self.terms or i in self.links
+                for a in self.operands[i] if is_sum else (*self.operands[i], i):
+                    found.setdefault(self.part_of[a], {})[a] = None
+        for i in self.tape.outputs.tolist():
+            found.setdefault(self.part_of[i], {})[i] = None
+        return [[*one] for k, one in found.items() if k > len(self.tape.sizes)]
+
+
+def assert_as_defined(tape):
+    plain, found = Plain(tape), classify(tape, 10_000)
+    classes = [k for k in range(found.inputs + 1, found.codes.size) if found.size(k)]
+    assert sorted(found.members_of(k).tolist() for k in classes) == sorted(plain.members())
+    place = dict(zip(found.members.tolist(), found.places[found.members].tolist(), strict=True))
+    depths = []
+    for k in classes:
+        members = found.members_of(k).tolist()
+        assert [place[i] for i in members] == [*range(len(members))]
+        assert {int(found.of[i]) for i in members} == {k}
+        depths.append(plain.depth[plain.of[members[0]]])
+        is_sum = members[0] in plain.terms
+        assert (found.codes[k] == SUM) == is_sum
+        if is_sum:
+            assert_terms(tape, plain, found, k)
+    assert depths == sorted(depths)
+
+
+def assert_terms(tape, plain, found, k):
+    groups, constants = found.terms_of(k)
+    expected, added = {}, []
+    for m, i in enumerate(found.members_of(k).tolist()):
+        added.append(0.0)
+        for a, sign in plain.terms[i]:
+            if plain.of[a] == 0:
+                added[-1] += sign * plain.values[a]
+            else:
+                rows = expected.setdefault((int(found.of[a]), sign), [])
+                rows.append((m, int(found.places[a])))
+    np.testing.assert_allclose(constants, added, rtol=1e-14, atol=1e-14)
+    assert {(one.of, one.sign) for one in groups} == set(expected)
+    for one in groups:
+        rows, places = zip(*expected[one.of, one.sign], strict=True)
+        assert one.places.tolist() == [*places]
+        assert one.counts.tolist() == np.bincount(rows, minlength=len(added)).tolist()
+
+
+# Random loops.
+
+PRIMITIVES = (p.add, p.subtract, p.negative, p.multiply, p.sin, p.power, p.less)
+ODDS = (0.3, 0.15, 0.1, 0.2, 0.1, 0.1, 0.05), (0.7, 0.1, 0.1, 0.0, 0.1, 0.0, 0.0)
+"""Of all primitives, and of long chains of additions."""
+CONSTANTS = (0.0, 0.0, 1.0, 2.0, -0.5, 0.3, 9.5)
+
+
+def random_tape(rng) -> Tape:
+    """Some loops: their bodies read inputs, constants, results of this round and of earlier ones."""
+    sizes = tuple(rng.integers(1, 7, rng.integers(1, 3)).tolist())
+    start = 1 + sum(sizes)
+    rows = [(CONSTANT, 0, 0, 0.0), *[(INPUT, 0, 0, 0.5)] * (start - 1)]
+    rows += [(CONSTANT, 0, 0, value) for value in CONSTANTS]
+    guards, operations = [], [0]
+    for _ in range(rng.integers(1, 4)):
+        length = int(rng.integers(1, 7))
+        codes = rng.choice(len(PRIMITIVES), length, p=ODDS[rng.integers(2)])
+        ways = rng.choice(6, (length, 2), p=(0.2, 0.2, 0.2, 0.1, 0.2, 0.1))
+        shifts, steps = rng.integers(0, 40, (length, 2)), rng.integers(0, 3, (length, 2))
+        begin = len(operations)
+        for turn in range(rng.integers(1, 12)):
+            for code, *operands in zip(codes, ways, shifts, steps, strict=True):
+                a, b = (
+                    (
+                        operations[-1],
+                        operations[-1 - shift % min(3, len(operations))],
+                        1 + (shift + turn * step) % (start - 1),
+                        start + shift % len(CONSTANTS),
+                        operations[max(0, len(operations) - length)],
+                        operations[shift % begin],
+                    )[way]
+                    for way, shift, step in zip(*operands, strict=True)
+                )
+                entry = PRIMITIVES[code]
+                row = (FIRST + code, a, b if entry.arity == 2 else 0, 1.0)
+                if entry is p.less:
+                    guards.append(row)
+                else:
+                    operations.append(len(rows))
+                    rows.append(row)
+    outputs = rng.choice(operations, rng.integers(1, 4)).astype(np.int64)
+    outputs[0] = operations[-1]
+    kinds = (np.uint8, np.uint32, np.uint32, np.float64)
+    columns, conditions = (
+        [
+            np.array(column, kind)
+            for column, kind in zip(zip(*table, strict=True), kinds, strict=True)
+        ]
+        if table
+        else [np.empty(0, kind) for kind in kinds]
+        for table in (rows, guards)
+    )
+    return Tape(PRIMITIVES, *columns, sizes, outputs, Guards(*conditions))
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_the_classes_of_random_loops_are_as_defined(block):
+    for seed in range(200 * block, 200 * block + 200):
+        assert_as_defined(random_tape(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fun.__name__)
+def test_the_classes_of_loops_are_as_defined(case):
+    assert_as_defined(taped(case.fun, point(case, 9)))
+
+
+def benchmark(name: str, size) -> tuple:
+    problem = MAKERS[name](size)
+    function, arguments = LOOPS[name]
+    return function, problem.x0, *arguments(problem)
+
+
+BENCHMARKS = {
+    "rosenbrock": lambda: benchmark("rosenbrock", 30),
+    "surface": lambda: benchmark("surface", (7, 8)),
+    "lennard_jones": lambda: benchmark("lennard_jones", (8, 4)),
+    "lorenz": lambda: (lorenz, LORENZ_START, 3),
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_classes_of_the_benchmarks_are_as_defined(name):
+    function, *args = BENCHMARKS[name]()
+    assert_as_defined(record_tape(function, tuple(args)).tape)
