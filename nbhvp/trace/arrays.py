@@ -51,6 +51,7 @@ __all__ = [
     "is_ufunc_method",
     "lift",
     "may_be_one",
+    "may_be_written",
     "real_view",
     "reshape_view",
     "scalar",
@@ -856,6 +857,11 @@ def may_be_one(a: Traced, b: Traced) -> None:
     if a.storage is not b.storage:
         a.storage.twins += (b.storage,)
         b.storage.twins += (a.storage,)
+
+
+def may_be_written(x: Traced) -> bool:
+    """Whether `write` takes an array, which is none of the user's inputs."""
+    return x.storage.refusal is None and not any(map(_shows_repeatedly, x.views))
 
 
 def _shows_repeatedly(view: View) -> bool:

@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Callable
 
+from nbhvp.trace.library import LibraryFunction
 from nbhvp.trace.surroundings.ownership import is_library, module_of
 from nbhvp.trace.surroundings.walk import (
     attributes_of,
@@ -211,6 +212,8 @@ def _subclasses(kind: type) -> tuple:
 
 def _class_attribute(standins, value):
     kind = type(value)
+    if kind is types.FunctionType and standins.is_trusting and not standins.is_made(value):
+        return standins.remember(value, LibraryFunction(value, standins))  # the most frequent kind
     if issubclass(kind, staticmethod | classmethod):
         return kind(standins.of(value.__func__))
     if issubclass(kind, property):

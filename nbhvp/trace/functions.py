@@ -15,7 +15,7 @@ from collections.abc import Callable
 from nbhvp.trace import arrays
 from nbhvp.trace.branches.exceptions import may_catch, may_raise, watched, watches_errors
 from nbhvp.trace.builtin_calls import asks_identity, redirected
-from nbhvp.trace.classes import new_class, object_copy
+from nbhvp.trace.classes import class_copy, new_class, object_copy
 from nbhvp.trace.kinds import FunctionStandin, library_class, stands_for
 from nbhvp.trace.library import LibraryFunction, is_library_function
 from nbhvp.trace.surroundings.ownership import home_of, module_of
@@ -91,9 +91,12 @@ def _filled_copy(standins, function: types.FunctionType, has_scope: bool, keep: 
     copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
     copy.__defaults__ = standins.of(function.__defaults__)
     copy.__kwdefaults__ = standins.of(function.__kwdefaults__)
-    for cell, original, is_filled in zip(copies, cells, filled, strict=True):
-        if not is_filled and original != types.CellType():
-            cell.cell_contents = standins.of(original.cell_contents)
+    of_class = code.co_freevars.index("__class__") if "__class__" in code.co_freevars else -1
+    for k, (cell, original) in enumerate(zip(copies, cells, strict=True)):
+        if not filled[k] and original != types.CellType():
+            held = original.cell_contents
+            is_super = k == of_class and standins.classes.is_written(held)
+            cell.cell_contents = class_copy(standins, held) if is_super else standins.of(held)
             standins.begin(original, cell)
     if has_scope:
         scope.fill(code)

@@ -29,7 +29,6 @@ from nbhvp.trace.answers import ANSWERS, REFUSALS, Answer, answer_to, refusal_of
 from nbhvp.trace.arrays import Traced, is_constant
 from nbhvp.trace.branches.exceptions import call_math
 from nbhvp.trace.branches.failures import attempt, name_of, unsupported
-from nbhvp.trace.classes import Followed
 from nbhvp.trace.kinds import FunctionStandin, Standin, has_live_part, library_class, original_of
 from nbhvp.trace.surroundings.closure import contents, is_atom
 from nbhvp.trace.surroundings.outside import Unwatched
@@ -54,6 +53,8 @@ def _library_of(value) -> str:
     """The library that a function belongs to; ufuncs and bound C functions do not say."""
     if isinstance(value, np.ufunc) or arrays.is_ufunc_method(value):
         return "numpy"
+    if type(value) is functools._lru_cache_wrapper:
+        value = value.__wrapped__
     owner = getattr(value, "__self__", None)
     if isinstance(owner, types.ModuleType):
         return owner.__name__.partition(".")[0]
@@ -179,7 +180,7 @@ class Library:
 
 def _is_copy(kind: type) -> bool:
     """Whether a class is the copy of one of a library's, or is based on one."""
-    return issubclass(type(kind), Followed)
+    return getattr(kind, "__nbhvp_library__", None) is not None
 
 
 class LibraryFunction(FunctionStandin):
@@ -210,7 +211,8 @@ class LibraryFunction(FunctionStandin):
         return result
 
     def __get__(self, instance, owner=None):
-        return self if instance is None else types.MethodType(self, instance)
+        is_plain = instance is None or isinstance(self.function, types.MethodType)
+        return self if is_plain or self._source is None else types.MethodType(self, instance)
 
     def __getattr__(self, name: str):
         value = getattr(self.function, name)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbhvp.trace.arrays import Traced, is_array, trace_error
+from nbhvp.trace.arrays import Traced, is_array, may_be_written, trace_error
 
 __all__ = ["Flags"]
 
-_OWNERS = ("OWNDATA", "O", "WRITEABLE", "W", "WRITEBACKIFCOPY", "X")
+_OWNERS = ("OWNDATA", "O", "WRITEBACKIFCOPY", "X")
 """Flags that tell whose the memory is: that of a concrete value may be another's."""
+_WRITEABLE = ("WRITEABLE", "W")
 
 
 class Flags:
     """`x.flags`."""
 
-    def __init__(self, flags):
+    def __init__(self, flags, is_writeable: bool | None):
         object.__setattr__(self, "_flags", flags)
+        object.__setattr__(self, "_is_writeable", is_writeable)
 
     def __getattr__(self, name: str) -> bool:
         if name.startswith("_"):
@@ -28,7 +30,9 @@ class Flags:
         return self[name.upper()]
 
     def __getitem__(self, key: str) -> bool:
-        if key in _OWNERS:
+        if key in _WRITEABLE and self._is_writeable is not None:
+            return self._is_writeable
+        if key in _OWNERS or key in _WRITEABLE:
             raise trace_error(f"the flag {key} of a traced array is asked for", "leave it out")
         return self._flags[key]
 
@@ -43,7 +47,9 @@ class Flags:
 
 
 def _flags(x: Traced) -> Flags:
-    return Flags(x.value.flags)
+    """Of an input, whether it may be written is the caller's to say."""
+    is_input = x.storage.place is not None
+    return Flags(x.value.flags, None if is_input else is_array(x.value) and may_be_written(x))
 
 
 def _strides(x: Traced) -> tuple[int, ...]:

@@ -62,6 +62,6 @@ class CachedFunction:
 
 @stands_for(functools._lru_cache_wrapper)
 def _cached(standins, value) -> CachedFunction:
-    if is_library(module_of(value)):
+    if is_library(module_of(value.__wrapped__)):
         return NotImplemented
     return standins.remember(value, CachedFunction(value, standins.of, standins.as_it_was))
