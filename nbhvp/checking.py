@@ -29,6 +29,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 from nbhvp.runtime.inputs import as_vector, takes
+from nbhvp.runtime.tracer import Tracer
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.recording import LinedPool, source_of
 
@@ -179,7 +180,7 @@ def check(
     own = {"directions": 3, "seed": 0}
     for name, given in {"directions": directions, "seed": seed}.items():
         if given is not None:
-            (kwargs if takes(f._fun, name) else own)[name] = given
+            (kwargs if takes(f.__wrapped__, name) else own)[name] = given
     rng = np.random.default_rng(own["seed"])
     subject = Subject(f, np.array(as_vector(x, f.unravel), np.float64), args, kwargs, rng)
     directions = own["directions"]
@@ -191,7 +192,7 @@ def check(
         rows, steps, remainders = (nonfinite or _value(subject),), np.zeros(0), {}
     else:
         rows, steps, remainders = _compared(subject, V)
-    return CheckReport(source_of(f._fun), subject.x.shape, tuple(rows), steps, remainders)
+    return CheckReport(source_of(f.__wrapped__), subject.x.shape, tuple(rows), steps, remainders)
 
 
 def _compared(subject: Subject, V: np.ndarray):
@@ -223,7 +224,8 @@ class Subject:
         self.f, self.x, self.args, self.kwargs = f, x, args, kwargs
         self.scale = 1.0 + np.linalg.norm(x)
         self.pool = LinedPool()
-        trace = f._trace(x, args, kwargs, self.pool)
+        tracer = Tracer(f.__wrapped__, f.options)
+        trace = tracer.trace(tracer.call(x, args, kwargs), self.pool)
         self.inputs, self.guards = trace.inputs, tuple(node for node, _ in trace.guards)
         self.leaves = flatten(args, kwargs)[0]
         (array,) = trace.outputs
@@ -243,7 +245,7 @@ class Subject:
         unravel = self.f.unravel
         with np.errstate(all="ignore"):
             point = x.copy() if unravel is None else unravel(x)
-            result = self.f._fun(point, *self.args, **self.kwargs)
+            result = self.f.__wrapped__(point, *self.args, **self.kwargs)
             if isinstance(result, list | tuple):
                 result = np.array([np.reshape(one, ()) for one in result])
             return self._weighted(result)
@@ -436,8 +438,8 @@ def _adjoints(subject: Subject, v: np.ndarray) -> Row:
 def _single_precision(subject: Subject, V: np.ndarray) -> Row:
     """The gradient and a product in float32, which tells how a function is conditioned here."""
     name, against = "float32", "float64"
-    single = copy.copy(subject)
-    single.f = Function(subject.f._fun, replace(subject.f._options, target="interpret"))
+    single, options = copy.copy(subject), replace(subject.f.options, target="interpret")
+    single.f = differentiable(subject.f.__wrapped__, **vars(options))
     x, v = subject.x.astype(np.float32), V[0].astype(np.float32)
     try:
         pairs = [(single.gradient(x), subject.gradient(subject.x))]

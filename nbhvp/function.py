@@ -16,36 +16,30 @@ from __future__ import annotations
 import functools
 import math
 import numbers
-import time
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from nbhvp.errors import TraceError
-from nbhvp.graph import derive
-from nbhvp.graph.node import Pool
+from nbhvp.graph.linear_map import (
+    HESSIANS,
+    Product,
+    jacobian,
+    transposed_jacobian,
+    weighted_hessian,
+)
 from nbhvp.loops.call import is_compiled
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
-from nbhvp.runtime.inputs import as_given, as_vector, direction, primal, takes, weights
-from nbhvp.runtime.memory import (
-    SHARED,
-    Call,
-    Memory,
-    Owner,
-    Point,
-    Recorded,
-    apply_columns,
-    can_be_remembered,
-    copied,
-    point_at,
-)
+from nbhvp.runtime.call import Owner
+from nbhvp.runtime.differences import DIFFERENCES
+from nbhvp.runtime.inputs import as_given, as_vector, direction, takes
+from nbhvp.runtime.memory import Memory
 from nbhvp.runtime.report import Report
+from nbhvp.runtime.tracer import Options, Tracer
+from nbhvp.runtime.validity import is_at_a_glance
 from nbhvp.trace import pickling
-from nbhvp.trace.arguments import flatten
-from nbhvp.trace.record import Trace, record
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.tree import Unravel
 
@@ -53,19 +47,7 @@ __all__ = ["Function", "differentiable"]
 
 DEFAULT_TARGET = "cpu"
 
-DEFAULT_MODE = "forward-over-reverse"
-DIFFERENCES = ("finite-difference", "finite-difference-forward")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a Function is made, as `differentiable` takes it."""
-
-    trace: str
-    target: str
-    unravel: Unravel | None
-    loops: bool | None
-    tape_limit: int
+DEFAULT_MODE, HESSIAN = next(iter(HESSIANS.items()))
 
 
 def differentiable(
@@ -155,10 +137,13 @@ class Function:
         If a direction has the wrong shape.
     """
 
+    __wrapped__: Callable
+    """The function itself."""
+
     def __init__(self, fun: Callable, options: Options):
         self._fun, self._options = fun, options
+        self._tracer = Tracer(fun, options)
         self._memory = Memory(options.target)
-        self._owner: Owner | None = None
         self._unbound: Function | None = None
         functools.update_wrapper(self, fun)
 
@@ -166,31 +151,12 @@ class Function:
 
     def __call__(self, x, /, *args, **kwargs):
         """The value of the function: a scalar, or an array like that of the function itself."""
-        memory = self._memory
-        recorded = memory.latest
-        inputs = recorded and recorded.inputs_of(x, args, kwargs, self._owner)
-        # Small functions wait for Python above all: no `Call`, no search for a trace.
-        if inputs is not None:
-            point = memory.point
-            if point is not None and point.recorded is recorded and point.is_at(*inputs):
-                value = point.known.get(recorded.array)
-                if value is not None:
-                    return value.copy()[()]
-            outputs = recorded.attempt(lambda: recorded.value_program(*inputs))
-            if outputs is not None:
-                memory.report.value_runs += 1
-                return outputs[0][()]
-        call = self._call(x, args, kwargs)
-        point = self._remembered(call)
-        if point is not None and point.recorded.array in point.known:
-            return point.known[point.recorded.array].copy()[()]
-        memory.report.value_runs += 1
-        _, (value,) = self._run(call, lambda recorded: recorded.value_program(*call.inputs))
-        return value[()]
+        return self._memory.value(self._tracer, x, args, kwargs)
 
     def grad(self, x, /, *args, **kwargs) -> np.ndarray:
         """The gradient, of the shape and dtype of x."""
-        return self._value_and_grad(x, args, kwargs)[1]
+        _, gradient = self._memory.gradient(self._tracer, x, args, kwargs)
+        return gradient if self.unravel is None else as_given(gradient, x, self.unravel)
 
     def value_and_grad(self, x, /, *args, **kwargs) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
@@ -203,79 +169,8 @@ class Function:
         >>> f.value_and_grad([1.0, 2.0])
         (np.float64(5.0), array([2., 4.]))
         """
-        return self._value_and_grad(x, args, kwargs)
-
-    def _value_and_grad(self, x, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
-        mode, recorded = self._memory.mode, self._memory.latest
-        inputs = recorded.inputs_of(x, args, kwargs, self._owner) if recorded else None
-        if recorded is not None and inputs is not None:
-            found = self._gradient_of(recorded, inputs, args, mode)
-            if found is not None:
-                return found
-        call = self._call(x, args, kwargs)
-        if mode is None or not self._is_rememberable(call):
-            value, gradient = self._gradient_at(call)
-        else:
-            point = self._at(call, mode, complete=True)
-            known, recorded = point.known, point.recorded
-            value, gradient = known[recorded.value][()], copied(known[recorded.gradient])
+        value, gradient = self._memory.gradient(self._tracer, x, args, kwargs)
         return value, as_given(gradient, x, self.unravel)
-
-    def _gradient_of(self, recorded: Recorded, inputs: tuple, args: tuple, mode: str | None):
-        """Value and gradient by a trace; None where it does not hold."""
-        memory = self._memory
-        if mode is None or (args and not can_be_remembered(inputs[1:])):
-            outputs = recorded.attempt(lambda: recorded.gradient_program(*inputs))
-            if outputs is None:
-                return None
-            memory.report.gradient_runs += 1
-            return outputs[0][()], outputs[1]
-        remembered = memory.point
-        if (
-            remembered is not None
-            and remembered.recorded is recorded
-            and mode in remembered.products
-            and remembered.is_at(*inputs)
-        ):
-            gradient = remembered.known.get(recorded.gradient)
-            if gradient is not None:
-                return remembered.known[recorded.array][()], copied(gradient)
-        point = self._point_of(remembered, recorded, inputs, args, mode, complete=True)
-        if point is None:
-            return None
-        gradient = point.known[recorded.gradient]
-        if point is remembered or gradient.nbytes < SHARED:
-            memory.point, gradient = point, copied(gradient)
-        else:
-            # Nobody has this point yet: to copy what is large may take as long as to compute it.
-            memory.point = point.without(recorded.gradient)
-        return point.known[recorded.array][()], gradient
-
-    def _point_of(
-        self,
-        point: Point | None,
-        recorded: Recorded,
-        inputs: tuple,
-        args: tuple,
-        kind: str,
-        complete: bool,
-    ) -> Point | None:
-        """The point with the product of a kind ready, by a trace; None where it does not hold.
-
-        It is the one given, if that is at these inputs.
-        """
-        if point is None or point.recorded is not recorded or not point.is_at(*inputs):
-            point = point_at(recorded, inputs, args, kind, complete)
-            if point is None:
-                return None
-        return point.extended(kind, complete)
-
-    def _gradient_at(self, call: Call) -> tuple[Any, np.ndarray]:
-        self._memory.report.gradient_runs += 1
-        _, (value, gradient) = self._run(
-            call, lambda recorded: recorded.gradient_program(*call.inputs)
-        )
-        return value[()], gradient
 
     def hvp(self, x, v, /, *args, mode: str = DEFAULT_MODE, **kwargs) -> np.ndarray:
         """The product H(x) v of the Hessian with a direction, in SciPy's order of arguments.
@@ -314,52 +209,46 @@ class Function:
         >>> f.hvp([1.0, 2.0, 3.0], [1.0, 0.0, 0.0])
         array([0., 3., 2.])
         """
-        if mode is not DEFAULT_MODE and self._takes_mode:
-            kwargs["mode"], mode = mode, DEFAULT_MODE
+        product: Product | None = HESSIAN
+        if mode is not DEFAULT_MODE:
+            if self._takes_mode:
+                kwargs["mode"] = mode
+            else:
+                product = HESSIANS.get(mode)
         memory = self._memory
         point = memory.point
+        # A small product waits for Python above all: `__call__` by name is what it inlines.
         if (
             point is not None
-            and mode in point.products
-            and type(x) is type(v) is np.ndarray
-            and x.dtype is v.dtype is (recorded := point.recorded).dtype
-            and x.shape == v.shape == recorded.shape
-            and (x.tobytes() == point.bits if point.bits else point.is_at(x))
-            and (point.has_arguments(args, kwargs) if args or kwargs else point.is_bare)
-            and recorded.owner == self._owner
+            and product in point.products
+            and is_at_a_glance(point, x, args, kwargs, self._tracer.owner)
+            and type(v) is np.ndarray
+            and v.dtype is point.recorded.dtype
+            and v.shape == point.recorded.shape
             and v.flags.c_contiguous
-            and not recorded.trace.closure.glance()
         ):
             memory.report.product_runs += 1
-            return point.products[mode](v)
-        if mode in DIFFERENCES:
-            product = self._difference(x, v, args, kwargs, central=mode == DIFFERENCES[0])
-            return as_given(product, v, self.unravel)
-        if mode not in derive.EXACT_MODES:
-            known = ", ".join((*derive.EXACT_MODES, *DIFFERENCES))
-            raise ValueError(f"mode must be one of {known}, got {mode!r}")
-        found = self._product_of(mode, x, v, args, kwargs)
-        if found is None:
-            found = as_given(self._product(mode, x, v, args, kwargs), v, self.unravel)
-        memory.mode = mode
-        return found
+            return point.products[product].__call__(v)
+        vector = as_vector(v, self.unravel)
+        if product is None:
+            found = self._difference(mode, x, vector, args, kwargs)
+        else:
+            found = self._memory.product(self._tracer, product, x, vector, args, kwargs)
+            self._memory.hessian = product
+        return as_given(found, v, self.unravel)
 
-    def _product_of(self, mode: str, x, v, args: tuple, kwargs: dict) -> np.ndarray | None:
-        """The product with one direction by the latest trace, where a glance shows that it holds."""
-        recorded = self._memory.latest
-        inputs = recorded.inputs_of(x, args, kwargs, self._owner) if recorded else None
-        if recorded is None or inputs is None or (args and not can_be_remembered(inputs[1:])):
-            return None
-        is_plain = type(v) is np.ndarray and v.dtype is recorded.dtype and v.flags.c_contiguous
-        if not is_plain or v.shape != recorded.shape or recorded.array.shape != ():
-            return None
-        memory = self._memory
-        point = self._point_of(memory.point, recorded, inputs, args, mode, complete=False)
-        if point is None:
-            return None
-        memory.point = point
-        memory.report.product_runs += 1
-        return point.products[mode](v)
+    def _difference(self, mode: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
+        """H(x) v by differences of the gradient, which leave what is remembered alone."""
+        difference = DIFFERENCES.get(mode)
+        if difference is None:
+            known = ", ".join((*HESSIANS, *DIFFERENCES))
+            raise ValueError(f"mode must be one of {known}, got {mode!r}")
+        call = self._tracer.call(x, args, kwargs)
+
+        def gradient(x: np.ndarray) -> np.ndarray:
+            return self._memory.gradient_alone(self._tracer, replace(call, x=x))[1]
+
+        return difference(gradient, call.x, direction(v, call.x))
 
     def hessian(self, x, /, *args, **kwargs) -> HessianOperator:
         """The Hessian at x as a LinearOperator of shape (x.size, x.size).
@@ -376,19 +265,22 @@ class Function:
         >>> H @ np.array([1.0, 0.0, 0.0])
         array([0., 3., 2.])
         """
-        point = self._at(self._call(x, args, kwargs), DEFAULT_MODE)
-        self._memory.mode = DEFAULT_MODE
-        return HessianOperator(self, "hessian", point, DEFAULT_MODE, (args, kwargs))
+        product = self._memory.hessian = HESSIANS[DEFAULT_MODE]
+        point = self._memory.at(self._tracer, product, x, args, kwargs)
+        origin = functools.partial(self.hessian, point.call.x, *args, **kwargs)
+        return HessianOperator(point, product, origin, self.unravel)
 
     # Derivatives of functions with array results.
 
     def jvp(self, x, v, /, *args, **kwargs) -> np.ndarray:
         """The product J(x) v: shape of the result, or that + (k,) for v of shape S + (k,)."""
-        return self._product("jvp", x, v, args, kwargs)
+        vector = as_vector(v, self.unravel)
+        return self._memory.product(self._tracer, jacobian, x, vector, args, kwargs)
 
     def vjp(self, x, w, /, *args, **kwargs) -> np.ndarray:
         """The product J(x)^T w: shape S of x, or S + (k,) for k weights."""
-        return as_given(self._product("vjp", x, w, args, kwargs), x, self.unravel)
+        found = self._memory.product(self._tracer, transposed_jacobian, x, w, args, kwargs)
+        return as_given(found, x, self.unravel)
 
     def jacobian(self, x, /, *args, **kwargs) -> JacobianOperator:
         """The Jacobian at x as a LinearOperator of shape (result size, x.size).
@@ -402,8 +294,9 @@ class Function:
         array([[ 5.,  3.],
                [ 0., 10.]])
         """
-        point = self._at(self._call(x, args, kwargs), "jvp")
-        return JacobianOperator(self, "jacobian", point, (args, kwargs))
+        point = self._memory.at(self._tracer, jacobian, x, args, kwargs)
+        origin = functools.partial(self.jacobian, point.call.x, *args, **kwargs)
+        return JacobianOperator(point, origin)
 
     def weighted_hessian(self, x, w, /, *args, **kwargs) -> HessianOperator:
         """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th result.
@@ -419,17 +312,10 @@ class Function:
         array([[ 0.,  1.],
                [ 1., 20.]])
         """
-        call, w = self._call(x, args, kwargs).kept(), np.array(w)
-
-        def weighted(recorded):
-            return replace(call, leaves=(*call.leaves, weights(w, recorded.array)))
-
-        def run(recorded):
-            return recorded.run_point("weighted", weighted(recorded).inputs, complete=False)
-
-        recorded, outputs = self._run(call, run)
-        point = Point(recorded, weighted(recorded), self._owner).with_outputs("weighted", outputs)
-        return HessianOperator(self, "weighted_hessian", point, "weighted", ((w, *args), kwargs))
+        w = np.array(w)
+        point = self._memory.weighted(self._tracer, weighted_hessian, x, w, args, kwargs)
+        origin = functools.partial(self.weighted_hessian, point.call.x, w, *args, **kwargs)
+        return HessianOperator(point, weighted_hessian, origin, self.unravel)
 
     def report(self) -> Report:
         """How often the function was traced and its programs ran, and what compiling took.
@@ -443,8 +329,12 @@ class Function:
         >>> H @ [1.0, 0.0], f.report().product_runs
         (array([6., 0.]), 1)
         """
-        report = self._memory.report
-        return replace(report, product_runs=report.product_runs + self._memory.products.total)
+        return self._memory.compiler.total()
+
+    @property
+    def options(self) -> Options:
+        """How the function was made."""
+        return self._options
 
     @property
     def unravel(self) -> Unravel | None:
@@ -462,172 +352,13 @@ class Function:
             return self
         bound = Function.__new__(Function)
         bound.__dict__.update(self.__dict__)
-        bound._fun = self._fun.__get__(instance, owner)
-        bound._owner, bound._unbound = Owner(instance), self
+        bound._fun = bound.__wrapped__ = self._fun.__get__(instance, owner)
+        bound._tracer = Tracer(bound._fun, self._options, Owner(instance))
+        bound._unbound = self
         return bound
 
     def __repr__(self) -> str:
         return f"<nbhvp.Function {source_of(self._fun)}>"
-
-    # One call.
-
-    def _call(self, x, args: tuple, kwargs: dict) -> Call:
-        given, x = x, primal(as_vector(x, self.unravel))
-        leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())
-        call = Call(x, tuple(leaves), (self._owner, x.shape, x.dtype, key), args, kwargs)
-        if leaves and given is not x and isinstance(given, np.ndarray):
-            call.given = given
-        return call
-
-    def _is_rememberable(self, call: Call) -> bool:
-        return call.can_be_remembered and not self._is_always_traced
-
-    @property
-    def _is_always_traced(self) -> bool:
-        return self._options.trace == "always"
-
-    def _remembered(self, call: Call) -> Point | None:
-        point = self._memory.point
-        if point is None or not call.equals(point.call):
-            return None
-        recorded = point.recorded
-        return point if recorded.admits(call) and not recorded.trace.closure.changed() else None
-
-    def _at(self, call: Call, kind: str, complete: bool = False) -> Point:
-        """The point with the product of a kind ready: the remembered one, or a new one."""
-        point = self._remembered(call)
-        if point is None:
-            point = self._new_point(call, kind, complete)
-        else:
-            point = point.extended(kind, complete)
-        if self._is_rememberable(call):
-            self._memory.point = point
-        return point
-
-    def _new_point(self, call: Call, kind: str, complete: bool) -> Point:
-        recorded, outputs = self._run(
-            call, lambda recorded: recorded.run_point(kind, call.inputs, complete)
-        )
-        # Copied after the trace, whose temporary arrays are gone by now.
-        return Point(recorded, call.kept(), self._owner).with_outputs(kind, outputs)
-
-    def _product(self, kind: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
-        call = self._call(x, args, kwargs)
-        name = "w" if kind == "vjp" else "v"
-        if kind != "vjp":
-            v = as_vector(v, self.unravel)
-        if self._is_rememberable(call):
-            point = self._at(call, kind)
-        else:
-            recorded, _ = self._run(call, lambda recorded: recorded.run_guards(call))
-            program, like = recorded.whole(kind)
-            v = direction(v, like, name)
-            if v.shape == like.shape:
-                self._memory.report.product_runs += 1
-                return program.bind(*call.inputs)(v)
-            point = self._new_point(call, kind, complete=False)
-        like = point.recorded.linearized(kind).direction
-        v = direction(v, like, name)
-        self._memory.report.product_runs += v.size // like.size if like.size else 1
-        return point.product(kind, v)
-
-    def _difference(self, x, v, args: tuple, kwargs: dict, central: bool) -> np.ndarray:
-        x, v = primal(as_vector(x, self.unravel)), as_vector(v, self.unravel)
-        v = direction(v, x)
-        call = self._call(x, args, kwargs)
-        scale = np.finfo(x.dtype).eps ** (1 / 3 if central else 1 / 2)
-
-        def gradient(step):
-            return self._gradient_at(replace(call, x=x + step))[1]
-
-        def product(v):
-            length = np.linalg.norm(v)
-            if length == 0:
-                return np.zeros_like(x)
-            h = x.dtype.type(scale * (1 + np.linalg.norm(x)) / length)
-            if central:
-                return (gradient(h * v) - gradient(-h * v)) / (2 * h)
-            return (gradient(h * v) - gradient(0 * v)) / h
-
-        return apply_columns(product, v, x.ndim)
-
-    # Traces.
-
-    def _run(self, call: Call, run: Callable[[Recorded], list]) -> tuple[Recorded, list]:
-        """The first trace whose guards hold at the call, and what `run` gives there.
-
-        `run` maps a trace to the outputs of one of its programs, guards first; these are left out.
-        """
-        tried: set[Recorded] = set()
-        found = self._search(call, run, tried)
-        if found is None:
-            with self._memory.lock:
-                # Another thread may have made the trace meanwhile.
-                found = self._search(call, run, tried)
-                recorded = found[0] if found else self._record(call)
-            # A trace just made at x holds there: its guards are not looked at.
-            outputs = found[1] if found else run(recorded)
-            found = recorded, outputs
-        return found[0], found[1][len(found[0].guards) :]
-
-    def _search(self, call: Call, run, tried: set[Recorded]) -> tuple[Recorded, list] | None:
-        for recorded in () if self._is_always_traced else self._memory.traces:
-            if recorded in tried or recorded.key != call.key or recorded.trace.closure.changed():
-                continue
-            tried.add(recorded)
-            if not recorded.admits(call):
-                continue
-            try:
-                outputs = run(recorded)
-            except Exception:
-                # An error counts only where the trace holds.
-                if not recorded.holds(recorded.run_guards(call)):
-                    continue
-                raise
-            if recorded.holds(outputs):
-                self._memory.use(recorded)
-                return recorded, outputs
-        return None
-
-    def _trace(
-        self,
-        x: np.ndarray,
-        args: tuple,
-        kwargs: dict,
-        pool: Pool | None = None,
-        given: np.ndarray | None = None,
-    ) -> Trace:
-        options = self._options
-        return record(
-            self._fun,
-            x,
-            args,
-            kwargs,
-            options.unravel,
-            pool,
-            loops=options.loops,
-            tape_limit=options.tape_limit,
-            always=self._is_always_traced,
-            given=given,
-        )
-
-    def _record(self, call: Call) -> Recorded:
-        start = time.perf_counter()
-        trace = self._trace(call.x, call.args, call.kwargs, given=call.given)
-        self._memory.report.trace_seconds += time.perf_counter() - start
-        source = source_of(self._fun)
-        if trace.hidden_state and not self._is_always_traced:
-            raise TraceError(
-                f"{source} depends on {trace.hidden_state}, which may be another at the next call: "
-                "read it outside and pass its numbers as an argument, or trace the function at "
-                "every call, with differentiable(trace='always')"
-            )
-        recorded = Recorded(trace, call.key, self._memory, source)
-        if self._owner is not None:
-            self._memory.follow(recorded, self._owner)
-        self._memory.add(recorded, keep=not self._is_always_traced)
-        self._memory.tell(trace.notes)
-        return recorded
 
 
 def _jitted(fun: Callable) -> Callable:

@@ -18,6 +18,7 @@ import numpy as np
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator
 from nbhvp.runtime.inputs import as_vector
+from nbhvp.runtime.report import Tally
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -235,11 +236,11 @@ class _Hessians:
 
     def __init__(self, f: Function, args: tuple):
         self._f, self._args = f, args
-        self._counts: list[list[int]] = []
+        self._tallies: list[Tally] = []
 
     def operator(self, x: np.ndarray, *args) -> HessianOperator:
         operator = self._f.hessian(x, *self._args)
-        self._counts.append(operator._count)
+        self._tallies.append(operator.tally)
         return operator
 
     def array(self, x: np.ndarray, *args) -> np.ndarray:
@@ -247,4 +248,4 @@ class _Hessians:
 
     @property
     def products(self) -> int:
-        return sum(count[0] for count in self._counts)
+        return sum(tally.count[0] for tally in self._tallies)

@@ -23,6 +23,8 @@ from nbhvp.graph import quotients
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 
 __all__ = [
+    "EXACT_MODES",
+    "HVPS",
     "check",
     "gradient",
     "hvp",
@@ -35,8 +37,6 @@ __all__ = [
     "substitute",
     "vjp",
 ]
-
-EXACT_MODES = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
 
 
 def jvp(
@@ -260,15 +260,32 @@ def inner(a: Node, b: Node) -> Node:
     return p.sum_(product, axes=tuple(range(product.ndim)))
 
 
-def hvp(value: Node, x: Node, v: Node, mode: str = "forward-over-reverse") -> Node:
+def _forward_over_reverse(value: Node, x: Node, v: Node) -> Node:
+    return jvp([strict(gradient(value, x))], [x], [v])[0]
+
+
+def _reverse_over_forward(value: Node, x: Node, v: Node) -> Node:
+    return gradient(jvp([strict(value)], [x], [v])[0], x)
+
+
+def _reverse_over_reverse(value: Node, x: Node, v: Node) -> Node:
+    return gradient(strict(inner(gradient(value, x), v)), x)
+
+
+HVPS: dict[str, Callable[[Node, Node, Node], Node]] = {
+    "forward-over-reverse": _forward_over_reverse,
+    "reverse-over-forward": _reverse_over_forward,
+    "reverse-over-reverse": _reverse_over_reverse,
+}
+"""The orders of differentiation, by name: maps from a scalar node, x and v to H(x) v."""
+EXACT_MODES = tuple(HVPS)
+
+
+def hvp(value: Node, x: Node, v: Node, mode: str = EXACT_MODES[0]) -> Node:
     """The product of the Hessian of a scalar node with the direction v, in one of the exact modes."""
-    if mode == "forward-over-reverse":
-        return jvp([strict(gradient(value, x))], [x], [v])[0]
-    if mode == "reverse-over-forward":
-        return gradient(jvp([strict(value)], [x], [v])[0], x)
-    if mode == "reverse-over-reverse":
-        return gradient(strict(inner(gradient(value, x), v)), x)
-    raise ValueError(f"mode must be one of {', '.join(EXACT_MODES)}, got {mode!r}")
+    if mode not in HVPS:
+        raise ValueError(f"mode must be one of {', '.join(HVPS)}, got {mode!r}")
+    return HVPS[mode](value, x, v)
 
 
 def strict(output: Node) -> Node:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbhvp.graph.linear_map import Product, jacobian, transposed_jacobian
 from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
-from nbhvp.runtime.memory import Point
+from nbhvp.runtime.point import Point
 from nbhvp.runtime.report import Tally
+from nbhvp.tree import Unravel
 
 if TYPE_CHECKING:
-    from nbhvp.function import Function
     from nbhvp.targets.cpu.traffic import Traffic
 
 __all__ = ["HessianOperator", "HessianReport", "JacobianOperator"]
@@ -98,17 +99,16 @@ class HessianOperator(Operator):
     array([18., 20.])
     """
 
-    def __init__(self, function: Function, name: str, point: Point, kind: str, arguments: tuple):
+    def __init__(self, point: Point, product: Product, origin: Callable, unravel: Unravel | None):
         x = point.call.x
         super().__init__(x.dtype, (x.size, x.size))
-        self._origin = (function, name, x, *arguments)
-        self._point = point
-        self._kind = kind
+        self._point, self._map = point, product
+        self._origin, self._unravel = origin, unravel
         self._vector = (x.size,)
-        product = point.products[kind]
-        self._product = product if x.ndim == 1 else _flat(product, x.shape)
-        self._tally = Tally(point.recorded.products)
-        self._count = self._tally.count
+        bound = point.products[product]
+        self._product = bound.__call__ if x.ndim == 1 else _flat(bound, x.shape)
+        self.tally = Tally(point.recorded.compiler.products)
+        self._count = self.tally.count
 
     @property
     def products(self) -> int:
@@ -140,18 +140,18 @@ class HessianOperator(Operator):
         from nbhvp.plan.schedule import schedule
         from nbhvp.targets.cpu.traffic import traffic
 
-        linearized = self._point.recorded.linearized(self._kind)
+        linearized = self._point.recorded.linearized(self._map)
         program = linearized.product
         names = [
             node.params["name"] for node in program.graph.inputs if node is not linearized.direction
         ]
-        stored = dict(zip(names, self._point.products[self._kind].stored, strict=True))
+        stored = dict(zip(names, self._point.products[self._map].stored, strict=True))
         steps = schedule(program.graph).steps
         return HessianReport(stored, traffic(steps), getattr(program, "seconds", math.nan))
 
     def _result(self, which: int) -> np.ndarray:
-        self._point = self._point.extended(self._kind, complete=True)
-        return self._point.known[self._point.recorded.linearized(self._kind).results[which]]
+        self._point = self._point.extended(self._map, complete=True)
+        return self._point.known[self._point.recorded.linearized(self._map).results[which]]
 
     def matvec(self, x) -> np.ndarray:
         """The product H v with a vector of shape (n,) or (n, 1)."""
@@ -186,7 +186,7 @@ class HessianOperator(Operator):
     def _times(self, v) -> np.ndarray:
         v = checked(v, self.shape[1])
         self._count[0] += v.size // max(1, self.shape[1])
-        return _times(self._point, self._kind, v)
+        return _times(self._point, self._map, v)
 
     # The names by which SciPy's algebra calls; the operator is its own transpose.
     matmat = rmatmat = rmatvec = _matvec = _rmatvec = _matmat = _rmatmat = _times
@@ -236,17 +236,17 @@ class HessianOperator(Operator):
         array([[6.],
                [6.]])
         """
-        function = self._origin[0]
-        if function.unravel is None:
+        unravel = self._unravel
+        if unravel is None:
             raise TypeError(
-                f"{function!r} takes x as it is, so its Hessian has no names: let it take the tree, "
-                "with differentiable(unravel=unravel)"
+                f"{self._point.recorded.primal.source} takes x as it is, so its Hessian has no names: "
+                "let it take the tree, with differentiable(unravel=unravel)"
             )
         columns = rows if columns is None else columns
-        return Block(self, function.unravel.slice(rows), function.unravel.slice(columns))
+        return Block(self, unravel.slice(rows), unravel.slice(columns))
 
     def __reduce__(self):
-        return _remade, self._origin
+        return _remade, (self._origin,)
 
 
 class Block(Operator):
@@ -302,18 +302,17 @@ class JacobianOperator(Operator):
     array([ 0., -4.,  1.])
     """
 
-    def __init__(self, function: Function, name: str, point: Point, arguments: tuple):
-        x, result = point.call.x, point.recorded.array
+    def __init__(self, point: Point, origin: Callable):
+        x, result = point.call.x, point.recorded.output
         super().__init__(np.result_type(x.dtype, result.dtype), (result.size, x.size))
-        self._origin = (function, name, x, *arguments)
-        self._point = point
-        self._tally = Tally(point.recorded.products)
+        self._point, self._origin = point, origin
+        self.tally = Tally(point.recorded.compiler.products)
 
     @property
     def value(self) -> np.ndarray:
         """The result of the function at the point, with its own shape."""
-        self._point = self._point.extended("jvp", complete=True)
-        return self._point.known[self._point.recorded.array].copy()
+        self._point = self._point.extended(jacobian, complete=True)
+        return self._point.known[self._point.recorded.output].copy()
 
     def matvec(self, x) -> np.ndarray:
         """The JVP with a vector of shape (n,) or (n, 1)."""
@@ -324,14 +323,16 @@ class JacobianOperator(Operator):
         return self._backward(x)
 
     def _forward(self, v) -> np.ndarray:
-        return self._times("jvp", checked(v, self.shape[1]))
+        return self._times(jacobian, checked(v, self.shape[1]))
 
     def _backward(self, w) -> np.ndarray:
-        return self._times("vjp", checked(w, self.shape[0]))
+        return self._times(transposed_jacobian, checked(w, self.shape[0]))
 
-    def _times(self, kind: str, v: np.ndarray) -> np.ndarray:
-        self._tally.count[0] += v.size // max(1, v.shape[0])
-        return _times(self._prepared(kind), kind, v)
+    def _times(self, product: Product, v: np.ndarray) -> np.ndarray:
+        self.tally.count[0] += v.size // max(1, v.shape[0])
+        if product not in self._point.products:
+            self._point = self._point.extended(product)
+        return _times(self._point, product, v)
 
     matmat = _matvec = _matmat = _forward
     rmatmat = _rmatvec = _rmatmat = _backward
@@ -342,11 +343,6 @@ class JacobianOperator(Operator):
     def _transpose(self) -> Combination:
         return Combination(super()._transpose())
 
-    def _prepared(self, kind: str) -> Point:
-        if kind not in self._point.products:
-            self._point = self._point.extended(kind)
-        return self._point
-
     def toarray(self) -> np.ndarray:
         """The Jacobian as an array of shape (m, n), by n JVPs or m VJPs, whichever are fewer."""
         m, n = self.shape
@@ -355,11 +351,12 @@ class JacobianOperator(Operator):
         return columns(self.matvec, (m, n), self.dtype)
 
     def __reduce__(self):
-        return _remade, self._origin
+        return _remade, (self._origin,)
 
 
-def _remade(function: Function, name: str, x: np.ndarray, args: tuple, kwargs: dict):
-    return getattr(function, name)(x, *args, **kwargs)
+def _remade(origin: Callable[[], Operator]) -> Operator:
+    """An operator in another process: by its method, at its point."""
+    return origin()
 
 
 def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
@@ -367,13 +364,13 @@ def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
     return lambda v: product(v.reshape(shape)).reshape(-1)
 
 
-def _times(point: Point, kind: str, v: np.ndarray) -> np.ndarray:
+def _times(point: Point, product: Product, v: np.ndarray) -> np.ndarray:
     """A real product at a point with a real or complex vector or matrix."""
     if v.dtype.kind == "c":
-        return _times(point, kind, v.real) + 1j * _times(point, kind, v.imag)
-    like = point.recorded.linearized(kind).direction
+        return _times(point, product, v.real) + 1j * _times(point, product, v.imag)
+    like = point.recorded.linearized(product).direction
     columns = v.shape[1:]
     v = np.asarray(v, like.dtype, order="C" if v.ndim == 1 else None)
-    product = point.product(kind, v.reshape(like.shape + columns))
-    size = math.prod(product.shape[: product.ndim - len(columns)])
-    return product.reshape((size, *columns))
+    result = point.times(product, v.reshape(like.shape + columns))
+    size = math.prod(result.shape[: result.ndim - len(columns)])
+    return result.reshape((size, *columns))

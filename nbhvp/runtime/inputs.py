@@ -73,26 +73,29 @@ def _plain(x, name: str) -> np.ndarray:
     return np.asarray(x)
 
 
-def direction(v, like: Node | np.ndarray, name: str = "v") -> np.ndarray:
+def direction(v, like: Node | np.ndarray) -> np.ndarray:
     """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
+    shape, dtype = like.shape, like.dtype
+    if type(v) is np.ndarray and v.shape == shape and v.dtype == dtype and v.flags.c_contiguous:
+        return v
+    name = like.params["name"] if isinstance(like, Node) else "v"
     array = _plain(v, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} must be real, got {array.dtype}: the product is linear, "
             "so apply it to the real and to the imaginary part"
         )
-    shape = like.shape
     if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
         batch = f"({', '.join([*map(str, shape), 'k'])})"
         raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
-    return np.asarray(array, like.dtype, order="C" if array.shape == shape else None)
+    return np.asarray(array, dtype, order="C" if array.shape == shape else None)
 
 
 def weights(w, like: Node) -> np.ndarray:
     """w as an array of the shape and dtype of the result; a result of size 1 is a scalar."""
     if like.shape == () and np.size(w) == 1:
         w = np.reshape(w, ())
-    w = direction(w, like, "w")
+    w = direction(w, like)
     if w.shape != like.shape:
         raise ValueError(f"w must have shape {like.shape}, got {w.shape}")
     return w

@@ -10,10 +10,12 @@ import pytest
 
 import nbhvp
 from benchmarks.problems import make_logistic, make_rosenbrock
+from nbhvp.graph.linear_map import HESSIANS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 N = 1_000_000
+HESSIAN = HESSIANS["forward-over-reverse"]
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_a_large_workspace_is_kept_once():
     operators = [f.hessian(x + k) for k in range(3)]
     for H in operators:
         H @ x
-    product = operators[0]._point.recorded.linearized("forward-over-reverse").product
+    product = operators[0]._point.recorded.linearized(HESSIAN).product
     del H, operators
     f.hessian(x + 9)
     assert len(product._free) == 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nbhvp
+from nbhvp.graph.linear_map import HESSIANS
 
 pytestmark = pytest.mark.no_cover
 
@@ -106,9 +107,9 @@ def test_whoever_holds_the_lock_waits_for_nobody():
     memory, (recorded,) = f._memory, f._memory.traces
     needed = [
         lambda: recorded.gradient,
-        lambda: recorded.value_program,
-        lambda: recorded.gradient_program,
-        lambda: recorded.linearized("forward-over-reverse"),
+        lambda: recorded.value_at([x]),
+        lambda: recorded.gradient_at([x]),
+        lambda: recorded.linearized(HESSIANS["forward-over-reverse"]),
     ]
     others = [threading.Thread(target=need, daemon=True) for need in needed]
 

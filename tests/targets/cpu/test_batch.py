@@ -11,14 +11,16 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
+from nbhvp.graph.linear_map import HESSIANS
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.runtime import memory
+from nbhvp.runtime import recorded
 from nbhvp.runtime.blocks import choose
 from tests.cases import STRUCTURE, Inputs, build, random_graph
 from tests.checks import assert_close
 from tests.graph.test_primitives import LINEAR, arguments
 
 COUNT = 3
+HESSIAN = HESSIANS["forward-over-reverse"]
 
 
 def linear_graph(graph: Graph, x, kind: str = "jvp") -> tuple[Graph, object] | None:
@@ -120,10 +122,10 @@ def test_a_primitive_that_takes_no_further_axis(monkeypatch):
     x, v = np.arange(1.0, 5.0), np.eye(4)
     expected = f.hvp(x, v)
     monkeypatch.setitem(p.cumsum.__dict__, "batches", False)
-    monkeypatch.setattr(memory, "choose", lambda graph: 2)
+    monkeypatch.setattr(recorded, "choose", lambda graph: 2)
     again = nbhvp.differentiable(lambda x: np.sum(np.cumsum(x) ** 3), target="interpret")
     np.testing.assert_array_equal(again.hvp(x, v), expected)
-    assert again._memory.point.recorded.several("forward-over-reverse", 2) is None
+    assert again._memory.point.recorded.linearized(HESSIAN).several(2) is None
 
 
 # The ways to ask for them.
@@ -146,7 +148,7 @@ def assert_columns(given, product, v, tolerance=1e-12):
 @every_way
 @by_problem
 def test_problems(problem, way, monkeypatch):
-    monkeypatch.setattr(memory, "choose", lambda graph: way)
+    monkeypatch.setattr(recorded, "choose", lambda graph: way)
     f = nbhvp.differentiable(problem.fun, target="interpret")
     x, args = problem.x0, problem.args
     for k in (1, 2, 3, 8, 33):
@@ -160,7 +162,7 @@ def test_problems(problem, way, monkeypatch):
 @every_way
 @pytest.mark.parametrize("name", ["logistic", "mlp", "surface"])
 def test_compiled_problems(name, way, monkeypatch):
-    monkeypatch.setattr(memory, "choose", lambda graph: way)
+    monkeypatch.setattr(recorded, "choose", lambda graph: way)
     (problem,) = [one for one in PROBLEMS if one.name == name]
     f = nbhvp.differentiable(problem.fun)
     H = f.hessian(problem.x0, *problem.args)
@@ -176,7 +178,7 @@ def test_compiled_problems(name, way, monkeypatch):
 
 
 def test_results_are_fresh_and_threads_share_nothing(monkeypatch):
-    monkeypatch.setattr(memory, "choose", lambda graph: 8)
+    monkeypatch.setattr(recorded, "choose", lambda graph: 8)
     problem = PROBLEMS[1]
     H = nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args)
     many = [directions(problem, k) for k in (8, 8, 33, 5, 16, 8)]
@@ -193,7 +195,7 @@ def test_results_are_fresh_and_threads_share_nothing(monkeypatch):
 @every_way
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_shapes_and_precisions(way, dtype, monkeypatch):
-    monkeypatch.setattr(memory, "choose", lambda graph: way)
+    monkeypatch.setattr(recorded, "choose", lambda graph: way)
     matrix = np.random.default_rng(0).normal(size=(6, 4)).astype(dtype)
     r = nbhvp.differentiable(lambda x: np.tanh(matrix @ x) * x[0], target="interpret")
     x = np.random.default_rng(1).normal(size=(4, 3)).astype(dtype)
@@ -227,17 +229,17 @@ def test_the_way_is_that_of_the_dearest_work(name, size, way):
     problem = problems.MAKERS[name](size)
     f = nbhvp.differentiable(problem.fun, target="interpret")
     point = f.hessian(problem.x0, *problem.args)._point
-    assert choose(point.recorded.linearized("forward-over-reverse").product.graph) == way
+    assert choose(point.recorded.linearized(HESSIAN).product.graph) == way
 
 
 def test_a_few_directions_make_no_program():
     problem = problems.make_logistic((2000, 50))
     f = nbhvp.differentiable(problem.fun, target="interpret")
-    recorded = f.hessian(problem.x0)._point.recorded
+    linearized = f.hessian(problem.x0)._point.recorded.linearized(HESSIAN)
     for k, programs in ((1, 0), (8, 0), (9, 1), (40, 1), (100, 1)):
         v = directions(problem, k)
         assert_columns(f.hvp(problem.x0, v), lambda one: f.hvp(problem.x0, one), v)
-        assert len(recorded._several) == programs
+        assert (linearized._several is not None) == programs
 
 
 def test_a_large_block_is_made_smaller():

@@ -1,0 +1,152 @@
+"""One set of arguments: what programs take of it, and how it is compared with another.
+
+Arrays of a call are compared bit by bit, so 0.0 is not -0.0, and NaN is itself. An argument above
+`LARGE` bytes is neither copied nor compared: it is unchanged if it is the same array and nobody can
+write it. All else that a trace fixes is the key: shapes, dtypes, static arguments, and the instance
+to which a method is bound.
+"""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbhvp.plain import native
+from nbhvp.plan.costs import CPU
+from nbhvp.trace.surroundings.closure import is_frozen
+
+__all__ = [
+    "LARGE",
+    "SHARED",
+    "SMALL",
+    "Call",
+    "Owner",
+    "as_inputs",
+    "can_be_remembered",
+    "copied",
+    "kept",
+    "same_argument",
+    "same_bits",
+]
+
+LARGE = CPU.l2
+"""Bytes above which an argument is neither copied nor compared."""
+SMALL = CPU.l1 // 8
+"""Bytes up to which arrays are compared as strings of bytes."""
+SHARED = CPU.shared
+
+
+# Not frozen, though nobody changes it: that would cost half a microsecond at each new x.
+@dataclass(eq=False, slots=True)
+class Call:
+    """x, the arrays among the other arguments, and a key of everything else that a trace fixes."""
+
+    x: np.ndarray
+    leaves: Sequence[np.ndarray]
+    key: tuple
+    args: tuple = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """As they were given, for a trace."""
+    given: np.ndarray | None = None
+    """The caller's own x, if it is an array that had to be copied, and there are other arrays."""
+
+    @property
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        return as_inputs(self.x, self.leaves)
+
+    def kept(self) -> Call:
+        """The same values, safe from later writes; large arguments are kept as they are."""
+        return kept(self.x, self.leaves, self.key)
+
+    def equals(self, other: Call) -> bool:
+        """Whether another call has the same arguments, bit by bit."""
+        return (
+            self.key == other.key
+            and same_bits(self.x, other.x)
+            and all(map(same_argument, self.leaves, other.leaves))
+        )
+
+
+def as_inputs(x: np.ndarray, leaves: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """What programs take: C-contiguous arrays in native byte order."""
+    if not leaves:
+        return (x,)
+    is_plain = [a.flags.c_contiguous and a.dtype.isnative for a in leaves]
+    if all(is_plain):
+        return (x, *leaves)
+    return (x, *(np.asarray(a if a.dtype.isnative else native(a), order="C") for a in leaves))
+
+
+def kept(x: np.ndarray, leaves: Sequence[np.ndarray], key: tuple) -> Call:
+    """A call with values that are safe from later writes; large arguments are kept as they are."""
+    leaves = leaves and tuple(a if a.nbytes > LARGE else a.copy() for a in leaves)
+    return Call(copied(x), leaves, key)
+
+
+def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:
+    """Whether a later call can tell if it has the same arguments."""
+    return all(a.nbytes <= LARGE or is_frozen(a) for a in leaves)
+
+
+def same_argument(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arguments of one shape and dtype are surely the same."""
+    if a.nbytes > LARGE:
+        return a is b and is_frozen(a)
+    return same_bits(a, b)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays of one shape and dtype hold the same bits."""
+    if a.nbytes <= SMALL or not (a.flags.c_contiguous and b.flags.c_contiguous):
+        return a.tobytes() == b.tobytes()
+    a, b = a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)
+    if a.size % 8 == 0:
+        a, b = a.view(np.int64), b.view(np.int64)
+    block = CPU.l1
+    if a.nbytes >= SHARED and a.itemsize == 8:
+        return np.array_equal(a[:block], b[:block]) and _compiled_large().same_words(a, b)
+    return all(np.array_equal(a[k : k + block], b[k : k + block]) for k in range(0, a.size, block))
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy, in C order if it is large."""
+    is_large = array.nbytes >= SHARED and array.flags.c_contiguous
+    return _compiled_large().copied(array) if is_large else array.copy()
+
+
+def _compiled_large():
+    return importlib.import_module("nbhvp.targets.cpu.large")  # which imports numba
+
+
+class Owner:
+    """The instance that a method is bound to, held weakly: equal if it is the same object."""
+
+    __slots__ = ("_identity", "_instance")
+
+    def __init__(self, instance):
+        self._identity = id(instance)
+        try:
+            self._instance = weakref.ref(instance)
+        except TypeError:  # no weak references: it lives as long as its traces
+            self._instance = lambda: instance
+
+    def instance(self) -> Any:
+        """The instance; None if it is dead."""
+        return self._instance()
+
+    def is_alive(self) -> bool:
+        return self._instance() is not None
+
+    def __eq__(self, other):
+        if not isinstance(other, Owner) or self._identity != other._identity:
+            return False
+        instance = self._instance()
+        return instance is not None and instance is other._instance()
+
+    def __hash__(self):
+        return self._identity

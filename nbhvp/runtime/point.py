@@ -1,0 +1,79 @@
+"""One point: what is known of a function there, and products ready to run.
+
+A point is immutable, so that threads need no lock to share it; one that knows more is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbhvp.graph.linear_map import Product
+from nbhvp.graph.node import Node
+from nbhvp.runtime.blocks import in_blocks
+from nbhvp.runtime.call import SMALL, Call
+from nbhvp.runtime.recorded import Recorded
+
+__all__ = ["Point", "new_point"]
+
+
+@dataclass(eq=False, slots=True)
+class Point:
+    """A call to a trace, with results that are known there, and products bound to it."""
+
+    recorded: Recorded
+    call: Call
+    known: dict[Node, np.ndarray]
+    products: dict[Product, Any]
+    bits: bytes | None = field(init=False)
+    """The bytes of a small x."""
+
+    def __post_init__(self) -> None:
+        x = self.call.x
+        self.bits = x.tobytes() if x.nbytes <= SMALL else None
+
+    def extended(self, product: Product, complete: bool = False) -> Point:
+        """The point with one more product ready, and with its results if `complete`."""
+        linearized = self.recorded.linearized(product)
+        missing = complete and any(node not in self.known for node in linearized.results)
+        if product in self.products and not missing:
+            return self
+        outputs = linearized.at(self.call.inputs, missing)
+        return self.with_outputs(product, outputs[len(self.recorded.guards) :])
+
+    def with_outputs(self, product: Product, outputs: Sequence[np.ndarray]) -> Point:
+        """The point with the state and results that a point program gave, if any were needed."""
+        known, products = _shared_out(self.recorded, self.call, product, outputs)
+        return Point(self.recorded, self.call, self.known | known, self.products | products)
+
+    def without(self, node: Node) -> Point:
+        """The point, where a result is not known any more."""
+        known = {other: value for other, value in self.known.items() if other is not node}
+        return Point(self.recorded, self.call, known, self.products)
+
+    def times(self, product: Product, v: np.ndarray) -> np.ndarray:
+        """The product with a direction, or with each along one more, last axis of v."""
+        linearized, bound = self.recorded.linearized(product), self.products[product]
+        if v.ndim == linearized.direction.ndim:
+            return bound(v)
+        several = linearized.several(v.shape[-1])
+        result = linearized.product.graph.outputs[-1]
+        return in_blocks(bound, several, bound.stored, v, result.shape, result.dtype)
+
+
+def new_point(
+    recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
+) -> Point:
+    """The point of a call that is kept, with what a point program gave."""
+    return Point(recorded, call, *_shared_out(recorded, call, product, outputs))
+
+
+def _shared_out(recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]):
+    """Results that are known, and the product, from state and results if any were needed."""
+    linearized = recorded.linearized(product)
+    count = len(linearized.state)
+    known = dict(zip(linearized.results, outputs[count:], strict=False))
+    return known, {product: linearized.product.bind(*outputs[:count], *call.inputs)}

@@ -1,0 +1,116 @@
+"""Programs, made of graphs when they are first needed.
+
+A `Compiler` makes those of one Function, for its target: one at a time, under a lock that its traces
+share, and counts their kernels and the time that they take. The `Programs` of one trace are kept as
+long as that trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nbhvp.graph import derive
+from nbhvp.graph.node import Graph, Node
+from nbhvp.runtime.report import Products, Report
+from nbhvp.trace.recording import Note
+
+__all__ = ["Compiler", "Programs"]
+
+
+class Compiler:
+    """What makes the programs of a Function, and counts what that takes."""
+
+    def __init__(self, target: str):
+        self._target = _target(target)
+        self.lock = threading.RLock()
+        self.report = Report()
+        self.products = Products()
+        """Those of operators."""
+        self._is_preparing = False
+        self._told: set[Note] = set()
+        _COMPILERS.add(self)
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Hold the lock, and count the time that programs take to be made, compiling left out."""
+        with self.lock:
+            outermost, self._is_preparing = not self._is_preparing, True
+            start, compiling = time.perf_counter(), self.report.compile_seconds
+            try:
+                yield
+            finally:
+                if outermost:
+                    self._is_preparing = False
+                    compiling -= self.report.compile_seconds
+                    self.report.schedule_seconds += time.perf_counter() - start + compiling
+
+    def program(self, graph: Graph) -> Any:
+        """The program of a graph. The lock is held."""
+        program = self._target(graph)
+        counts = getattr(program, "counts", None)  # the interpreter has none
+        if counts is not None:
+            self.report.kernels_compiled += counts.compiled
+            self.report.kernels_loaded += counts.loaded
+            self.report.compile_seconds += counts.seconds
+        return program
+
+    def total(self) -> Report:
+        """The counts until now, with those of operators."""
+        return replace(self.report, product_runs=self.report.product_runs + self.products.total)
+
+    def tell(self, notes: Iterable[Note]) -> None:
+        """Warn of what a trace has noted, once for each text and line. The lock is held."""
+        for note in notes:
+            if note not in self._told:
+                self._told.add(note)
+                warnings.warn_explicit(note.text, UserWarning, note.file, note.line)
+
+
+class Programs:
+    """The programs of one trace."""
+
+    def __init__(self, compiler: Compiler):
+        self.compiler = compiler
+        self._known: dict[tuple, Any] = {}
+
+    def of(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> Any:
+        """The program of some outputs."""
+        key = (tuple(inputs), tuple(outputs))
+        program = self._known.get(key)
+        if program is None:
+            with self.compiler.preparing():
+                program = self._known.get(key)
+                if program is None:
+                    graph = derive.check(Graph(*key))
+                    program = self._known[key] = self.compiler.program(graph)
+        return program
+
+
+_COMPILERS: weakref.WeakSet[Compiler] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """A lock that another thread held at a fork would stay locked in the child."""
+    for compiler in _COMPILERS:
+        compiler.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _target(name: str) -> Callable[[Graph], Any]:
+    if name not in ("cpu", "interpret"):
+        raise ValueError(f"target must be 'cpu' or 'interpret', got {name!r}")
+    # Imported when wanted: the compiled programs import numba.
+    module = "interpreted" if name == "interpret" else "cpu.program"
+    return importlib.import_module(f"nbhvp.targets.{module}").Program

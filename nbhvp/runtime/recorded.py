@@ -1,0 +1,186 @@
+"""One trace, and the programs that are made from it when they are first needed.
+
+The guards of a trace are the first outputs of all its programs. Products come from one mechanism: a
+`LinearMap` is split into a point program (once per x) and a product program (once per direction),
+and together these are a `Linearized` map.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
+from nbhvp.graph.batch import batched
+from nbhvp.graph.linear_map import LinearMap, Primal, Product
+from nbhvp.graph.node import Node
+from nbhvp.plan.split import split
+from nbhvp.runtime.blocks import Several, choose, padded_from
+from nbhvp.runtime.programs import Compiler, Programs
+from nbhvp.runtime.validity import plain_arguments
+from nbhvp.trace.record import Trace
+
+__all__ = ["Linearized", "Recorded"]
+
+
+class Recorded:
+    """One trace of a function, and its programs.
+
+    Programs take arrays in C order: x and those among the other arguments.
+    """
+
+    def __init__(self, trace: Trace, key: tuple, compiler: Compiler, source: str):
+        self.trace, self.closure, self.key = trace, trace.closure, key
+        (self.output,) = trace.outputs
+        self.primal = Primal(trace.inputs, self.output, source)
+        self.owner, self.shape, _, arguments = key
+        # One object, to be compared by identity; none if a glance at a call is not enough.
+        dtype = self.primal.x.dtype
+        self.dtype = np.dtype(dtype.char) if trace.aliases is None else None
+        self.plain_arguments = plain_arguments(arguments)
+        self.is_bare = not arguments
+        """Whether x is all that the function is given."""
+        self.guards = tuple(node for node, _ in trace.guards)
+        self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
+        self.compiler = compiler
+        self._programs = Programs(compiler)
+        self._linear_maps: dict[Product, LinearMap] = {}
+        self._linearized: dict[Product, Linearized] = {}
+        self._gradient: Node | None = None
+        self._value_program: Callable | None = None
+        self._gradient_program: Callable | None = None
+        self.death: weakref.ref | None = None
+        """Of the instance whose method was traced: what happens then."""
+
+    def holds(self, outputs: Sequence[np.ndarray]) -> bool:
+        """Whether the guards, the first outputs of a program, are as they were when tracing."""
+        return all(a.tobytes() == b for a, b in zip(outputs, self._expected, strict=False))
+
+    # Not cached properties: before Python 3.12 these hold a lock of their own while they compute,
+    # and a thread that holds the compiler's lock may wait for it.
+    @property
+    def gradient(self) -> Node:
+        if self._gradient is None:
+            with self.compiler.preparing():
+                self._see_ties()
+                self._gradient = self.primal.gradient
+        return self._gradient
+
+    def value_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Guards and the value."""
+        if self._value_program is None:
+            self._value_program = self._guarded(self.output)
+        return self._value_program(*inputs)
+
+    def gradient_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Guards, value and gradient."""
+        if self._gradient_program is None:
+            self._gradient_program = self._guarded(self.primal.value, self.gradient)
+        return self._gradient_program(*inputs)
+
+    def guards_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Guards alone."""
+        return self._programs.of(self.trace.inputs, self.guards)(*inputs) if self.guards else []
+
+    def _guarded(self, *outputs: Node) -> Callable:
+        """The program of the guards and some outputs, of which the result is the first."""
+        if [(node.primitive, node.args) for node in self.guards] == [(p.isfinite, (self.output,))]:
+            # Python tells in less time than one more output of a program takes.
+            program = self._programs.of(self.trace.inputs, outputs)
+            return functools.partial(_with_finiteness, program)
+        return self._programs.of(self.trace.inputs, (*self.guards, *outputs))
+
+    def linear_map(self, product: Product) -> LinearMap:
+        """The graph of a product."""
+        found = self._linear_maps.get(product)
+        if found is None:
+            with self.compiler.preparing():
+                self._see_ties()
+                found = self._linear_maps[product] = product(self.primal)
+        return found
+
+    def linearized(self, product: Product) -> Linearized:
+        """The programs of a product: at a point, and for each direction."""
+        found = self._linearized.get(product)
+        if found is None:
+            with self.compiler.preparing():
+                found = self._linearized.get(product)
+                if found is None:
+                    found = Linearized(self.linear_map(product), self.guards, self._programs)
+                    self._linearized[product] = found
+        return found
+
+    def whole(self, product: Product) -> Any:
+        """A product as one program of the inputs and the direction."""
+        graph = self.linear_map(product).graph
+        return self._programs.of(graph.inputs, graph.outputs)
+
+    def _see_ties(self) -> None:
+        """No derivative of a branch that loses it; a note on one that holds at this point alone."""
+        for tie in self.trace.ties:
+            if tie.is_lost:
+                raise tie.error
+        self.compiler.tell(tie.note for tie in self.trace.ties)
+
+
+_TRUTHS = np.array(False), np.array(True)
+
+
+def _with_finiteness(program: Callable, *inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a program behind a guard: whether the first, a number, is finite."""
+    outputs = program(*inputs)
+    return [_TRUTHS[math.isfinite(outputs[0])], *outputs]
+
+
+class Linearized:
+    """A linear map at any point: what runs once per point, and what once per direction.
+
+    The point program maps inputs to guards, state and perhaps results; the product program state,
+    inputs and a direction to the product.
+    """
+
+    def __init__(self, linear: LinearMap, guards: tuple[Node, ...], programs: Programs):
+        self.inputs, self.direction, self.results = linear.inputs, linear.direction, linear.results
+        graph = derive.check(linear.graph, linear_in=linear.direction)
+        self.state, product = split(graph, linear.direction)
+        self.product = programs.of(product.inputs, product.outputs)
+        self._guards, self._programs = guards, programs
+        self._points: dict[bool, Any] = {}
+        self._block = 0
+        """How many directions are taken at once; 0 until that is asked for."""
+        self._several: Several | None = None
+
+    def at(self, inputs: Sequence[np.ndarray], complete: bool) -> list[np.ndarray]:
+        """Guards, state, and results if `complete`; nothing where nothing is needed."""
+        if not (complete or self.state or self._guards):
+            return []  # the product needs no state, and nothing can fail
+        report = self._programs.compiler.report
+        # Who has asked for gradients will do so at other points: one program serves for both.
+        complete = complete or True in self._points or report.gradient_runs > 0
+        program = self._points.get(complete)
+        if program is None:
+            outputs = (*self._guards, *self.state, *(self.results if complete else ()))
+            program = self._points[complete] = self._programs.of(self.inputs, outputs)
+        report.point_runs += 1
+        return program(*inputs)
+
+    def several(self, count: int) -> Several | None:
+        """The product with a block of directions, where `count` are worth a program."""
+        graph = self.product.graph
+        self._block = self._block or choose(graph) or 1
+        if self._block == 1 or count < padded_from(self._block):
+            return None
+        if self._several is None:
+            with self._programs.compiler.preparing():
+                wide = batched(graph, graph.inputs[-1], self._block)
+                if wide is None:
+                    self._block = 1
+                    return None
+                self._several = Several(self._programs.of(wide.inputs, wide.outputs), self._block)
+        return self._several

@@ -1,0 +1,86 @@
+"""From the user's function to traces: how it is called, and how it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbhvp.errors import TraceError
+from nbhvp.graph.node import Pool
+from nbhvp.runtime.call import Call, Owner
+from nbhvp.runtime.inputs import as_vector, primal
+from nbhvp.trace.arguments import flatten
+from nbhvp.trace.record import Trace, record
+from nbhvp.trace.recording import source_of
+from nbhvp.tree import Unravel
+
+__all__ = ["Options", "Tracer"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a Function is made, as `differentiable` takes it."""
+
+    trace: str
+    target: str
+    unravel: Unravel | None
+    loops: bool | None
+    tape_limit: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tracer:
+    """A function, perhaps bound to the instance whose method it is, and how it is traced."""
+
+    fun: Callable
+    options: Options
+    owner: Owner | None = None
+
+    @property
+    def is_always(self) -> bool:
+        """Whether the function is traced at every call."""
+        return self.options.trace == "always"
+
+    @property
+    def source(self) -> str:
+        return source_of(self.fun)
+
+    def call(self, x, args: tuple, kwargs: dict) -> Call:
+        """Any arguments in the form in which they are compared."""
+        given, x = x, primal(as_vector(x, self.options.unravel))
+        leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())
+        call = Call(x, leaves, (self.owner, x.shape, x.dtype, key), args, kwargs)
+        if leaves and given is not x and isinstance(given, np.ndarray):
+            call.given = given
+        return call
+
+    def trace(self, call: Call, pool: Pool | None = None) -> Trace:
+        """The trace of the function at a call.
+
+        Raises
+        ------
+        TraceError
+            If the function depends on what may differ at each call, and is to be traced once.
+        """
+        options = self.options
+        trace = record(
+            self.fun,
+            call.x,
+            call.args,
+            call.kwargs,
+            options.unravel,
+            pool,
+            loops=options.loops,
+            tape_limit=options.tape_limit,
+            always=self.is_always,
+            given=call.given,
+        )
+        if trace.hidden_state and not self.is_always:
+            raise TraceError(
+                f"{self.source} depends on {trace.hidden_state}, which may be another at the next "
+                "call: read it outside and pass its numbers as an argument, or trace the function "
+                "at every call, with differentiable(trace='always')"
+            )
+        return trace
