@@ -16,8 +16,8 @@ from nbhvp.graph.boxes import Box
 from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.graph.interpret import interpret
 from nbhvp.plan.lower import lower
-from tests.cases import Inputs
 from tests.checks import assert_same, kernels
+from tests.graphs import Inputs
 
 pytestmark = [
     pytest.mark.filterwarnings("error"),

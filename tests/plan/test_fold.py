@@ -10,8 +10,8 @@ from nbhvp.graph.derive import check, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan.fold import collected
-from tests.cases import Inputs, random_graph
 from tests.checks import assert_close, total
+from tests.graphs import Inputs, random_graph
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
 

@@ -7,8 +7,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.interpret import interpret
 from nbhvp.plan.lower import MATRIX_PRODUCT, lower, readable
-from tests.cases import STRUCTURE, Inputs, build, part, random_graph
 from tests.checks import assert_same
+from tests.graphs import STRUCTURE, Inputs, build, part, random_graph
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -20,7 +20,7 @@ from nbhvp.plan.pull import (
     parts,
     weight,
 )
-from tests.cases import Inputs, part
+from tests.graphs import Inputs, part
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -9,8 +9,8 @@ from nbhvp.plan.costs import CPU
 from nbhvp.plan.nest import Nest
 from nbhvp.plan.pull import weight
 from nbhvp.plan.schedule import Library, MatrixProduct, schedule
-from tests.cases import STRUCTURE, Inputs, build, part, random_graph
 from tests.checks import assert_same, run_plain, total
+from tests.graphs import STRUCTURE, Inputs, build, part, random_graph
 from tests.targets.cpu.test_nests import PROBLEMS, problem
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]

@@ -9,8 +9,8 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan.schedule import schedule
 from nbhvp.plan.split import split
-from tests.cases import STRUCTURE, Inputs, build
 from tests.checks import assert_close, run_plain, total
+from tests.graphs import STRUCTURE, Inputs, build
 from tests.targets.cpu.test_nests import (
     PROBLEMS,
     logistic,

@@ -38,8 +38,7 @@ def _like(function):
     return handler
 
 
-zeros_like = answers(np.zeros_like)(_like(np.zeros))
-empty_like = answers(np.empty_like)(_like(np.zeros))
+zeros_like = answers(np.zeros_like, np.empty_like)(_like(np.zeros))
 ones_like = answers(np.ones_like)(_like(np.ones))
 
 

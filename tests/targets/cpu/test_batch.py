@@ -15,9 +15,9 @@ from nbhvp.graph.linear_map import HESSIANS
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.runtime import recorded
 from nbhvp.runtime.blocks import choose
-from tests.cases import STRUCTURE, Inputs, build, random_graph
 from tests.checks import assert_close
 from tests.graph.test_primitives import LINEAR, arguments
+from tests.graphs import STRUCTURE, Inputs, build, random_graph
 
 COUNT = 3
 HESSIAN = HESSIANS["forward-over-reverse"]

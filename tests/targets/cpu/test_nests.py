@@ -17,7 +17,6 @@ from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.schedule import schedule
 from nbhvp.targets.cpu import cache
-from tests.cases import STRUCTURE, Inputs, build, part, random_graph
 from tests.checks import (
     assert_close,
     assert_same,
@@ -26,6 +25,7 @@ from tests.checks import (
     texts_of,
     total,
 )
+from tests.graphs import STRUCTURE, Inputs, build, part, random_graph
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -17,7 +17,6 @@ from nbhvp.targets import interpreted
 from nbhvp.targets.cpu import blas
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.program import Program
-from tests.cases import STRUCTURE, TINY, Inputs, build, part, random_graph
 from tests.checks import (
     assert_close,
     assert_no_raise,
@@ -27,6 +26,7 @@ from tests.checks import (
     together,
     total,
 )
+from tests.graphs import STRUCTURE, TINY, Inputs, build, part, random_graph
 
 pytestmark = pytest.mark.filterwarnings("error")
 

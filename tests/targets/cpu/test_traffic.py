@@ -10,8 +10,8 @@ from benchmarks.problems import make_logistic, make_rosenbrock
 from nbhvp.graph import primitives as p
 from nbhvp.plan.schedule import MatrixProduct, schedule
 from nbhvp.targets.cpu.traffic import Traffic, traffic
-from tests.cases import Inputs
 from tests.checks import total
+from tests.graphs import Inputs
 
 pytestmark = pytest.mark.filterwarnings("error")
 

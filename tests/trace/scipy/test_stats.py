@@ -12,14 +12,8 @@ from scipy import optimize, stats
 
 import nbhvp
 from nbhvp.trace.scipy import stats as distributions
-from tests.trace.scipy.test_special import (
-    assert_relative,
-    lower_beta,
-    lower_gamma,
-    second_order,
-    student,
-    upper_gamma,
-)
+from tests.cases.mpmath.special import lower_beta, lower_gamma, student, upper_gamma
+from tests.trace.scipy.test_special import assert_relative, second_order
 
 PARAMETER, POINT, PROBABILITY, ANY = (0.4, 6.0), (0.1, 4.0), (0.05, 0.95), (-3.0, 3.0)
 RNG = np.random.default_rng(3)

@@ -1,0 +1,70 @@
+"""Cases for `nbhvp/trace/numpy/reductions.py`: name, function, point."""
+
+import numpy as np
+
+from tests.cases.points import (
+    A6,
+    A34,
+    A43,
+    CUBE,
+    MASK,
+    MASK34,
+    MATRIX,
+    POSITIVE,
+    VECTOR,
+)
+
+# fmt: off
+CASES = [
+    ("sum", lambda x: np.sum(x**2), CUBE),
+    ("sum axis", lambda x: np.sum(x**2, axis=1), CUBE),
+    ("sum axes", lambda x: np.sum(x**2, axis=(0, -1), keepdims=True), CUBE),
+    ("sum where", lambda x: np.sum(x**2, axis=0, where=MASK34, initial=3.0), MATRIX),
+    ("sum of bool", lambda x: (x > 0).sum(axis=0) * x[0], MATRIX),
+    ("sum dtype", lambda x: np.sum(x**2, dtype=np.float64), MATRIX),
+    ("sum list", lambda x: np.sum([x[0] ** 2, x[1]], axis=0), MATRIX),
+    ("builtin sum", lambda x: sum(row**2 for row in x), MATRIX),
+    ("mean", lambda x: np.mean(x**2, axis=(0, 2)) + x.mean() ** 2, CUBE),
+    ("mean where", lambda x: np.mean(x**2, axis=1, where=MASK34), MATRIX),
+    ("mean where traced", lambda x: np.mean(x**2, axis=1, where=x < 1.5), MATRIX),
+    ("average", lambda x: np.average(x**2, axis=0, weights=[1, 2, 3.0]), MATRIX),
+    ("average weights", lambda x: np.average(A34, weights=x**2) + np.average(x), MATRIX),
+    ("var", lambda x: np.var(x, axis=1, ddof=1) + x.var(), MATRIX),
+    ("var of constant", lambda x: np.var(x[0] + 0 * A6), VECTOR),
+    ("var where", lambda x: np.var(x, axis=0, where=MASK34 | (A34 > 0), keepdims=True), MATRIX),
+    ("var complex", lambda x: np.var(x + 1j * x**2), MATRIX),
+    ("std", lambda x: np.std(x, axis=0, ddof=1) + x.std(), MATRIX),
+    ("prod", lambda x: np.prod(x, axis=1) + np.prod(x), MATRIX),
+    ("prod axes", lambda x: np.prod(x, axis=(0, 2), keepdims=True) + x.prod(axis=1).sum(), CUBE),
+    ("prod zeros", lambda x: np.prod(x * np.array([1, 0, 1, 1, 1]) + 0.0), VECTOR[:5]),
+    ("prod where", lambda x: np.prod(x, where=MASK, initial=2.0), VECTOR),
+    ("max", lambda x: np.max(x, axis=1) ** 2 + x.max(), MATRIX),
+    ("max axes", lambda x: np.amax(x, axis=(0, 2), keepdims=True) * x, CUBE),
+    ("max axis 0", lambda x: np.max(x, axis=0) * x, CUBE),
+    ("max where", lambda x: np.max(x**2, axis=0, where=MASK34, initial=-1.0), MATRIX),
+    ("min", lambda x: np.min(x, axis=1) ** 2 * x.min(), MATRIX),
+    ("min initial", lambda x: np.amin(x, axis=(1,), initial=-0.2) ** 2, MATRIX),
+    ("ufunc reduce", lambda x: np.maximum.reduce(x) * np.add.reduce(x, axis=0), MATRIX),
+    ("ptp", lambda x: np.ptp(x, axis=0) ** 2, MATRIX),
+    ("any all", lambda x: np.any(x > 1, axis=0) * x[0] + np.all(x < 1, axis=0) * x[1] ** 2, MATRIX),
+    ("all any full", lambda x: np.where(np.all(x < 9) & np.any(x > 0), x**2, x), MATRIX),
+    ("count_nonzero", lambda x: np.count_nonzero(x > 0, axis=0) * x, MATRIX),
+    ("nan forms", lambda x: np.nansum(x**2) + np.nanmean(x, axis=0) * np.nanstd(x, axis=0), MATRIX),
+    ("nanmax", lambda x: np.nanmax(x, axis=0) * np.nanmin(x) + np.nanprod(x), MATRIX),
+    (
+        "nan skipped",
+        lambda x: np.nanvar(np.where(MASK, x, np.nan)) + np.nanmax(np.log(x)),
+        POSITIVE,
+    ),
+    ("argmax", lambda x: x[np.argmax(x)] ** 2 + x[np.argmin(x)], VECTOR),
+    (
+        "argmax axis",
+        lambda x: np.take_along_axis(x, np.argmax(x, 1, keepdims=True), 1) ** 2,
+        MATRIX,
+    ),
+    ("nanargmax", lambda x: x[np.nanargmax(x)] ** 2 * x[np.nanargmin(x)], VECTOR),
+    ("sum where out", lambda x: np.sum(x**2, axis=0, where=A34 > 0, out=np.zeros(4)), MATRIX),
+    ("average axes", lambda x: np.average(x**2, axis=(2, 0), weights=A43[:, :2] ** 2), CUBE),
+    ("average returned", lambda x: np.multiply(*np.average(x**2, axis=1, weights=x[0] ** 2, returned=True)), MATRIX),
+]
+# fmt: on
