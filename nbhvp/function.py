@@ -118,7 +118,7 @@ def differentiable(
     return Function(_jitted(fun) if loops else fun, options)
 
 
-@pickling.travels("_fun", "_options")
+@pickling.travels("_fun", "options")
 class Function:
     """A function with compiled values, derivatives and products. Made by `differentiable`.
 
@@ -139,9 +139,11 @@ class Function:
 
     __wrapped__: Callable
     """The function itself."""
+    options: Options
+    """How it was made."""
 
     def __init__(self, fun: Callable, options: Options):
-        self._fun, self._options = fun, options
+        self._fun, self.options = fun, options
         self._tracer = Tracer(fun, options)
         self._memory = Memory(options.target)
         self._unbound: Function | None = None
@@ -332,14 +334,9 @@ class Function:
         return self._memory.compiler.total()
 
     @property
-    def options(self) -> Options:
-        """How the function was made."""
-        return self._options
-
-    @property
     def unravel(self) -> Unravel | None:
         """The map from x to the tree that the function takes, if it takes one."""
-        return self._options.unravel
+        return self.options.unravel
 
     @functools.cached_property
     def _takes_mode(self) -> bool:
@@ -353,7 +350,7 @@ class Function:
         bound = Function.__new__(Function)
         bound.__dict__.update(self.__dict__)
         bound._fun = bound.__wrapped__ = self._fun.__get__(instance, owner)
-        bound._tracer = Tracer(bound._fun, self._options, Owner(instance))
+        bound._tracer = Tracer(bound._fun, self.options, Owner(instance))
         bound._unbound = self
         return bound
 

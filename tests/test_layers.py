@@ -29,7 +29,11 @@ ALLOWED = {
     "trace/numpy": TRACER | {"trace/numpy"},
     "trace/scipy": TRACER | {"trace/numpy", "trace/scipy"},
     "loops": TRACER | {"disk", "loops", "version"},
-    "runtime": TRACER | {"disk", "loops", "plan", "runtime", "targets"},
+    "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets"},
+    "operators": {"graph", "operators", "plain", "plan", "runtime", "targets", "tree"},
+    "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
+    "optimize": {"function", "operators", "runtime"},
+    "checking": {"function", "graph", "runtime", "trace"},
 }
 """What the modules of each room may import of ours; those at the top may import anything."""
 ROOMS = "trace/__init__.py"

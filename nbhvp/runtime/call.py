@@ -94,10 +94,10 @@ def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:
 
 
 def same_argument(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arguments of one shape and dtype are surely the same."""
+    """Whether two arguments of one shape, and of one dtype but for its byte order, are the same."""
     if a.nbytes > LARGE:
         return a is b and is_frozen(a)
-    return same_bits(a, b)
+    return (a.dtype is b.dtype or a.dtype == b.dtype) and same_bits(a, b)
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:

@@ -56,11 +56,6 @@ class Memory:
         self.hessian: Product | None = None
         """The latest Hessian-vector product; None before the first."""
 
-    # Not kept here: it is renewed in a forked child.
-    @property
-    def lock(self) -> Any:
-        return self.compiler.lock
-
     # What is asked.
 
     def value(self, tracer: Tracer, x, args: tuple, kwargs: dict) -> Any:
@@ -113,23 +108,25 @@ class Memory:
     ) -> np.ndarray:
         """A product with a direction, or with each along one more, last axis of v."""
         point = self._at(tracer, product, x, args, kwargs)
-        if point is not None:
-            self.point = point
-            like = point.recorded.linear_map(product).direction
-            v = direction(v, like)
-        else:
-            call = tracer.call(x, args, kwargs)
-            recorded, _ = self._run(Recorded.guards_at, tracer, call)
-            like = recorded.linear_map(product).direction
-            v = direction(v, like)
-            if v.shape == like.shape:
-                self.report.product_runs += 1
-                return recorded.whole(product).bind(*call.inputs)(v)
-            point = self._new_point(tracer, product, call)
-        if v.shape == like.shape:
-            self.report.product_runs += 1
-            return point.products[product](v)
-        self.report.product_runs += v.shape[-1]
+        if point is None:
+            return self._product_alone(tracer, product, tracer.call(x, args, kwargs), v)
+        self.point = point
+        return self._times(point, product, v)
+
+    def _product_alone(self, tracer: Tracer, product: Product, call: Call, v) -> np.ndarray:
+        """A product with nothing remembered: with one direction, it is one program."""
+        recorded, _ = self._run(Recorded.guards_at, tracer, call)
+        like = recorded.linear_map(product).direction
+        v = direction(v, like)
+        if v.shape != like.shape:
+            return self._times(self._new_point(tracer, product, call), product, v)
+        self.report.product_runs += 1
+        return recorded.whole(product).bind(*call.inputs)(v)
+
+    def _times(self, point: Point, product: Product, v) -> np.ndarray:
+        like = point.recorded.linear_map(product).direction
+        v = direction(v, like)
+        self.report.product_runs += 1 if v.shape == like.shape else v.shape[-1]
         return point.times(product, v)
 
     def at(self, tracer: Tracer, product: Product, x, args: tuple, kwargs: dict) -> Point:
@@ -170,7 +167,7 @@ class Memory:
         point = self.point
         if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
             return point.extended(product, complete)
-        run = functools.partial(_point_run, product, complete)
+        run = _point_program(product, complete)
         found = self._at_once(run, tracer, x, args, kwargs, keeps=True)
         if found is not None:
             recorded, leaves, outputs = found
@@ -179,18 +176,14 @@ class Memory:
         if tracer.is_always or not can_be_remembered(call.leaves):
             return None
         point = self._remembered(call)
-        return (
-            point.extended(product, complete)
-            if point
-            else self._new_point(tracer, product, call, complete)
-        )
+        if point is not None:
+            return point.extended(product, complete)
+        return self._new_point(tracer, product, call, complete)
 
     def _new_point(
         self, tracer: Tracer, product: Product, call: Call, complete: bool = False
     ) -> Point:
-        recorded, outputs = self._run(
-            functools.partial(_point_run, product, complete), tracer, call
-        )
+        recorded, outputs = self._run(_point_program(product, complete), tracer, call)
         # Copied after the trace, whose temporary arrays are gone by now.
         return new_point(recorded, call.kept(), product, outputs)
 
@@ -222,7 +215,7 @@ class Memory:
         tried: set[Recorded] = set()
         found = self._search(run, call, tried)
         if found is None:
-            with self.lock:
+            with self.compiler.lock:
                 # Another thread may have made the trace meanwhile.
                 found = self._search(run, call, tried)
                 recorded = found[0] if found else self._record(tracer, call)
@@ -255,7 +248,7 @@ class Memory:
         """Put a trace first."""
         if self.traces and self.traces[0] is recorded:
             return
-        with self.lock:
+        with self.compiler.lock:
             others = [other for other in self.traces if other is not recorded]
             self.traces = (recorded, *others)[:MOST_TRACES]
 
@@ -288,7 +281,7 @@ class Memory:
     def bury(self) -> None:
         """Let go of the traces whose instance is dead."""
         # Whoever holds the lock may wait for this thread, and prunes what is left here.
-        lock = self.lock
+        lock = self.compiler.lock
         if lock.acquire(blocking=False):
             try:
                 self.traces = tuple(filter(_is_owned, self.traces))
@@ -299,10 +292,8 @@ class Memory:
                 lock.release()
 
 
-def _point_run(
-    product: Product, complete: bool, recorded: Recorded, inputs: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    return recorded.linearized(product).at(inputs, complete)
+def _point_program(product: Product, complete: bool) -> Run:
+    return lambda recorded, inputs: recorded.linearized(product).at(inputs, complete)
 
 
 def _bounded(traces: tuple[Recorded, ...]) -> tuple[Recorded, ...]:

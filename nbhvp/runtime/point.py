@@ -41,11 +41,7 @@ class Point:
         missing = complete and any(node not in self.known for node in linearized.results)
         if product in self.products and not missing:
             return self
-        outputs = linearized.at(self.call.inputs, missing)
-        return self.with_outputs(product, outputs[len(self.recorded.guards) :])
-
-    def with_outputs(self, product: Product, outputs: Sequence[np.ndarray]) -> Point:
-        """The point with the state and results that a point program gave, if any were needed."""
+        outputs = linearized.at(self.call.inputs, missing)[len(self.recorded.guards) :]
         known, products = _shared_out(self.recorded, self.call, product, outputs)
         return Point(self.recorded, self.call, self.known | known, self.products | products)
 

@@ -13,6 +13,9 @@ from scipy.optimize import NonlinearConstraint, rosen_hess
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import nbhvp
+from nbhvp.graph import derive
+from nbhvp.graph.linear_map import LinearMap
+from nbhvp.operators.linear import HessianOperator
 
 N = 20
 both_targets = pytest.mark.parametrize("target", ["interpret", "cpu"])
@@ -351,6 +354,24 @@ def test_pickles(point):
         again = pickle.loads(pickle.dumps(operator))
         assert type(again) is type(operator)
         np.testing.assert_array_equal(again.toarray(), operator.toarray())
+
+
+def test_another_curvature_is_one_function():
+    """That of Gauss and Newton: all else works for any map that is linear in a direction."""
+
+    def gauss_newton(f):
+        v = f.input("v", f.x)
+        (z_dot,) = derive.jvp([f.output], [f.x], [v])
+        return LinearMap(f.inputs, v, (f.output,), derive.vjp([f.output], [f.x], [z_dot])[0])
+
+    r = nbhvp.differentiable(residuals.__wrapped__, target="interpret")
+    x = np.array([1.0, 2.0, 0.5])
+    J = residual_jacobian(x)
+    point = r._memory.at(r._tracer, gauss_newton, x, (), {})
+    B = HessianOperator(point, gauss_newton, lambda: B, None)
+    close(B.toarray(), J.T @ J)
+    close(r._memory.product(r._tracer, gauss_newton, x, np.eye(3), (), {}), J.T @ J)
+    close(sparse_linalg.cg(B, x, rtol=1e-12)[0], np.linalg.solve(J.T @ J, x), 1e-8)
 
 
 # Eigenvalues, linear systems, exponentials.

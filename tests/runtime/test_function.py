@@ -573,6 +573,14 @@ def test_results_at_the_remembered_point_are_fresh_and_counted_once():
     assert relative(f.hvp(x, x), quartic_hvp(x, x)) < 1e-13
 
 
+def test_the_same_bytes_in_another_order_are_another_argument():
+    f = nbhvp.differentiable(lambda x, a: np.sum(a * x**2), target="interpret")
+    x, a = np.ones(2), np.array([1.0, 2.0])
+    f.hvp(x, x, a)
+    np.testing.assert_array_equal(f.hvp(x, x, a.view(">f8")), 2 * a.view(">f8"))
+    assert f(x, a.view(">f8")) == np.sum(a.view(">f8"))
+
+
 def test_a_read_only_view_of_a_changing_array():
     f = nbhvp.differentiable(lambda x, a: np.sum(a * np.exp(x)))
     x, v, base = np.zeros(3), np.ones(3), np.array([2.0])

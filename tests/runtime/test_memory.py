@@ -159,7 +159,7 @@ def test_the_living_keep_their_traces():
     for instance in (living, dying):
         instance.fun(x)
     memory = memory_of(Scaled)
-    with memory.lock:
+    with memory.compiler.lock:
         thread = threading.Thread(target=gc.collect)
         del instance, dying  # while another thread may hold the lock, which is no reason to wait
         thread.start()
@@ -181,7 +181,7 @@ def test_a_lock_that_is_held_elsewhere_is_not_waited_for():
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with memory.lock:
+        with memory.compiler.lock:
             held.set()
             done.wait(10)
 

@@ -114,7 +114,7 @@ def test_whoever_holds_the_lock_waits_for_nobody():
     others = [threading.Thread(target=need, daemon=True) for need in needed]
 
     def own():
-        with memory.lock:
+        with memory.compiler.lock:
             for other in others:
                 other.start()
             time.sleep(0.2)  # they come as far as they can
@@ -151,7 +151,7 @@ product = H @ x
 held, stop = threading.Event(), threading.Event()
 
 def hold():
-    with f._memory.lock:
+    with f._memory.compiler.lock:
         held.set()
         stop.wait()
 
