@@ -134,6 +134,16 @@ def polygamma(n, x):
     return special.digamma(lift(x)) if order == 0 else apply(sp.polygamma, lift(x), n=order)
 
 
+@answers(special.eval_legendre, note="of a constant integer order")
+def eval_legendre(n, x):
+    """By Bonnet's recurrence, (k + 1) P_(k+1) = (2 k + 1) x P_k - k P_(k-1)."""
+    n, x = _static_order("eval_legendre", n), floating(lift(x))
+    below, found = 0.0, np.ones_like(x)
+    for k in range(n if n >= 0 else -n - 1):
+        below, found = found, ((2 * k + 1) * x * found - k * below) / (k + 1)
+    return found
+
+
 @answers(special.expn, note="of a constant integer order")
 def expn(n, x):
     order, x = _static_order("expn", n), floating(lift(x))
@@ -543,7 +553,7 @@ refuses(
     instead="give it a rule of your own (nbhvp.elementwise)",
 )  # fmt: skip
 refuses(
-    "eval_legendre", "eval_chebyt", "eval_chebyu", "eval_hermite", "eval_hermitenorm",
+    "eval_chebyt", "eval_chebyu", "eval_hermite", "eval_hermitenorm",
     "eval_laguerre", "eval_genlaguerre", "eval_jacobi", "eval_gegenbauer",
     within="scipy.special",
     why="it has no rule so far",

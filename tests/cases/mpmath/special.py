@@ -164,6 +164,7 @@ CASES = [
     ("airy Ai'", lambda x: special.airy(x)[1], lambda x: mp.airyai(x, 1), [ANY], [0.0]),
     ("airy Bi", lambda x: special.airy(x)[2], mp.airybi, [ANY], [0.0]),
     ("airy Bi'", lambda x: special.airy(x)[3], lambda x: mp.airybi(x, 1), [ANY], [0.0]),
+    ("eval_legendre", lambda x: special.eval_legendre(5, x) + special.eval_legendre(-3, x), lambda x: mp.legendre(5, x) + mp.legendre(2, x), [UNIT], [0.0, 1.0]),
     # integrals
     ("ellipk", special.ellipk, mp.ellipk, [(-3.0, 0.95)], [0.0, 1e-8, 0.24, 0.26, 0.999999]),
     ("ellipe", special.ellipe, mp.ellipe, [(-3.0, 0.95)], [0.0, 1e-8, 0.24, 0.26, 0.999999]),
