@@ -111,6 +111,11 @@ for _function, _entry, _truncates in (
     _of_order(_function, _entry, _truncates)
 
 
+@answers(special.hankel1, note="of positive arguments, in orders as `jv` has them")
+def hankel1(v, z):
+    return special.jv(v, z) + 1j * special.yv(v, z)
+
+
 def _spherical(function, entry):
     @answers(function, note="of a constant integer order")
     def spherical(n, z, derivative=False):
@@ -560,7 +565,6 @@ refuses(
     instead="sum its recurrence, or use numpy.polynomial",
 )  # fmt: skip
 refuses(
-    "hankel1",
     "hankel2",
     "hankel1e",
     "hankel2e",
