@@ -116,6 +116,11 @@ def hankel1(v, z):
     return special.jv(v, z) + 1j * special.yv(v, z)
 
 
+@answers(special.hankel2, note="of positive arguments, in orders as `jv` has them")
+def hankel2(v, z):
+    return special.jv(v, z) - 1j * special.yv(v, z)
+
+
 def _spherical(function, entry):
     @answers(function, note="of a constant integer order")
     def spherical(n, z, derivative=False):
@@ -565,7 +570,6 @@ refuses(
     instead="sum its recurrence, or use numpy.polynomial",
 )  # fmt: skip
 refuses(
-    "hankel2",
     "hankel1e",
     "hankel2e",
     within="scipy.special",

@@ -33,6 +33,7 @@ CASES = [
     ("exprel", lambda x: special.exprel(x) + special.exprel(0.01 * x), VECTOR),
     ("xlogy", lambda x: special.xlogy(x, 2.0) + special.xlog1py(2, x) + special.entr(x), POSITIVE),
     ("hankel1", lambda x: np.abs(special.hankel1(1.5, x) + x) ** 2, POSITIVE),
+    ("hankel2", lambda x: np.abs(special.hankel2(1.5, x) + x) ** 2, POSITIVE),
     ("i0", lambda x: np.i0(x) * np.i0(-3 * x), VECTOR),
     ("kaiser", lambda x: np.kaiser(5, x[0]) ** 2 + np.kaiser(1, x[1]), VECTOR),
 ]
