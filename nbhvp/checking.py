@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ class CheckReport:
         count = sum(row.status not in ("ok", "note") for row in self.rows)
         return "\n".join([*lines, "", "passed" if self.passed else f"{count} failed"])
 
-    def plot(self, file=None):
+    def plot(self, file: Any = None) -> Any:
         """The remainders over the step, with the slopes 2 and 3; needs matplotlib.
 
         Parameters
@@ -144,7 +145,13 @@ class CheckReport:
 
 
 def check(
-    f, x, /, *args, directions: int | None = None, seed: int | None = None, **kwargs
+    f: Callable,
+    x: Any,
+    /,
+    *args: Any,
+    directions: int | None = None,
+    seed: int | None = None,
+    **kwargs: Any,
 ) -> CheckReport:
     """Check the derivatives of a function at a point, in random directions.
 
@@ -188,14 +195,15 @@ def check(
     V /= np.maximum(np.linalg.norm(V, axis=1, keepdims=True), np.finfo(float).tiny)
     V = V.reshape(directions, *subject.x.shape)
     nonfinite = subject.nonfinite(V[0])
+    source, shape = source_of(f.__wrapped__), subject.x.shape
     if nonfinite is not None or subject.x.size == 0:
-        rows, steps, remainders = (nonfinite or _value(subject),), np.zeros(0), {}
-    else:
-        rows, steps, remainders = _compared(subject, V)
-    return CheckReport(source_of(f.__wrapped__), subject.x.shape, tuple(rows), steps, remainders)
+        return CheckReport(source, shape, (nonfinite or _value(subject),), np.zeros(0), {})
+    return CheckReport(source, shape, *_compared(subject, V))
 
 
-def _compared(subject: Subject, V: np.ndarray):
+def _compared(
+    subject: Subject, V: np.ndarray
+) -> tuple[tuple[Row, ...], np.ndarray, dict[int, np.ndarray]]:
     """The rows of a report, and the remainders at their steps."""
     switches = _nearest_switches(subject, V)
     is_kink = switches is not None and switches[0] <= AT_A_KINK
@@ -214,13 +222,15 @@ def _compared(subject: Subject, V: np.ndarray):
         _single_precision(subject, V),
         *([] if switches is None else [_branches(*switches)]),
     ]
-    return rows, steps, remainders
+    return tuple(rows), steps, remainders
 
 
 class Subject:
     """A function at a point: as plain Python, differentiated, and as an interpreted graph."""
 
-    def __init__(self, f: Function, x: np.ndarray, args: tuple, kwargs: dict, rng):
+    def __init__(
+        self, f: Function, x: np.ndarray, args: tuple, kwargs: dict, rng: np.random.Generator
+    ):
         self.f, self.x, self.args, self.kwargs = f, x, args, kwargs
         self.scale = 1.0 + np.linalg.norm(x)
         self.pool = LinedPool()
@@ -250,7 +260,7 @@ class Subject:
                 result = np.array([np.reshape(one, ()) for one in result])
             return self._weighted(result)
 
-    def _weighted(self, result) -> float:
+    def _weighted(self, result: Any) -> float:
         result = np.asarray(result, np.float64)
         return float(result.item() if self.w is None else np.sum(self.w * result))
 
@@ -321,7 +331,7 @@ def _row(name: str, against: str, error: float, bound: float, note: str = "") ->
     return Row(name, against, f"{error:.1e}", f"{bound:.0e}", status, note)
 
 
-def _relative(error, *scales) -> float:
+def _relative(error: Any, *scales: Any) -> float:
     error, scale = np.linalg.norm(error), max(map(np.linalg.norm, scales), default=0.0)
     return float(error / scale if scale else error)
 
@@ -351,7 +361,9 @@ def _differences(subject: Subject, V: np.ndarray) -> Iterator[Row]:
         yield row if bound < 1e-2 else hidden
 
 
-def _best(function, derivative, subject: Subject, v: np.ndarray, *scales) -> tuple[float, float]:
+def _best(
+    function: Callable, derivative: Any, subject: Subject, v: np.ndarray, *scales: Any
+) -> tuple[float, float]:
     """The relative error of a derivative at the best step, and what is needed there.
 
     That is more where rounding, which the smallest steps tell, leaves fewer digits. Against a
@@ -385,7 +397,9 @@ def _remainders(subject: Subject, V: np.ndarray, steps: np.ndarray) -> dict[int,
     return {2: second, 3: third}
 
 
-def _slopes(subject: Subject, steps: np.ndarray, remainders: dict[int, np.ndarray]):
+def _slopes(
+    subject: Subject, steps: np.ndarray, remainders: dict[int, np.ndarray]
+) -> Iterator[Row]:
     """The slopes of the remainders: the least one of all directions."""
     eps = np.finfo(float).eps
     value = abs(subject.plain(subject.x))

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nbhvp.graph.linear_map import (
     HESSIANS,
@@ -47,18 +48,21 @@ __all__ = ["Function", "differentiable"]
 
 DEFAULT_TARGET = "cpu"
 
+Vector = ArrayLike | Any
+"""A vector, or for a function of a tree that tree."""
+
 DEFAULT_MODE, HESSIAN = next(iter(HESSIANS.items()))
 
 
 def differentiable(
-    fun=None,
+    fun: Callable | None = None,
     *,
     trace: str = "once",
     target: str = DEFAULT_TARGET,
     unravel: Unravel | None = None,
     loops: bool | None = None,
     tape_limit: int = TAPE_LIMIT,
-):
+) -> Any:
     """Give a function compiled values, gradients and exact Hessian-vector products.
 
     Parameters
@@ -151,16 +155,16 @@ class Function:
 
     # Values and derivatives of scalar functions.
 
-    def __call__(self, x, /, *args, **kwargs):
+    def __call__(self, x: Vector, /, *args: Any, **kwargs: Any) -> Any:
         """The value of the function: a scalar, or an array like that of the function itself."""
         return self._memory.value(self._tracer, x, args, kwargs)
 
-    def grad(self, x, /, *args, **kwargs) -> np.ndarray:
+    def grad(self, x: Vector, /, *args: Any, **kwargs: Any) -> np.ndarray:
         """The gradient, of the shape and dtype of x."""
         _, gradient = self._memory.gradient(self._tracer, x, args, kwargs)
         return gradient if self.unravel is None else as_given(gradient, x, self.unravel)
 
-    def value_and_grad(self, x, /, *args, **kwargs) -> tuple[Any, np.ndarray]:
+    def value_and_grad(self, x: Vector, /, *args: Any, **kwargs: Any) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
 
         Examples
@@ -174,7 +178,9 @@ class Function:
         value, gradient = self._memory.gradient(self._tracer, x, args, kwargs)
         return value, as_given(gradient, x, self.unravel)
 
-    def hvp(self, x, v, /, *args, mode: str = DEFAULT_MODE, **kwargs) -> np.ndarray:
+    def hvp(
+        self, x: Vector, v: Vector, /, *args: Any, mode: str = DEFAULT_MODE, **kwargs: Any
+    ) -> np.ndarray:
         """The product H(x) v of the Hessian with a direction, in SciPy's order of arguments.
 
         Parameters
@@ -239,7 +245,7 @@ class Function:
             self._memory.hessian = product
         return as_given(found, v, self.unravel)
 
-    def _difference(self, mode: str, x, v, args: tuple, kwargs: dict) -> np.ndarray:
+    def _difference(self, mode: str, x: Any, v: Any, args: tuple, kwargs: dict) -> np.ndarray:
         """H(x) v by differences of the gradient, which leave what is remembered alone."""
         difference = DIFFERENCES.get(mode)
         if difference is None:
@@ -252,7 +258,7 @@ class Function:
 
         return difference(gradient, call.x, direction(v, call.x))
 
-    def hessian(self, x, /, *args, **kwargs) -> HessianOperator:
+    def hessian(self, x: Vector, /, *args: Any, **kwargs: Any) -> HessianOperator:
         """The Hessian at x as a LinearOperator of shape (x.size, x.size).
 
         The arguments are bound for its lifetime: up to 1 MB they are copied, larger ones must not
@@ -274,17 +280,17 @@ class Function:
 
     # Derivatives of functions with array results.
 
-    def jvp(self, x, v, /, *args, **kwargs) -> np.ndarray:
+    def jvp(self, x: Vector, v: Vector, /, *args: Any, **kwargs: Any) -> np.ndarray:
         """The product J(x) v: shape of the result, or that + (k,) for v of shape S + (k,)."""
         vector = as_vector(v, self.unravel)
         return self._memory.product(self._tracer, jacobian, x, vector, args, kwargs)
 
-    def vjp(self, x, w, /, *args, **kwargs) -> np.ndarray:
+    def vjp(self, x: Vector, w: ArrayLike, /, *args: Any, **kwargs: Any) -> np.ndarray:
         """The product J(x)^T w: shape S of x, or S + (k,) for k weights."""
         found = self._memory.product(self._tracer, transposed_jacobian, x, w, args, kwargs)
         return as_given(found, x, self.unravel)
 
-    def jacobian(self, x, /, *args, **kwargs) -> JacobianOperator:
+    def jacobian(self, x: Vector, /, *args: Any, **kwargs: Any) -> JacobianOperator:
         """The Jacobian at x as a LinearOperator of shape (result size, x.size).
 
         Examples
@@ -300,7 +306,9 @@ class Function:
         origin = functools.partial(self.jacobian, point.call.x, *args, **kwargs)
         return JacobianOperator(point, origin)
 
-    def weighted_hessian(self, x, w, /, *args, **kwargs) -> HessianOperator:
+    def weighted_hessian(
+        self, x: Vector, w: ArrayLike, /, *args: Any, **kwargs: Any
+    ) -> HessianOperator:
         """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th result.
 
         It is what ``scipy.optimize.NonlinearConstraint`` takes as ``hess``.
@@ -344,7 +352,7 @@ class Function:
 
     # Methods, and pickling.
 
-    def __get__(self, instance, owner=None) -> Function:
+    def __get__(self, instance: Any, owner: type | None = None) -> Function:
         if instance is None or not hasattr(self._fun, "__get__"):
             return self
         bound = Function.__new__(Function)

@@ -65,7 +65,9 @@ FREE, BOUND = "trust-krylov", "trust-constr"
 """The methods where none is named, without and with bounds or constraints."""
 
 
-def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw) -> OptimizeResult:
+def minimize(
+    f: Callable, x0: Any, args: Any = (), method: str | Callable | None = None, **kw: Any
+) -> OptimizeResult:
     """Minimise a function by ``scipy.optimize.minimize``, with exact derivatives.
 
     Parameters
@@ -142,14 +144,14 @@ def minimize(f, x0, args: tuple = (), method: str | Callable | None = None, **kw
     return result
 
 
-def _is_unset(name: str, value) -> bool:
+def _is_unset(name: str, value: Any) -> bool:
     """Whether bounds or constraints are given as none, or bind nothing."""
     if name == "constraints":
         return value is None or (isinstance(value, list | tuple) and not value)
     return name == "bounds" and (value is None or not _binds(value))
 
 
-def _binds(bounds) -> bool:
+def _binds(bounds: Any) -> bool:
     """Whether bounds leave anything out."""
     if hasattr(bounds, "lb"):
         return bool(np.any(np.greater(bounds.lb, -np.inf)) or np.any(np.less(bounds.ub, np.inf)))
@@ -186,7 +188,7 @@ def _check(method: str | Callable, uses: Uses, kw: dict[str, Any]) -> None:
         _warn_unused(method, uses)
 
 
-def _start(x0, uses: Uses) -> np.ndarray:
+def _start(x0: Any, uses: Uses) -> np.ndarray:
     x0 = np.asarray(x0)
     if x0.ndim > 1:
         raise ValueError(
@@ -196,7 +198,7 @@ def _start(x0, uses: Uses) -> np.ndarray:
     return x0 if uses.single or x0.dtype != np.float32 else x0.astype(float)
 
 
-def _check_inside(x0: np.ndarray, bounds) -> None:
+def _check_inside(x0: np.ndarray, bounds: Any) -> None:
     """From a bound that must never be crossed, trust-constr does not move, and calls it a success."""
     keep = np.asarray(getattr(bounds, "keep_feasible", False))
     if not keep.any():
@@ -220,7 +222,7 @@ def _warn_unused(method: str | Callable, uses: Uses) -> None:
     )
 
 
-def _bound(arg):
+def _bound(arg: Any) -> Any:
     """An argument whose arrays are read-only, by which a Function knows that they are unchanged."""
     if type(arg) is np.ndarray:
         arg = arg.view()
@@ -238,12 +240,12 @@ class _Hessians:
         self._f, self._args = f, args
         self._tallies: list[Tally] = []
 
-    def operator(self, x: np.ndarray, *args) -> HessianOperator:
+    def operator(self, x: np.ndarray, *args: Any) -> HessianOperator:
         operator = self._f.hessian(x, *self._args)
         self._tallies.append(operator.tally)
         return operator
 
-    def array(self, x: np.ndarray, *args) -> np.ndarray:
+    def array(self, x: np.ndarray, *args: Any) -> np.ndarray:
         return self.operator(x).toarray()
 
     @property

@@ -12,7 +12,7 @@ with a matrix, sparse or not, is an array. Nothing but `toarray` makes an array 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,33 +30,33 @@ UNITS = 64
 class Operator(LinearOperator):
     """A LinearOperator that adds up with matrices, and says what it is where an array is needed."""
 
-    def dot(self, x):
+    def dot(self, x: Any) -> Any:
         """The product with a vector, the k columns of a matrix, a number or another operator."""
         _refuse_subclass(x)
         return _combined(super().dot(_factor(x)))
 
-    def _rdot(self, x):
+    def _rdot(self, x: Any) -> Any:
         return _combined(super()._rdot(_factor(x)))
 
-    def __matmul__(self, x):
+    def __matmul__(self, x: Any) -> Any:
         return super().__matmul__(_number(x))
 
-    def __rmatmul__(self, x):
+    def __rmatmul__(self, x: Any) -> Any:
         return super().__rmatmul__(_number(x))
 
-    def __rmul__(self, x):
+    def __rmul__(self, x: Any) -> Any:
         return _combined(super().__rmul__(_factor(x)))
 
-    def __truediv__(self, x):
+    def __truediv__(self, x: Any) -> Any:
         return Combination(super().__truediv__(_factor(x)))
 
-    def __pow__(self, p):
+    def __pow__(self, p: Any) -> Any:
         return _combined(super().__pow__(p))
 
-    def __neg__(self):
+    def __neg__(self) -> Any:
         return Combination(super().__neg__())
 
-    def __add__(self, x):
+    def __add__(self, x: Any) -> Any:
         term = _term(self, x)
         if term is None or term is NotImplemented:
             return self if term is None else term
@@ -64,28 +64,28 @@ class Operator(LinearOperator):
 
     __radd__ = __add__
 
-    def __sub__(self, x):
+    def __sub__(self, x: Any) -> Any:
         term = _term(self, x)
         if term is None or term is NotImplemented:
             return self if term is None else term
         return Combination(super().__add__(-term))
 
-    def __rsub__(self, x):
+    def __rsub__(self, x: Any) -> Any:
         return (-self).__add__(x)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         # scipy.sparse looks whether an operand is an array before it leaves S @ H to the operator.
         if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
             return _one_object(self)
         raise TypeError(f"needed an array, got a {type(self).__name__}: pass .toarray()")
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         """The error for an attribute that an operator lacks: code for arrays asks for theirs."""
         is_arrays = hasattr(np.ndarray, name)
         advice = ", so where an array is needed, pass .toarray()" if is_arrays else ""
         raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}{advice}")
 
-    def __array_function__(self, function, types, args, kwargs):
+    def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
         """np.dot by the operator; other functions of NumPy see it as any object."""
         if function is np.dot and len(args) == 2 and not kwargs:
             left, right = args
@@ -100,16 +100,16 @@ class Combination(Operator):
         super().__init__(operator.dtype, operator.shape)
         self._operator = operator
 
-    def _matvec(self, x) -> np.ndarray:
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._operator.matvec(x)
 
-    def _rmatvec(self, x) -> np.ndarray:
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
         return self._operator.rmatvec(x)
 
-    def _matmat(self, x) -> np.ndarray:
+    def _matmat(self, x: np.ndarray) -> np.ndarray:
         return self._operator.matmat(x)
 
-    def _rmatmat(self, x) -> np.ndarray:
+    def _rmatmat(self, x: np.ndarray) -> np.ndarray:
         return self._operator.rmatmat(x)
 
     def _adjoint(self) -> Combination:
@@ -133,27 +133,27 @@ class Combination(Operator):
         return diagonal(self.matmat, n, self.dtype)
 
 
-def _combined(result):
+def _combined(result: Any) -> Any:
     return Combination(result) if isinstance(result, LinearOperator) else result
 
 
-def _one_object(value) -> np.ndarray:
+def _one_object(value: Any) -> np.ndarray:
     array = np.empty((), object)
     array[()] = value
     return array
 
 
-def _factor(x):
+def _factor(x: Any) -> Any:
     """What SciPy's operators multiply: sparse matrices become arrays, 0-d arrays numbers."""
     return x.toarray() if issparse(x) else _number(x)
 
 
-def _number(x):
+def _number(x: Any) -> Any:
     """A 0-d array as the number in it; all else as it is."""
     return x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x
 
 
-def _term(operator: LinearOperator, x) -> Any:
+def _term(operator: LinearOperator, x: Any) -> Any:
     """What is added to an operator, as an operator; None for nothing, NotImplemented if unknown."""
     if isinstance(x, LinearOperator):
         return x
@@ -174,13 +174,13 @@ def _term(operator: LinearOperator, x) -> Any:
 # Vectors and columns.
 
 
-def _refuse_subclass(v) -> None:
+def _refuse_subclass(v: Any) -> None:
     """Refuse arrays whose own rules would be lost; matrices mean here what they mean to SciPy."""
     if isinstance(v, np.ndarray) and type(v) not in (*PLAIN_CLASSES, np.matrix):
         raise TypeError("needed a plain array, got {}: {}".format(*refusal_of(v)))
 
 
-def checked(v, size: int) -> np.ndarray:
+def checked(v: Any, size: int) -> np.ndarray:
     """v as an array of numbers, of shape (size,) or (size, k)."""
     _refuse_subclass(v)
     v = np.asarray(v.toarray() if issparse(v) else v)
@@ -191,7 +191,7 @@ def checked(v, size: int) -> np.ndarray:
     return v
 
 
-def _units(size: int, dtype: np.dtype):
+def _units(size: int, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]:
     """The unit vectors, some at a time: the first of them, and the columns of a matrix."""
     for first in range(0, size, UNITS):
         count = min(UNITS, size - first)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nbhvp.graph.linear_map import Product, jacobian, transposed_jacobian
 from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from nbhvp.targets.cpu.traffic import Traffic
 
 __all__ = ["HessianOperator", "HessianReport", "JacobianOperator"]
+
+Name = str | int | tuple
+"""Of a part of a tree, as `Unravel.slice` takes it."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class HessianOperator(Operator):
         self._point = self._point.extended(self._map, complete=True)
         return self._point.known[self._point.recorded.linearized(self._map).results[which]]
 
-    def matvec(self, x) -> np.ndarray:
+    def matvec(self, x: ArrayLike) -> np.ndarray:
         """The product H v with a vector of shape (n,) or (n, 1)."""
         # Written out in each entry: one call less on the way of a small product.
         if (
@@ -166,7 +170,7 @@ class HessianOperator(Operator):
             return self._product(x)
         return self._times(x)
 
-    def __matmul__(self, x):
+    def __matmul__(self, x: Any) -> Any:
         if (
             type(x) is np.ndarray
             and x.dtype is self.dtype
@@ -177,13 +181,13 @@ class HessianOperator(Operator):
             return self._product(x)
         return super().__matmul__(x)
 
-    def dot(self, x):
+    def dot(self, x: Any) -> Any:
         """The product with a vector, the k columns of a matrix, a number or another operator."""
         if type(x) is np.ndarray and x.shape == self._vector:
             return self.matvec(x)
         return super().dot(x)
 
-    def _times(self, v) -> np.ndarray:
+    def _times(self, v: ArrayLike) -> np.ndarray:
         v = checked(v, self.shape[1])
         self._count[0] += v.size // max(1, self.shape[1])
         return _times(self._point, self._map, v)
@@ -204,7 +208,7 @@ class HessianOperator(Operator):
         """The diagonal, of shape (n,), by n products."""
         return diagonal(self._times, self.shape[0], self.dtype)
 
-    def block(self, rows, columns=None) -> Block:
+    def block(self, rows: Name, columns: Name | None = None) -> Block:
         """A block of the Hessian by the names of parameters, as a LinearOperator.
 
         Parameters
@@ -245,7 +249,7 @@ class HessianOperator(Operator):
         columns = rows if columns is None else columns
         return Block(self, unravel.slice(rows), unravel.slice(columns))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return _remade, (self._origin,)
 
 
@@ -256,7 +260,7 @@ class Block(Operator):
         super().__init__(hessian.dtype, (rows.stop - rows.start, columns.stop - columns.start))
         self._hessian, self._rows, self._columns = hessian, rows, columns
 
-    def _matmat(self, v) -> np.ndarray:
+    def _matmat(self, v: ArrayLike) -> np.ndarray:
         v = checked(v, self.shape[1])
         embedded = np.zeros((self._hessian.shape[1], *v.shape[1:]), v.dtype)
         embedded[self._columns] = v
@@ -314,18 +318,18 @@ class JacobianOperator(Operator):
         self._point = self._point.extended(jacobian, complete=True)
         return self._point.known[self._point.recorded.output].copy()
 
-    def matvec(self, x) -> np.ndarray:
+    def matvec(self, x: ArrayLike) -> np.ndarray:
         """The JVP with a vector of shape (n,) or (n, 1)."""
         return self._forward(x)
 
-    def rmatvec(self, x) -> np.ndarray:
+    def rmatvec(self, x: ArrayLike) -> np.ndarray:
         """The VJP with a vector of shape (m,) or (m, 1)."""
         return self._backward(x)
 
-    def _forward(self, v) -> np.ndarray:
+    def _forward(self, v: ArrayLike) -> np.ndarray:
         return self._times(jacobian, checked(v, self.shape[1]))
 
-    def _backward(self, w) -> np.ndarray:
+    def _backward(self, w: ArrayLike) -> np.ndarray:
         return self._times(transposed_jacobian, checked(w, self.shape[0]))
 
     def _times(self, product: Product, v: np.ndarray) -> np.ndarray:
@@ -350,7 +354,7 @@ class JacobianOperator(Operator):
             return columns(self.rmatvec, (n, m), self.dtype).T.copy()
         return columns(self.matvec, (m, n), self.dtype)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return _remade, (self._origin,)
 
 

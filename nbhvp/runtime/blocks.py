@@ -16,11 +16,12 @@ memory is bounded. What is left over is filled up with zeros if it is a large pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan.costs import CPU
@@ -80,7 +81,12 @@ def choose(graph: Graph) -> int | None:
 
 
 def in_blocks(
-    one: Callable, several: Several | None, cold, v: np.ndarray, shape: tuple[int, ...], dtype
+    one: Callable,
+    several: Several | None,
+    cold: Sequence[np.ndarray],
+    v: np.ndarray,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
 ) -> np.ndarray:
     """The products with all directions along the last axis of v, each of a shape and dtype.
 
@@ -106,7 +112,7 @@ def in_blocks(
     return out
 
 
-def _rows(one: Callable, v: np.ndarray, shape, dtype) -> np.ndarray:
+def _rows(one: Callable, v: np.ndarray, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Products of directions that are made contiguous; the result is in Fortran's order."""
     count = v.shape[-1]
     out = empty((count, *shape), np.dtype(dtype))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,10 +76,11 @@ def as_inputs(x: np.ndarray, leaves: Sequence[np.ndarray]) -> tuple[np.ndarray, 
     """What programs take: C-contiguous arrays in native byte order."""
     if not leaves:
         return (x,)
-    is_plain = [a.flags.c_contiguous and a.dtype.isnative for a in leaves]
-    if all(is_plain):
-        return (x, *leaves)
-    return (x, *(np.asarray(a if a.dtype.isnative else native(a), order="C") for a in leaves))
+    return (x, *[a if a.flags.c_contiguous and a.dtype.isnative else _plain(a) for a in leaves])
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    return np.asarray(native(array), order="C")
 
 
 def kept(x: np.ndarray, leaves: Sequence[np.ndarray], key: tuple) -> Call:
@@ -119,7 +120,7 @@ def copied(array: np.ndarray) -> np.ndarray:
     return _compiled_large().copied(array) if is_large else array.copy()
 
 
-def _compiled_large():
+def _compiled_large() -> Any:
     return importlib.import_module("nbhvp.targets.cpu.large")  # which imports numba
 
 
@@ -128,10 +129,10 @@ class Owner:
 
     __slots__ = ("_identity", "_instance")
 
-    def __init__(self, instance):
+    def __init__(self, instance: Any):
         self._identity = id(instance)
         try:
-            self._instance = weakref.ref(instance)
+            self._instance: Callable[[], Any] = weakref.ref(instance)
         except TypeError:  # no weak references: it lives as long as its traces
             self._instance = lambda: instance
 
@@ -142,11 +143,11 @@ class Owner:
     def is_alive(self) -> bool:
         return self._instance() is not None
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, Owner) or self._identity != other._identity:
             return False
         instance = self._instance()
         return instance is not None and instance is other._instance()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self._identity

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ __all__ = ["as_given", "as_vector", "direction", "primal", "takes", "weights"]
 _PRECISIONS = (np.dtype(np.float64), np.dtype(np.float32))
 
 
-def primal(x) -> np.ndarray:
+def primal(x: Any) -> np.ndarray:
     """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
     if type(x) is np.ndarray and x.dtype in _PRECISIONS and x.flags.c_contiguous:
         return x
@@ -42,7 +43,7 @@ def primal(x) -> np.ndarray:
     return np.asarray(array, np.dtype(array.dtype.char), order="C")
 
 
-def _kind_of(x, array: np.ndarray) -> str:
+def _kind_of(x: Any, array: np.ndarray) -> str:
     if isinstance(x, list | tuple) and array.dtype == object:
         return f"a {type(x).__name__} of {', '.join(sorted({type(item).__name__ for item in x}))}"
     is_array = isinstance(x, np.ndarray) or array.dtype != object
@@ -61,7 +62,7 @@ def _advice(array: np.ndarray) -> str:
     )
 
 
-def _plain(x, name: str) -> np.ndarray:
+def _plain(x: Any, name: str) -> np.ndarray:
     """x as an array; of subclasses, those without rules of their own."""
     if type(x) is Traced:
         raise trace_error(
@@ -73,7 +74,7 @@ def _plain(x, name: str) -> np.ndarray:
     return np.asarray(x)
 
 
-def direction(v, like: Node | np.ndarray) -> np.ndarray:
+def direction(v: Any, like: Node | np.ndarray) -> np.ndarray:
     """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
     shape, dtype = like.shape, like.dtype
     if type(v) is np.ndarray and v.shape == shape and v.dtype == dtype and v.flags.c_contiguous:
@@ -91,7 +92,7 @@ def direction(v, like: Node | np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype, order="C" if array.shape == shape else None)
 
 
-def weights(w, like: Node) -> np.ndarray:
+def weights(w: Any, like: Node) -> np.ndarray:
     """w as an array of the shape and dtype of the result; a result of size 1 is a scalar."""
     if like.shape == () and np.size(w) == 1:
         w = np.reshape(w, ())
@@ -104,17 +105,17 @@ def weights(w, like: Node) -> np.ndarray:
 # Trees.
 
 
-def as_vector(x, unravel: Unravel | None):
+def as_vector(x: Any, unravel: Unravel | None) -> Any:
     """A tree as the vector of its arrays; x as it is where it is none."""
     return unravel.ravel(x) if unravel is not None and _is_tree(x, unravel) else x
 
 
-def as_given(array: np.ndarray, x, unravel: Unravel | None):
+def as_given(array: np.ndarray, x: Any, unravel: Unravel | None) -> Any:
     """A result in the form of x: as a tree, if x is one."""
     return unravel(array) if unravel is not None and _is_tree(x, unravel) else array
 
 
-def _is_tree(x, unravel: Unravel) -> bool:
+def _is_tree(x: Any, unravel: Unravel) -> bool:
     """Whether x stands for a tree; a list of numbers is the vector of these."""
     if isinstance(x, np.ndarray | float):
         return unravel.is_array(np.shape(x))

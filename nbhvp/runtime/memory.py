@@ -58,7 +58,7 @@ class Memory:
 
     # What is asked.
 
-    def value(self, tracer: Tracer, x, args: tuple, kwargs: dict) -> Any:
+    def value(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Any:
         """The value: a scalar, or a fresh array."""
         point = self.point
         if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
@@ -66,16 +66,18 @@ class Memory:
             if value is not None:
                 return value.copy()[()]
         found = self._at_once(Recorded.value_at, tracer, x, args, kwargs)
-        if found is None:
+        if found is not None:
+            *_, outputs = found
+        else:
             call = tracer.call(x, args, kwargs)
             point = self._remembered(call)
             if point is not None and point.recorded.output in point.known:
                 return point.known[point.recorded.output].copy()[()]
-            found = self._run(Recorded.value_at, tracer, call)
+            _, outputs = self._run(Recorded.value_at, tracer, call)
         self.report.value_runs += 1
-        return found[-1][0][()]
+        return outputs[0][()]
 
-    def gradient(self, tracer: Tracer, x, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
+    def gradient(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         """The value and a fresh gradient. After the first product, products there are ready too."""
         before, hessian = self.point, self.hessian
         if before is not None and is_at_a_glance(before, x, args, kwargs, tracer.owner, True):
@@ -88,7 +90,8 @@ class Memory:
             if found is None:
                 return self.gradient_alone(tracer, tracer.call(x, args, kwargs))
             self.report.gradient_runs += 1
-            return found[-1][0][()], found[-1][1]
+            *_, (value, gradient) = found
+            return value[()], gradient
         gradient = point.known[point.recorded.gradient]
         if point is before or gradient.nbytes < SHARED:
             self.point, gradient = point, copied(gradient)
@@ -104,7 +107,7 @@ class Memory:
         return value[()], gradient
 
     def product(
-        self, tracer: Tracer, product: Product, x, v, args: tuple, kwargs: dict
+        self, tracer: Tracer, product: Product, x: Any, v: Any, args: tuple, kwargs: dict
     ) -> np.ndarray:
         """A product with a direction, or with each along one more, last axis of v."""
         point = self._at(tracer, product, x, args, kwargs)
@@ -113,7 +116,7 @@ class Memory:
         self.point = point
         return self._times(point, product, v)
 
-    def _product_alone(self, tracer: Tracer, product: Product, call: Call, v) -> np.ndarray:
+    def _product_alone(self, tracer: Tracer, product: Product, call: Call, v: Any) -> np.ndarray:
         """A product with nothing remembered: with one direction, it is one program."""
         recorded, _ = self._run(Recorded.guards_at, tracer, call)
         like = recorded.linear_map(product).direction
@@ -123,13 +126,13 @@ class Memory:
         self.report.product_runs += 1
         return recorded.whole(product).bind(*call.inputs)(v)
 
-    def _times(self, point: Point, product: Product, v) -> np.ndarray:
+    def _times(self, point: Point, product: Product, v: Any) -> np.ndarray:
         like = point.recorded.linear_map(product).direction
         v = direction(v, like)
         self.report.product_runs += 1 if v.shape == like.shape else v.shape[-1]
         return point.times(product, v)
 
-    def at(self, tracer: Tracer, product: Product, x, args: tuple, kwargs: dict) -> Point:
+    def at(self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict) -> Point:
         """The point of some arguments, with a product ready."""
         point = self._at(tracer, product, x, args, kwargs)
         if point is None:
@@ -137,7 +140,9 @@ class Memory:
         self.point = point
         return point
 
-    def weighted(self, tracer: Tracer, product: Product, x, w, args: tuple, kwargs: dict) -> Point:
+    def weighted(
+        self, tracer: Tracer, product: Product, x: Any, w: Any, args: tuple, kwargs: dict
+    ) -> Point:
         """A point that is not remembered, of a product whose last input is weights of the result."""
         call = tracer.call(x, args, kwargs).kept()
 
@@ -158,7 +163,13 @@ class Memory:
         return point if point is not None and is_at(point, call) else None
 
     def _at(
-        self, tracer: Tracer, product: Product, x, args: tuple, kwargs: dict, complete: bool = False
+        self,
+        tracer: Tracer,
+        product: Product,
+        x: Any,
+        args: tuple,
+        kwargs: dict,
+        complete: bool = False,
     ) -> Point | None:
         """The point with a product ready, and its results if `complete`: the remembered one, or new.
 
@@ -189,7 +200,9 @@ class Memory:
 
     # Traces.
 
-    def _at_once(self, run: Run, tracer: Tracer, x, args: tuple, kwargs: dict, keeps: bool = False):
+    def _at_once(
+        self, run: Run, tracer: Tracer, x: Any, args: tuple, kwargs: dict, keeps: bool = False
+    ) -> tuple[Recorded, Sequence[np.ndarray], list[np.ndarray]] | None:
         """The trace used last, the arrays beside x and the outputs of a program.
 
         None where a glance does not tell that the trace holds, or that what it `keeps` may be kept.
@@ -312,7 +325,7 @@ def _is_owned(recorded: Recorded) -> bool:
     return recorded.owner is None or recorded.owner.is_alive()
 
 
-def _bury(memory: weakref.ref[Memory], _) -> None:
+def _bury(memory: weakref.ref[Memory], _: weakref.ref) -> None:
     alive = memory()
     if alive is not None:
         alive.bury()

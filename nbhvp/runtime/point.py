@@ -67,7 +67,9 @@ def new_point(
     return Point(recorded, call, *_shared_out(recorded, call, product, outputs))
 
 
-def _shared_out(recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]):
+def _shared_out(
+    recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
+) -> tuple[dict[Node, np.ndarray], dict[Product, Any]]:
     """Results that are known, and the product, from state and results if any were needed."""
     linearized = recorded.linearized(product)
     count = len(linearized.state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Tracer:
     def source(self) -> str:
         return source_of(self.fun)
 
-    def call(self, x, args: tuple, kwargs: dict) -> Call:
+    def call(self, x: Any, args: tuple, kwargs: dict) -> Call:
         """Any arguments in the form in which they are compared."""
         given, x = x, primal(as_vector(x, self.options.unravel))
         leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())

@@ -14,7 +14,7 @@ same test for these, without a `Call`. Where a glance is not enough, they say no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def is_at(point: Point, call: Call) -> bool:
 
 
 def serves_at_a_glance(
-    recorded: Recorded, x, args: tuple, kwargs: dict, owner: Owner | None
+    recorded: Recorded, x: Any, args: tuple, kwargs: dict, owner: Owner | None
 ) -> Sequence[np.ndarray] | None:
     """The arrays beside x of a call that a trace may serve; None if a glance does not tell."""
     if (
@@ -60,7 +60,7 @@ def serves_at_a_glance(
 
 
 def is_at_a_glance(
-    point: Point, x, args: tuple, kwargs: dict, owner: Owner | None, is_thorough: bool = False
+    point: Point, x: Any, args: tuple, kwargs: dict, owner: Owner | None, is_thorough: bool = False
 ) -> bool:
     """Whether a point is that of a call; large arrays are looked at in full if `is_thorough`."""
     recorded = point.recorded
@@ -98,7 +98,8 @@ def _leaves(recorded: Recorded, args: tuple, kwargs: dict) -> Sequence[np.ndarra
     if kwargs or keys is None or len(args) != len(keys):
         return None
     leaves = []
-    for value, key in zip(args, keys, strict=True):
+    for k, value in enumerate(args):
+        key = keys[k]
         if type(key) is Static:
             if type(value) is not key.kind or value != key.value:
                 return None
