@@ -22,7 +22,7 @@ __all__ = ["Options", "Tracer"]
 
 @dataclass(frozen=True)
 class Options:
-    """How a Function is made, as `differentiable` takes it."""
+    """How a Function is made, by the names of what `differentiable` takes."""
 
     trace: str
     target: str

@@ -359,10 +359,13 @@ def test_pickles(point):
 def test_another_curvature_is_one_function():
     """That of Gauss and Newton: all else works for any map that is linear in a direction."""
 
-    def gauss_newton(f):
-        v = f.input("v", f.x)
-        (z_dot,) = derive.jvp([f.output], [f.x], [v])
-        return LinearMap(f.inputs, v, (f.output,), derive.vjp([f.output], [f.x], [z_dot])[0])
+    def gauss_newton(r):
+        v = r.input("v", r.x)
+        (r_dot,) = derive.jvp([r.output], [r.x], [v])
+        (gradient,) = derive.vjp([r.output], [r.x], [r.output])
+        (product,) = derive.vjp([r.output], [r.x], [r_dot])
+        value = derive.inner(r.output, r.output) / 2
+        return LinearMap(r.inputs, v, (value, gradient), product)
 
     r = nbhvp.differentiable(residuals.__wrapped__, target="interpret")
     x = np.array([1.0, 2.0, 0.5])
@@ -370,6 +373,8 @@ def test_another_curvature_is_one_function():
     point = r._memory.at(r._tracer, gauss_newton, x, (), {})
     B = HessianOperator(point, gauss_newton, lambda: B, None)
     close(B.toarray(), J.T @ J)
+    close(B.value, np.sum(r(x) ** 2) / 2)
+    close(B.gradient, J.T @ r(x).ravel())
     close(r._memory.product(r._tracer, gauss_newton, x, np.eye(3), (), {}), J.T @ J)
     close(sparse_linalg.cg(B, x, rtol=1e-12)[0], np.linalg.solve(J.T @ J, x), 1e-8)
 
