@@ -142,6 +142,8 @@ class Refusal:
     functions: tuple[Name, ...]
     why: str
     instead: str
+    is_final: bool = False
+    """Whether also their own source is not followed."""
 
 
 ANSWERS: dict[Name, Answer] = {}
@@ -163,13 +165,13 @@ def answers(
     return enter
 
 
-def refuses(*names: Name, why: str, instead: str, within: str = "") -> None:
+def refuses(*names: Name, why: str, instead: str, within: str = "", is_final: bool = False) -> None:
     """Enter the reason for which these functions (of the module `within`) are not answered.
 
-    It is told where their own source cannot be followed either.
+    It is told where their own source cannot be followed either; if it is final, at once.
     """
     names = tuple(f"{within}.{name}" if within else name for name in names)
-    REFUSALS.update(dict.fromkeys(names, Refusal(names, why, instead)))
+    REFUSALS.update(dict.fromkeys(names, Refusal(names, why, instead, is_final)))
 
 
 def answer_to(function: Callable) -> Answer | None:

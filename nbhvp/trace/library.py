@@ -101,10 +101,16 @@ class Library:
         result = arrays.call(function, args, kwargs)
         kind, owner = type(result), type(getattr(result, "__self__", None))
         is_met = library_class(kind) or library_class(owner) or self._standins.is_followed(kind)
+        is_met = is_met or kind in (types.ModuleType, types.FunctionType)
         return self._standins.made(result) if is_met else result
 
     def follow(self, function: Callable, args: tuple, kwargs: dict):
         """What a copy of the function's source gives."""
+        refusal = refusal_of(function)
+        if refusal is not None and refusal.is_final:
+            raise unsupported(function)
+        if isinstance(function, type) and self._standins.is_followed(function):
+            return self._standins.class_copy(function)(*args, **kwargs)
         source = python_source(function)
         if source is None:
             raise unsupported(function)

@@ -29,7 +29,7 @@ from nbhvp.errors import TraceError
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arrays import Recording
 from nbhvp.trace.builtin_calls import BuiltinCalls
-from nbhvp.trace.classes import OwnClasses, object_copy, own_object
+from nbhvp.trace.classes import OwnClasses, class_copy, object_copy, own_object
 from nbhvp.trace.functions import of_code, source_copy
 from nbhvp.trace.kinds import maker_of, original_of
 from nbhvp.trace.library import LIBRARIES, Library
@@ -142,6 +142,10 @@ class Standins:
     def source_copy(self, function: types.FunctionType) -> types.FunctionType:
         """The copy of a function of a library that is followed."""
         return source_copy(self, function)
+
+    def class_copy(self, kind: type) -> type:
+        """The copy of a class, whose methods are followed."""
+        return class_copy(self, kind)
 
     def object_copy(self, value):
         """What the methods of a library's object are followed with."""

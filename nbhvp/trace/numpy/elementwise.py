@@ -245,7 +245,7 @@ def where(condition, x, y):
     return apply(p.where, condition, x, y)
 
 
-@answers(np.clip)
+@answers(np.clip, "scipy._lib.clip", "scipy._external.clip")
 def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None):
     low, high = (a_min if given(a_min) else min), (a_max if given(a_max) else max)
     result = lift(a)

@@ -41,8 +41,6 @@ def windows(x, size: int, axis: int):
 @answers(sliding_window_view, note="to be read only")
 def sliding_window_view_(x, window_shape, axis=None, *, subok=False, writeable=False):
     x = lift(x)
-    if writeable:
-        raise trace_error("sliding_window_view with writeable=True", "write into the array itself")
     sizes = tuple(np.atleast_1d(window_shape).tolist())
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, None, True)
     if len(sizes) != len(axes):

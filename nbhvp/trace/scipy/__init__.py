@@ -7,5 +7,5 @@ __all__ = ["matrix_functions", "sparse", "special", "stats"]
 
 on_demand({
     f"scipy.{part}": f"{__name__}.{part}"
-    for part in ("integrate", "interpolate", "ndimage", "signal", "spatial")
+    for part in ("integrate", "interpolate", "ndimage", "optimize", "signal", "spatial")
 })  # fmt: skip

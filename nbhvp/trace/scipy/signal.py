@@ -88,12 +88,6 @@ def fftconvolve(in1, in2, mode="full", axes=None):
     return _convolved(in1, in2, mode)
 
 
-@answers(signal.correlate)
-def correlate(in1, in2, mode="full", method="auto"):
-    _check_method(method)
-    return _convolved(in1, np.conjugate(flip(in2)), mode)
-
-
 @answers(signal.convolve2d)
 def convolve2d(in1, in2, mode="full", boundary="fill", fillvalue=0):
     return _convolved(in1, in2, mode, boundary, fillvalue)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import scipy.spatial
 from scipy.spatial import distance
 
 from nbhvp.trace.answers import answers, refuses
@@ -190,17 +189,6 @@ def cdist(XA, XB, metric="euclidean", *, out=None, **kwargs):
 def _refuse_out(out) -> None:
     if out is not None:
         raise trace_error("a distance with out=", "leave out= away")
-
-
-@answers(scipy.spatial.distance_matrix)
-def distance_matrix(x, y, p=2, threshold=1000000):
-    x, y = lift(x), lift(y)
-    return _minkowski(floating(x)[:, None], floating(y)[None], p)
-
-
-@answers(scipy.spatial.minkowski_distance)
-def minkowski_distance(x, y, p=2):
-    return _minkowski(floating(lift(x)), floating(lift(y)), p)
 
 
 @answers(distance.squareform, note="the checks of a matrix are branches")
