@@ -29,6 +29,7 @@ __all__ = ["Followed", "OwnClasses", "new_class", "object_copy", "own_object"]
 
 _HEAP_TYPE = 1 << 9
 _NOT_PLAIN = {"__new__", "__init_subclass__", "__del__", "__nbhvp_original__"}
+_OF_CYTHON = "cython_function_or_method"
 _PLAIN_CLASSES = (
     argparse.Namespace,
     collections.ChainMap,
@@ -117,7 +118,10 @@ class OwnClasses:
 
     def is_written(self, kind: type) -> bool:
         """Whether a class is written in Python, by the user or in a library."""
-        return self.is_own(kind) or (is_library(module_of(kind)) and not is_of_c(kind))
+        if self.is_own(kind):
+            return True
+        is_compiled = any(type(v).__name__ == _OF_CYTHON for v in vars(kind).values())
+        return is_library(module_of(kind)) and not is_compiled and not is_of_c(kind)
 
 
 def _is_plain(kind: type) -> bool:

@@ -34,7 +34,9 @@ __all__ = [
 
 Place = tuple[str, int]
 
-_OURS = tuple(
+_OF_CYTHON = ("<stringsource>", f"numpy{os.sep}", f"scipy{os.sep}")
+"""How the names of files in the libraries begin, of code that Cython has compiled."""
+_OURS = _OF_CYTHON + tuple(
     str(Path(file).parent) + os.sep
     for file in (
         Path(__file__).parents[1] / "__init__.py",

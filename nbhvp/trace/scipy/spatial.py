@@ -5,10 +5,14 @@ i < j of a set (`pdist`: rows gathered at i and at j), and all pairs of two sets
 broadcast). Metrics of booleans, which are steps, are left to SciPy and answer to constants alone.
 
 Where a distance is the root of a sum of squares, equal vectors have the convention of lengths.
+
+Rotations are followed through SciPy's Python code for arrays of any library, where SciPy has it: by
+itself it takes code of Cython that does the same.
 """
 
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +21,7 @@ from scipy.spatial import distance
 
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, guard, lift, trace_error
+from nbhvp.trace.kinds import stands_for
 from nbhvp.trace.numpy.elementwise import floating, positive_root, where
 from nbhvp.trace.numpy.manipulation import concatenate, reshape
 from nbhvp.trace.numpy.products import vector_norm
@@ -220,3 +225,18 @@ refuses(
     why="it searches",
     instead="find neighbours outside of the function, and pass their indices",
 )
+
+
+# Rotations.
+
+_COMPILED = {
+    sys.modules[f"{name}_cy"]: sys.modules[f"{name}_xp"]
+    for name in ("scipy.spatial.transform._rotation", "scipy.spatial.transform._rigid_transform")
+    if f"{name}_xp" in sys.modules and f"{name}_cy" in sys.modules
+}
+"""Modules of Cython, and those that do the same in Python."""
+
+
+@stands_for(objects=tuple(_COMPILED))
+def _in_python(standins, module):
+    return standins.remember(module, standins.of(_COMPILED[module]))

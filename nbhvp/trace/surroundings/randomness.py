@@ -27,6 +27,7 @@ from nbhvp.trace.arrays import (
     Traced,
     adopt,
     adopted,
+    call,
     current,
     is_array,
     is_constant,
@@ -187,7 +188,7 @@ class Drawing(LibraryObject):  # fmt: skip
     """The stand-in of an object of SciPy with methods that may draw."""
 
     def __call__(self, *args, **kwargs):
-        return self._standin(self.original.__call__)(*args, **kwargs)
+        return self._standin(call(self.original.__call__, args, kwargs))
 
 
 def _state(generator) -> bytes | None:
