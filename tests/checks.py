@@ -36,6 +36,7 @@ __all__ = [
     "close",
     "compiled",
     "derivatives",
+    "elements",
     "forget_kernels",
     "kernels",
     "make_team",
@@ -80,7 +81,7 @@ def _whole(memory, node: Node) -> np.ndarray:
 def _strided(memory, operand, arg: Node) -> np.ndarray:
     """A stack of matrices in the memory of an array, read where its strides say."""
     array, offset, strides = operand
-    flat, origin = _elements(memory, array)
+    flat, origin = elements(memory, array)
     index = offset + origin
     for axis, (extent, stride) in enumerate(zip(arg.shape, strides, strict=True)):
         along = [1] * len(arg.shape)
@@ -89,7 +90,7 @@ def _strided(memory, operand, arg: Node) -> np.ndarray:
     return flat[index]
 
 
-def _elements(memory, array) -> tuple[np.ndarray, int]:
+def elements(memory, array) -> tuple[np.ndarray, int]:
     """The elements of an array as they lie in memory, and where its first one is.
 
     A constant may have any strides; what lies between its elements is NaN (or a large number).
@@ -124,7 +125,7 @@ def _run_kernel(call, memory) -> None:
 
 def _entry(slot, memory):
     if isinstance(slot, Pointer):
-        flat, origin = _elements(memory, slot.array)
+        flat, origin = elements(memory, slot.array)
         return cache.Window(flat, slot.offset + origin)
     return getattr(scipy.special, slot.name) if isinstance(slot, Symbol) else slot
 

@@ -60,6 +60,7 @@ class Compiler:
         if counts is not None:
             self.report.kernels_compiled += counts.compiled
             self.report.kernels_loaded += counts.loaded
+            self.report.kernels_by_numba += counts.by_numba
             self.report.compile_seconds += counts.seconds
         return program
 

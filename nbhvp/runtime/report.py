@@ -35,6 +35,9 @@ class Report:
     kernels_compiled, kernels_loaded : int
         Kernels that this Function was the first of the process to need: compiled, or loaded from
         the disk. ``python -m nbhvp cache`` tells where that is.
+    kernels_by_numba : int
+        Those of them that Numba compiles, which takes about ten times as long: kernels with powers of
+        integers and some functions of complex numbers or of parameters.
     compile_seconds : float
         The time that these took.
     trace_seconds, schedule_seconds : float
@@ -52,6 +55,7 @@ class Report:
     product_runs: int = 0
     kernels_compiled: int = 0
     kernels_loaded: int = 0
+    kernels_by_numba: int = 0
     compile_seconds: float = 0.0
     trace_seconds: float = 0.0
     schedule_seconds: float = 0.0

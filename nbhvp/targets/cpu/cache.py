@@ -1,9 +1,10 @@
 """Kernels from source text, compiled once and kept on disk.
 
-A kernel's file (`nbhvp.disk`) holds its object code. It is named by a hash of all that the code
-depends on: its text, the text of every module of ours that it imports from (they are inlined), the
-versions and the processor. Where the folder cannot be written, kernels are compiled in memory.
-`plain` runs the same text as plain Python.
+`lower` translates a text for LLVM; numba, which takes ten times as long and is imported for it alone,
+compiles what `lower` does not know. A kernel's file (`nbhvp.disk`) tells which of both, then holds
+its object code. It is named by a hash of all that the code depends on: its text, the text of every
+module of ours that has a part in it, the versions and the processor. Where the folder cannot be
+written, kernels are compiled in memory. `plain` runs the same text as plain Python.
 """
 
 import builtins
@@ -22,7 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from nbhvp import disk
-from nbhvp.targets.cpu import forks, machine  # noqa: F401  a fork has new locks of compilers
+from nbhvp.targets.cpu import forks, lower, machine  # noqa: F401  a fork has new locks of compilers
 from nbhvp.version import __version__
 
 
@@ -34,20 +35,23 @@ class Kernel:
     address: int
     source: str = field(repr=False)
     compiled: bool  # False if it came from the disk
+    by_numba: bool  # its text says more than `lower` knows
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Kernels compiled, kernels loaded from the disk, and the seconds that both took."""
+    """Kernels compiled, loaded from the disk, those of both that are numba's, and the seconds of all."""
 
     compiled: int = 0
     loaded: int = 0
+    by_numba: int = 0
     seconds: float = 0.0
 
     def __sub__(self, earlier: "Counts") -> "Counts":
         return Counts(
             self.compiled - earlier.compiled,
             self.loaded - earlier.loaded,
+            self.by_numba - earlier.by_numba,
             self.seconds - earlier.seconds,
         )
 
@@ -76,6 +80,7 @@ def load(source: str) -> Kernel:
                 _tally.counts = Counts(
                     _tally.counts.compiled + kernel.compiled,
                     _tally.counts.loaded + (not kernel.compiled),
+                    _tally.counts.by_numba + kernel.by_numba,
                     _tally.counts.seconds + time.perf_counter() - start,
                 )
     return _kernels[source]
@@ -89,9 +94,9 @@ def digest(source: str, inlined: dict[str, str]) -> str:
 
 
 def inlined(source: str) -> dict[str, str]:
-    """The text of each module of ours that a source imports from, directly or not."""
+    """The text of each module of ours that a kernel's code is made from."""
     texts = {}
-    pending = _imports(source)
+    pending = [*_imports(source), lower.__name__]
     while pending:
         module = pending.pop()
         if module not in texts:
@@ -102,6 +107,15 @@ def inlined(source: str) -> dict[str, str]:
 
 def compiled(source: str, name: str = "kernel") -> machine.Compiled:
     """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
+    try:
+        text = lower.lowered(source, name)
+    except lower.Unknown:
+        return compiled_by_numba(source, name)
+    return machine.optimised(name, text, is_straight="@straight_kernel" in source)
+
+
+def compiled_by_numba(source: str, name: str = "kernel") -> machine.Compiled:
+    """The same by numba, whatever the source says."""
     namespace = {"__name__": name}
     exec(compile(source, f"<{name}>", "exec"), namespace)
     return namespace[_name(source)]
@@ -116,14 +130,23 @@ def _text(module):
     return importlib.util.find_spec(module).loader.get_source(module)
 
 
+_MAKERS = {b"L": False, b"N": True}
+"""The first byte of a file's content: whether numba has made the code that follows."""
+
+
 def _load(name, source):
     path = disk.path_of(name)
-    code = disk.read(path)
-    is_compiled = code is None
+    content = disk.read(path)
+    is_compiled = content is None or content[:1] not in _MAKERS
     if is_compiled:
-        code = compiled(source, name).object_code
-        disk.write(path, code)
-    return Kernel(_name(source), machine.link(name, code), source, is_compiled)
+        made = compiled(source, name)
+        content = (b"N" if made.by_numba else b"L") + made.object_code
+        disk.write(path, content)
+    by_numba = _MAKERS[content[:1]]
+    if by_numba:
+        machine.know_numbas_functions()
+    address = machine.link(name, content[1:])
+    return Kernel(_name(source), address, source, is_compiled, by_numba)
 
 
 def _name(source):

@@ -1,5 +1,7 @@
 """The language that kernels on a CPU are written in, as types and intrinsics of numba.
 
+What `lower` does not know is compiled so; and a test holds `lower` to it.
+
 A kernel is a C function `void(int64 *table, int64 lo, int64 hi)` that computes elements lo to hi of
 one iteration space. Everything else comes through the table: addresses of arrays with their offset
 added, integers, floats as their bits. A pointer's getitem is one load: no bounds check, no
@@ -7,6 +9,7 @@ wraparound. What a kernel writes overlaps nothing else that it touches, except t
 slot, and metadata say so to LLVM. Every word of the language has a plain-Python twin in `cache`.
 """
 
+import math
 import operator
 import re
 
@@ -15,11 +18,16 @@ from llvmlite import ir
 from numba import types
 from numba.core.cgutils import alloca_once, alloca_once_value
 from numba.core.datamodel import models
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, register_model
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, overload, register_jitable, register_model
 from numba.np.numpy_support import as_dtype, from_dtype
 
-from nbhvp.targets.cpu.machine import EXACT, Compiled, compiled
+from nbhvp.graph.table import incomplete
+from nbhvp.targets.cpu import scalars
+from nbhvp.targets.cpu.by_numba import compiled
+from nbhvp.targets.cpu.machine import Compiled
+from nbhvp.targets.cpu.values import alias_marks
+from nbhvp.targets.cpu.words import EXACT, WRITTEN, Number
 
 I64 = ir.IntType(64)
 
@@ -299,24 +307,77 @@ SLOT_BITS = 10  # of slots that may hold a written pointer
 
 
 def _mark(builder, access, pointer):
-    """Tell LLVM what an access cannot overlap.
+    """Tell LLVM what an access cannot overlap."""
+    number = pointer.slot if pointer.written else None
+    marks = alias_marks(builder.module, number, SLOT_BITS)
+    for name, node in marks.items():
+        access.set_metadata(name, node)
 
-    Reads overlap no write. Of two written slots, each knows only its own number, so each bit of the
-    number is an alias domain of two scopes: an access is in the scope of its own bit and overlaps
-    nothing in the scope of the other. Different slots differ in a bit, and one domain is enough.
-    """
-    node = builder.module.add_metadata
 
-    def scope(name, domain):
-        text = [ir.MetaDataString(builder.module, f"nbhvp {t}") for t in (name, domain)]
-        return node([text[0], node([text[1]])])
+# The functions of `scalars`.
 
-    written = scope("written", "role")
-    if not pointer.written:
-        access.set_metadata("noalias", node([written]))
-        return
-    bits = [(bit, pointer.slot >> bit & 1) for bit in range(SLOT_BITS)]
-    own = [scope(f"bit {bit} is {value}", f"bit {bit}") for bit, value in bits]
-    others = [scope(f"bit {bit} is {1 - value}", f"bit {bit}") for bit, value in bits]
-    access.set_metadata("alias.scope", node([written, *own]))
-    access.set_metadata("noalias", node(others))
+OPTIONS = {"error_model": "numpy"}
+"""For functions with branches: a division by zero gives infinity or NaN."""
+
+
+def know(function) -> None:
+    """Write a function made of arithmetic out wherever it is called."""
+    count = function.body.__code__.co_argcount
+
+    @infer
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args, kws):
+            real = types.Float | types.Integer | types.Boolean
+            if len(args) == count and all(isinstance(arg, real) for arg in args):
+                return signature(types.float64, *(types.float64,) * count)
+
+    infer_global(function, types.Function(Template))
+
+    @lower_builtin(function, *(types.float64,) * count)
+    def generate(context, builder, sig, args):
+        return function.body(*(Number(builder, arg) for arg in args)).value
+
+
+for _function in vars(scalars).values():
+    if hasattr(_function, "body"):
+        know(_function)
+for _function in (*WRITTEN, *incomplete.BODIES):
+    register_jitable(**OPTIONS)(_function)
+overload(incomplete.digamma, jit_options=OPTIONS)(lambda x: scalars.digamma)
+overload(incomplete.trigamma, jit_options=OPTIONS)(lambda x: lambda x: scalars.zeta(2.0, x))
+overload(incomplete.gammaln, jit_options=OPTIONS)(lambda x: lambda x: math.lgamma(x))
+
+# Integers: the processor traps where the smallest one is divided by -1; NumPy wraps around.
+
+
+def _is_signed(kind) -> bool:
+    return isinstance(kind, types.Integer) and kind.signed
+
+
+@overload(scalars.remainder)
+def _remainder(x, y):
+    if _is_signed(x) and _is_signed(y):
+        return lambda x, y: np.remainder(x, 1 if y == -1 else y)
+    return lambda x, y: np.remainder(x, y)
+
+
+@overload(scalars.fmod)
+def _fmod(x, y):
+    def rest(x, y):
+        # numba's own is wrong for negative integers.
+        divisor = 1 if y == -1 else y
+        rest = np.remainder(x, divisor)
+        return rest - divisor if (rest != 0) & ((rest < 0) != (x < 0)) else rest
+
+    return rest if _is_signed(x) and _is_signed(y) else lambda x, y: np.fmod(x, y)
+
+
+@overload(scalars.floor_divide)
+def _floor_divide(x, y):
+    if _is_signed(x) and _is_signed(y):
+        return lambda x, y: -x if y == -1 else np.floor_divide(x, y)
+    if isinstance(x, types.Integer | types.Boolean):
+        return lambda x, y: np.floor_divide(x, y)
+    return scalars.floor_divide_floats

@@ -1,93 +1,93 @@
-"""Machine code of kernels: made from a Python function by numba and LLVM, loaded by LLVM alone.
+"""Machine code from LLVM's language, and its addresses in this process: LLVM alone, without numba.
 
-numba types a function and lowers it to LLVM's language, by those of its passes that a kernel needs.
-LLVM optimises that once (numba does it twice, to remove reference counts, of which kernels have
-none) and gives object code: a few kilobytes that hold no address, so that they can be kept on disk.
+`optimised` takes the LLVM text of a kernel through LLVM's passes once; its object code is a few
+kilobytes that hold no address, so that they can be kept on disk. `link` loads object code into this
+process, in about 0.1 ms. Code is never unloaded. What is not valid object code for this processor
+must not come here: LLVM ends the process.
 
-`link` loads object code into this process, in about 0.1 ms, where numba's own cache of cfuncs takes
-2 ms and infers types first. Code is never unloaded. What is not valid object code for this
-processor must not come here: LLVM ends the process.
+numba's settings for the processor and for LLVM's passes hold here too.
 """
 
+import contextlib
 import functools
+import importlib.metadata
+import os
 import platform as system
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
-import numba
-from llvmlite import ir
-from numba import types
-from numba.core import typed_passes, untyped_passes
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, Flags, compile_extra
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager
-from numba.core.cpu_options import FastMathOptions
-from numba.core.registry import cpu_target
 
-from nbhvp.plan.costs import CPU
-
-EXACT = ("arcp",)
-"""Flags of an instruction that is not contracted: without any, numba gives it those of the kernel,
-`contract` among them. This one concerns divisions, and means nothing to others."""
-
-# --- from a function to object code ---------------------------------------------------------------
+# --- the processor --------------------------------------------------------------------------------
 
 
-class _Library(JITCodeLibrary):
-    """A kernel on its way through LLVM. It never enters numba's own engine."""
-
-    is_straight = False
-    body = ""  # the function that numba made
-
-    def _optimize_functions(self, module):
-        module.data_layout = self._codegen._data_layout
-
-    def _optimize_final_module(self):
-        for function in self._final_module.functions:
-            # Nobody else calls them: so LLVM sees that those which it does not inline return 0.
-            if not function.is_declaration and function.name != self.name:
-                function.linkage = "internal"
-                if function.name != self.body and _size(function) > CPU.inlined:
-                    function.add_function_attribute("noinline")
-        options = llvm.create_pipeline_tuning_options(speed_level=numba.config.OPT)
-        options.loop_vectorization = bool(numba.config.LOOP_VECTORIZE)
-        options.slp_vectorization = self.is_straight or bool(numba.config.SLP_VECTORIZE)
-        builder = llvm.create_pass_builder(self._codegen._tm, options)
-        builder.getModulePassManager().run(self._final_module, builder)
-
-    def _finalize_final_module(self):
-        self._finalize_dynamic_globals()
-        self._finalized = True
+@functools.cache
+def processor() -> tuple[str, str, str]:
+    """LLVM's names of the platform, of the processor, and of what it can do."""
+    _initialize()
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = ""
+        with contextlib.suppress(RuntimeError):
+            found = llvm.get_host_cpu_features()
+            if os.environ.get("NUMBA_ENABLE_AVX") == "0":
+                found.update({key: False for key in found if key.startswith("avx")})
+            features = found.flatten()
+    return llvm.get_process_triple(), name, features
 
 
-def _size(function) -> int:
-    """How many instructions a function has."""
-    return sum(1 for block in function.blocks for _ in block.instructions)
+@functools.cache
+def _initialize() -> None:
+    with contextlib.suppress(
+        RuntimeError
+    ):  # since llvmlite 0.45 it does this by itself, and says so
+        llvm.initialize()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
 
 
-class _Pipeline(CompilerBase):
-    """numba's passes, but for those of closures, array expressions and branches on literals."""
+def options() -> tuple[str, ...]:
+    """The settings of numba that concern LLVM."""
+    names = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE"
+    return tuple(os.environ.get(f"NUMBA_{name}", "") for name in names)
 
-    def define_pipelines(self):
-        manager = PassManager("kernel")
-        for one in (
-            untyped_passes.TranslateByteCode,
-            untyped_passes.FixupArgs,
-            untyped_passes.IRProcessing,
-            untyped_passes.GenericRewrites,  # x**2 is x * x
-            untyped_passes.ReconstructSSA,
-            typed_passes.NopythonTypeInference,
-            typed_passes.PreLowerStripPhis,
-            typed_passes.IRLegalization,
-            typed_passes.AnnotateTypes,
-            typed_passes.NativeLowering,
-            typed_passes.NoPythonBackend,
-        ):
-            manager.add_pass(one, one.__name__)
-        manager.finalize()
-        return [manager]
+
+def platform() -> tuple[str, ...]:
+    """All that object code depends on beside a kernel's text: versions, processor and options."""
+    versions = _numba_version(), llvmlite.__version__, system.python_version()
+    return *versions, *options(), *processor()
+
+
+@functools.cache
+def _numba_version() -> str:
+    return importlib.metadata.version("numba")
+
+
+@functools.cache
+def target_machine(level: int = 3) -> llvm.TargetMachine:
+    """What makes code for this processor; code generation spends more time at a higher level."""
+    triple, name, features = processor()
+    x86 = llvm.Target.from_default_triple().name.startswith("x86")
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=name,
+        features=features,
+        opt=level,
+        reloc="static" if x86 else "default",  # https://reviews.llvm.org/D47211#inline-425406
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+@functools.cache
+def data_layout() -> str:
+    """How types lie in memory: LLVM's text tells it, since alignments follow when it is read."""
+    return str(target_machine().target_data)
+
+
+# --- from LLVM's language to object code ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,59 +95,44 @@ class Compiled:
     """A kernel as LLVM has optimised it."""
 
     name: str
-    library: JITCodeLibrary
+    module: Any
+    machine: Any
+    by_numba: bool = False
 
     @property
     def llvm(self) -> str:
         """Its LLVM text."""
-        return str(self.library._final_module)
+        return str(self.module)
 
     @property
     def assembly(self) -> str:
         """Its instructions."""
-        return self.library.codegen._tm.emit_assembly(self.library._final_module)
+        return self.machine.emit_assembly(self.module)
 
     @property
     def object_code(self) -> bytes:
-        """What `link` takes, in which the kernel has the name of its function's module."""
-        return self.library.codegen._tm.emit_object(self.library._final_module)
+        """What `link` takes, in which the kernel has this name."""
+        return self.machine.emit_object(self.module)
 
 
-@global_compiler_lock
-def compiled(function, arguments, is_straight: bool = False) -> Compiled:
-    """Compile a function that returns nothing; arguments are numba's types.
+def optimised(name: str, text: str, is_straight: bool = False) -> Compiled:
+    """The LLVM text of a kernel after LLVM's passes.
 
     LLVM looks for vectors in loops, and in straight code if it `is_straight`.
     """
-    flags = Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model, flags.fastmath = "numpy", FastMathOptions({"contract"})
-    typing, context = cpu_target.typing_context, cpu_target.target_context
-    library = _Library(context.codegen(), function.__module__)
-    library.is_straight = is_straight
-    library.enable_object_caching()  # else numba would finalise it
-    options = flags, {}, library, _Pipeline
-    result = compile_extra(typing, context, function, arguments, types.void, *options)
-    _add_entry(context, library, result.fndesc)
-    library.finalize()
-    assert not library._dynamic_globals, "a kernel that holds an address cannot be kept on disk"
-    return Compiled(function.__name__, library)
+    machine = target_machine()
+    module = llvm.parse_assembly(text, llvm.create_context())
+    level, loops, straight = options()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=_level(level))
+    tuning.loop_vectorization = loops != "0"
+    tuning.slp_vectorization = is_straight or straight not in ("", "0")
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return Compiled(name, module, machine)
 
 
-def _add_entry(context, library, native):
-    """The kernel as a C function. It returns 0, or the error that no kernel should raise."""
-    module = context.create_module("entry")
-    signature = native.restype, native.argtypes
-    called = ir.Function(
-        module, context.call_conv.get_function_type(*signature), native.llvm_func_name
-    )
-    words = [context.get_value_type(argument) for argument in native.argtypes]
-    entry = ir.Function(module, ir.FunctionType(ir.IntType(32), words), library.name)
-    builder = ir.IRBuilder(entry.append_basic_block())
-    status, _ = context.call_conv.call_function(builder, called, *signature, entry.args)
-    builder.ret(status.code)
-    library.body = native.llvm_func_name
-    library.add_ir_module(module)
+def _level(text: str) -> int:
+    return int(text) if text.isdigit() else 3
 
 
 # --- from object code to an address ---------------------------------------------------------------
@@ -161,22 +146,27 @@ def link(name: str, object_code: bytes) -> int:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         engine.finalize_object()
-        _addresses[name] = engine.get_function_address(name)
+        address = engine.get_function_address(name)
+        assert address, f"object code without the function {name}"
+        _addresses[name] = address
     return _addresses[name]
 
 
 @functools.cache
 def _engine():
-    # numba tells LLVM where its mathematical functions are when its context is made.
-    assert cpu_target.target_context is not None
+    _initialize()
+    if sys.platform == "win32":
+        know_numbas_functions()  # libm's functions have other names there
     target = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
-    use_lmm = numba.config.USE_LLVMLITE_MEMORY_MANAGER
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target, use_lmm=use_lmm)
+    settings = {}
+    if os.environ.get("NUMBA_USE_LLVMLITE_MEMORY_MANAGER"):
+        settings["use_lmm"] = os.environ["NUMBA_USE_LLVMLITE_MEMORY_MANAGER"] != "0"
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target, **settings)
 
 
-def platform() -> tuple[str, ...]:
-    """All that object code depends on beside a kernel's text: versions, processor and options."""
-    versions = numba.__version__, llvmlite.__version__, system.python_version()
-    options = numba.config.OPT, numba.config.LOOP_VECTORIZE, numba.config.SLP_VECTORIZE
-    processor = cpu_target.target_context.codegen().magic_tuple()
-    return *versions, *map(repr, options), *processor
+@functools.cache
+def know_numbas_functions() -> None:
+    """numba tells LLVM where its mathematical functions are when its context is made."""
+    from numba.core.registry import cpu_target
+
+    assert cpu_target.target_context is not None

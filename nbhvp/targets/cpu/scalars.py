@@ -14,8 +14,6 @@ relative errors below 2^-54; the forms of log and log1p are those of fdlibm (Sun
 import math
 
 import numpy as np
-from numba import types
-from numba.extending import overload, register_jitable
 
 from nbhvp.graph.table import incomplete
 from nbhvp.targets.cpu.words import (
@@ -30,11 +28,8 @@ from nbhvp.targets.cpu.words import (
     rarely,
     select,
     sqrt,
+    written,
 )
-
-OPTIONS = {"error_model": "numpy"}
-"""For functions with branches: a division by zero gives infinity or NaN."""
-jitable = register_jitable(**OPTIONS)
 
 ROUND = 1.5 * 2.0**52
 """The sum with it is a number rounded to an integer, which its low bits hold."""
@@ -132,7 +127,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@jitable
+@written
 def divide(x, y):
     """The quotient of complex numbers as NumPy computes it (Smith 1962): numba's own may raise."""
     if abs(y.real) >= abs(y.imag):
@@ -146,33 +141,29 @@ def divide(x, y):
     return complex((x.real * ratio + x.imag) * scale, (x.imag * ratio - x.real) * scale)
 
 
-@jitable
+@written
 def maximum(x, y):
     """The larger, NaN if either is."""
     return x if (x >= y) | (x != x) else y
 
 
-@jitable
+@written
 def minimum(x, y):
     return x if (x <= y) | (x != x) else y
 
 
-@jitable
+@written
 def fmax(x, y):
     """The larger, the other one where one is NaN."""
     return x if (x >= y) | (y != y) else y
 
 
-@jitable
+@written
 def fmin(x, y):
     return x if (x <= y) | (y != y) else y
 
 
-# Integers: the processor traps where the smallest one is divided by -1; NumPy wraps around.
-
-
-def _is_signed(kind) -> bool:
-    return isinstance(kind, types.Integer) and kind.signed
+# What these are in a kernel depends on the dtypes of the arguments: `language` and `lower` say it.
 
 
 def remainder(x, y):
@@ -180,34 +171,9 @@ def remainder(x, y):
     return np.remainder(x, y)
 
 
-@overload(remainder)
-def _remainder(x, y):
-    if _is_signed(x) and _is_signed(y):
-        return lambda x, y: np.remainder(x, 1 if y == -1 else y)
-    return lambda x, y: np.remainder(x, y)
-
-
 def fmod(x, y):
-    """The remainder with the sign of x; numba's own is wrong for negative integers."""
+    """The remainder with the sign of x."""
     return np.fmod(x, y)
-
-
-def _rest(x, y):
-    size = np.remainder(abs(x), abs(y))
-    return -size if x < 0 else size
-
-
-@overload(fmod)
-def _fmod(x, y):
-    if not (_is_signed(x) and _is_signed(y)):
-        return _rest
-
-    def rest(x, y):
-        divisor = 1 if y == -1 else y
-        rest = np.remainder(x, divisor)
-        return rest - divisor if (rest != 0) & ((rest < 0) != (x < 0)) else rest
-
-    return rest
 
 
 def floor_divide(x, y):
@@ -215,27 +181,25 @@ def floor_divide(x, y):
     return np.floor_divide(x, y)
 
 
-@overload(floor_divide)
-def _floor_divide(x, y):
-    if _is_signed(x) and _is_signed(y):
-        return lambda x, y: -x if y == -1 else np.floor_divide(x, y)
-    if isinstance(x, types.Integer | types.Boolean):
-        return lambda x, y: np.floor_divide(x, y)
+@written
+def remainder_of_floats(x, y):
+    rest = np.fmod(x, y)
+    return rest + (y if (rest != 0) & ((y < 0) != (rest < 0)) else 0.0)
 
-    def divide(x, y):
-        # numba's own is floor(x / y), where the quotient is rounded up to an integer at times.
-        if y == 0:
-            return x / y
-        rest = np.fmod(x, y)
-        quotient = (x - rest) / y
-        if (rest != 0) & ((y < 0) != (rest < 0)):
-            quotient -= 1
-        floor = np.floor(quotient)
-        if quotient - floor > 0.5:
-            floor += 1
-        return floor if quotient != 0 else math.copysign(0.0, x / y)
 
-    return divide
+@written
+def floor_divide_floats(x, y):
+    # numba's own is floor(x / y), where the quotient is rounded up to an integer at times.
+    if y == 0:
+        return x / y
+    rest = np.fmod(x, y)
+    quotient = (x - rest) / y
+    if (rest != 0) & ((y < 0) != (rest < 0)):
+        quotient -= 1
+    floor = np.floor(quotient)
+    if quotient - floor > 0.5:
+        floor += 1
+    return floor if quotient != 0 else math.copysign(0.0, x / y)
 
 
 # Exponentials: x = n log 2 + r, exp(x) = 2^n (1 + r + q).
@@ -818,18 +782,18 @@ def erf(x):
 # Others.
 
 
-@jitable
+@written
 def ndtr(x):
     """The normal distribution function, accurate in its lower tail."""
     return 0.5 * math.erfc(-x * 0.7071067811865476)
 
 
-@jitable
+@written
 def invert(x):
     return ~x
 
 
-@jitable
+@written
 def zeta(s, x):
     """The Hurwitz zeta function, sum over k >= 0 of (x + k)^-s, for s > 1.
 
@@ -867,7 +831,7 @@ def zeta(s, x):
 # Spherical Bessel functions, from the cylindrical ones of order n + 1/2 at |x|.
 
 
-@jitable
+@written
 def _half_order(n, x, value, at_zero):
     """sqrt(pi / 2|x|) value, times (-1)^n where x < 0."""
     if x == 0:
@@ -876,27 +840,27 @@ def _half_order(n, x, value, at_zero):
     return -z if (x < 0) & (n % 2 == 1) else z
 
 
-@jitable
+@written
 def spherical_jn(n, x, value):
     if abs(x) == math.inf:
         return 0.0
     return _half_order(n, x, value, 1.0 if n == 0 else 0.0)
 
 
-@jitable
+@written
 def spherical_in(n, x, value):
     if abs(x) == math.inf:
         return -math.inf if (x < 0) & (n % 2 == 1) else math.inf
     return _half_order(n, x, value, 1.0 if n == 0 else 0.0)
 
 
-@jitable
+@written
 def spherical_yn(n, x, value):
     z = _half_order(n, x, 0.0 if abs(x) == math.inf else value, -math.inf)
     return -z if x < 0 else z
 
 
-@jitable
+@written
 def spherical_kn(n, x):
     """By the recurrence k_(n+1) = k_(n-1) + (2 n + 1) / x k_n."""
     if x == 0:
@@ -921,7 +885,7 @@ _LAMBERT = np.array(
 )  # no tuple: its index would be checked
 
 
-@jitable
+@written
 def _lambertw_near(p, last):
     """The series to the given power."""
     total = 0.0
@@ -930,7 +894,7 @@ def _lambertw_near(p, last):
     return total - 1.0
 
 
-@jitable
+@written
 def lambertw(k, x):
     """The real branch k, 0 or -1, NaN where there is none.
 
@@ -961,29 +925,20 @@ def lambertw(k, x):
 # Derivatives in parameters: the bodies are those of `incomplete`, which arrays share.
 
 
-@overload(incomplete.digamma, jit_options=OPTIONS)
-def _digamma(x):
-    def digamma(x):
-        total = 0.0
-        while x < 12:
-            total -= 1 / x
-            x += 1
-        square, power, rest = x * x, 1.0, 0.0
-        for k in range(8):
-            power /= square
-            rest += _DIGAMMA[k] * power
-        return total + math.log(x) - 0.5 / x - rest
-
-    return digamma
+@written
+def digamma(x):
+    total = 0.0
+    while x < 12:
+        total -= 1 / x
+        x += 1
+    square, power, rest = x * x, 1.0, 0.0
+    for k in range(8):
+        power /= square
+        rest += _DIGAMMA[k] * power
+    return total + math.log(x) - 0.5 / x - rest
 
 
-overload(incomplete.trigamma, jit_options=OPTIONS)(lambda x: lambda x: zeta(2.0, x))
-overload(incomplete.gammaln, jit_options=OPTIONS)(lambda x: lambda x: math.lgamma(x))
-for _function in incomplete.BODIES:
-    jitable(_function)
-
-
-@jitable
+@written
 def gammainc_da(a, x, n):
     """The n-th derivative of gammainc in a: 0 at both ends of x, NaN outside a > 0, x >= 0."""
     if not (a > 0) or not (x >= 0):
@@ -991,7 +946,7 @@ def gammainc_da(a, x, n):
     return 0.0 if x == 0 or x == math.inf else incomplete.gammainc_da(float(a), float(x), n)
 
 
-@jitable
+@written
 def betainc_da(a, b, x, i, j):
     """A derivative of betainc in a and b: 0 at both ends of x, NaN outside the domain."""
     if not (a > 0) or not (b > 0) or not (x >= 0) or not (x <= 1):

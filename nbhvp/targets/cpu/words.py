@@ -17,13 +17,10 @@ from fractions import Fraction
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core.cgutils import get_or_insert_function
-from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
-from numba.extending import lower_builtin
 
-from nbhvp.targets.cpu.machine import EXACT
-
+EXACT = ("arcp",)
+"""Flags of an instruction that is not contracted: without any, numba gives it those of the kernel,
+`contract` among them. This one concerns divisions, and means nothing to others."""
 F64, I64 = ir.DoubleType(), ir.IntType(64)
 WORD = 2**64 - 1
 
@@ -178,7 +175,7 @@ def rarely(condition, name, x, z):
     builder = x.builder
     function = _libm(builder.module, name)
     before = builder.block
-    with builder.if_then(condition.value, likely=False):
+    with builder.if_then(condition.value):
         value = builder.call(function, [x.value])
         inside = builder.block
     chosen = builder.phi(F64)
@@ -196,11 +193,17 @@ def _libm(module, name):
         attributes = "noinline", "nounwind", "cold", "readnone"
         form = f'"vector-function-abi-variant"="_ZGV_LLVM_M64v_{own}({own})"'
         set.update(function.attributes, (*attributes, form))  # llvmlite would refuse the last
-        # By its name in libm: LLVM has intrinsics for all of them only since version 19.
-        called = get_or_insert_function(module, function.function_type, name)
+        called = external(module, name)
         builder = ir.IRBuilder(function.append_basic_block())
         builder.ret(builder.call(called, function.args))
     return module.globals[own]
+
+
+def external(module, name, count=1, kind=F64):
+    """A function of the C library by its name there: LLVM has intrinsics for all only since version 19."""
+    if name not in module.globals:
+        return ir.Function(module, ir.FunctionType(kind, [kind] * count), name)
+    return module.globals[name]
 
 
 def branchless(body):
@@ -213,21 +216,15 @@ def branchless(body):
         with np.errstate(all="ignore"):
             return np.float64(body(*map(np.float64, xs)))
 
-    count = body.__code__.co_argcount
+    function.body = body
+    return function
 
-    @infer
-    class Template(AbstractTemplate):
-        key = function
 
-        def generic(self, args, kws):
-            real = types.Float | types.Integer | types.Boolean
-            if len(args) == count and all(isinstance(arg, real) for arg in args):
-                return signature(types.float64, *(types.float64,) * count)
+WRITTEN = []
+"""Functions with branches, whose source is what kernels call."""
 
-    infer_global(function, types.Function(Template))
 
-    @lower_builtin(function, *(types.float64,) * count)
-    def generate(context, builder, sig, args):
-        return body(*(Number(builder, arg) for arg in args)).value
-
+def written(function):
+    """A function of scalars by its source, as it stands."""
+    WRITTEN.append(function)
     return function

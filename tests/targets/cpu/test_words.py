@@ -8,7 +8,7 @@ from llvmlite import binding
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu import cache, language
 from nbhvp.targets.cpu import scalars as elementary
 from nbhvp.targets.cpu import words as branchless
 from nbhvp.targets.cpu.program import Program
@@ -54,6 +54,7 @@ def emitted(body, *xs):
     from numba import njit
 
     function = branchless.branchless(body)
+    language.know(function)
 
     @njit(error_model="numpy", fastmath={"contract"})
     def run(x, y, z):
