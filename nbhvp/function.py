@@ -225,7 +225,8 @@ class Function:
                 product = HESSIANS.get(mode)
         memory = self._memory
         point = memory.point
-        # A small product waits for Python above all: `__call__` by name is what it inlines.
+        # A small product waits for Python above all: no frame for what one condition tells, and
+        # `__call__` by name, since Python inlines calls of methods and not those of objects.
         if (
             point is not None
             and product in point.products
@@ -241,8 +242,8 @@ class Function:
         if product is None:
             found = self._difference(mode, x, vector, args, kwargs)
         else:
-            found = self._memory.product(self._tracer, product, x, vector, args, kwargs)
-            self._memory.hessian = product
+            found = memory.product(self._tracer, product, x, vector, args, kwargs)
+            memory.hessian = product
         return as_given(found, v, self.unravel)
 
     def _difference(self, mode: str, x: Any, v: Any, args: tuple, kwargs: dict) -> np.ndarray:
@@ -273,10 +274,10 @@ class Function:
         >>> H @ np.array([1.0, 0.0, 0.0])
         array([0., 3., 2.])
         """
-        product = self._memory.hessian = HESSIANS[DEFAULT_MODE]
-        point = self._memory.at(self._tracer, product, x, args, kwargs)
+        point = self._memory.at(self._tracer, HESSIAN, x, args, kwargs)
+        self._memory.hessian = HESSIAN
         origin = functools.partial(self.hessian, point.call.x, *args, **kwargs)
-        return HessianOperator(point, product, origin, self.unravel)
+        return HessianOperator(point, HESSIAN, origin, self.unravel)
 
     # Derivatives of functions with array results.
 

@@ -242,7 +242,7 @@ class _Hessians:
 
     def operator(self, x: np.ndarray, *args: Any) -> HessianOperator:
         operator = self._f.hessian(x, *self._args)
-        self._tallies.append(operator.tally)
+        self._tallies.append(operator.tally)  # which keeps nothing of the operator
         return operator
 
     def array(self, x: np.ndarray, *args: Any) -> np.ndarray:

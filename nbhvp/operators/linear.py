@@ -110,6 +110,7 @@ class HessianOperator(Operator):
         self._origin, self._unravel = origin, unravel
         self._vector = (x.size,)
         bound = point.products[product]
+        # By name, since Python inlines calls of methods and not those of objects.
         self._product = bound.__call__ if x.ndim == 1 else _flat(bound, x.shape)
         self.tally = Tally(point.recorded.compiler.products)
         self._count = self.tally.count

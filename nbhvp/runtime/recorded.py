@@ -98,23 +98,21 @@ class Recorded:
 
     def linear_map(self, product: Product) -> LinearMap:
         """The graph of a product."""
-        found = self._linear_maps.get(product)
-        if found is None:
+        if product not in self._linear_maps:
             with self.compiler.preparing():
-                self._see_ties()
-                found = self._linear_maps[product] = product(self.primal)
-        return found
+                if product not in self._linear_maps:
+                    self._see_ties()
+                    self._linear_maps[product] = product(self.primal)
+        return self._linear_maps[product]
 
     def linearized(self, product: Product) -> Linearized:
         """The programs of a product: at a point, and for each direction."""
-        found = self._linearized.get(product)
-        if found is None:
+        if product not in self._linearized:
             with self.compiler.preparing():
-                found = self._linearized.get(product)
-                if found is None:
-                    found = Linearized(self.linear_map(product), self.guards, self._programs)
-                    self._linearized[product] = found
-        return found
+                if product not in self._linearized:
+                    linear = self.linear_map(product)
+                    self._linearized[product] = Linearized(linear, self.guards, self._programs)
+        return self._linearized[product]
 
     def whole(self, product: Product) -> Any:
         """A product as one program of the inputs and the direction."""
