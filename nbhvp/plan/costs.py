@@ -63,9 +63,12 @@ class Costs:
     """A partial result is the sum of at least so many times its own elements."""
 
     # The text of kernels.
+    kernel: float
+    """The most that a kernel weighs. Compilers take some 3 ms for an addition in any (10: 0.08 s,
+    100: 0.26, 500: 1.25, 2000: 6.5), and what several kernels need is stored, or computed in each."""
     limit: float
-    """The weight of a kernel: compilers take about 2.5 ms for an addition, and more per addition
-    beyond some hundreds (10: 0.08 s, 100: 0.26, 500: 1.25, 2000: 6.5)."""
+    """The most that a value weighs that is computed where it is needed: larger ones are members of
+    nests, and so in registers where all is in one nest."""
     written_out: int
     """The extent up to which a trailing axis, of coordinates say, is no loop."""
     most_written_out: int
@@ -112,6 +115,11 @@ class Costs:
         return self.load / self.flop
 
     @property
+    def stored(self) -> float:
+        """Additions to store eight bytes and load them again: a store takes about half a load."""
+        return 1.5 * self.loaded
+
+    @property
     def block_size(self) -> int:
         """Numbers that fill the first cache: a block of a sum, or of the records of a tape."""
         return self.l1 // 8
@@ -154,6 +162,7 @@ CPU = Costs(
     wake=60e-6,
     blocks=64,
     share=32,
+    kernel=3000.0,
     limit=150.0,
     written_out=4,
     most_written_out=9,

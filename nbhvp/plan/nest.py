@@ -11,9 +11,9 @@ A trailing axis of few coordinates is not a loop: each of its elements is a memb
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -32,7 +32,6 @@ from nbhvp.plan.pull import (
     is_pulled,
     parts,
     unrolled,
-    weight,
 )
 
 __all__ = ["ROW", "Loop", "Member", "Nest", "along_segments", "members"]
@@ -95,7 +94,7 @@ class Member:
     def exprs(self) -> list[Expr]:
         return [self.expr, *(bound for loop in self.loops for bound in loop.bounds or ())]
 
-    @property
+    @cached_property
     def loads(self) -> list[Load]:
         return [part for part in parts(self.exprs) if isinstance(part, Load)]
 
@@ -108,22 +107,38 @@ class Statement:
     members: list[Member] = field(default_factory=list)
 
 
-@dataclass(eq=False)
 class Nest:
     """One pass over `extent` rows."""
 
-    extent: int
-    members: list[Member] = field(default_factory=list)
-    kept: set[Node] = field(default_factory=set)
-    """The nodes that are needed in memory: the others live in registers only."""
+    def __init__(self, extent: int, members: Iterable[Member] = ()):
+        self.extent = extent
+        self.members: list[Member] = []
+        self.kept: set[Node] = set()
+        """The nodes that are needed in memory: the others live in registers only."""
+        self._writers: dict[Node, list[Member]] = {}
+        self._parts: set[Expr] = set()
+        self._places: set[tuple[Node, Index]] = set()
+        self._loops: set[tuple[Loop, ...]] = set()
+        self._spaces: set[Node] = set()
+        self._weight = 0.0
+        self.join(members)
+
+    def join(self, new: Iterable[Member], space: Node | None = None) -> None:
+        """Add members; what they load of this nest's nodes is `done` there."""
+        if space is not None:
+            self._spaces.add(space)
+        for member in new:
+            self.members.append(member)
+            self._writers.setdefault(member.node, []).append(member)
+            self._places.update((load.array, load.index) for load in member.loads)
+            self._loops.add(member.loops)
+            added = [part for part in parts(member.exprs) if part not in self._parts]
+            self._parts.update(added)
+            self._weight += sum(part.cost for part in added)
 
     @property
     def nodes(self) -> list[Node]:
-        return list(dict.fromkeys(member.node for member in self.members))
-
-    @property
-    def loads(self) -> list[Load]:
-        return list(dict.fromkeys(load for member in self.members for load in member.loads))
+        return list(self._writers)
 
     def statements(self) -> list[Statement]:
         """The members by loops, in an order in which each finds what it needs."""
@@ -133,19 +148,14 @@ class Nest:
             loops = tuple((one.variable, one.extent, one.bounds) for one in member.loops)
             first = 0
             for load in member.loads:
-                for writer in self._writers(load, member, at):
-                    first = max(first, at[writer] + (not _is_at_hand(load, member, writer, True)))
+                for writer in done(load, member, self._writers.get(load.array, ())):
+                    first = max(first, at[writer] + (not _is_named(load, member, writer, True)))
             fitting = (k for k in range(first, len(found)) if found[k].loops == loops)
             at[member] = next(fitting, len(found))
             if at[member] == len(found):
                 found.append(Statement(loops))
             found[at[member]].members.append(member)
         return found
-
-    def _writers(self, load: Load, reader: Member, candidates: Iterable[Member]) -> list[Member]:
-        """The members that compute an element, or may do so."""
-        writers = [one for one in candidates if one.node is load.array]
-        return [one for one in writers if _is_same_element(load, reader, one)] or writers
 
     def prune(self, needed: set[Node]) -> None:
         """Leave out members that are neither needed outside nor read by others."""
@@ -155,7 +165,8 @@ class Nest:
             if member.node in read:
                 alive.append(member)
                 read |= {load.array for load in member.loads}
-        self.members = alive[::-1]
+        self.members, self._writers = [], {}
+        self.join(alive[::-1])
 
     def read_from_memory(self) -> set[Node]:
         """What the loads of members need in memory: other arrays, and elements of other loops."""
@@ -163,46 +174,57 @@ class Nest:
         found = set()
         for member in self.members:
             for load in member.loads:
-                writers = self._writers(load, member, self.members)
-                if not any(_is_at_hand(load, member, w, at[w] == at[member]) for w in writers):
+                writers = done(load, member, self._writers.get(load.array, ()))
+                if not any(_is_named(load, member, w, at[w] == at[member]) for w in writers):
                     found.add(load.array)
         return found
 
-    def shared(self, new: list[Member], is_ready: Callable[[Node], bool]) -> int:
-        """How many loads the members of one more node would save here; 0 if they had better not join.
+    def saved(self, new: list[Member], space: Node, is_ready: Callable[[Node], bool]) -> int | None:
+        """How many loads the members of one more node would save here; None if they may not join.
 
-        Rows that do not lie one behind the other in memory cost more than a few loads in common.
+        They may if all that they load is ready before, or `done` in their row. If they save nothing,
+        their loops must be the same, in one iteration space. Rows that do not lie one behind the
+        other in memory cost more than a few loads.
         """
-        own: dict[Node, list[Member]] = {}
-        for member in self.members:
-            own.setdefault(member.node, []).append(member)
-        places = {(load.array, load.index) for load in self.loads}
         saved = 0
+        for member in new:
+            for load in member.loads:
+                writers = self._writers.get(load.array)
+                if writers is None and not is_ready(load.array):
+                    return None
+                if writers is not None and not done(load, member, writers):
+                    return None
         for load in dict.fromkeys(load for member in new for load in member.loads):
-            if load.array in own:
-                readers = (member for member in new if load in member.loads)
-                if not all(_is_in_row(load, reader, own[load.array]) for reader in readers):
-                    return 0
+            if load.array in self._writers:
                 saved += 2 * load.array.size
-            elif not is_ready(load.array):
-                return 0
-            elif load.array.shape and (load.array, load.index) in places:
+            elif load.array.shape and (load.array, load.index) in self._places:
                 saved += load.array.size
-        exprs = [expr for member in (*self.members, *new) for expr in member.exprs]
-        is_worth = all(member.is_in_order or 2 * saved >= member.iterations for member in new)
-        return saved if is_worth and weight(*exprs) <= CPU.limit else 0
+        is_alike = space in self._spaces and self._loops == {member.loops for member in new}
+        in_order = all(one.is_in_order or 2 * saved >= one.iterations for one in new)
+        exprs = parts(expr for member in new for expr in member.exprs)
+        added = sum(part.cost for part in exprs if part not in self._parts)
+        return (
+            saved
+            if (saved or is_alike) and in_order and self._weight + added <= CPU.kernel
+            else None
+        )
 
 
-def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
-    """Whether an element of what some members compute is in the row that `reader` is at."""
-    writer = writers[0]
-    if writer.row.is_summed:
-        return False
-    if any(_is_same_element(load, reader, one) for one in writers):
-        return True
-    # Else it is in the row if that lies in one piece.
+def done(load: Load, reader: Member, writers: Sequence[Member]) -> Sequence[Member]:
+    """The members of one node whose iterations are done where `reader` loads an element of it.
+
+    That is the one that computes the element in the same iteration; else all of them, if the element
+    is in the same row; none if it may lie in another row, or is a sum over the rows.
+    """
+    same = [one for one in writers if _is_same_element(load, reader, one)]
+    return same or (writers if writers and _is_in_row(load, reader, writers[0]) else ())
+
+
+def _is_in_row(load: Load, reader: Member, writer: Member) -> bool:
+    """Whether an element is in the row that `reader` is at, since that lies in one piece."""
     length, index = writer.node.size // max(1, writer.row.extent), load.index
-    if any(i.terms.get(ROW, 0) != length for i in (index, writer.index) if writer.row.extent > 1):
+    strides = [i.terms.get(ROW, 0) for i in (index, writer.index)]
+    if writer.row.is_summed or (writer.row.extent > 1 and strides != [length, length]):
         return False
     lowest = highest = index.const
     extents = {loop.variable: loop.extent for loop in reader.loops if loop.bounds is None}
@@ -218,7 +240,7 @@ def _is_in_row(load: Load, reader: Member, writers: list[Member]) -> bool:
 
 
 def _is_same_element(load: Load, reader: Member, writer: Member) -> bool:
-    """Whether what `reader` loads is what `writer` computes in the same iteration."""
+    """Whether an element that `reader` loads is computed by `writer` in the same iteration."""
     return (
         load.array is writer.node
         and load.index == writer.index
@@ -229,7 +251,7 @@ def _is_same_element(load: Load, reader: Member, writer: Member) -> bool:
     )
 
 
-def _is_at_hand(load: Load, reader: Member, writer: Member, together: bool) -> bool:
+def _is_named(load: Load, reader: Member, writer: Member, together: bool) -> bool:
     """Whether a name still has what `writer` computed, in one statement with `reader` or before."""
     if not _is_same_element(load, reader, writer):
         return False

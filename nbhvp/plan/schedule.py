@@ -1,20 +1,22 @@
 """From a graph to a list of steps: what lies in memory, what is computed where it is used.
 
-Every node is either stored (it has a buffer, and one step that fills it) or inlined into the kernels
+Every node is either stored (a member of a nest, or a step of its own) or inlined into the members
 that pull it. Inputs, constants, outputs, reductions, matrix products and library calls are stored.
-For the rest the rule is the balance of two costs, in additions per element:
+For the rest one cost decides, in additions per element: computing again against storing and loading.
 
 - pulled at k different indices, a value of weight w is computed k - 1 times too often: it is stored
-  where (k - 1) w > RECOMPUTE, so that pulling through T stencils cannot cost 3^T;
-- needed by several kernels, it is stored where w > SHARED;
-- broadcast along a new axis, it is stored where w > WIDENED: it would be computed per copy;
-- read through an index, it is stored where it would come from more than MOST_GATHERED arrays;
-- a kernel's weight ends at `CPU.limit`, which bounds compile time; at most MOST_NESTED choices stand one
-  within the other, as Python's parser bounds the levels of a text.
+  where that takes longer than a load, so that pulling through T stencils cannot cost 3^T;
+- needed by several members, it is stored where it takes longer than a store and a load;
+- broadcast along a new axis, it is computed per copy;
+- read through an index, it is a load of each array that it comes from.
 
-Cuts depend on structure alone, so that the steps of an unrolled loop share their kernels. What is
-stored joins the nest with which it shares most loads (`nest`); sums of matrix products that nothing
-else reads are one step, whose terms BLAS adds up in place.
+What is stored joins the nest with which it shares most loads, or one of its own iteration space, and
+is in memory only if another nest needs it: so elementwise work is one pass, each value computed once.
+A kernel's weight ends at `CPU.kernel`, that of an inlined expression at `CPU.limit`; at most
+MOST_NESTED choices stand one within the other, as Python's parser bounds the levels of a text.
+
+Cuts depend on structure, not on sizes, so that the same program of another size has the same kernels.
+Sums of matrix products that nothing else reads are one step, whose terms BLAS adds up in place.
 """
 
 from __future__ import annotations
@@ -57,11 +59,6 @@ __all__ = [
     "stored_nodes",
 ]
 
-RECOMPUTE = 16.0
-SHARED = 24.0
-WIDENED = 12.0
-MOST_GATHERED = 2
-"""Arrays that an element read through an index may come from."""
 MOST_NESTED = 40
 WINDOW = 8
 """Steps back among which a stored node looks for a nest to join."""
@@ -120,9 +117,12 @@ def schedule(graph: Graph) -> Schedule:
 
 
 def stored_nodes(graph: Graph) -> set[Node]:
-    """The nodes of a graph, once lowered, that its schedule stores."""
+    """The nodes of a graph, once lowered, that its schedule has in memory."""
     _, memory = _decided(graph)
-    return memory.stored
+    found: set[Node] = set()
+    for step in _steps(memory):
+        found |= step.kept if isinstance(step, Nest) else {step.node}
+    return found
 
 
 def _decided(graph: Graph) -> tuple[Graph, _Memory]:
@@ -163,9 +163,25 @@ class _Memory:
         for node in self.nodes:
             for arg in node.args:
                 self.users.setdefault(arg, []).append(node)
+        self._spaces: dict[Node, Node] = {}
+        for node in self.nodes:
+            if node.primitive.is_elementwise and node.args:
+                for arg in node.args:
+                    if arg.shape == node.shape:
+                        self._spaces[self._root(arg)] = self._root(node)
         self.sums, self.absorbed = self._product_sums()
         self.inlined = self.puller()
         """What has been pulled up to now, by what is stored up to now."""
+
+    def space(self, node: Node) -> Node:
+        """What stands for all nodes that elementwise operations tie to this one, or to its terms."""
+        return self._root(node if is_pulled(node) else node.args[0])
+
+    def _root(self, node: Node) -> Node:
+        while (other := self._spaces.get(node, node)) is not node:
+            self._spaces[node] = self._spaces.get(other, other)
+            node = other
+        return node
 
     def _product_sums(self) -> tuple[dict[Node, list[Node]], set[Node]]:
         """Sums of matrix products that nothing else uses, and the nodes that they make needless."""
@@ -308,9 +324,9 @@ class _Memory:
         self._store_gathered(node)
         for arg in misfits(node, self.strides.get):
             self.store(arg)
-        # No part can be wasted beyond RECOMPUTE where the whole, as a tree, weighs less.
+        # No part can be wasted beyond a load where the whole, as a tree, weighs less.
         bound = self._tree_weight(node)
-        while bound > RECOMPUTE:
+        while bound > CPU.loaded:
             found = parts([self.inlined.expand(node, variables(node.shape))])
             bound = sum(part.cost for part in found)
             costly = self._costly(node, found, bound)
@@ -324,8 +340,12 @@ class _Memory:
         entry = node.primitive
         if entry.is_elementwise or entry.repeats:
             for arg in node.args:
-                dear = arg not in self.strides and self.weights[arg] > WIDENED
-                if dear and node.size > 2 * arg.size:
+                if arg in self.strides or node.size <= 2 * arg.size:
+                    continue
+                # Beside a load, which takes half an addition from the first cache, any arithmetic
+                # is dear in so many copies; but loops compute a single number once.
+                is_many = node.size > CPU.blocks * arg.size and arg.size > 1
+                if self.weights[arg] > (1.5 if is_many else CPU.stored / 2):
                     self.store_viewed(arg)
 
     def _store_gathered(self, node: Node) -> None:
@@ -340,7 +360,7 @@ class _Memory:
                 if len(inner) != 1 or inner[0].shape != arg.shape:
                     break
                 (arg,) = inner
-            if len(arrays) > MOST_GATHERED:
+            if (len(arrays) - 1) * CPU.loaded > CPU.loaded:
                 self.store_viewed(arg)
 
     def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
@@ -350,7 +370,7 @@ class _Memory:
         )
         del instances[node]
         waste = {n: (k - 1) * self.weights[n] for n, k in instances.items()}
-        if waste and max(waste.values()) > RECOMPUTE:
+        if waste and max(waste.values()) > CPU.loaded:
             return max(waste, key=lambda n: (waste[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
         if instances and (total > CPU.limit or (is_nested and nesting(found) > MOST_NESTED)):
@@ -364,12 +384,12 @@ class _Memory:
             users = [kernels[user] for user in self.users.get(node, ())]
             union = frozenset().union(*users)
             branching = bool(users) and all(part != union for part in users)
-            if branching and node in self.weights and self.weights[node] > SHARED:
+            if branching and node in self.weights and self.weights[node] > CPU.stored:
                 self.store_viewed(node)
             if not is_pulled(node):
                 kernels[node] = frozenset([node])
             else:
-                kernels[node] = frozenset([node.shape]) if node in self.stored else union
+                kernels[node] = frozenset([node]) if node in self.stored else union
 
 
 def variables(shape) -> tuple[Var, ...]:
@@ -430,20 +450,23 @@ def _nested(
         place = _by_segments(puller, node, steps, position)
         if place is not None:
             return place
-    best, place, chosen, joining = 0, len(steps), None, None
+    best, place, chosen, joining = -1, len(steps), None, None
+    space = memory.space(node)
     for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
         nest = steps[at]
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
             for new in members(node, puller, nest.extent):
-                saved = nest.shared(new, ready)
-                if saved > best:
+                saved = nest.saved(new, space, ready)
+                if saved is not None and saved > best:
                     best, place, chosen, joining = saved, at, nest, new
     if chosen and joining:
-        chosen.members += joining
+        chosen.join(joining, space)
     else:
         (new,) = members(node, puller)
-        steps.append(Nest(new[0].row.extent, new))
+        chosen = Nest(new[0].row.extent)
+        chosen.join(new, space)
+        steps.append(chosen)
     return place
 
 
@@ -466,7 +489,7 @@ def _by_segments(
             continue
         others = {load.array for member in found for load in member.loads} - {*nest.nodes}
         is_ready = all(position.get(array, -1) < place for array in others)
-        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= CPU.limit:
+        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= CPU.kernel:
             steps[place] = Nest(node.shape[0], found)
             return place
     return None
