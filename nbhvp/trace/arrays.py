@@ -101,8 +101,8 @@ class View:
         evaluate = _VIEWS_OF_VALUES.get(self.primitive, self.primitive.evaluate)
         return evaluate(value, *(o.value for o in self.operands), **self.params)
 
-    def written(self, base: Node, new: Node) -> Node:
-        """The base, after `new` has taken the place of its view."""
+    def written(self, base: Traced, new: Node) -> Node:
+        """The base, after `new` has taken the place of its view. Most need its shape alone."""
         operands = (o.node for o in self.operands)
         return _WRITTEN[self.primitive](base, new, *operands, **self.params)
 
@@ -118,16 +118,16 @@ def _pick(value, index, axis):
 def _written_pick(base, new, index, axis):
     positions = np.arange(base.shape[axis]).reshape((-1,) + (1,) * (base.ndim - axis - 1))
     row = (*base.shape[:axis], 1, *base.shape[axis + 1 :])
-    return p.where(p.equal(positions, index), p.reshape(new, shape=row), base)
+    return p.where(p.equal(positions, index), p.reshape(new, shape=row), base.node)
 
 
 _VIEWS_OF_VALUES = {p.real: np.real, p.imag: np.imag, p.gather: _pick}
 _WRITTEN = {
-    p.slice_: lambda base, new, start, step, size: p.update(base, new, start=start, step=step),
+    p.slice_: lambda base, new, start, step, size: p.update(base.node, new, start=start, step=step),
     p.reshape: lambda base, new, shape: p.reshape(new, shape=base.shape),
     p.transpose: lambda base, new, axes: p.transpose(new, axes=inverse(axes)),
-    p.real: lambda base, new: p.complex_(new, p.imag(base)),
-    p.imag: lambda base, new: p.complex_(p.real(base), new),
+    p.real: lambda base, new: p.complex_(new, p.imag(base.node)),
+    p.imag: lambda base, new: p.complex_(p.real(base.node), new),
     p.gather: _written_pick,
 }
 
@@ -143,15 +143,18 @@ def is_array(value) -> bool:
 class Traced:
     """An array, NumPy scalar or Python number of the user's function while it is being traced."""
 
-    __slots__ = ("_cache", "storage", "views")
+    __slots__ = ("_cache", "is_target", "storage", "views")
     __array_priority__ = 1000.0
 
-    def __init__(self, storage: Storage, views: tuple[View, ...] = ()):
+    def __init__(self, storage: Storage, views: tuple[View, ...] = (), is_target: bool = False):
+        """A target is written, so that its node is made only if somebody asks for it."""
         self.storage = storage
         self.views = views
-        self._cache: tuple[int, Node, Any] = (-1, None, None)
+        self.is_target = is_target
+        self._cache: tuple[int, Any, Node | None] = (-1, None, None)
 
-    def _read(self) -> tuple[int, Node, Any]:
+    def _read(self) -> tuple[int, Any, Node | None]:
+        """The version that was read, its value, and its node, but for a target."""
         storage = self.storage
         if self._cache[0] != storage.version:
             if storage.is_stale:
@@ -162,8 +165,8 @@ class Traced:
                 )
             node, value = storage.node, storage.value
             for view in self.views:
-                node, value = view.of_node(node), view.of_value(value)
-            self._cache = (storage.version, node, value)
+                node, value = None if self.is_target else view.of_node(node), view.of_value(value)
+            self._cache = (storage.version, value, node)
         return self._cache
 
     @property
@@ -174,12 +177,18 @@ class Traced:
     @property
     def node(self) -> Node:
         """What the array holds now, in the graph."""
-        return self._read()[1]
+        version, value, node = self._read()
+        if node is None:
+            node = functools.reduce(
+                lambda node, view: view.of_node(node), self.views, self.storage.node
+            )
+            self._cache = (version, value, node)
+        return node
 
     @property
     def value(self):
         """What the array holds now at the traced point; not to be modified."""
-        return self._read()[2]
+        return self._read()[1]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -195,7 +204,7 @@ class Traced:
 
     @property
     def dtype(self) -> np.dtype:
-        return self.node.dtype
+        return self.value.dtype if self.is_target else self.node.dtype
 
     @property
     def device(self) -> str:
@@ -710,7 +719,7 @@ def view_of(x: Traced, primitive: p.Primitive, *operands: Traced, **params) -> T
         return traced(view.of_node(x.node), view.of_value(np.asarray(x.value)))
     value = view.of_value(x.value)
     if np.may_share_memory(value, x.value) or value.size == 0:
-        return Traced(x.storage, (*x.views, view))
+        return Traced(x.storage, (*x.views, view), x.is_target)
     return traced(view.of_node(x.node), value)
 
 
@@ -718,7 +727,7 @@ def reshape_view(x: Traced, shape) -> Traced:
     """np.reshape in C order."""
     shape = np.reshape(x.value, _shape(shape)).shape
     if shape == x.shape and is_array(x.value):
-        return Traced(x.storage, x.views)
+        return Traced(x.storage, x.views, x.is_target)
     return view_of(x, p.reshape, shape=shape)
 
 
@@ -839,11 +848,9 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         current().write_input(storage.place)
     base = np.array(storage.value)
     assign(base)
-    bases = [storage.node]
-    for view in target.views[:-1]:
-        bases.append(view.of_node(bases[-1]))
+    bases = [Traced(storage, target.views[:k], True) for k in range(len(target.views))]
     node = new()
-    for view, below in zip(reversed(target.views), reversed(bases), strict=False):
+    for view, below in zip(reversed(target.views), reversed(bases), strict=True):
         node = view.written(below, node)
     storage.node, storage.value = node, base
     storage.version += 1

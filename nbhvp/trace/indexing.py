@@ -110,7 +110,7 @@ def set_(x: Traced, index, value) -> None:
         items = [_concrete_mask(item) for item in items]
         _set_advanced(x, _merge(x, expand(items, x.ndim)), plain, value)
     else:
-        write(_basic(x, items), value)
+        write(_basic(Traced(x.storage, x.views, is_target=True), items), value)
 
 
 def _shown(x: Traced, items: list, plain: tuple):

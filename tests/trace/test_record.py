@@ -292,3 +292,21 @@ def test_a_thousand_steps():
     product = derive.hvp(trace.outputs[0], trace.inputs[0], v)
     expected = 4 * interpret(Graph((*trace.inputs, v), (product,)), X, X)[0] @ X / 2
     assert expected == pytest.approx(4 * fun(X), rel=1e-12)
+
+
+def test_writes_do_not_read_what_they_replace(monkeypatch):
+    """Each would look past all writes before it: arrays filled in loops would take quadratic time."""
+    reads = []
+    read = p._read_past_writes
+    monkeypatch.setattr(p, "_read_past_writes", lambda *args: reads.append(args) or read(*args))
+
+    def filled(x):
+        y = np.zeros((3, 2))
+        for i in range(3):
+            y[i, 0] = x[i] * x[0]
+            y[i, 1:] = x[i]
+        return (y**2).sum()
+
+    trace = record(filled, X)
+    np.testing.assert_allclose(evaluate(trace, X), filled(X), rtol=1e-15)
+    assert not reads
