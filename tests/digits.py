@@ -1,4 +1,7 @@
-"""Gradients and products of Hessians by mpmath: differences at 60 digits, exact to double precision."""
+"""Gradients and products of Hessians by mpmath: differences at 60 digits, right to 1e-14.
+
+One-sided differences are enough: their error is that of the step, 1e-15 of the next derivative.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +41,16 @@ def exact(array):
 def oracle(function: Callable, x, v):
     """The value, gradient and product of a function of a matrix (or column) of mpmath."""
     with mp.workdps(DIGITS):
-        point, along = exact(x), exact(v)
-        gradient, product = np.empty(x.shape), np.empty(x.shape)
-        ahead, behind = point + STEP * along, point - STEP * along
+        point, gradient, product = exact(x), np.empty(x.shape), np.empty(x.shape)
+        ahead = point + STEP * exact(v)
+        here, there = function(point), function(ahead)
         for index in np.ndindex(x.shape):
             e = mp.zeros(point.rows, point.cols)
             e[index if x.ndim == 2 else index[0]] = STEP
-            values = [function(q) for q in (ahead + e, behind + e, ahead - e, behind - e)]
-            product[index] = (values[0] - values[1] - values[2] + values[3]) / (4 * STEP**2)
-            gradient[index] = (function(point + e) - function(point - e)) / (2 * STEP)
-        return float(function(point)), gradient, product
+            beside = function(point + e)
+            gradient[index] = (beside - here) / STEP
+            product[index] = (function(ahead + e) - beside - there + here) / STEP**2
+        return float(here), gradient, product
 
 
 def check_against(function: Callable, f, fun: Callable, x, v) -> None:

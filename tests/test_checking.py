@@ -77,6 +77,7 @@ def test_right_derivatives_pass(case):
     assert str(report).endswith("passed")
 
 
+@pytest.mark.compiles
 def test_trees_and_compiled_functions_pass():
     f = nbhvp.differentiable(lambda t: np.sum(np.exp(t["W"])) * t["b"], unravel=UNRAVEL)
     assert nbhvp.check(f, PARAMETERS).passed
@@ -249,6 +250,7 @@ def test_a_function_that_takes_no_single_precision():
     assert row(report, "float32").note == "ValueError: needs float64"
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled_loops_pass():
     @njit

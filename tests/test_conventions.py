@@ -56,6 +56,7 @@ def test_row(fun, x, gradient, product):
             assert_equal(f.hvp(x, np.ones(x.shape), mode=mode), product)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_rows_compiled():
     """Every sixth; rows with infinities or NaN are left out, for they would spoil the others."""

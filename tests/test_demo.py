@@ -9,6 +9,8 @@ from nbhvp import demo
 from nbhvp.__main__ import main
 from nbhvp.targets.cpu import cache
 
+pytestmark = pytest.mark.compiles
+
 
 def run(*arguments, code="from nbhvp.__main__ import main; main()"):
     return subprocess.run(

@@ -12,7 +12,9 @@ COMPILED = ("griewank", "watson", "hartmann_6", "schwefel_26")
 METHODS = ("trust-krylov", "trust-exact")
 LONG_STEPS = ("paviani", "osborne")
 """Where the first steps of trust-exact leave the domain of log, or make exp overflow."""
-names = pytest.mark.parametrize("name", PROBLEMS)
+names = pytest.mark.parametrize(
+    "name", PROBLEMS, ids=lambda name: f"{name} compiled" if name in COMPILED else name
+)
 
 
 def function(name: str) -> nbhvp.Function:

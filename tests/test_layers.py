@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import nbhvp
+
 PACKAGE = Path(__file__).parents[1] / "nbhvp"
 PATHS = sorted(PACKAGE.rglob("*.py"))
 EACH = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -111,6 +113,7 @@ def test_numba_is_imported_by_the_compiler_alone(path):
     assert not any(name.partition(".")[0] == "numba" for name in names)
 
 
+@pytest.mark.compiles
 def test_importing_the_package_imports_neither_numba_nor_the_optimisers():
     code = (
         "import nbhvp, sys; print({'numba', 'llvmlite', 'sklearn', 'matplotlib'} & {*sys.modules})"
@@ -119,6 +122,7 @@ def test_importing_the_package_imports_neither_numba_nor_the_optimisers():
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.compiles
 def test_the_interpreter_imports_no_numba():
     code = (
         "import nbhvp, sys; f = nbhvp.differentiable(lambda x: x @ x, target='interpret'); "
@@ -126,3 +130,8 @@ def test_the_interpreter_imports_no_numba():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_completion_shows_the_public_names_alone():
+    assert {*dir(nbhvp)} == {*nbhvp.__all__, "__version__"}
+    assert all(hasattr(nbhvp, name) for name in dir(nbhvp))

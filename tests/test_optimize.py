@@ -13,7 +13,6 @@ from nbhvp.optimize import METHODS
 PRODUCTS = [name for name, uses in METHODS.items() if uses.curvature == "operator"]
 ARRAYS = [name for name, uses in METHODS.items() if uses.curvature == "array"]
 UNUSED = [name for name, uses in METHODS.items() if uses.curvature is None]
-SIZES = [2, 20, 1000]
 
 
 def rosenbrock(x):
@@ -43,7 +42,7 @@ FUNCTIONS = {
 
 @pytest.fixture(scope="module")
 def f():
-    return nbhvp.differentiable(rosenbrock)
+    return nbhvp.differentiable(rosenbrock, target="interpret")
 
 
 def start(n):
@@ -54,10 +53,11 @@ def start(n):
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("target, n", [("interpret", 2), ("interpret", 20), ("cpu", 1000)])
 @pytest.mark.parametrize("method", PRODUCTS)
 @pytest.mark.parametrize("door", ["hessp", "hess"])
-def test_scipy_takes_products_and_operators(f, n, method, door):
+def test_scipy_takes_products_and_operators(target, n, method, door):
+    f = nbhvp.differentiable(rosenbrock, target=target)
     options = {"maxiter": 3000} if method == "trust-constr" else {}
     doors = {"hessp": (f.hvp, rosen_hess_prod), "hess": (f.hessian, rosen_hess)}[door]
     results = [
@@ -91,13 +91,16 @@ def test_an_operator_where_an_array_is_needed_says_so(f, method):
 # Ours.
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "target, name", [("cpu", "booth"), *(("interpret", name) for name in FUNCTIONS)]
+)
 @pytest.mark.parametrize("method", PRODUCTS + ARRAYS)
-def test_every_method_with_curvature(name, method):
+def test_every_method_with_curvature(target, name, method):
     fun, x0, solution = FUNCTIONS[name]
     if method == "dogleg":
         x0 = np.array(solution) + 0.02
-    result = nbhvp.minimize(fun, x0, method=method)
+    f = nbhvp.differentiable(fun, target=target)
+    result = nbhvp.minimize(f, x0, method=method)
     assert isinstance(result, OptimizeResult) and result.success
     np.testing.assert_allclose(result.x, solution, atol=1e-3)
     assert result.nhvp > 0
@@ -106,13 +109,15 @@ def test_every_method_with_curvature(name, method):
 
 @pytest.mark.parametrize("method", UNUSED)
 def test_methods_without_use_for_curvature_say_so(method):
+    f = nbhvp.differentiable(booth, target="interpret")
     needs = "values and gradients" if METHODS[method].gradient else "values"
     with pytest.warns(UserWarning, match=f"{method!r} uses {needs} only.*newton-cg, trust-ncg"):
-        result = nbhvp.minimize(booth, [0.0, 0.0], method=method)
+        result = nbhvp.minimize(f, [0.0, 0.0], method=method)
     np.testing.assert_allclose(result.x, [1.0, 3.0], atol=1e-3)
     assert result.nhvp == 0
 
 
+@pytest.mark.compiles
 def test_the_warning_points_to_the_caller():
     with pytest.warns(UserWarning) as caught:
         nbhvp.minimize(booth, [0.0, 0.0], method="BFGS")
@@ -136,7 +141,7 @@ def test_the_default_is_trust_krylov(f):
 
 @pytest.mark.parametrize("method", PRODUCTS)
 def test_products_are_counted(method):
-    f = nbhvp.differentiable(styblinski_tang)
+    f = nbhvp.differentiable(styblinski_tang, target="interpret")
     operators = []
 
     def hessian(x):
@@ -155,6 +160,7 @@ def test_arrays_cost_n_products(f):
     assert result.nhvp == 20 * result.nhev
 
 
+@pytest.mark.compiles
 def test_arguments_are_bound():
     f = nbhvp.differentiable(lambda x, A, power, b: np.sum((A @ x - b["b"]) ** power))
     rng = np.random.default_rng(0)
@@ -168,6 +174,7 @@ def test_arguments_are_bound():
     assert A.flags.writeable and b.flags.writeable
 
 
+@pytest.mark.compiles
 def test_one_argument_needs_no_tuple():
     result = nbhvp.minimize(lambda x, a: np.sum((x - a) ** 2), [0.0], args=3.0)
     np.testing.assert_allclose(result.x, [3.0])

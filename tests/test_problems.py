@@ -107,6 +107,7 @@ def test_each_atom_has_its_neighbours_in_the_mean():
     assert len(set(zip(pairs["i"].tolist(), pairs["j"].tolist(), strict=True))) == 300
 
 
+@pytest.mark.compiles
 @named(PROBLEMS)
 def test_value_as_a_plain_loop(problem):
     value = hand.value(problem)
@@ -122,11 +123,13 @@ def test_product_is_symmetric(problem):
     assert left == pytest.approx(right, rel=1e-11)
 
 
+@pytest.mark.compiles
 @named(PROBLEMS)
 def test_hand_derived_product_is_the_closed_form(problem):
     check_hand(problem, threads=1)
 
 
+@pytest.mark.compiles
 @named([problem for problem in PROBLEMS if problem.name in hand.PARALLEL])
 def test_parallel_hand_derived_product_is_the_closed_form(problem):
     check_hand(problem, threads=2)

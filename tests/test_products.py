@@ -14,6 +14,8 @@ pytestmark = pytest.mark.no_cover
 
 PROBLEMS = {problem.name: problem for problem in problems.small(0)}
 
+pytestmark = pytest.mark.compiles
+
 
 def error(got, expected):
     return np.abs(got - expected).max() / np.abs(expected).max()

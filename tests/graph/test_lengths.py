@@ -284,6 +284,7 @@ def test_check_names_the_line():
     assert f"test_lengths.py:{line}" in str(report)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled():
     """All of them in one function of one x, against the interpreter."""

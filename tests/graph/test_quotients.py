@@ -41,6 +41,7 @@ def test_subnormal_numbers(name):
         np.testing.assert_allclose(product, diagonal, rtol=1e-13)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled():
     names = ["x log x", "x log2 x", "rel_entr"]
@@ -65,6 +66,7 @@ def test_xlogy_keeps_its_domain():
     assert np.isnan(f(-np.ones(1)))
 
 
+@pytest.mark.compiles
 def test_rel_entr_over_all_quotients():
     x = np.array([1e-320, 1e-300, 1e300, 1e308, 0.5, 1.0])
     y = np.array([1e300, 5.0, 1e-300, 1e-10, 0.5, 1e-320])

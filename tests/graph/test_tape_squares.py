@@ -10,6 +10,8 @@ import nbhvp
 from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.graph.table import tape_squares
 
+pytestmark = pytest.mark.compiles
+
 norm = np.linalg.norm
 X = np.array([[0.0, 0.0], [0.3, -0.4], [0.0, 0.0], [1.0, 0.2]])
 V = np.array([[1.0, 2.0], [-1.0, 0.5], [3.0, -2.0], [0.7, 1.0]])

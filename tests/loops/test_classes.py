@@ -287,6 +287,7 @@ BENCHMARKS = {
 }
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_classes_of_the_benchmarks_are_as_defined(name):
     function, *args = BENCHMARKS[name]()

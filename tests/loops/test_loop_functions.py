@@ -19,6 +19,8 @@ from scipy.special import logsumexp
 import nbhvp
 from nbhvp.runtime import memory
 
+pytestmark = pytest.mark.compiles
+
 RNG = np.random.default_rng(8)
 X = np.array([0.7, -0.4, 1.3, 0.2, -1.1, 0.9])
 GRID = RNG.normal(size=(4, 5))

@@ -17,6 +17,8 @@ from numba.experimental import jitclass
 
 import nbhvp
 
+pytestmark = pytest.mark.compiles
+
 X = np.array([0.7, -0.4, 1.3, 0.2, -1.1, 0.9])
 CONSTANT = np.array([[2.0, 0.3, -0.4], [0.1, 1.5, 0.2], [0.3, -0.2, 1.8]])
 KNOTS = np.array([-2.0, -1.0, 0.5, 2.0])
@@ -666,8 +668,6 @@ def decomposes(x):
     return total
 
 
-MODEL = Model(Springs(1.0, np.ones(6)))
-
 REFUSED = {
     calls_generalized: "a function under @guvectorize cannot be recorded",
     calls_stencil: "a function under @stencil cannot be recorded",
@@ -686,16 +686,17 @@ def test_refusals_name_the_line(function):
 
 
 def test_an_instance_from_outside_is_not_assigned():
+    model = Model(Springs(1.0, np.ones(6)))
     with pytest.raises(nbhvp.TraceError, match=r"attribute \.count of an instance from outside"):
-        nbhvp.differentiable(lambda x: MODEL.step(x), target="interpret").grad(X)
+        nbhvp.differentiable(lambda x: model.step(x), target="interpret").grad(X)
 
     def assigns(x):
-        MODEL.count = 3
+        model.count = 3
         return np.sum(x)
 
     with pytest.raises(nbhvp.TraceError, match=r"attribute \.count of an instance from outside"):
         nbhvp.differentiable(assigns, target="interpret").grad(X)
-    assert MODEL.count == 0
+    assert model.count == 0
 
 
 def test_a_structured_array_is_not_written():

@@ -23,6 +23,8 @@ from nbhvp.loops.active import functions
 from nbhvp.loops.record import Output, record_tape
 from nbhvp.trace.standins import Closure
 
+pytestmark = pytest.mark.compiles
+
 x = np.array([0.7, -1.3, 2.1, 0.4, 1.9, -0.6])
 matrix = np.arange(12.0).reshape(3, 4) / 7 - 0.5
 

@@ -59,6 +59,7 @@ def all_decisions(x):
         return np.concatenate([np.ravel(f(*x)).astype(x.dtype) for f in DECISIONS.values()])
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_decisions_at_ties_are_those_of_numpy(dtype):
     """All in one program, as 200 ties for each."""
@@ -85,6 +86,7 @@ def branches_in_a_loop(x):
     return total
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("fun", [branch, branches_in_a_loop], ids=["plain", "loop"])
 def test_branches_at_ties_are_those_of_the_function(fun):
     f = nbhvp.differentiable(fun)

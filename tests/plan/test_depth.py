@@ -171,7 +171,7 @@ def slope(f, step=1e-4):
 
 
 LONG = [numbers, whole, two_arrays, factors, turns]
-CASES = [(fun, 30) for fun in FUNCTIONS] + [(fun, 200) for fun in LONG]
+CASES = [(fun, 15) for fun in FUNCTIONS] + [(fun, 120) for fun in LONG]
 
 
 @pytest.mark.no_cover
@@ -190,6 +190,7 @@ def test_derivatives(fun, n, shallow):
     np.testing.assert_allclose(several[:, 1], 2 * first, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.compiles
 def test_compiled():
     f, g = (nbhvp.differentiable(numbers, target=target) for target in ("cpu", "interpret"))
     np.testing.assert_allclose(f.grad(X, 40), [39 * 0.9**38 * 0.3, 0.9**39], rtol=1e-12)

@@ -44,6 +44,7 @@ def test_a_chain_of_one_variable_is_one_product():
     assert work(found, v) == 1
 
 
+@pytest.mark.compiles
 def test_equal_coefficients_are_one_node():
     """Of the symmetric 2 x 2 matrices between diagonals and their adjoints, three entries each."""
     problem = make_surface((30, 40))

@@ -135,6 +135,7 @@ def test_every_program(fun, ends):
         assert_close(product, products[EXACT_MODES[0]], 1e-9)
 
 
+@pytest.mark.compiles
 def test_compiled():
     packed = {}
     for fun in (residuals, groups):

@@ -68,6 +68,7 @@ def test_rosenbrock_is_that_of_scipy(n, target):
         assert relative(f.hvp(x, v, mode=mode), rosen_hess_prod(x, v)) < tolerance
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 @pytest.mark.parametrize("problem", problems.small(), ids=lambda problem: problem.name)
 def test_closed_forms(problem):
@@ -117,6 +118,7 @@ def test_any_layout_and_any_real_dtype(x, target):
     np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.compiles
 def test_read_only_x_and_v():
     f = nbhvp.differentiable(quartic)
     x, v = np.ones((2, 4))
@@ -177,6 +179,7 @@ def test_batches_of_directions(target):
     assert f.hvp(X, V[..., :0]).shape == (2, 3, 0)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("shape", [(6,), (3,), (2, 2), (3, 2), (2, 3, 1, 1), ()])
 def test_wrong_direction(shape):
     f = nbhvp.differentiable(grid)
@@ -329,6 +332,7 @@ def test_difference_of_a_zero_direction():
     np.testing.assert_array_equal(f.hvp(np.ones(3), np.zeros(3), mode="finite-difference"), 0.0)
 
 
+@pytest.mark.compiles
 def test_differences_leave_the_remembered_point_alone():
     f = nbhvp.differentiable(quartic)
     x = v = np.ones(3)
@@ -365,6 +369,7 @@ def test_jacobian_products(fun, target):
     assert relative(r.weighted_hessian(x, w).toarray(), H) < 1e-14
 
 
+@pytest.mark.compiles
 def test_results_of_size_one_count_as_scalars():
     for fun in (lambda x: x[:1] ** 3, lambda x: [x[0] ** 3], lambda x: (x[0] ** 3).reshape(1, 1)):
         f = nbhvp.differentiable(fun)
@@ -435,6 +440,7 @@ def test_a_failing_guard_makes_a_new_trace(target):
     assert (report.traces, report.retraces) == (2, 1)
 
 
+@pytest.mark.compiles
 def test_no_result_or_error_of_a_trace_that_does_not_hold():
     def fun(x):
         return x if x[0] > 0 else np.sum(x)
@@ -448,6 +454,7 @@ def test_no_result_or_error_of_a_trace_that_does_not_hold():
     assert f.report().traces == 2
 
 
+@pytest.mark.compiles
 def test_weights_are_checked_against_the_trace_that_holds():
     r = nbhvp.differentiable(lambda x: x**2 if x[0] > 0 else x[:1] ** 3 + x[1:])
     for x, w in (([1.0, 2.0, 3.0], np.ones(3)), ([-1.0, 2.0, 3.0], np.ones(2))):
@@ -455,6 +462,7 @@ def test_weights_are_checked_against_the_trace_that_holds():
         assert r.vjp(x, w).shape == (3,)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_a_loop_until_convergence():
     def root(x):
@@ -484,6 +492,7 @@ def test_the_most_recent_traces_are_kept():
 # Arguments.
 
 
+@pytest.mark.compiles
 def test_arrays_and_floats_need_no_new_trace():
     f = nbhvp.differentiable(lambda x, a, b, c: a * np.sum(b["w"] * x**3) + c[0])
     x, v, w = np.arange(1.0, 4.0), np.ones(3), np.array([1.0, 2.0, 3.0])
@@ -493,6 +502,7 @@ def test_arrays_and_floats_need_no_new_trace():
     assert f.report().traces == 2, "one for positional c, one for the keyword"
 
 
+@pytest.mark.compiles
 def test_static_arguments_select_the_trace():
     f = nbhvp.differentiable(lambda x, power, name=None: np.sum(x**power) * (2 if name else 1))
     x = np.array([2.0])
@@ -500,6 +510,7 @@ def test_static_arguments_select_the_trace():
     assert f.report().traces == 4 and f.report().retraces == 0
 
 
+@pytest.mark.compiles
 def test_an_array_argument_changed_in_place():
     f = nbhvp.differentiable(lambda x, a: np.sum(a * np.exp(x)))
     x, v, a = np.zeros(3), np.ones(3), np.array([1.0, 2.0, 3.0])
@@ -557,6 +568,7 @@ def test_calls_at_the_latest_point_and_at_new_ones_see_what_is_closed_over(targe
             f.hvp(x, x)
 
 
+@pytest.mark.compiles
 def test_results_at_the_remembered_point_are_fresh_and_counted_once():
     f = nbhvp.differentiable(quartic)
     x = np.linspace(0, 1, 3)
@@ -581,6 +593,7 @@ def test_the_same_bytes_in_another_order_are_another_argument():
     assert f(x, a.view(">f8")) == np.sum(a.view(">f8"))
 
 
+@pytest.mark.compiles
 def test_a_read_only_view_of_a_changing_array():
     f = nbhvp.differentiable(lambda x, a: np.sum(a * np.exp(x)))
     x, v, base = np.zeros(3), np.ones(3), np.array([2.0])
@@ -615,6 +628,7 @@ def test_a_large_argument_is_recognised_only_if_read_only(order, target):
     assert f.report().point_runs == 3
 
 
+@pytest.mark.compiles
 def test_x_changed_in_place_is_a_new_point():
     f = nbhvp.differentiable(quartic)
     for n in (3, 5000):
@@ -624,6 +638,7 @@ def test_x_changed_in_place_is_a_new_point():
             assert relative(f.hvp(x, v), quartic_hvp(x, v)) < 1e-13
 
 
+@pytest.mark.compiles
 def test_signed_zero_is_another_point():
     f = nbhvp.differentiable(lambda x: np.sum(np.arctan2(x, -1.0)) + x @ x)
     np.testing.assert_array_equal(f.hvp([0.0], [1.0]), f.hvp([-0.0], [1.0]))
@@ -634,6 +649,7 @@ def test_signed_zero_is_another_point():
 # Closures and methods.
 
 
+@pytest.mark.compiles
 def test_what_is_closed_over_may_be_exchanged_or_changed():
     weights, power = np.array([1.0, 2.0]), 2
 
@@ -668,6 +684,7 @@ class Slotted:
     loss = nbhvp.differentiable(Model.loss._fun)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("kind", [Model, Slotted])
 def test_methods_bind(kind):
     first, second = kind(1.0), kind(10.0)
@@ -684,6 +701,7 @@ def test_methods_bind(kind):
     assert kind.loss.__name__ == "loss" and kind.loss.__doc__ == "The loss."
 
 
+@pytest.mark.compiles
 def test_instances_are_traced_once_each():
     f = Model.loss.report().traces
     model = Model(2.0)
@@ -692,6 +710,7 @@ def test_instances_are_traced_once_each():
     assert Model.loss.report().traces == f + 1
 
 
+@pytest.mark.compiles
 def test_at_most_the_kept_traces_hold_their_instances():
     alive = []
     for _ in range(2 * MOST_TRACES):
@@ -703,6 +722,7 @@ def test_at_most_the_kept_traces_hold_their_instances():
     assert sum(ref() is not None for ref in alive) <= MOST_TRACES + 1
 
 
+@pytest.mark.compiles
 def test_partials_callables_and_bound_methods():
     class Callable:
         def __call__(self, x):
@@ -731,6 +751,7 @@ def test_decorator_forms():
     assert f.__wrapped__([1.0] * np.ones(2)) == 2.0
 
 
+@pytest.mark.compiles
 def test_a_function_inside_another():
     inner = nbhvp.differentiable(quartic)
     outer = nbhvp.differentiable(lambda x: inner(2 * x))
@@ -741,6 +762,7 @@ def test_a_function_inside_another():
 # Randomness and hidden state.
 
 
+@pytest.mark.compiles
 def test_hidden_randomness_is_refused():
     rng = np.random.default_rng(0)
 
@@ -777,6 +799,7 @@ def test_tracing_always_sees_hidden_state():
 METHODS = ["newton-cg", "trust-ncg", "trust-krylov", "trust-constr"]
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("method", METHODS)
 def test_the_point_program_runs_once_per_point(method):
     f = nbhvp.differentiable(quartic)
@@ -802,6 +825,7 @@ def test_the_point_program_runs_once_per_point(method):
     assert report.gradient_runs <= 2
 
 
+@pytest.mark.compiles
 def test_a_gradient_after_the_first_product_prepares_the_next():
     f = nbhvp.differentiable(quartic)
     x, v = np.ones(3), np.ones(3)
@@ -818,6 +842,7 @@ def test_a_gradient_after_the_first_product_prepares_the_next():
     assert f.report().value_runs == 0
 
 
+@pytest.mark.compiles
 def test_a_product_without_state_runs_alone():
     f = nbhvp.differentiable(rosenbrock)
     x, v = np.ones(10), np.ones(10)
@@ -828,6 +853,7 @@ def test_a_product_without_state_runs_alone():
     assert f.report().point_runs == 1
 
 
+@pytest.mark.compiles
 def test_jvp_and_vjp_share_the_point():
     r = nbhvp.differentiable(lambda x: np.exp(x) * np.sum(np.exp(x)))
     x = np.linspace(0, 1, 4)
@@ -849,6 +875,7 @@ def test_a_decorated_function_pickles_by_name():
     assert copy.deepcopy(named) is named
 
 
+@pytest.mark.compiles
 def test_other_functions_pickle_by_value():
     scale = 3.0
     for fun in (lambda x: scale * np.sum(x**2), functools.partial(quartic), quartic):
@@ -859,11 +886,13 @@ def test_other_functions_pickle_by_value():
         )
 
 
+@pytest.mark.compiles
 def test_bound_methods_pickle_with_their_instance():
     loss = round_trip(Model(7.0).loss)
     np.testing.assert_array_equal(loss.grad(np.ones(2)), [14.0, 14.0])
 
 
+@pytest.mark.compiles
 def test_a_fresh_process_unpickles():
     f = nbhvp.differentiable(lambda x: np.sum(x**3), target="interpret")
     code = (
@@ -905,6 +934,7 @@ def test_an_argument_made_read_only_after_it_changed_is_not_the_remembered_one()
     np.testing.assert_array_equal(f.hvp(x, v, weights), 6 * v)
 
 
+@pytest.mark.compiles
 def test_an_index_argument_out_of_range_raises_numpys_error():
     # The guard fails after the gather has run: that must not read outside the array.
     f = nbhvp.differentiable(lambda x, i: np.sum(x[i] ** 2))
@@ -934,6 +964,7 @@ def test_a_product_without_elements_vanishes(function):
     np.testing.assert_allclose(f.hessian(x).toarray(), 2 * np.eye(3))
 
 
+@pytest.mark.compiles
 def test_a_matrix_product_with_equal_numbers():
     """An operand that is one number, repeated, is stored for BLAS."""
     f = nbhvp.differentiable(

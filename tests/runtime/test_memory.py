@@ -35,6 +35,7 @@ def arrays_of():
     tracemalloc.stop()
 
 
+@pytest.mark.compiles
 def test_a_product_of_many_variables(arrays_of):
     problem = make_rosenbrock(N)
     f, x, v = nbhvp.differentiable(problem.fun), problem.x0, problem.v
@@ -48,6 +49,7 @@ def test_a_product_of_many_variables(arrays_of):
     assert arrays_of(lambda: H @ v, N) < 1.01
 
 
+@pytest.mark.compiles
 def test_what_a_function_closes_over_is_not_copied(arrays_of):
     small = make_logistic((200, 50))
     nbhvp.differentiable(small.fun).hvp(small.x0, small.v)
@@ -56,6 +58,7 @@ def test_what_a_function_closes_over_is_not_copied(arrays_of):
     assert arrays_of(lambda: f.hvp(problem.x0, problem.v), problem.data["X"].size) < 0.3
 
 
+@pytest.mark.compiles
 def test_large_arguments_are_not_copied(arrays_of):
     f = nbhvp.differentiable(lambda x, a: np.sum(np.sin(a @ x)))
     f.hvp(np.ones(50), np.ones(50), np.ones((200, 50)))
@@ -63,6 +66,7 @@ def test_large_arguments_are_not_copied(arrays_of):
     assert arrays_of(lambda: f.hvp(np.ones(50), np.ones(50), a), a.size) < 0.3
 
 
+@pytest.mark.compiles
 def test_a_large_workspace_is_kept_once():
     f = nbhvp.differentiable(lambda x: np.sum(np.exp(np.cumsum(x) ** 2 / x.size)))
     x = np.linspace(0, 1, 200_000)

@@ -292,6 +292,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 @pytest.mark.parametrize("part", ["main", "joblib"])
 def test_functions_of_a_script(tmp_path, part):
@@ -303,6 +304,7 @@ def test_functions_of_a_script(tmp_path, part):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_dask(scheduler):

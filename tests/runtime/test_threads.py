@@ -14,7 +14,7 @@ import pytest
 import nbhvp
 from nbhvp.graph.linear_map import HESSIANS
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]
 
 THREADS = 8
 both_targets = pytest.mark.parametrize("target", ["interpret", "cpu"])

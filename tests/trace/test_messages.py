@@ -224,7 +224,7 @@ LINED = {
     "an error in partials": lambda x: np.sum(with_an_error(x)),
     "without a rule": lambda x: np.sum(without_rule(x)),
     "not linear": lambda x: np.sum(not_linear(x)),
-    "loop": njit(compiled_loop),
+    "compiled loop": njit(compiled_loop),
     "missing name": lambda x: missing_name(x),  # noqa: F821
     "missing attribute": lambda x: x.missing,
     "missing function": lambda x: np.missing(x),

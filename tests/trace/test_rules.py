@@ -121,7 +121,7 @@ CASES = {
     "C": (lambda x: c_gamma(1 + x), lambda x: special.gamma(1 + x)),
     "two arguments": (lambda x: own_quotient(x, x[:2, None]), lambda x: x / x[:2, None]),
     "number": (lambda x: own_quotient(2.0, x), lambda x: 2.0 / x),
-    "scalar": (lambda x: own_sin(x[0]) * x[1], lambda x: np.sin(x[0]) * x[1]),
+    "compiled, scalar": (lambda x: own_sin(x[0]) * x[1], lambda x: np.sin(x[0]) * x[1]),
     "static": (lambda x: own_power(3, x), lambda x: x**3),
     "table": (lambda x: looked_up(INDEX, x) ** 2, lambda x: (TABLE[INDEX] * x) ** 2),
     "traced index": (lambda x: looked_up(np.argsort(x), x), lambda x: TABLE[np.argsort(x)] * x),
@@ -132,8 +132,11 @@ CASES = {
         lambda x: (x[0] * (x.reshape(2, 2).T @ x.reshape(2, 2)))[0, 1] ** 2,
     ),
     "sum": (lambda x: total(x) ** 3, lambda x: np.sum(x) ** 3),
-    "nested": (lambda x: own_sin(own_exp(own_sin(x))), lambda x: np.sin(np.exp(np.sin(x)))),
-    "constant": (lambda x: own_sin(np.array([0.5])) * x, lambda x: np.sin(0.5) * x),
+    "compiled, nested": (
+        lambda x: own_sin(own_exp(own_sin(x))),
+        lambda x: np.sin(np.exp(np.sin(x))),
+    ),
+    "compiled, constant": (lambda x: own_sin(np.array([0.5])) * x, lambda x: np.sin(0.5) * x),
 }
 
 
@@ -152,6 +155,7 @@ def test_derivatives_are_those_of_numpy(case):
     np.testing.assert_allclose(own.grad(X + 0.1), plain.grad(X + 0.1), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled():
     own, plain = (
@@ -196,6 +200,7 @@ def test_static_arguments_are_told_apart_by_type():
     assert np.isclose(f(X), 21 * X.sum())
 
 
+@pytest.mark.compiles
 def test_threads_may_derive_at_once():
     f = nbhvp.differentiable(lambda x, a: np.sum(own_sin(own_exp(a * x))), target="interpret")
     large = np.ones(1000)
@@ -221,6 +226,7 @@ def test_single_precision_inside():
     np.testing.assert_allclose(f.grad(X), 2 * X, rtol=1e-6)
 
 
+@pytest.mark.compiles
 def test_arguments_may_be_written_and_results_kept():
     kept = np.empty(4)
 
@@ -249,6 +255,7 @@ def test_one_application_is_one_call():
     assert len(calls) == 2  # at the trace, and in the point program
 
 
+@pytest.mark.compiles
 def test_in_plain_code():
     np.testing.assert_array_equal(own_cos(X), np.cos(X))
     assert own_sin(X[:1]) == np.sin(X[:1])
@@ -257,6 +264,7 @@ def test_in_plain_code():
     assert "test_rules.py" in repr(own_cos)
 
 
+@pytest.mark.compiles
 def test_pickling():
     assert pickle.loads(pickle.dumps(own_cos)) is own_cos
     exp = pickle.loads(pickle.dumps(nbhvp.elementwise(partials=np.exp)(np.exp)))

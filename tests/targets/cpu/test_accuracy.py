@@ -143,6 +143,7 @@ def worst(applied, exact, *xs):
         return max((ulps(z, exact(*map(mpf, map(float, x)))), *map(float, x)) for z, *x in rows)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", CASES)
 def test_accuracy(name):
     exact, bound, draws = CASES[name]
@@ -150,6 +151,7 @@ def test_accuracy(name):
     assert error <= bound, f"{error:.2f} ulp at {x!r}"
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", CASES_OF_TWO)
 def test_accuracy_of_two_arguments(name):
     exact, bound, draws = CASES_OF_TWO[name]
@@ -176,6 +178,7 @@ VANISHES = {"expit": -709.7}  # SciPy's, below the normal numbers
 LIBRARY = {"expit": scipy.special.expit, "log_expit": scipy.special.log_expit, "logit": scipy.special.logit, "erf": scipy.special.erf}  # fmt: skip
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", [*CASES, *CASES_OF_TWO])
 def test_edges(name):
     """Values and signs; the bodies as plain Python too."""

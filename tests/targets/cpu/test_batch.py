@@ -69,7 +69,7 @@ def test_structure(name):
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_graphs(seed):
     graph, values = random_graph(seed)
     for product in products_of(graph, values):
@@ -158,6 +158,7 @@ def test_problems(problem, way, monkeypatch):
     assert f.report().traces == 1
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 @every_way
 @pytest.mark.parametrize("name", ["logistic", "mlp", "surface"])
@@ -177,6 +178,7 @@ def test_compiled_problems(name, way, monkeypatch):
     np.testing.assert_allclose(H.diagonal(), np.diag(H.toarray()), rtol=0, atol=close)
 
 
+@pytest.mark.compiles
 def test_results_are_fresh_and_threads_share_nothing(monkeypatch):
     monkeypatch.setattr(recorded, "choose", lambda graph: 8)
     problem = PROBLEMS[1]

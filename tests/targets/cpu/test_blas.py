@@ -9,7 +9,7 @@ from nbhvp.targets.cpu import blas
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.run import Ref, assemble
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 OP = {"N": lambda x: x, "T": lambda x: x.T, "C": lambda x: x.conj().T}
 

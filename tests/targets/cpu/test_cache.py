@@ -15,7 +15,7 @@ from nbhvp.loops import cache as loops_cache
 from nbhvp.targets.cpu import cache, machine
 from nbhvp.targets.cpu import run as cpu
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 SOURCE = '''"""A test."""
 from nbhvp.targets.cpu.language import kernel, writes

@@ -28,7 +28,7 @@ from tests.checks import (
 )
 from tests.graphs import STRUCTURE, TINY, Inputs, build, part, random_graph
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 SINGLE = ("sum in single precision", "contract in single precision", "casts")
 DERIVED = [

@@ -11,6 +11,8 @@ from nbhvp import differentiable
 from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu import large, results
 
+pytestmark = pytest.mark.compiles
+
 FLOAT = np.dtype(float)
 COUNT = CPU.l2 // 8
 

@@ -18,7 +18,7 @@ from nbhvp.targets.cpu.cache import Window, compiled, load, plain
 from nbhvp.targets.cpu.run import Ref, Step, assemble
 from tests.checks import allow_threads, make_team
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 HEADER = """
 from nbhvp.targets.cpu.language import (

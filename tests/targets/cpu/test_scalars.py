@@ -141,6 +141,7 @@ def grid(dtype):
     return [np.concatenate([a, b]).astype(dtype) for a, b in zip((x, y), edges, strict=True)]
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_compiled(dtype, monkeypatch, tmp_path):
@@ -210,6 +211,7 @@ def test_every_function_is_used(name):
     assert any(re.search(rf"\b{name}\b", s) for s in sources)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_the_smallest_integers():
     """The processor traps where one is divided by -1."""

@@ -13,7 +13,7 @@ from nbhvp.targets.cpu.traffic import Traffic, traffic
 from tests.checks import total
 from tests.graphs import Inputs
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 
 def counted(make):

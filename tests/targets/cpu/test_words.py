@@ -14,7 +14,7 @@ from nbhvp.targets.cpu import words as branchless
 from nbhvp.targets.cpu.program import Program
 from tests.checks import assert_no_raise, forget_kernels
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover, pytest.mark.compiles]
 
 BRANCHLESS = [
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",

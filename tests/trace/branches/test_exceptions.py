@@ -210,6 +210,7 @@ def test_exceptions_are_branches(name):
     assert_alike(CASES[name], "interpret")
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", ["of all", "quotient of numbers", "all"])
 def test_compiled_they_are_too(name):
     assert_alike(CASES[name], "cpu")
@@ -296,6 +297,7 @@ def divided(x):
     return total
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize(
     ("body", "error"), [(unkind, ValueError), (njit(divided), ZeroDivisionError)]
 )
@@ -310,6 +312,7 @@ def test_what_no_guard_can_tell_must_not_be_caught(body, error):
         assert is_told or (seen and told.type is error)
 
 
+@pytest.mark.compiles
 def test_what_nobody_catches_needs_no_guard_of_divisors():
     compiled = njit(divided)
     assert not nbhvp.trace.record.record(lambda x: compiled(x), np.ones(2)).guards

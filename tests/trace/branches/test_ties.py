@@ -112,8 +112,8 @@ LOST = {
     "match": (matched, [0.0, 1.0]),
     "computed": (lambda x: 0.0 if np.sum(x) == 3 else np.sum(x**2), [1.0, 2.0]),
     "one of many": (lambda x: np.sum(x[x != 0.5]), np.linspace(0, 1, 101)),
-    "loop": (sparse_sum, [0.0, 1.0]),
-    "loop in a function": (lambda x: sparse_sum(2 * x) + x[1], [0.0, 1.0]),
+    "compiled loop": (sparse_sum, [0.0, 1.0]),
+    "compiled loop in a function": (lambda x: sparse_sum(2 * x) + x[1], [0.0, 1.0]),
 }
 
 
@@ -187,6 +187,7 @@ def test_other_branches_are_neither(name):
     assert f.grad(x).tolist() == [2.0, 4.0]
 
 
+@pytest.mark.compiles
 def test_an_argument_that_equals_a_number_is_nothing_special():
     f = nbhvp.differentiable(lambda x, t: t * np.sum(x**2) if t != 1.0 else np.sum(x**2))
     assert f.grad(X, 1.0).tolist() == (2 * X).tolist()
@@ -206,6 +207,7 @@ def test_functions_that_take_no_nan_are_noted_only():
         assert f.grad(x).tolist() == [0.0, 1.0]
 
 
+@pytest.mark.compiles
 def test_a_long_tape_is_noted_only(monkeypatch):
     monkeypatch.setattr(nbhvp.trace.branches.ties, "MOST_RECORDS", 3)
 

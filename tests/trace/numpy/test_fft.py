@@ -331,6 +331,7 @@ def several(x):
     return power(x) + weighted(scipy.fft.dct(x**2)) + weighted(image)
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled():
     f, g = (nbhvp.differentiable(several, target=t) for t in ("cpu", "interpret"))

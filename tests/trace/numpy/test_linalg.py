@@ -307,6 +307,7 @@ def test_newtons_method_by_solves():
     assert nbhvp.check(f, np.array([0.3, -0.4])).passed
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled():
     f, g = (nbhvp.differentiable(several, target=t) for t in ("cpu", "interpret"))

@@ -246,6 +246,7 @@ def test_what_is_refused(fun, words):
     assert "test_sparse.py" in str(error.value)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("target", ["interpret", "cpu"])
 def test_a_matrix_is_factored_once_per_point(monkeypatch, target):
     fun = lambda x: x @ linalg.splu(array(x).tocsc()).solve(x)

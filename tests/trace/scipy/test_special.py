@@ -191,6 +191,7 @@ def test_ends_of_the_domains_of_parameters():
 # Compiled.
 
 
+@pytest.mark.compiles
 @pytest.mark.no_cover
 def test_compiled_derivatives_are_those_of_the_interpreter():
     """Functions of all kinds: by pointer, with several results, by series and by quadrature."""

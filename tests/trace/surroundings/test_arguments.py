@@ -83,6 +83,7 @@ def made_inside(x, w, i):
     return made.astype(">f8") * x[INDEX] * x[i] ** 2 * w
 
 
+@pytest.mark.compiles
 def test_byte_orders_compiled():
     """As x, v, argument and constant, as indices, and made inside."""
     f = nbhvp.differentiable(lambda *args: np.sum(made_inside(*args)))

@@ -567,6 +567,7 @@ def lists(x):
     return items[1] * np.sum(x)
 
 
+@pytest.mark.compiles
 @pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPendingDeprecationWarning")
 @pytest.mark.parametrize(
     "fun", [made_inside, x_itself, returned, rows, constants, lists], ids=lambda f: f.__name__
@@ -600,6 +601,7 @@ def a_view_of_constants(x):
     return u[1] * x[0]
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize(
     "fun", [returned_and_written, given_and_written, a_view_of_constants], ids=lambda f: f.__name__
 )
@@ -618,6 +620,7 @@ def closed_over_constants(x):
     return np.sum(KEPT) * x[0]
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("fun", [closed_over, closed_over_constants], ids=lambda f: f.__name__)
 def test_a_compiled_function_writes_into_an_array_that_is_closed_over(fun):
     f = nbhvp.differentiable(fun, target="interpret")
@@ -629,6 +632,7 @@ def test_a_compiled_function_writes_into_an_array_that_is_closed_over(fun):
     KEPT[:] = 0.0
 
 
+@pytest.mark.compiles
 def test_an_argument_that_a_compiled_function_writes():
     def fun(x, out):
         fill(out, x)

@@ -223,6 +223,7 @@ def test_harmless(f):
     assert F.report().traces == 1
 
 
+@pytest.mark.compiles
 def test_what_is_only_held_is_no_reason_to_refuse(tmp_path):
     holder = Holder(tmp_path)
     F = differentiable(holder.cost, target="interpret")
@@ -267,6 +268,7 @@ def test_questions_are_asked_again(monkeypatch, tmp_path):
     assert F.report().traces == ways
 
 
+@pytest.mark.compiles
 def test_clocks_are_read_at_every_call():
     F = differentiable(lambda x: time.perf_counter() * np.sum(x), trace="always")
     assert F(X) < F(X)

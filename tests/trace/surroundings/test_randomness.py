@@ -108,7 +108,7 @@ DRAWS = {
     "called by a compiled one": lambda: caller(),
     "given to a compiled one": lambda: of_generator(HELD),
     "compiled, Python's": lambda: of_module(),
-    "vectorized": lambda: each(2.0),
+    "compiled by vectorize": lambda: each(2.0),
 }
 
 
@@ -240,6 +240,7 @@ def test_generators_that_are_only_held():
     assert nbhvp.differentiable(Problem().fun, target="interpret")(X) == 10.0
 
 
+@pytest.mark.compiles
 def test_compiled_functions_that_draw_among_what_they_record():
     @njit
     def fun(x):
