@@ -1,12 +1,13 @@
 """Prints which functions of NumPy and SciPy are followed, from the register: `python docs/answers.py`.
 
-A page has a line ``<!-- answers: CHAPTER CHAPTER ... -->`` or ``<!-- refused: PACKAGE ... -->``, and a
-line ``<!-- end -->`` after it; what stands between is printed. A chapter is a module of
+A page has a line ``<!-- answers: CHAPTER ... -->``, ``<!-- refused: PACKAGE ... -->`` or
+``<!-- followed: tests -->``, and a line ``<!-- end -->`` after it; what stands between is printed. A chapter is a module of
 `nbhvp/trace/numpy` or `nbhvp/trace/scipy`; primitives stand in the chapter that this page names.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import math
@@ -20,10 +21,18 @@ import numpy as np
 import nbhvp.graph.table
 from nbhvp.graph import primitives
 from nbhvp.trace import answers
+from nbhvp.trace.library import python_source
 
 PAGES = ("numpy.md", "special.md")
 HERE = Path(__file__).parent
-PART = re.compile(r"<!-- (answers|refused): (.*?) -->\n.*?<!-- end -->", re.DOTALL)
+PART = re.compile(r"<!-- (answers|followed|refused): (.*?) -->\n.*?<!-- end -->", re.DOTALL)
+CASES = HERE.parent / "tests" / "cases"
+ALIASES = {
+    "np": "numpy", "scipy": "scipy",
+    "npp": "numpy.polynomial", "special": "scipy.special", "ndimage": "scipy.ndimage",
+    "signal": "scipy.signal", "interpolate": "scipy.interpolate", "sl": "scipy.linalg",
+}  # fmt: skip
+"""Names of modules in the cases."""
 PACKAGES = (
     "fft", "integrate", "interpolate", "linalg", "ndimage", "optimize", "signal", "sparse",
     "sparse.linalg", "spatial", "spatial.distance", "special", "stats",
@@ -132,16 +141,55 @@ def refused(packages: list[str]) -> str:
     return "\n".join(["| functions | why | in their place |", "|---|---|---|", *lines, ""])
 
 
+def followed() -> str:
+    """The functions in the cases that have no answer, and are followed through their source."""
+    found = set()
+    for path in CASES.glob("*/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Lambda | ast.FunctionDef):
+                found |= set(_library_names(node))
+    functions = {name: _resolved(name) for name in found}
+    return f"{listed(name for name, f in functions.items() if f and _is_followed(f))}\n"
+
+
+def _library_names(function: ast.AST) -> Iterator[str]:
+    """The names of functions of libraries that the code of a case calls."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute):
+            alias, _, name = ast.unparse(node).partition(".")
+            if alias in ALIASES:
+                yield f"{ALIASES[alias]}.{name}"
+
+
+def _is_followed(function) -> bool:
+    is_known = answers.answer_to(function) or answers.refusal_of(function)
+    return not is_known and python_source(function) is not None
+
+
+def _resolved(path: str):
+    home, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(home), name, None)
+    except ModuleNotFoundError:  # a method of an object
+        return None
+
+
 def printed(text: str) -> str:
     """A page with its printed parts as the register has them."""
 
     def part(found: re.Match) -> str:
         kind, names = found[1], found[2].split()
-        body = "\n".join(map(chapter, names)) if kind == "answers" else refused(names)
+        body = KINDS[kind](names)
         return f"<!-- {kind}: {found[2]} -->\n\n{body}\n<!-- end -->"
 
     return PART.sub(part, text)
 
+
+KINDS = {
+    "answers": lambda names: "\n".join(map(chapter, names)),
+    "followed": lambda names: followed(),
+    "refused": refused,
+}
 
 if __name__ == "__main__":
     for page in PAGES:

@@ -118,7 +118,6 @@ ACCEPTED_BY_NONE = {
 REFUSED = {
     "keep it inside": lambda x: pickle.dumps(x),
     "np.unravel_index": lambda x: np.unravel_index(np.argsort(x), (2, 3), order="F")[0] * x,
-    "np.trim_zeros": lambda x: np.trim_zeros(x.reshape(2, 3)),
     "digamma of complex": lambda x: scipy.special.digamma(x + 1j),
     "loggamma of complex": lambda x: scipy.special.loggamma(x + 1j),
     "exact=False": lambda x: x * scipy.special.comb(np.argsort(x)[5], 2, exact=True),

@@ -42,18 +42,6 @@ zeros_like = answers(np.zeros_like, np.empty_like)(_like(np.zeros))
 ones_like = answers(np.ones_like)(_like(np.ones))
 
 
-@answers(np.full_like)
-def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None):
-    a = lift(a)
-    return full(a.shape if shape is None else shape, fill_value, dtype or a.dtype)
-
-
-@answers(np.full)
-def full(shape, fill_value, dtype=None, order="C"):
-    shape = tuple(np.atleast_1d(shape).tolist())
-    return copy_(broadcast_to(cast(lift(fill_value), dtype), shape))
-
-
 def as_array(a):
     """An array, of a scalar too: one without axes, that may be written."""
     a = lift(a)
@@ -77,25 +65,6 @@ def asarray(a, dtype=None, order=None, *, copy=None):
     return copy_(result) if copy in _COPYING else result
 
 
-@answers(np.copy)
-def copy(a, order="K", subok=False):
-    return copy_(as_array(a))
-
-
-@answers(np.asarray_chkfinite)
-def asarray_chkfinite(a, dtype=None, order=None):
-    a = asarray(a, dtype)
-    if not bool(np.all(np.isfinite(a))):
-        raise ValueError("array must not contain infs or NaNs")
-    return a
-
-
-@answers(np.astype)
-def astype(x, dtype, /, *, copy=True):
-    x = lift(x)
-    return copy_(x) if copy and x.dtype == dtype else cast(x, dtype)
-
-
 @answers(np.linspace)
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
     start, stop = floats(start, stop)
@@ -112,11 +81,6 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
         points = concatenate([part(points, 0, 0, num - 1), last], 0)
     points = cast(moveaxis(points, 0, axis), dtype)
     return (points, step) if retstep else points
-
-
-@answers(np.logspace)
-def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
-    return cast(base ** linspace(start, stop, num, endpoint, axis=axis), dtype)
 
 
 @answers(np.geomspace)

@@ -11,7 +11,6 @@ NumPy's sign(0) = 0 gives for real numbers; steps (rint, floor, heaviside) have 
 
 import math
 from collections.abc import Callable
-from functools import reduce
 
 import numpy as np
 
@@ -21,11 +20,9 @@ from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import (
     Traced,
     apply,
-    imag_view,
     is_array,
     is_weak,
     lift,
-    real_view,
     scalar,
     trace_error,
     traced,
@@ -229,14 +226,6 @@ def sign(x):
     return where(is_zero, 0, x / absolute(where(is_zero, 1, x)))
 
 
-@answers(np.angle)
-def angle(z, deg=False):
-    z = lift(z)
-    re, im = (apply(p.real, z), apply(p.imag, z)) if is_complex(z) else (z, 0.0)
-    result = np.arctan2(im, re)
-    return degrees(result) if deg else result
-
-
 # Choices.
 
 
@@ -258,15 +247,6 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None)
     return into(out, cast(result, dtype))
 
 
-@answers(np.select)
-def select(condlist, choicelist, default=0):
-    if len(condlist) != len(choicelist):
-        raise ValueError("list of cases must be same length as list of conditions")
-    *choices, default = common(*choicelist, default)
-    pairs = reversed(list(zip(condlist, choices, strict=True)))
-    return reduce(lambda rest, pair: where(pair[0], pair[1], rest), pairs, default)
-
-
 # Rounding and cleaning.
 
 
@@ -286,27 +266,6 @@ def round_(a, decimals=0, out=None):
     return into(out, np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale)
 
 
-@answers(np.fix)
-def fix(x, out=None):
-    return into(out, np.trunc(lift(x)))
-
-
-@answers(np.nan_to_num)
-def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
-    x = lift(x)
-    if is_complex(x):
-        parts = (apply(p.real, x), apply(p.imag, x))
-        result = apply(p.complex_, *(nan_to_num(q, True, nan, posinf, neginf) for q in parts))
-    elif x.dtype.kind != "f":
-        result = positive(x)
-    else:
-        limits = np.finfo(x.dtype)
-        result = where(np.isnan(x), nan, x)
-        result = where(x == math.inf, float(limits.max) if posinf is None else posinf, result)
-        result = where(x == -math.inf, float(limits.min) if neginf is None else neginf, result)
-    return scalar(result) if copy else into(x, result)
-
-
 @answers(np.sinc)
 def sinc(x):
     """sin(pi x)/(pi x); near 0 by its series, whose derivatives are as exact as its value."""
@@ -320,21 +279,11 @@ def sinc(x):
     return where(near, series, np.sin(away) / away)
 
 
-@answers(np.real)
-def real(val):
-    return real_view(lift(val))
+@answers(np.isposinf)
+def isposinf(x, out=None):
+    return into(out, lift(x) == math.inf)
 
 
-@answers(np.imag)
-def imag(val):
-    return imag_view(lift(val))
-
-
-@answers(np.real_if_close, note="whether it gives the real part is a branch")
-def real_if_close(a, tol=100):
-    """Whether it gives the real part is a branch of the function."""
-    a = lift(a)
-    if not is_complex(a):
-        return a
-    limit = tol * np.finfo(a.dtype).eps if tol > 1 else tol
-    return real_view(a) if np.all(np.abs(imag_view(a)) < limit) else a
+@answers(np.isneginf)
+def isneginf(x, out=None):
+    return into(out, lift(x) == -math.inf)

@@ -9,14 +9,14 @@ grows with the number of calls, so these are for small arrays, as they are slow 
 import re
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, guard, lift
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.creation import zeros_like
 from nbhvp.trace.numpy.elementwise import cast
-from nbhvp.trace.numpy.manipulation import broadcast_to, expand_dims, moveaxis, reshape, stack
+from nbhvp.trace.numpy.manipulation import broadcast_to, moveaxis, reshape, stack
 
 __all__: list[str] = []
 
@@ -88,15 +88,6 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     joined = _joined([func1d(rows[index], *args, **kwargs) for index in np.ndindex(outer)], outer)
     inner = range(len(outer), joined.ndim)
     return moveaxis(joined, inner, range(axis, axis + len(inner)))
-
-
-@answers(np.apply_over_axes, note="recorded call by call")
-def apply_over_axes(func, a, axes):
-    a = lift(a)
-    for axis in normalize_axis_tuple(axes, a.ndim):
-        result = func(a, axis)
-        a = result if result.ndim == a.ndim else expand_dims(result, axis)
-    return a
 
 
 @answers(np.piecewise, note="the conditions are branches")

@@ -44,15 +44,6 @@ def histogram(a, bins=10, range=None, density=None, weights=None):
     return counts, edges
 
 
-@answers(np.histogram2d, note="values that depend on `x` need the number of bins, or their edges")
-def histogram2d(x, y, bins=10, range=None, density=None, weights=None):
-    # As NumPy takes them: a number or an array of edges for both axes, or one of these for each.
-    shared = np.ndim(bins) == 0 or (len(bins) not in (1, 2))
-    bins = [bins] * 2 if shared else bins
-    counts, edges = _histogram([x, y], bins, range or [None] * 2, density, weights)
-    return cast(counts, np.float64), *edges
-
-
 @answers(np.histogramdd, note="values that depend on `x` need the number of bins, or their edges")
 def histogramdd(sample, bins=10, range=None, density=None, weights=None):
     if isinstance(sample, list | tuple):

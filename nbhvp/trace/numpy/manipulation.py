@@ -96,14 +96,6 @@ def moveaxis(a, source, destination):
     return transpose_view(a, tuple(order))
 
 
-@answers(np.rollaxis)
-def rollaxis(a, axis, start=0):
-    a = lift(a)
-    axis = normalize_axis_index(axis, a.ndim)
-    start = start + a.ndim if start < 0 else start
-    return moveaxis(a, axis, start - 1 if axis < start else start)
-
-
 @answers(np.squeeze)
 def squeeze(a, axis=None):
     a = lift(a)
@@ -191,22 +183,6 @@ def stack(arrays, axis=0, out=None, *, dtype=None):
     return concatenate([expand_dims(a, axis) for a in arrays], axis, out, dtype=dtype)
 
 
-@answers(np.vstack, getattr(np, "row_stack", np.vstack))
-def vstack(tup, *, dtype=None):
-    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
-
-
-@answers(np.hstack)
-def hstack(tup, *, dtype=None):
-    arrays = [atleast_1d(a) for a in tup]
-    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
-
-
-@answers(np.dstack)
-def dstack(tup):
-    return concatenate([atleast_3d(a) for a in tup], 2)
-
-
 @answers(np.column_stack)
 def column_stack(tup):
     arrays = [lift(a) for a in tup]
@@ -237,11 +213,6 @@ def _block(blocks, depth, ndim):
     return concatenate([_block(inner, depth - 1, ndim) for inner in blocks], ndim - depth)
 
 
-@answers(np.append)
-def append(arr, values, axis=None):
-    return concatenate([lift(arr), lift(values)], axis)
-
-
 # Splitting.
 
 
@@ -262,27 +233,6 @@ def split(ary, indices_or_sections, axis=0):
     if not np.ndim(indices_or_sections) and ary.shape[axis] % int(indices_or_sections):
         raise ValueError("array split does not result in an equal division")
     return array_split(ary, indices_or_sections, axis)
-
-
-@answers(np.hsplit)
-def hsplit(ary, indices_or_sections):
-    return split(ary, indices_or_sections, 1 if lift(ary).ndim > 1 else 0)
-
-
-@answers(np.vsplit)
-def vsplit(ary, indices_or_sections):
-    return split(ary, indices_or_sections, 0)
-
-
-@answers(np.dsplit)
-def dsplit(ary, indices_or_sections):
-    return split(ary, indices_or_sections, 2)
-
-
-@answers(np.unstack)
-def unstack(x, /, *, axis=0):
-    x = moveaxis(x, axis, 0)
-    return tuple(reshape_view(part(x, 0, k, k + 1), x.shape[1:]) for k in range(x.shape[0]))
 
 
 # Tiling, rolling, reversing.
@@ -325,16 +275,6 @@ def flip(m, axis=None):
     m = lift(m)
     axes = range(m.ndim) if axis is None else normalize_axis_tuple(axis, m.ndim)
     return slice_view(m, tuple(slice(None, None, -1 if k in axes else 1) for k in range(m.ndim)))
-
-
-@answers(np.fliplr)
-def fliplr(m):
-    return flip(m, 1)
-
-
-@answers(np.flipud)
-def flipud(m):
-    return flip(m, 0)
 
 
 @answers(np.rot90)

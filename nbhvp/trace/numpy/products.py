@@ -137,12 +137,6 @@ def inner(a, b, /):
     return contracted(a, left, b, right, left[:-1] + right[:-1])
 
 
-@answers(np.outer, np.linalg.outer)
-def outer(a, b, out=None):
-    a, b = ravel(a), ravel(b)
-    return into(out, reshape(a, (-1, 1)) * reshape(b, (1, -1)))
-
-
 @answers(np.vdot)
 def vdot(a, b, /):
     return dot(np.conjugate(ravel(a)), ravel(b))
@@ -214,29 +208,6 @@ def multi_dot(arrays, *, out=None):
     if arrays[-1].ndim == 1:
         return into(out, reduce(lambda right, a: dot(a, right), arrays[-2::-1], arrays[-1]))
     return into(out, reduce(dot, arrays))
-
-
-@answers(np.linalg.matrix_power)
-def matrix_power(a, n):
-    a = lift(a)
-    if n < 0:
-        a, n = np.linalg.inv(a), -n
-    result = broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
-    while n:
-        result = matmul(result, a) if n % 2 else result
-        n //= 2
-        a = matmul(a, a) if n else a
-    return result
-
-
-@answers(np.kron)
-def kron(a, b):
-    a, b = lift(a), lift(b)
-    ndim = max(a.ndim, b.ndim)
-    shapes = [(1,) * (ndim - x.ndim) + x.shape for x in (a, b)]
-    a = reshape(a, [m for n in shapes[0] for m in (n, 1)])
-    b = reshape(b, [m for n in shapes[1] for m in (1, n)])
-    return reshape(a * b, [n * m for n, m in zip(*shapes, strict=True)])
 
 
 @answers(np.cross, np.linalg.cross)

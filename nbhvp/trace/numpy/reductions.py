@@ -257,11 +257,6 @@ answers(np.nanmax)(nanmax)
 answers(np.nanmin)(nanmin)
 
 
-@answers(np.ptp)
-def ptp(a, axis=None, out=None, keepdims=False):
-    return into(out, max_(a, axis, None, keepdims) - min_(a, axis, None, keepdims))
-
-
 def _position(entry):
     """np.argmax or np.argmin."""
 
@@ -279,16 +274,6 @@ argmin = answers(np.argmin)(_position(p.argmin))
 
 
 # Reductions that skip NaN.
-
-
-@answers(np.nansum)
-def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
-    return sum_(without_nan(lift(a), 0), axis, dtype, out, keepdims, initial, where)
-
-
-@answers(np.nanprod)
-def nanprod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
-    return prod(without_nan(lift(a), 1), axis, dtype, out, keepdims, initial, where)
 
 
 def _skipping_nan(function):

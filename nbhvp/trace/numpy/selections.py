@@ -13,8 +13,6 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import (
-    NOT_OURS,
-    Flat,
     Traced,
     apply,
     guard,
@@ -94,16 +92,6 @@ def nonzero(a):
     return np.nonzero(guard(lift(a) != 0))
 
 
-@answers(np.flatnonzero)
-def flatnonzero(a):
-    return np.flatnonzero(guard(lift(a) != 0))
-
-
-@answers(np.argwhere)
-def argwhere(a):
-    return np.argwhere(guard(lift(a) != 0))
-
-
 @answers(np.unravel_index, note="a traced index in C order")
 def unravel_index(indices, shape, order="C"):
     if order != "C":
@@ -158,24 +146,7 @@ def insert(arr, obj, values, axis=None):
     return gather(concatenate([arr, broadcast_to(values, shape)], axis), index, axis)
 
 
-@answers(np.trim_zeros, note="of one axis; its length is a branch")
-def trim_zeros(filt, trim="fb"):
-    filt = lift(filt)
-    if filt.ndim != 1:
-        raise trace_error("np.trim_zeros of other than a 1-D array", "use slices")
-    kept = np.flatnonzero(guard(filt != 0))
-    if not kept.size:
-        return part(filt, 0, 0, 0)
-    first = kept[0] if "f" in trim.lower() else 0
-    return part(filt, 0, int(first), int(kept[-1]) + 1 if "b" in trim.lower() else None)
-
-
 # Diagonals and triangles.
-
-
-@answers(np.linalg.diagonal)
-def matrix_diagonal(x, /, *, offset=0):
-    return diagonal(x, offset, -2, -1)
 
 
 @answers(np.diagonal)
@@ -249,13 +220,6 @@ def choose(a, choices, out=None, mode="raise"):
     return into(out, result)
 
 
-@answers(np.ix_)
-def ix_(*args):
-    """An open mesh; masks become positions, under a guard."""
-    positions = [nonzero(x)[0] if lift(x).dtype == bool else lift(x) for x in args]
-    return tuple(along(k, len(args), x) for k, x in enumerate(positions))
-
-
 # Writing.
 
 
@@ -284,15 +248,15 @@ def putmask(a, mask, values):
     write(a, where(mask, values, a))
 
 
+# Repeating.
+
+
 @answers(np.put_along_axis)
 def put_along_axis(arr, indices, values, axis):
     flat = arr.flatten() if axis is None else arr
     flat[_along_axis(flat.shape, lift(indices), axis or 0)] = values
     if axis is None:
         write(arr, flat.reshape(arr.shape))
-
-
-# Repeating.
 
 
 @answers(np.resize)
@@ -324,13 +288,6 @@ def copyto(dst, src, casting="same_kind", where=True):
     if extra > 0 and src.shape[:extra] == (1,) * extra:
         src = reshape_view(src, src.shape[extra:])
     store(np.copyto, dst, src if where is True else apply(p.where, where, src, dst), casting)
-
-
-@answers(np.put)
-def put(a, ind, v, mode="raise"):
-    if not isinstance(a, Traced):
-        raise trace_error(NOT_OURS, "make it inside the function (np.zeros, .copy())")
-    Flat(a)[ind] = v
 
 
 refuses(

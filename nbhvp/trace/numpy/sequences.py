@@ -6,29 +6,25 @@
   values may change from call to call without a new trace.
 """
 
-import math
-
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
+from nbhvp.trace.arrays import Traced, apply, lift, scalar
 from nbhvp.trace.numpy.elementwise import cast, floating, given, into, where
 from nbhvp.trace.numpy.manipulation import (
     along,
     concatenate,
     copy_,
-    expand_dims,
-    flip,
     part,
     ravel,
     row,
 )
-from nbhvp.trace.numpy.reductions import axes_of, count_nonzero, sum_, without_nan
+from nbhvp.trace.numpy.reductions import axes_of
 from nbhvp.trace.numpy.selections import gather, take, take_along_axis
 
-__all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort", "steps", "trapezoid", "trapezoids"]
+__all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort", "steps", "trapezoids"]
 
 
 # Scans.
@@ -52,35 +48,6 @@ def cumprod(a, axis=None, dtype=None, out=None):
         a = concatenate([part(a, axis, 0, shift), product], axis)
         shift *= 2
     return into(out, copy_(a) if n < 2 else a)
-
-
-@answers(np.nancumsum)
-def nancumsum(a, axis=None, dtype=None, out=None):
-    return cumsum(without_nan(lift(a), 0), axis, dtype, out)
-
-
-@answers(np.nancumprod)
-def nancumprod(a, axis=None, dtype=None, out=None):
-    return cumprod(without_nan(lift(a), 1), axis, dtype, out)
-
-
-@answers(np.cumulative_sum)
-def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
-    return into(out, _cumulative(cumsum, x, axis, dtype, 0 if include_initial else None))
-
-
-@answers(np.cumulative_prod)
-def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
-    return into(out, _cumulative(cumprod, x, axis, dtype, 1 if include_initial else None))
-
-
-def _cumulative(scan, x, axis, dtype, initial):
-    x = scan(x, axis or 0, dtype)
-    if initial is None:
-        return x
-    axis = normalize_axis_index(axis or 0, x.ndim)
-    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    return concatenate([adopt(np.full(shape, initial, x.dtype)), x], axis)
 
 
 # Orderings.
@@ -118,16 +85,6 @@ def searchsorted(a, v, side="left", sorter=None):
     return apply(p.searchsorted, a, v, side=side)
 
 
-@answers(np.digitize)
-def digitize(x, bins, right=False):
-    bins = lift(bins)
-    increases = bins.size < 2 or bool(bins[0] <= bins[-1])
-    side = "left" if right else "right"
-    if increases:
-        return searchsorted(bins, x, side)
-    return bins.size - searchsorted(flip(bins), x, "left" if side == "right" else "right")
-
-
 @answers(np.lexsort)
 def lexsort(keys, axis=-1):
     """By the last key, then the one before: stable sorts from the first key on."""
@@ -139,13 +96,6 @@ def lexsort(keys, axis=-1):
         else:
             order = take_along_axis(order, argsort(take_along_axis(key, order, axis), axis), axis)
     return order
-
-
-@answers(np.isin)
-def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None):
-    element, tests = lift(element), ravel(test_elements)
-    found = count_nonzero(expand_dims(element, -1) == tests, -1) != 0
-    return ~found if invert else found
 
 
 # Differences.
@@ -246,11 +196,6 @@ def trapezoids(y, x, dx, axis):
     return steps(y, x, dx, axis) * sums / 2.0
 
 
-@answers(np.trapezoid)
-def trapezoid(y, x=None, dx=1.0, axis=-1):
-    return sum_(trapezoids(lift(y), x, dx, axis), axis)
-
-
 @answers(np.interp, note="in all its arguments")
 def interp(x, xp, fp, left=None, right=None, period=None):
     x, xp, fp = floating(lift(x)), floating(lift(xp)), floating(lift(fp))
@@ -271,16 +216,3 @@ def interp(x, xp, fp, left=None, right=None, period=None):
         inside = slope * (x - x0) + y0
     result = where(x < xp[0], outside[0], inside)
     return scalar(where(x > xp[-1], outside[1], result))
-
-
-@answers(np.unwrap)
-def unwrap(p, discont=None, axis=-1, *, period=2 * math.pi):
-    p = floating(lift(p))
-    axis = normalize_axis_index(axis, p.ndim)
-    steps = diff(p, axis=axis)
-    wrapped = (steps + period / 2) % period - period / 2
-    wrapped = where((wrapped == -period / 2) & (steps > 0), period / 2, wrapped)
-    discont = period / 2 if discont is None else discont
-    correction = where(abs(steps) < discont, 0, wrapped - steps)
-    rest = part(p, axis, 1) + cumsum(correction, axis)
-    return concatenate([part(p, axis, 0, 1), rest], axis)

@@ -18,12 +18,9 @@ from nbhvp.trace.arrays import lift
 from nbhvp.trace.numpy.elementwise import floating
 from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, moveaxis, reshape, stack
 from nbhvp.trace.numpy.reductions import sum_
-from nbhvp.trace.numpy.sequences import cumsum, steps, trapezoid, trapezoids
+from nbhvp.trace.numpy.sequences import cumsum, steps, trapezoids
 
 __all__: list[str] = []
-
-
-answers(scipy.integrate.trapezoid)(trapezoid)
 
 
 @answers(scipy.integrate.cumulative_trapezoid)

@@ -174,10 +174,6 @@ def _ordered_parts(value: collections.OrderedDict) -> tuple:
     return (*kind.keys(value), *kind.values(value))
 
 
-def _array_form(value: np.ndarray) -> tuple:
-    return (value.shape, value.dtype, tuple(value.ravel().tolist()))
-
-
 def _buffer_parts(value) -> tuple:
     view = memoryview(value)
     if view.nbytes > COMPLETE:

@@ -48,5 +48,8 @@ CASES = [
     ("real_if_close of complex", lambda x: np.abs(np.real_if_close(x * (1 + 2j), 10)) ** 2, VECTOR),
     ("hypot arctan2", lambda x: np.hypot(x, x[::-1]) * np.arctan2(x, x[::-1]) + np.logaddexp2(x, 1), VECTOR),
     ("fmod", lambda x: np.fmod(x, x[::-1] + 2) * x + np.mod(x, 0.7) ** 2, VECTOR),
+    ("isclose", lambda x: np.isclose(x, x[0]) * x, VECTOR),
+    ("isreal", lambda x: np.isreal(x) * x**2 + np.iscomplex(x + 1j * x) * x, VECTOR),
+    ("truth values", lambda x: x**2 if np.allclose(x, x) and not (np.array_equal(x, x + 1) or np.array_equiv(x, x[:1])) else x, VECTOR),
 ]
 # fmt: on
