@@ -250,8 +250,13 @@ def one(node: Node) -> Node:
 
 
 def gradient(value: Node, x: Node) -> Node:
-    """The gradient of a scalar node with respect to x, of the shape of x."""
-    return vjp([value], [x], [one(value)])[0]
+    """The gradient of a scalar node with respect to x, of the shape of x: one node, made once.
+
+    Derived again, it would be another where a rule makes constants.
+    """
+    known = value.pool.gradients
+    found = known.get((value, x))
+    return found or known.setdefault((value, x), vjp([value], [x], [one(value)])[0])
 
 
 def inner(a: Node, b: Node) -> Node:

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Primal:
     """A function as a graph: its output at x and further inputs."""
 
@@ -40,7 +40,6 @@ class Primal:
     output: Node
     source: str
     """Its name with file and line, for errors."""
-    _gradient: Node | None = None
 
     @property
     def x(self) -> Node:
@@ -59,10 +58,7 @@ class Primal:
 
     @property
     def gradient(self) -> Node:
-        """The gradient of the value: one node, though constants in it would be others each time."""
-        if self._gradient is None:
-            self._gradient = derive.gradient(self.value, self.x)
-        return self._gradient
+        return derive.gradient(self.value, self.x)
 
     def input(self, name: str, like: Node) -> Node:
         """One more input, of the shape and dtype of a node."""

@@ -72,6 +72,8 @@ class Pool:
         self._count = 0
         self.origin: Node | None = None
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
+        self.gradients: dict[tuple[Node, Node], Node] = {}
+        """Of scalar nodes, that were derived."""
         self.has_lengths = False
         """Whether there are nodes whose square is smooth where they are not."""
         self.lock = threading.RLock()
