@@ -79,13 +79,14 @@ class Memory:
 
     def gradient(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         """The value and a fresh gradient. After the first product, products there are ready too."""
-        before, hessian = self.point, self.hessian
-        if before is not None and is_at_a_glance(before, x, args, kwargs, tracer.owner, True):
-            gradient = before.known.get(before.recorded.gradient)
+        point, hessian, is_new = self.point, self.hessian, False
+        if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
+            gradient = point.known.get(point.recorded.gradient)
             if gradient is not None:
-                return before.known[before.recorded.output][()], copied(gradient)
-        point = hessian and self._at(tracer, hessian, x, args, kwargs, complete=True)
-        if point is None:
+                return point.known[point.recorded.output][()], copied(gradient)
+        if hessian is not None:
+            point, is_new = self._at(tracer, hessian, x, args, kwargs, complete=True)
+        if hessian is None or point is None:
             found = self._at_once(Recorded.gradient_at, tracer, x, args, kwargs)
             if found is None:
                 return self.gradient_alone(tracer, tracer.call(x, args, kwargs))
@@ -93,7 +94,7 @@ class Memory:
             *_, (value, gradient) = found
             return value[()], gradient
         gradient = point.known[point.recorded.gradient]
-        if point is before or gradient.nbytes < SHARED:
+        if not is_new or gradient.nbytes < SHARED:
             self.point, gradient = point, copied(gradient)
         else:
             # Nobody has this point yet: to copy what is large may take as long as to compute it.
@@ -110,7 +111,7 @@ class Memory:
         self, tracer: Tracer, product: Product, x: Any, v: Any, args: tuple, kwargs: dict
     ) -> np.ndarray:
         """A product with a direction, or with each along one more, last axis of v."""
-        point = self._at(tracer, product, x, args, kwargs)
+        point, _ = self._at(tracer, product, x, args, kwargs)
         if point is None:
             return self._product_alone(tracer, product, tracer.call(x, args, kwargs), v)
         self.point = point
@@ -134,7 +135,7 @@ class Memory:
 
     def at(self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict) -> Point:
         """The point of some arguments, with a product ready."""
-        point = self._at(tracer, product, x, args, kwargs)
+        point, _ = self._at(tracer, product, x, args, kwargs)
         if point is None:
             return self._new_point(tracer, product, tracer.call(x, args, kwargs))
         self.point = point
@@ -170,26 +171,26 @@ class Memory:
         args: tuple,
         kwargs: dict,
         complete: bool = False,
-    ) -> Point | None:
-        """The point with a product ready, and its results if `complete`: the remembered one, or new.
+    ) -> tuple[Point | None, bool]:
+        """The point with a product ready, and its results if `complete`; and whether it is new.
 
         None where nothing could tell later whether another call is at the same point.
         """
         point = self.point
         if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
-            return point.extended(product, complete)
+            return point.extended(product, complete), False
         run = _point_program(product, complete)
         found = self._at_once(run, tracer, x, args, kwargs, keeps=True)
         if found is not None:
             recorded, leaves, outputs = found
-            return new_point(recorded, kept(x, leaves, recorded.key), product, outputs)
+            return new_point(recorded, kept(x, leaves, recorded.key), product, outputs), True
         call = tracer.call(x, args, kwargs)
         if tracer.is_always or not can_be_remembered(call.leaves):
-            return None
+            return None, False
         point = self._remembered(call)
         if point is not None:
-            return point.extended(product, complete)
-        return self._new_point(tracer, product, call, complete)
+            return point.extended(product, complete), False
+        return self._new_point(tracer, product, call, complete), True
 
     def _new_point(
         self, tracer: Tracer, product: Product, call: Call, complete: bool = False
