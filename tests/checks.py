@@ -189,7 +189,7 @@ def allow_threads(monkeypatch, threads: int) -> None:
     a change of the environment, so it reads them first.
     """
     numba.config.reload_config()
-    monkeypatch.setattr(cpu.numba_threads, "_is_initialized", False)
+    monkeypatch.setattr(numba.np.ufunc.parallel, "_is_initialized", False)
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
 
 

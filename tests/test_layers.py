@@ -41,7 +41,7 @@ ALLOWED = {
 ROOMS = "trace/__init__.py"
 """The one place that names the rooms which complete the tracer."""
 
-IMPORT_NUMBA = ("targets/cpu/", "loops/")
+IMPORT_NUMBA = ("targets/cpu/by_numba", "targets/cpu/language", "loops/")
 """How the names of the modules begin that may."""
 
 

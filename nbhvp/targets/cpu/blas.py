@@ -16,11 +16,11 @@ import threading
 from typing import Any
 
 import scipy
-from numba.extending import get_cython_function_address
 from scipy.linalg import cython_blas
 
 from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu.cache import load
+from nbhvp.targets.cpu.machine import address_in
 from nbhvp.targets.cpu.run import Step
 
 LETTERS = {"f4": "s", "f8": "d", "c8": "c", "c16": "z"}
@@ -111,7 +111,7 @@ def _step(name, code, routine, pointers, integers, extent, block, alpha=1.0, bet
     kernel = load((_HEADER + _BODIES[name]).format(name=name, code=code, constant=constant))
     if isinstance(routine, str):
         letters = LETTERS[code] + routine
-        routine = get_cython_function_address("scipy.linalg.cython_blas", letters)
+        routine = address_in(cython_blas.__pyx_capi__[letters])
     numbers = [complex(x) if is_complex else float(x) for x in (alpha, beta)]
     constants = numbers if is_complex else [numbers[0], 0, numbers[1], 0]
     table = (*constants, routine, *pointers, *integers)

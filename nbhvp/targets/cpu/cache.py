@@ -10,21 +10,25 @@ written, kernels are compiled in memory. `plain` runs the same text as plain Pyt
 import builtins
 import functools
 import hashlib
+import importlib
 import importlib.util
 import operator
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 
 from nbhvp import disk
-from nbhvp.targets.cpu import forks, lower, machine  # noqa: F401  a fork has new locks of compilers
+from nbhvp.targets.cpu import forks, machine  # noqa: F401  a fork has new locks of compilers
 from nbhvp.version import __version__
+
+LOWER = "nbhvp.targets.cpu.lower"
+"""What translates texts, imported when one is compiled."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def digest(source: str, inlined: dict[str, str]) -> str:
 def inlined(source: str) -> dict[str, str]:
     """The text of each module of ours that a kernel's code is made from."""
     texts = {}
-    pending = [*_imports(source), lower.__name__]
+    pending = [*_imports(source), LOWER]
     while pending:
         module = pending.pop()
         if module not in texts:
@@ -107,6 +111,8 @@ def inlined(source: str) -> dict[str, str]:
 
 def compiled(source: str, name: str = "kernel") -> machine.Compiled:
     """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
+    from nbhvp.targets.cpu import lower
+
     try:
         text = lower.lowered(source, name)
     except lower.Unknown:
@@ -147,6 +153,22 @@ def _load(name, source):
         machine.know_numbas_functions()
     address = machine.link(name, content[1:])
     return Kernel(_name(source), address, source, is_compiled, by_numba)
+
+
+def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
+    """The addresses of functions of a module of ours, as Python calls them; see `lowered_entries`."""
+    with _lock:
+        prefix = digest(repr(dict(arguments)), inlined(f"from {module} import"))
+        path = disk.path_of(prefix)
+        code = disk.read(path)
+        if code is None:
+            from nbhvp.targets.cpu.lower import lowered_entries
+
+            text = lowered_entries(importlib.import_module(module), arguments, prefix)
+            code = machine.optimised(prefix, text).object_code
+            disk.write(path, code)
+        addresses = machine.link_all([f"{prefix} {name}" for name in arguments], code)
+        return dict(zip(arguments, addresses, strict=True))
 
 
 def _name(source):

@@ -6,21 +6,25 @@ up to `PATIENCE`; the child has new locks, except for those that the forking thr
 """
 
 import os
+import sys
 
 import llvmlite.binding.ffi
-from numba.core.compiler_lock import global_compiler_lock
 
 PATIENCE = 20.0
 """Seconds. The longest compilation of a kernel takes less."""
 
-# In the order in which compilers take them.
-_HOLDERS = (global_compiler_lock, llvmlite.binding.ffi.lib._lock)
 _taken: list = []
+
+
+def _holders() -> list:
+    """What holds locks, in the order in which compilers take them; numba may not be there yet."""
+    of_numba = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    return [*filter(None, [of_numba]), llvmlite.binding.ffi.lib._lock]
 
 
 def _take():
     """Wait until nobody compiles."""
-    for holder in _HOLDERS:
+    for holder in _holders():
         if not holder._lock.acquire(timeout=PATIENCE):
             break
         _taken.append(holder._lock)
@@ -33,7 +37,7 @@ def _release():
 
 def _renew():
     _release()
-    for holder in _HOLDERS:
+    for holder in _holders():
         lock = holder._lock
         if not lock._is_owned():
             holder._lock = type(lock)()

@@ -54,7 +54,7 @@ from nbhvp.targets.cpu.values import (
 from nbhvp.targets.cpu.walk import CONTRACT, Function, Walk, Widen, is_text
 from nbhvp.targets.cpu.words import EXACT, Number
 
-__all__ = ["Unknown", "lowered"]
+__all__ = ["Unknown", "lowered", "lowered_entries"]
 
 REASSOC = ("reassoc", "contract")
 
@@ -287,6 +287,54 @@ def _invert(walk, x):
     return Value(x.kind, (walk.builder.not_(x.parts[0]),))
 
 
+# Words of `drivers`: memory at an address, and calls of C functions of integers.
+
+
+def _word_at(walk, address):
+    return walk.builder.inttoptr(walk.cast(address, "i8").parts[0], I64.as_pointer())
+
+
+def read(walk, address):
+    return Value("i8", (walk.builder.load(_word_at(walk, address)),))
+
+
+def write(walk, address, x):
+    walk.builder.store(walk.cast(x, "i8").parts[0], _word_at(walk, address))
+
+
+def load(walk, address):
+    """Read a word that other threads write."""
+    return Value("i8", (walk.builder.load_atomic(_word_at(walk, address), "seq_cst", 8),))
+
+
+def store(walk, address, x):
+    """Write a word that other threads read."""
+    number = walk.cast(x, "i8").parts[0]
+    walk.builder.store_atomic(number, _word_at(walk, address), "seq_cst", 8)
+
+
+def add(walk, address, x):
+    number = walk.cast(x, "i8").parts[0]
+    return Value(
+        "i8", (walk.builder.atomic_rmw("add", _word_at(walk, address), number, "seq_cst"),)
+    )
+
+
+def replace(walk, address, old, new):
+    """Store `new` if `old` is there, in one go. True if it was."""
+    numbers = [walk.cast(x, "i8").parts[0] for x in (old, new)]
+    pair = walk.builder.cmpxchg(_word_at(walk, address), *numbers, "seq_cst", "seq_cst")
+    return Value("b1", (walk.builder.extract_value(pair, 1),))
+
+
+def invoke(walk, address, *xs):
+    """Call a C function of 64-bit words. What it returns is dropped."""
+    numbers = [walk.cast(x, "i8").parts[0] for x in xs]
+    _c_call(walk, walk.cast(address, "i8").parts[0], ir.VoidType(), numbers)
+
+
+WORDS_OF_DRIVERS = {read, write, load, store, add, replace, invoke}
+
 LANGUAGE: dict[str, Callable] = {
     "reads": _array(is_written=False),
     "writes": _array(is_written=True),
@@ -394,22 +442,30 @@ def _written(function: Callable) -> Callable:
         xs = [walk.cast(x, "f8") if x.kind == "f4" else x for x in xs]
         name = " ".join([function.__module__, function.__name__, *(x.kind for x in xs)])
         if name not in walk.function.module.globals:
-            _add_function(walk.function, name, names, tree, [x.kind for x in xs])
+            _add_function(walk.function, name, function, names, [x.kind for x in xs])
         called = walk.function.module.globals[name]
-        return Value("f8", (walk.builder.call(called, [x.parts[0] for x in xs]),))
+        kind = _gives(function)
+        return Value(kind, (walk.builder.call(called, [x.parts[0] for x in xs]),))
 
     return word
 
 
-def _add_function(caller: Function, name: str, names, tree: ast.FunctionDef, kinds) -> None:
-    """A function of real numbers, which gives a double."""
-    made = ir.Function(caller.module, ir.FunctionType(F64, [TYPES[k] for k in kinds]), name)
+def _gives(function: Callable) -> str:
+    """The kind of a function's result."""
+    return getattr(function, "gives", "f8")
+
+
+def _add_function(caller: Function, name: str, source: Callable, names, kinds) -> None:
+    """A function of real numbers, which gives one."""
+    gives, tree = _gives(source), _tree(source)
+    kind = ir.FunctionType(TYPES[gives], [TYPES[k] for k in kinds])
+    made = ir.Function(caller.module, kind, name)
     made.linkage = "internal"
     function = _begin(caller.module, made, caller.kinds)
     function.walks = caller.walks
     values = [Value(kind, (one,)) for kind, one in zip(kinds, made.args, strict=True)]
     walk = Walk(function, names, tree, values)
-    function.builder.ret(walk.real(walk.called(tree)))
+    function.builder.ret(walk.real(walk.called(tree), gives))
     caller.walks = function.walks
     _end(function)
 
@@ -453,6 +509,8 @@ class _Globals(Mapping):
 
 def _word(function: Callable) -> Callable:
     """The word for a function of a module of ours."""
+    if function in WORDS_OF_DRIVERS:
+        return function
     if function in SCALARS:
         return SCALARS[function]
     if hasattr(function, "body"):
@@ -472,6 +530,13 @@ KNOWN = BUILTINS | DOTTED | {"**": _elementary(scalars.power)}
 
 
 # Whole kernels.
+
+
+def _empty_module(name: str) -> ir.Module:
+    """A module for this processor."""
+    module = ir.Module(name)
+    module.triple, module.data_layout = machine.processor()[0], machine.data_layout()
+    return module
 
 
 def _begin(module: ir.Module, made: ir.Function, kinds: dict) -> Function:
@@ -533,8 +598,7 @@ def _kernel(tree: ast.Module, name: str, kinds: dict) -> str:
     source = tree.body[-1]
     if not isinstance(source, ast.FunctionDef):
         raise Unknown("a text that does not end with its kernel")
-    module = ir.Module(name)
-    module.triple, module.data_layout = machine.processor()[0], machine.data_layout()
+    module = _empty_module(name)
     arguments = [I64.as_pointer(), I64, I64]
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function = _begin(module, made, kinds)
@@ -555,3 +619,62 @@ def _written_slots(source: ast.FunctionDef) -> list[int]:
             case ast.Assign(value=ast.Call(func=ast.Name("writes"), args=[_, k, _])):
                 found.add(ast.literal_eval(k))
     return sorted(found)
+
+
+# Functions that Python calls.
+
+OBJECT = object.__basicsize__
+"""Where the address of an array's elements lies in it: that much is NumPy's ABI."""
+
+_NOTHING = ast.FunctionDef("entry", ast.arguments([], [], None, [], [], None, []), [], [])
+
+
+def lowered_entries(functions: ModuleType, arguments: Mapping[str, str], prefix: str) -> str:
+    """The LLVM text of functions as the interpreter calls them, each under a prefix and its name.
+
+    An argument is the address of an array ("a") or an integer ("i"). A function of one argument gives
+    an integer; others may take long, and let go of the interpreter.
+    """
+    module = _empty_module(prefix)
+    for name, letters in arguments.items():
+        kind = ir.FunctionType(BYTES, [BYTES, BYTES.as_pointer(), I64])
+        made = ir.Function(module, kind, f"{prefix} {name}")
+        begun = _begin(module, made, {})
+        _entry(begun, made, getattr(functions, name), letters)
+        _end(begun)
+    return str(module)
+
+
+def _entry(begun, made: ir.Function, function: Callable, arguments: str) -> None:
+    """Unpack the arguments, call the function, and return its result or None."""
+    builder, python = begun.builder, functools.partial(_python, begun)
+    places = [builder.gep(made.args[1], [I64(k)]) for k in range(len(arguments))]
+    numbers = [
+        _address_of(builder, builder.load(place))
+        if letter == "a"
+        else python("PyLong_AsLongLong", I64, builder.load(place))
+        for place, letter in zip(places, arguments, strict=True)
+    ]
+    is_long = len(arguments) > 1
+    state = python("PyEval_SaveThread", BYTES) if is_long else None
+    walk = Walk(begun, {}, _NOTHING, ())
+    result = _word(function)(walk, *(Value("i8", (one,)) for one in numbers)).parts[0]
+    if not is_long:
+        builder.ret(python("PyLong_FromLongLong", BYTES, result))
+        return
+    python("PyEval_RestoreThread", ir.VoidType(), state)
+    python("Py_IncRef", ir.VoidType(), made.args[0])
+    builder.ret(made.args[0])
+
+
+def _address_of(builder: ir.IRBuilder, array):
+    word = builder.add(builder.ptrtoint(array, I64), I64(OBJECT))
+    return builder.load(builder.inttoptr(word, I64.as_pointer()))
+
+
+def _python(begun, name: str, returned, *arguments):
+    """Call a function of Python's C API."""
+    if name not in begun.module.globals:
+        kind = ir.FunctionType(returned, [one.type for one in arguments])
+        ir.Function(begun.module, kind, name)
+    return begun.builder.call(begun.module.globals[name], arguments)

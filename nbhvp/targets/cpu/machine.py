@@ -9,12 +9,15 @@ numba's settings for the processor and for LLVM's passes hold here too.
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import platform as system
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite
@@ -63,7 +66,13 @@ def platform() -> tuple[str, ...]:
 
 @functools.cache
 def _numba_version() -> str:
-    return importlib.metadata.version("numba")
+    """The text that says it: numba is imported for what it compiles alone, and `metadata` is slow."""
+    spec = importlib.util.find_spec("numba")
+    assert spec is not None and spec.origin is not None
+    try:
+        return Path(spec.origin).with_name("_version.py").read_text()
+    except OSError:
+        return importlib.metadata.version("numba")
 
 
 @functools.cache
@@ -142,14 +151,18 @@ _addresses: dict[str, int] = {}
 
 def link(name: str, object_code: bytes) -> int:
     """The address of the function of this name, which stands for this code in all the process."""
-    if name not in _addresses:
+    return link_all([name], object_code)[0]
+
+
+def link_all(names: list[str], object_code: bytes) -> list[int]:
+    """The same of several functions in one code."""
+    if not _addresses.keys() >= set(names):
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         engine.finalize_object()
-        address = engine.get_function_address(name)
-        assert address, f"object code without the function {name}"
-        _addresses[name] = address
-    return _addresses[name]
+        _addresses.update((name, engine.get_function_address(name)) for name in names)
+        assert all(map(_addresses.get, names)), f"object code without the functions {names}"
+    return [_addresses[name] for name in names]
 
 
 @functools.cache
@@ -170,3 +183,13 @@ def know_numbas_functions() -> None:
     from numba.core.registry import cpu_target
 
     assert cpu_target.target_context is not None
+
+
+def address_in(capsule: Any) -> int:
+    """The address of a C function that a module of Cython's exports."""
+    python = ctypes.pythonapi
+    python.PyCapsule_GetName.argtypes = [ctypes.py_object]
+    python.PyCapsule_GetName.restype = ctypes.c_char_p
+    python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    python.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    return python.PyCapsule_GetPointer(capsule, python.PyCapsule_GetName(capsule))

@@ -11,26 +11,25 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
-from numba.extending import get_cython_function_address
 
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule, schedule
-from nbhvp.targets.cpu import blas, cache, results
+from nbhvp.targets.cpu import blas, cache, machine, results
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, emit, has_kernels
 
 __all__ = ["Bound", "Program"]
 
-if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # set from the environment
+if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
     raise RuntimeError(
         "NUMBA_DISABLE_JIT is set, with which nothing can be compiled: unset it, or use "
         "nbhvp.differentiable(fun, target='interpret')"
@@ -332,7 +331,7 @@ def _symbol_address(name: str) -> int:
     exported = cython_special.__pyx_capi__
     variants = (name, f"__pyx_fuse_0{name}", f"__pyx_fuse_1{name}")
     name = next(v for v in variants if v in exported and _is_of_doubles(exported[v]))
-    return get_cython_function_address("scipy.special.cython_special", name)
+    return machine.address_in(exported[name])
 
 
 def _is_of_doubles(capsule) -> bool:

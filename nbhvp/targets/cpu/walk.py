@@ -621,7 +621,11 @@ class Walk:
         test, inside, after = (builder.append_basic_block() for _ in range(3))
         builder.branch(test)
         builder.position_at_end(test)
-        builder.cbranch(self.truth(node.test), inside, after)
+        is_endless = isinstance(node.test, ast.Constant) and node.test.value is True
+        if is_endless:
+            builder.branch(inside)
+        else:
+            builder.cbranch(self.truth(node.test), inside, after)
         builder.position_at_end(inside)
         self.loops.append(test)
         self.block(node.body)
@@ -629,6 +633,8 @@ class Walk:
         if not builder.block.is_terminated:
             builder.branch(test)
         builder.position_at_end(after)
+        if is_endless:
+            builder.unreachable()
 
     def _Continue(self, node):
         self.builder.branch(self.loops[-1])
@@ -653,6 +659,9 @@ class Walk:
         builder = self.builder
         if not builder.block.is_terminated:
             raise Unknown("a function that ends without a result")
+        if not self.returned:  # a function that runs for ever
+            builder.position_at_end(builder.append_basic_block())
+            return literal(0, "i8")
         kinds = {value.kind for value, _ in self.returned}
         kind = functools.reduce(joined, kinds) if len(kinds) > 1 else kinds.pop()
         after, ends = builder.append_basic_block(), []

@@ -228,3 +228,9 @@ def written(function):
     """A function of scalars by its source, as it stands."""
     WRITTEN.append(function)
     return function
+
+
+def driver(function):
+    """A function of integers by its source, which gives an integer."""
+    function.gives = "i8"
+    return written(function)
