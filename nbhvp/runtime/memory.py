@@ -152,7 +152,8 @@ class Memory:
             return replace(call, leaves=(*call.leaves, weights(w, like)))
 
         def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-            return recorded.linearized(product).at(at_weights(recorded).inputs, complete=False)
+            inputs = at_weights(recorded).inputs  # before anything is compiled
+            return recorded.linearized(product).at(inputs, complete=False)
 
         recorded, outputs = self._run(run, tracer, call)
         return new_point(recorded, at_weights(recorded), product, outputs)
