@@ -32,6 +32,16 @@ def _student(y, df):
     return size - 0.5 * (df + 1) * np.log1p(y * y / df)
 
 
+def _dgamma(y, a):
+    tail = 0.5 * special.gammaincc(a, abs(y))
+    return where(y > 0, 1 - tail, tail)
+
+
+def _dgamma_quantile(q, a):
+    size = special.gammainccinv(a, 1 - abs(2 * q - 1))
+    return where(q > 0.5, size, -size)
+
+
 FORMS = {
     "bernoulli": {"cdf": lambda k, p: 1 - p, "sf": lambda k, p: p},
     "beta": {"ppf": lambda q, a, b: special.betaincinv(a, b, q)},
@@ -45,6 +55,12 @@ FORMS = {
         "isf": lambda q: 1 / np.tan(math.pi * q),
     },
     "chi2": {"isf": lambda q, df: 2 * special.gammainccinv(0.5 * df, q)},
+    "dgamma": {
+        "cdf": _dgamma,
+        "sf": lambda y, a: _dgamma(-y, a),
+        "ppf": _dgamma_quantile,
+        "isf": lambda q, a: -_dgamma_quantile(q, a),
+    },
     "laplace": {"logpdf": lambda y: -abs(y) - LOG_2},
     "lognorm": {"logpdf": lambda y, s: -0.5 * (np.log(y) / s) ** 2 - np.log(s * y) - 0.5 * LOG_2PI},
     "nbinom": {
@@ -192,6 +208,9 @@ def _quantile(law: StandardForm, name: str, q, shapes):
         low, high = high, low
     inside = (q > 0) & (q < 1)
     result = law(name, where(inside, q, 0.5), shapes)
+    depends = isinstance(low, Traced) or isinstance(high, Traced)
+    if depends and not np.any((q == 0) | (q == 1)):
+        return where(inside, result, math.nan)  # an end may have no derivative
     return where(inside, result, where(q == 0, low, where(q == 1, high, math.nan)))
 
 

@@ -268,7 +268,9 @@ def _seed_names(function) -> tuple[tuple[str, int], ...]:
     except (TypeError, ValueError):
         return ()
     places = {name: k for k, name in enumerate(parameters)}
-    return tuple((name, places[name]) for name in _SEEDS if name in places)
+    # That of iqr is a range.
+    unset = (None, inspect.Parameter.empty)
+    return tuple((n, places[n]) for n in _SEEDS if n in places and parameters[n].default in unset)
 
 
 def note_draws(function, args: tuple, kwargs: dict) -> None:
