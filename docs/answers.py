@@ -1,8 +1,11 @@
 """Prints which functions of NumPy and SciPy are followed, from the register: `python docs/answers.py`.
 
 A page has a line ``<!-- answers: CHAPTER ... -->``, ``<!-- refused: PACKAGE ... -->`` or
-``<!-- followed: tests -->``, and a line ``<!-- end -->`` after it; what stands between is printed. A chapter is a module of
+``<!-- followed: tests -->``, and a line ``<!-- end -->`` after it; what stands between is printed.
+A chapter is a module of
 `nbhvp/trace/numpy` or `nbhvp/trace/scipy`; primitives stand in the chapter that this page names.
+What is followed through the libraries' source (`sources`, `unfollowed`, `laws`) comes from the tables
+of the tests.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import inspect
 import math
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +27,12 @@ from nbhvp.graph import primitives
 from nbhvp.trace import answers
 from nbhvp.trace.library import python_source
 
-PAGES = ("numpy.md", "special.md")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tables of the tests are
+from tests.cases import laws
+from tests.cases.followed import FOLLOWED, REFUSED
+
+PAGES = ("numpy.md", "source.md", "special.md")
 HERE = Path(__file__).parent
-PART = re.compile(r"<!-- (answers|followed|refused): (.*?) -->\n.*?<!-- end -->", re.DOTALL)
 CASES = HERE.parent / "tests" / "cases"
 ALIASES = {
     "np": "numpy", "scipy": "scipy",
@@ -33,9 +40,18 @@ ALIASES = {
     "signal": "scipy.signal", "interpolate": "scipy.interpolate", "sl": "scipy.linalg",
 }  # fmt: skip
 """Names of modules in the cases."""
+PART = re.compile(r"<!-- (\w+): (.*?) -->\n.*?<!-- end -->", re.DOTALL)
 PACKAGES = (
     "fft", "integrate", "interpolate", "linalg", "ndimage", "optimize", "signal", "sparse",
     "sparse.linalg", "spatial", "spatial.distance", "special", "stats",
+)  # fmt: skip
+MODULES = (
+    "numpy.emath", "numpy.linalg", "numpy.polynomial", "numpy.lib", "numpy",
+    "scipy.signal.windows", "scipy.spatial.distance", "scipy.spatial.transform",
+    *(f"scipy.{name}" for name in (
+        "cluster", "constants", "differentiate", "fft", "integrate", "interpolate", "linalg", "ndimage",
+        "optimize", "signal", "sparse", "spatial", "special", "stats",
+    )),
 )  # fmt: skip
 PRIMITIVES = {"numpy.elementwise": "np.", "scipy.special": "scipy.special."}
 """The chapters in which the primitives stand, and how their functions begin."""
@@ -141,7 +157,7 @@ def refused(packages: list[str]) -> str:
     return "\n".join(["| functions | why | in their place |", "|---|---|---|", *lines, ""])
 
 
-def followed() -> str:
+def followed(names: list[str]) -> str:
     """The functions in the cases that have no answer, and are followed through their source."""
     found = set()
     for path in CASES.glob("*/*.py"):
@@ -174,22 +190,67 @@ def _resolved(path: str):
         return None
 
 
+def chapters(names: list[str]) -> str:
+    return "\n".join(map(chapter, names))
+
+
+def home_of(name: str) -> str:
+    """The public module of a function, a class or a method."""
+    parts = name.partition(" ")[0].split(".")
+    return next((m for m in MODULES if parts[: m.count(".") + 1] == m.split(".")), parts[0])
+
+
+def sources(packages: list[str]) -> str:
+    """What is tested to be followed, by module."""
+    by_home: dict[str, dict[str, None]] = {}
+    for name, _ in FOLLOWED:
+        home = home_of(name)
+        by_home.setdefault(home, {})[name.partition(" ")[0].removeprefix(f"{home}.")] = None
+    rows = [f"| `{home}` | {quoted(names)} |" for home, names in sorted(by_home.items())]
+    return "\n".join(["| module | functions |", "|---|---|", *rows, ""])
+
+
+def unfollowed(packages: list[str]) -> str:
+    """What is tested to be refused, with the words of the error."""
+    by_words: dict[str, list[str]] = {}
+    for name, _, words in REFUSED:
+        by_words.setdefault(words, []).append(name.partition(" ")[0])
+    rows = [f"| {quoted(names)} | {words} |" for words, names in sorted(by_words.items())]
+    return "\n".join(["| functions | reason |", "|---|---|", *rows, ""])
+
+
+def continuous(packages: list[str]) -> str:
+    """The continuous laws, and their methods that have no derivative."""
+    whole = [name for name in laws.LAWS if not laws.refused(name)]
+    rows = [
+        f"| `{name}` | {'all' if methods == 'all' else quoted(methods.split())} | {why} |"
+        for name, refusals in laws.REFUSED.items()
+        for methods, why in refusals.items()
+    ]
+    head = ["", "| law | methods without derivatives | reason |", "|---|---|---|"]
+    return "\n".join([f"All methods: {quoted(whole)}.", *head, *rows, ""])
+
+
+def quoted(names) -> str:
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+
+
+PRINTERS = {
+    "answers": chapters, "refused": refused, "followed": followed, "sources": sources,
+    "unfollowed": unfollowed, "laws": continuous,
+}  # fmt: skip
+
+
 def printed(text: str) -> str:
     """A page with its printed parts as the register has them."""
 
     def part(found: re.Match) -> str:
         kind, names = found[1], found[2].split()
-        body = KINDS[kind](names)
+        body = PRINTERS[kind](names)
         return f"<!-- {kind}: {found[2]} -->\n\n{body}\n<!-- end -->"
 
     return PART.sub(part, text)
 
-
-KINDS = {
-    "answers": lambda names: "\n".join(map(chapter, names)),
-    "followed": lambda names: followed(),
-    "refused": refused,
-}
 
 if __name__ == "__main__":
     for page in PAGES:
