@@ -34,9 +34,9 @@ __all__ = [
 
 Place = tuple[str, int]
 
-_OF_CYTHON = ("<stringsource>", f"numpy{os.sep}", f"scipy{os.sep}")
-"""How the names of files in the libraries begin, of code that Cython has compiled."""
-_OURS = _OF_CYTHON + tuple(
+_COMPILED = (".pyx", ".pxd", "<stringsource>")
+"""How the names of files end that Cython has compiled: they are no lines of Python's."""
+_OURS = tuple(
     str(Path(file).parent) + os.sep
     for file in (
         Path(__file__).parents[1] / "__init__.py",
@@ -85,6 +85,8 @@ def _innermost(places: Iterator[Place]) -> Place | None:
     outside = None
     for place in places:
         file = place[0]
+        if file.endswith(_COMPILED):
+            continue
         if file.startswith(_OURS):
             if file == _RECORD and outside is not None:
                 break

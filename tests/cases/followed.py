@@ -40,6 +40,32 @@ def on_diagonal(x):
     return matrix @ x
 
 
+SINCE = {
+    "numpy.intersect1d": (2, 3),
+    "numpy.setdiff1d": (2, 3),
+    "numpy.union1d": (2, 3),
+    "scipy.differentiate.derivative": (1, 16),
+    "scipy.integrate.tanhsinh": (1, 16),
+    "scipy.interpolate.make_smoothing_spline": (1, 16),
+    "scipy.signal.coherence": (1, 16),
+    "scipy.signal.csd": (1, 16),
+    "scipy.signal.periodogram": (1, 16),
+    "scipy.signal.welch": (1, 16),
+    "scipy.spatial.transform": (1, 17),
+    "scipy.stats.quantile": (1, 16),
+    "scipy.stats.ttest_ind": (1, 16),
+}
+"""The version of NumPy or SciPy from which on a row holds: older ones have other source, in which
+what is followed is refused, and what is refused is followed."""
+
+
+def holds(name: str) -> bool:
+    """Whether a row holds for the version of its library that is there."""
+    version = (np if name.startswith("numpy") else scipy).__version__
+    since = next((since for start, since in SINCE.items() if name.startswith(start)), (0, 0))
+    return tuple(map(int, version.split(".")[:2])) >= since
+
+
 # fmt: off
 FOLLOWED = [
     ("scipy.optimize.rosen", lambda x: optimize.rosen(x)),

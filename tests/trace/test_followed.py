@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nbhvp
-from tests.cases.followed import FOLLOWED, REFUSED, X
+from tests.cases.followed import FOLLOWED, REFUSED, X, holds
 
 V, WEIGHTS = np.array([0.3, -1.0, 0.5, 0.8]), np.cos(np.arange(99))
 FIRST = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
@@ -18,9 +18,13 @@ def slope(function, step=1e-3):
     ) / step  # fmt: skip
 
 
+def parameters(rows):
+    return [pytest.param(*row[1:], id=row[0]) for row in rows if holds(row[0])]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "fun"), FOLLOWED, ids=[row[0] for row in FOLLOWED])
-def test_followed(name, fun):
+@pytest.mark.parametrize("fun", parameters(FOLLOWED))
+def test_followed(fun):
     def weighted(x):
         found = fun(x)
         return np.sum(found * WEIGHTS[: np.size(found)].reshape(np.shape(found)))
@@ -35,8 +39,8 @@ def test_followed(name, fun):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "fun", "words"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_is_refused_says_so(name, fun, words):
+@pytest.mark.parametrize(("fun", "words"), parameters(REFUSED))
+def test_what_is_refused_says_so(fun, words):
     with pytest.raises(nbhvp.TraceError) as error:
         nbhvp.differentiable(lambda x: np.sum(fun(x)), target="interpret").grad(X)
     assert words in str(error.value)

@@ -15,7 +15,7 @@ from tests.cases import laws
 RNG = np.random.default_rng(12)
 Q, WEIGHTS = np.array([0.23, 0.45, 0.71]), np.array([1.0, 0.7, 1.3])
 THERE = [name for name in laws.LAWS if hasattr(stats, name)]
-"""SciPy 1.15 has no dpareto_lognorm."""
+"""Older versions of SciPy have fewer."""
 
 
 def point_of(name: str) -> np.ndarray:
@@ -75,4 +75,4 @@ def test_most_laws_are_followed():
 
 def test_the_table_has_all_laws():
     known = {law.name for law in vars(stats).values() if isinstance(law, stats.rv_continuous)}
-    assert known <= laws.LAWS.keys()
+    assert known - {"trapz"} <= laws.LAWS.keys()  # in old versions, a name of trapezoid
