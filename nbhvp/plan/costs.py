@@ -66,6 +66,9 @@ class Costs:
     kernel: float
     """The most that a kernel weighs. Compilers take some 3 ms for an addition in any (10: 0.08 s,
     100: 0.26, 500: 1.25, 2000: 6.5), and what several kernels need is stored, or computed in each."""
+    kernels: int
+    """Kernels of this weight in a program. What is still larger is a long loop that was unrolled:
+    kernels of `limit` are cut alike in each of its steps, and one is compiled for many."""
     limit: float
     """The most that a value weighs that is computed where it is needed: larger ones are members of
     nests, and so in registers where all is in one nest."""
@@ -163,6 +166,7 @@ CPU = Costs(
     blocks=64,
     share=32,
     kernel=3000.0,
+    kernels=2,
     limit=150.0,
     written_out=4,
     most_written_out=9,

@@ -179,12 +179,14 @@ class Nest:
                     found.add(load.array)
         return found
 
-    def saved(self, new: list[Member], space: Node, is_ready: Callable[[Node], bool]) -> int | None:
+    def saved(
+        self, new: list[Member], space: Node, heaviest: float, is_ready: Callable[[Node], bool]
+    ) -> int | None:
         """How many loads the members of one more node would save here; None if they may not join.
 
         They may if all that they load is ready before, or `done` in their row. If they save nothing,
         their loops must be the same, in one iteration space. Rows that do not lie one behind the
-        other in memory cost more than a few loads.
+        other in memory cost more than a few loads; and no kernel weighs more than `heaviest`.
         """
         saved = 0
         for member in new:
@@ -204,9 +206,7 @@ class Nest:
         exprs = parts(expr for member in new for expr in member.exprs)
         added = sum(part.cost for part in exprs if part not in self._parts)
         return (
-            saved
-            if (saved or is_alike) and in_order and self._weight + added <= CPU.kernel
-            else None
+            saved if (saved or is_alike) and in_order and self._weight + added <= heaviest else None
         )
 
 

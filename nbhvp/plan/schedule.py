@@ -163,6 +163,9 @@ class _Memory:
         for node in self.nodes:
             for arg in node.args:
                 self.users.setdefault(arg, []).append(node)
+        work = sum(node.primitive.cost for node in self.nodes if node.primitive.is_elementwise)
+        self.heaviest = CPU.kernel if work <= CPU.kernels * CPU.kernel else CPU.limit
+        """The most that a kernel weighs: texts of small ones are shared by a long loop's steps."""
         self._spaces: dict[Node, Node] = {}
         for node in self.nodes:
             if node.primitive.is_elementwise and node.args:
@@ -457,7 +460,7 @@ def _nested(
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
             for new in members(node, puller, nest.extent):
-                saved = nest.saved(new, space, ready)
+                saved = nest.saved(new, space, memory.heaviest, ready)
                 if saved is not None and saved > best:
                     best, place, chosen, joining = saved, at, nest, new
     if chosen and joining:

@@ -1,8 +1,11 @@
 """What is stored, what is computed where it is used, and which values share a kernel."""
 
+import re
+
 import numpy as np
 import pytest
 
+from benchmarks.kernels import counts, graphs, texts, unrolled
 from nbhvp.graph import primitives as p
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.nest import Nest
@@ -159,6 +162,24 @@ def test_no_kernel_is_heavier_than_the_limit():
         x = p.sin(x * 1.3 + i(20))
     found = weights(schedule(i.graph(x)[0]))
     assert len(found) == 2 and max(found) <= CPU.kernel
+
+
+def test_unrolled_steps_are_one_pass_that_computes_each_value_once():
+    """Twelve steps and their derivatives, all elementwise over one vector."""
+    (loop,) = (fun for name, fun, *_ in unrolled() if name == "waves")
+    for name, graph in graphs(loop, np.linspace(0.1, 1, 50), ()):
+        assert re.search(r" 1 kernels.* operations 1\.0[0-3]$", counts(graph)), (
+            name,
+            counts(graph),
+        )
+
+
+def test_steps_of_a_long_loop_share_their_kernels():
+    (loop,) = (fun for name, fun, *_ in unrolled() if name == "roots")
+    graph = dict(graphs(loop, np.linspace(0.1, 1, 50), ()))["gradient"]
+    found = list(texts(graph))
+    assert len(set(found)) < len(found) / 3
+    assert float(counts(graph).split()[-1]) < 1.05
 
 
 def test_outputs_have_memory_of_their_own():
