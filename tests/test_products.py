@@ -10,11 +10,9 @@ import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.compiles, pytest.mark.no_cover]
 
 PROBLEMS = {problem.name: problem for problem in problems.small(0)}
-
-pytestmark = pytest.mark.compiles
 
 
 def error(got, expected):

@@ -16,7 +16,6 @@ import scipy.optimize
 from scipy.optimize import rosen, rosen_der, rosen_hess_prod
 
 import nbhvp
-from benchmarks import problems
 from nbhvp.runtime.call import LARGE, same_bits
 from nbhvp.runtime.memory import MOST_TRACES
 
@@ -66,19 +65,6 @@ def test_rosenbrock_is_that_of_scipy(n, target):
         assert relative(f.hvp(x, v, mode=mode), rosen_hess_prod(x, v)) < 1e-12
     for mode, tolerance in DIFFERENCES.items():
         assert relative(f.hvp(x, v, mode=mode), rosen_hess_prod(x, v)) < tolerance
-
-
-@pytest.mark.compiles
-@pytest.mark.no_cover
-@pytest.mark.parametrize("problem", problems.small(), ids=lambda problem: problem.name)
-def test_closed_forms(problem):
-    f = nbhvp.differentiable(problem.fun)
-    x, v, args = problem.x0, problem.v, problem.args
-    assert f(x, *args) == pytest.approx(problem.fun(x, *args), rel=1e-12)
-    assert relative(f.grad(x, *args), problem.gradient(x, *args)) < 1e-12
-    products = [f.hvp(x, v, *args, mode=mode) for mode in EXACT]
-    assert relative(products[0], problem.hvp(x, v, *args)) < 1e-12
-    assert max(relative(product, products[0]) for product in products) < 1e-11
 
 
 def grid(x):
