@@ -24,10 +24,8 @@ def _text_by(function):
 
 
 for _function in (
-    np.shape, np.ndim, np.size, np.isscalar, np.iterable, np.result_type, np.can_cast,
-    np.common_type, np.iscomplexobj, np.isrealobj, np.isfortran, np.shares_memory,
-    np.may_share_memory, np.min_scalar_type, np.diag_indices_from, np.tril_indices_from,
-    np.triu_indices_from,
+    np.shape, np.ndim, np.size, np.isscalar, np.result_type, np.can_cast, np.iscomplexobj,
+    np.isrealobj, np.isfortran, np.shares_memory, np.may_share_memory, np.min_scalar_type,
 ):  # fmt: skip
     answers(_function)(_of_values(_function))
 for _function in (np.array_repr, np.array_str, np.array2string):

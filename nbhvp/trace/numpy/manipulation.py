@@ -227,14 +227,6 @@ def array_split(ary, indices_or_sections, axis=0):
     return [part(ary, axis, low, high) for low, high in pairwise(cuts)]
 
 
-@answers(np.split)
-def split(ary, indices_or_sections, axis=0):
-    ary = lift(ary)
-    if not np.ndim(indices_or_sections) and ary.shape[axis] % int(indices_or_sections):
-        raise ValueError("array split does not result in an equal division")
-    return array_split(ary, indices_or_sections, axis)
-
-
 # Tiling, rolling, reversing.
 
 
