@@ -85,7 +85,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 def kept(x: np.ndarray, leaves: Sequence[np.ndarray], key: tuple) -> Call:
     """A call with values that are safe from later writes; large arguments are kept as they are."""
-    leaves = leaves and tuple(a if a.nbytes > LARGE else a.copy() for a in leaves)
+    leaves = leaves and [a if a.nbytes > LARGE else a.copy() for a in leaves]
     return Call(copied(x), leaves, key)
 
 

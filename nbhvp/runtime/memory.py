@@ -130,7 +130,10 @@ class Memory:
     def _times(self, point: Point, product: Product, v: Any) -> np.ndarray:
         like = point.recorded.linear_map(product).direction
         v = direction(v, like)
-        self.report.product_runs += 1 if v.shape == like.shape else v.shape[-1]
+        if v.shape == like.shape:
+            self.report.product_runs += 1
+            return point.products[product](v)
+        self.report.product_runs += v.shape[-1]
         return point.times(product, v)
 
     def at(self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict) -> Point:
