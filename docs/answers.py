@@ -11,18 +11,22 @@ of the tests.
 from __future__ import annotations
 
 import ast
+import cmath
 import importlib
 import inspect
 import math
 import pkgutil
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numba.core.typing.templates import builtin_registry
 
 import nbhvp.graph.table
+import nbhvp.loops
 from nbhvp.graph import primitives
 from nbhvp.trace import answers
 from nbhvp.trace.library import python_source
@@ -31,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tables of the te
 from tests.cases import laws
 from tests.cases.followed import FOLLOWED, REFUSED
 
-PAGES = ("numpy.md", "source.md", "special.md")
+PAGES = ("loops.md", "numpy.md", "source.md", "special.md")
 HERE = Path(__file__).parent
 CASES = HERE.parent / "tests" / "cases"
 ALIASES = {
@@ -61,7 +65,7 @@ def known_names() -> dict[int, list[str]]:
     """The public names of functions, by identity."""
     scipy = {f"scipy.{name}": importlib.import_module(f"scipy.{name}") for name in PACKAGES}
     homes = {
-        "np": np, "np.linalg": np.linalg, "np.fft": np.fft, "np.ufunc": np.ufunc, "math": math,
+        "np": np, "np.linalg": np.linalg, "np.fft": np.fft, "np.ufunc": np.ufunc, "math": math, "cmath": cmath,
         "np.lib.stride_tricks": np.lib.stride_tricks, **scipy,
     }  # fmt: skip
     names: dict[int, list[str]] = {}
@@ -76,7 +80,9 @@ answers.complete()
 
 
 def names_of(function) -> list[str]:
-    """All names of a function in the library that it is met in first."""
+    """All names of a function in the library that it is met in first; those of private ones none."""
+    if isinstance(function, str) and "._" in function:
+        return []
     if isinstance(function, str):
         return [f"np.{function[6:]}" if function.startswith("numpy.") else function]
     names = NAMES.get(id(function), [str(function)])
@@ -87,6 +93,10 @@ def names_of(function) -> list[str]:
 def listed(functions) -> str:
     names = {name for function in functions for name in names_of(function)}
     return ", ".join(f"`{name}`" for name in sorted(names, key=str.lower))
+
+
+def paragraph(functions) -> str:
+    return textwrap.fill(listed(functions), 100, break_long_words=False, break_on_hyphens=False)
 
 
 def title_of(chapter: str) -> str:
@@ -136,13 +146,13 @@ def chapter(name: str) -> str:
         by_note.setdefault(entry.note, []).extend(entry.functions)
     plain = by_note.pop("", [])
     if plain:
-        lines += [listed(plain), ""]
+        lines += [paragraph(plain), ""]
     noted = sorted((listed(functions), note) for note, functions in by_note.items())
     if noted:
         lines += ["| with restrictions | |", "|---|---|"]
         lines += [*(f"| {functions} | {note} |" for functions, note in noted), ""]
     for path, functions in primitives_of(PRIMITIVES[name]) if name in PRIMITIVES else ():
-        lines += [f"Primitives, in {path}:", "", listed(functions), ""]
+        lines += [f"Primitives, in {path}:", "", paragraph(functions), ""]
     return "\n".join(lines)
 
 
@@ -165,7 +175,7 @@ def followed(names: list[str]) -> str:
             if isinstance(node, ast.Lambda | ast.FunctionDef):
                 found |= set(_library_names(node))
     functions = {name: _resolved(name) for name in found}
-    return f"{listed(name for name, f in functions.items() if f and _is_followed(f))}\n"
+    return f"{paragraph(name for name, f in functions.items() if f and _is_followed(f))}\n"
 
 
 def _library_names(function: ast.AST) -> Iterator[str]:
@@ -231,13 +241,32 @@ def continuous(packages: list[str]) -> str:
     return "\n".join([f"All methods: {quoted(whole)}.", *head, *rows, ""])
 
 
+def loops(packages: list[str]) -> str:
+    """The functions of some libraries that are overloaded for loops: Numba has them in a register."""
+    for module in pkgutil.iter_modules(nbhvp.loops.__path__, "nbhvp.loops."):
+        importlib.import_module(module.name)
+    found = {name for f, kind in builtin_registry.globals if _is_ours(kind) for name in names_of(f)}
+    rows = []
+    for package in packages:
+        names = {name for name in found if name.rpartition(".")[0] == package}
+        rows.append(f"| `{package}` | {listed(n for n in names if '__' not in n)} |")
+    return "\n".join(["| library | functions |", "|---|---|", *rows, ""])
+
+
+def _is_ours(kind) -> bool:
+    """Whether one of the templates of a function, by which Numba types it, is of nbhvp."""
+    templates = getattr(kind, "templates", ())
+    makers = (getattr(template, "_overload_func", template) for template in templates)
+    return any(maker.__module__.startswith("nbhvp.") for maker in makers)
+
+
 def quoted(names) -> str:
     return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
 
 
 PRINTERS = {
     "answers": chapters, "refused": refused, "followed": followed, "sources": sources,
-    "unfollowed": unfollowed, "laws": continuous,
+    "unfollowed": unfollowed, "laws": continuous, "loops": loops,
 }  # fmt: skip
 
 
