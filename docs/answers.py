@@ -257,7 +257,7 @@ def _is_ours(kind) -> bool:
     """Whether one of the templates of a function, by which Numba types it, is of nbhvp."""
     templates = getattr(kind, "templates", ())
     makers = (getattr(template, "_overload_func", template) for template in templates)
-    return any(maker.__module__.startswith("nbhvp.") for maker in makers)
+    return any(str(maker.__module__).startswith("nbhvp.") for maker in makers)
 
 
 def quoted(names) -> str:
