@@ -22,7 +22,7 @@ import numpy as np
 
 from nbhvp.plain import is_plain, native_dtype, refusal_of
 
-__all__ = ["Leaf", "flatten", "leaves_of", "unflatten"]
+__all__ = ["Leaf", "Static", "flatten", "leaves_of", "unflatten"]
 
 _STATIC = (
     bool, int, str, bytes, type(None), type(Ellipsis), enum.Enum, np.integer, np.bool_, np.dtype,
