@@ -37,6 +37,10 @@ def of_code(standins, value):
     if _wrapped(value) is not None:
         return _unwrapped(standins, value)
     if is_library_function(value):
+        if isinstance(value, types.MethodType):
+            owner = standins.of(value.__self__)  # which is watched
+            if standins.is_followed(type(value.__self__)):
+                return types.MethodType(standins.of(value.__func__), owner)
         return standins.remember(value, LibraryFunction(value, standins))
     if isinstance(value, types.FunctionType) and standins.is_own(module_of(value)):
         return _copy(standins, value)

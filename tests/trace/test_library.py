@@ -108,6 +108,15 @@ def test_what_an_object_holds_is_watched():
     assert f(X) == pytest.approx(np.sum(held.polynomial(X)))
 
 
+def test_the_object_of_a_method_is_watched():
+    polynomial = np.poly1d([1.0, 2.0])
+    integral = polynomial.integ
+    f = nbhvp.differentiable(lambda x: np.sum(integral(1)(2.0) * x), target="interpret")
+    first = f(X)
+    polynomial.coeffs[0] = 5.0
+    assert f(X) == pytest.approx(first / 6 * 14)
+
+
 def test_an_error_names_the_line_the_function_and_the_reason():
     words = r"test_library\.py:\d+ .*in scipy\.linalg\.signm: scipy\.linalg\.schur has no"
     with pytest.raises(nbhvp.TraceError, match=words):
