@@ -14,9 +14,9 @@ from nbhvp.graph.table import eigen
 from nbhvp.graph.table import linalg as la
 from nbhvp.graph.table import matrix_functions as mf
 from nbhvp.trace.answers import answers, refuses
-from nbhvp.trace.arrays import apply, current, guard, is_constant, lift, trace_error
+from nbhvp.trace.arrays import apply, current, guard, is_constant, trace_error
 from nbhvp.trace.numpy.elementwise import cast, floats, is_complex
-from nbhvp.trace.numpy.linalg import adjoint, expm, square, unless_failed
+from nbhvp.trace.numpy.linalg import adjoint, square, unless_failed
 from nbhvp.trace.numpy.manipulation import reshape
 from nbhvp.trace.numpy.reductions import all_
 
@@ -59,11 +59,6 @@ def eigvals(a):
     a = square(a)
     w = apply(eigen.eigenvalues, _decomposed(a, np.linalg.eig, np.linalg.eigvals))
     return apply(p.real, w) if _is_real(a, w) else w
-
-
-@answers(scipy.linalg.eigvals)
-def scipy_eigvals(a):
-    return apply(eigen.eigenvalues, _decomposed(square(a), scipy.linalg.eig, scipy.linalg.eigvals))
 
 
 @answers(scipy.linalg.eig, note="of one matrix")
@@ -136,44 +131,6 @@ def fractional_matrix_power(A, t):
     return _function_of(A, scipy.linalg.fractional_matrix_power, t=float(t))
 
 
-@answers(scipy.linalg.cosm)
-def cosm(A):
-    a = square(A)
-    if not is_complex(a):
-        return np.real(expm(1j * a))
-    return 0.5 * (expm(1j * a) + expm(-1j * a))
-
-
-@answers(scipy.linalg.sinm)
-def sinm(A):
-    a = square(A)
-    if not is_complex(a):
-        return np.imag(expm(1j * a))
-    return -0.5j * (expm(1j * a) - expm(-1j * a))
-
-
-@answers(scipy.linalg.tanm)
-def tanm(A):
-    return np.linalg.solve(cosm(A), sinm(A))
-
-
-@answers(scipy.linalg.coshm)
-def coshm(A):
-    a = square(A)
-    return 0.5 * (expm(a) + expm(-a))
-
-
-@answers(scipy.linalg.sinhm)
-def sinhm(A):
-    a = square(A)
-    return 0.5 * (expm(a) - expm(-a))
-
-
-@answers(scipy.linalg.tanhm)
-def tanhm(A):
-    return np.linalg.solve(coshm(A), sinhm(A))
-
-
 # Equations for a matrix.
 
 
@@ -187,24 +144,6 @@ def solve_sylvester(a, b, q):
 def solve_continuous_lyapunov(a, q):
     a, q = floats(a, q)
     return apply(mf.sylvester, square(a), adjoint(a), square(q))
-
-
-@answers(scipy.linalg.solve_discrete_lyapunov)
-def solve_discrete_lyapunov(a, q, method=None):
-    """By a linear system, or by a bilinear map to the continuous equation: as SciPy chooses."""
-    a, q = floats(a, q)
-    n = square(a).shape[-1]
-    method = ("direct" if n < 10 else "bilinear") if method is None else method.lower()
-    eye = np.eye(n)
-    if method == "direct":
-        system = np.eye(n * n) - np.kron(a, np.conjugate(a))
-        return reshape(np.linalg.solve(system, np.ravel(q)), q.shape)
-    if method != "bilinear":
-        raise ValueError(f"Unknown solver {method}")
-    after = np.linalg.inv(adjoint(a) + eye)
-    b = (adjoint(a) - eye) @ after
-    c = 2 * np.linalg.inv(a + eye) @ q @ after
-    return solve_continuous_lyapunov(adjoint(b), -c)
 
 
 @answers(scipy.linalg.solve_continuous_are)
@@ -238,12 +177,3 @@ def tensorsolve(a, b, axes=None):
             "prod(a.shape[b.ndim:]) == prod(a.shape[:b.ndim])"
         )
     return reshape(np.linalg.solve(reshape(a, (n, n)), np.ravel(b)), shape)
-
-
-@answers(np.linalg.tensorinv)
-def tensorinv(a, ind=2):
-    a = lift(a)
-    if ind <= 0:
-        raise ValueError("Invalid ind argument.")
-    rows = math.prod(a.shape[:ind])
-    return reshape(np.linalg.inv(reshape(a, (rows, -1))), (*a.shape[ind:], *a.shape[:ind]))
