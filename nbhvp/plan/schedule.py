@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -116,13 +117,15 @@ def schedule(graph: Graph) -> Schedule:
     return Schedule(graph, tuple(_steps(memory)), shapes)
 
 
-def stored_nodes(graph: Graph) -> set[Node]:
-    """The nodes of a graph, once lowered, that its schedule has in memory."""
+def stored_nodes(graph: Graph, among: Iterable[Node]) -> set[Node]:
+    """Those of some nodes of a graph, once lowered, that its schedule has in memory."""
     _, memory = _decided(graph)
     found: set[Node] = set()
+    if memory.stored.isdisjoint(among):
+        return found
     for step in _steps(memory):
         found |= step.kept if isinstance(step, Nest) else {step.node}
-    return found
+    return found.intersection(among)
 
 
 def _decided(graph: Graph) -> tuple[Graph, _Memory]:

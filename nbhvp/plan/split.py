@@ -56,8 +56,9 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     product, again = _product(graph, state, fixed)
     # What the product would store, though it is the same for all v, had better be state; but zeros
     # as an input would no longer be known as such, and what they are joined to seem affine.
-    stored = stored_nodes(product)
-    promoted = [node for node in fixed if again[node] in stored and not derive.is_zero(node)]
+    candidates = [node for node in fixed if not derive.is_zero(node)]
+    stored = stored_nodes(product, [again[node] for node in candidates])
+    promoted = [node for node in candidates if again[node] in stored]
     if promoted:
         state = [*state, *promoted]
         product, _ = _product(graph, state, fixed)
