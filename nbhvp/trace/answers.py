@@ -8,7 +8,7 @@ Each entry stands where its answer does, and says all that dispatch and document
     @answers("scipy.stats.rv_frozen")        objects of a class: their stand-ins are of this class
     class FrozenOriginal(LibraryObject): ...
 
-    refuses(np.unique, why="its shape depends on values")
+    refuses(np.nditer, why="it goes through memory", instead="index it")
 
 A function of a module that is not imported for this alone goes by its public name. An answer has the
 parameters of the function; a keyword that it does not have is a TraceError, unless NumPy would do the
@@ -114,6 +114,7 @@ _PARAMETERS = frozenset({
     "pad_width", "polyorder", "radius", "reps", "s", "shape", "shift", "sigma", "size", "source",
     "stat_length", "truncate", "window_length", "window_shape",
 })  # fmt: skip
+"""Arguments of NumPy's and SciPy's functions that shapes and axes depend on."""
 _HINTS = {
     "order", "subok", "casting", "like", "device",
     "check_finite", "overwrite_a", "overwrite_ab", "overwrite_b", "overwrite_x", "workers",
