@@ -65,7 +65,7 @@ class CompiledInstance(Standin):
     def __setattr__(self, name: str, value):
         raise trace_error(
             f"the attribute .{name} of an instance from outside is assigned",
-            "return what it would hold",
+            "return the value instead",
         )
 
     def passed(self, plain: Callable) -> Fields:

@@ -66,7 +66,7 @@ def _plain(x: Any, name: str) -> np.ndarray:
     """x as an array; of subclasses, those without rules of their own."""
     if type(x) is Traced:
         raise trace_error(
-            "a Function that is made inside a traced one is called there, or its derivatives are",
+            "a Function that is made inside a traced function is called or differentiated there",
             "make it outside, where it is traced with the rest; derivatives inside are not followed",
         )
     if isinstance(x, np.ndarray) and type(x) not in PLAIN_CLASSES:

@@ -80,7 +80,7 @@ class Tracer:
         )
         if trace.hidden_state and not self.is_always:
             raise TraceError(
-                f"{self.source} depends on {trace.hidden_state}, which may be another at the next "
+                f"{self.source} depends on {trace.hidden_state}, which may differ at the next "
                 "call: read it outside and pass its numbers as an argument, or trace the function "
                 "at every call, with differentiable(trace='always')"
             )

@@ -159,9 +159,9 @@ class Traced:
         if self._cache[0] != storage.version:
             if storage.is_stale:
                 raise trace_error(
-                    "an array is read that may share its memory with one that was written since, "
-                    "which a compiled function returned or was given",
-                    "go on with what the function returned, or let it return a copy",
+                    "an array that a compiled function returned or was given is read after another "
+                    "array was written that may share its memory",
+                    "use the array that the function returned, or return a copy",
                 )
             node, value = storage.node, storage.value
             for view in self.views:
@@ -512,7 +512,7 @@ def traced(node: Node, value) -> Traced:
 def _check_dtype(dtype: np.dtype) -> None:
     if dtype.itemsize not in SIZES.get(dtype.kind, ()):
         raise trace_error(
-            f"a value of dtype {dtype} arises",
+            f"the function computes a value of dtype {dtype}",
             "compute in float32 or float64, complex64 or complex128, integers or booleans",
         )
 
@@ -563,7 +563,7 @@ def lift(value, like: Traced | None = None) -> Traced:
     if array.dtype.kind not in _NUMERIC:
         raise trace_error(
             f"an object of type {type(value).__name__} meets a traced value",
-            "arrays and numbers are what nbhvp can follow",
+            "nbhvp follows arrays and numbers only",
         )
     return Traced(Storage(p.constant(recording.pool, array), array if array.ndim else array[()]))
 
@@ -700,7 +700,7 @@ def cast_node(node: Node, dtype) -> Node:
     dtype = native_dtype(dtype)
     _check_dtype(dtype)
     if node.is_complex and dtype.kind != "c":
-        raise trace_error("a complex value becomes real", "say which part you mean: .real, .imag")
+        raise trace_error("a complex value is converted to a real one", "take .real or .imag")
     return p.cast(node, dtype=dtype)
 
 

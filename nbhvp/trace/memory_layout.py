@@ -33,7 +33,7 @@ class Flags:
         if key in _WRITEABLE and self._is_writeable is not None:
             return self._is_writeable
         if key in _OWNERS or key in _WRITEABLE:
-            raise trace_error(f"the flag {key} of a traced array is asked for", "leave it out")
+            raise trace_error(f"the flag {key} of a traced array is read", "leave it out")
         return self._flags[key]
 
     def __setattr__(self, name: str, value) -> None:
@@ -58,7 +58,7 @@ def _strides(x: Traced) -> tuple[int, ...]:
 
 def _base(x: Traced) -> None:
     if is_array(x.value) and (x.views or x.value.base is not None):
-        raise trace_error("the base of a traced array is asked for", "use the array that it shows")
+        raise trace_error("the base of a traced array is read", "use the array itself")
 
 
 for _name, _read in {"flags": _flags, "strides": _strides, "base": _base}.items():

@@ -56,8 +56,8 @@ def settle(recording: Recording, output: Traced) -> None:
     if recording.unguarded is not None:
         error, place = recording.unguarded
         raise TraceError(
-            f"{line_of(*place)}: the function catches {type(error).__name__}: {error}; where it is "
-            "raised depends on values as no guard can tell: test the values before the call"
+            f"{line_of(*place)}: the function catches {type(error).__name__}: {error}; no guard can "
+            "tell for which values it is raised: test the values before the call"
         )
     found = [node for node in recording.conditions if recording.is_live(node)]
     if not found:
@@ -155,7 +155,7 @@ def _keep_countable(args: list[Traced]) -> None:
     for arg in args:
         if arg.dtype.kind == "f":
             if abs(arg.value) >= 2.0**63:
-                raise trace_error("a whole number of more than 64 bits", "use np.floor and its kin")
+                raise trace_error("a whole number of more than 64 bits", "use np.floor")
             _keep(abs(arg) < 2.0**63)
 
 

@@ -84,8 +84,8 @@ def _edges(a, bins, limits):
     if isinstance(bins, str):
         if not is_constant(a):
             raise trace_error(
-                f"a histogram with {bins=} of values that depend on x: the number of its classes "
-                "does",
+                f"a histogram with {bins=} of values that depend on x: the number of bins would "
+                "depend on x too",
                 "give the number of bins, or their edges",
             )
         return lift(np.histogram_bin_edges(a.value, bins, limits))

@@ -243,7 +243,9 @@ def lu_solve(lu_and_piv, b, trans=0):
 def _factor_again(lu, pivots):
     """The factors of a constant matrix that SciPy has factored outside of the function."""
     if not (is_constant(lu) and is_constant(pivots)):
-        raise trace_error("scipy.linalg.lu_solve by traced arrays", "use what lu_factor gives")
+        raise trace_error(
+            "scipy.linalg.lu_solve by traced arrays", "pass the factors that lu_factor returns"
+        )
     lu = lu.value
     n = lu.shape[-1]
     matrix = (np.tril(lu, -1) + np.eye(n)) @ np.triu(lu)

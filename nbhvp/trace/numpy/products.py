@@ -148,7 +148,7 @@ def _gufunc(core_left: str, core_right: str, core_out: str, conjugated=False):
     def handler(x1, x2, /, out=None, *, dtype=None):
         a, b = lift(x1), lift(x2)
         if a.ndim < len(core_left) or b.ndim < len(core_right):
-            raise ValueError("matmul and its kin take no scalars: write * instead")
+            raise ValueError("matmul takes no scalars: write * instead")
         a, b = (cast(x, dtype) for x in (np.conjugate(a) if conjugated else a, b))
         _check_summed(a.shape[-1], b.shape[core_right.index("z") - len(core_right)])
         free = LETTERS[: max(a.ndim - len(core_left), b.ndim - len(core_right))]

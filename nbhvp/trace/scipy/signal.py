@@ -224,7 +224,7 @@ def _known(value) -> np.ndarray:
     """The coefficients of a filter whose steady state is needed."""
     if isinstance(value, Traced) and not is_constant(value):
         raise trace_error(
-            "the coefficients of a filter that runs there and back depend on x or an argument",
+            "the coefficients of a filter that runs forward and backward depend on x or an argument",
             "use lfilter, or close over the coefficients",
         )
     return np.atleast_1d(value.value if isinstance(value, Traced) else value)

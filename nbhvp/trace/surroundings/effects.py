@@ -294,7 +294,7 @@ class Effects:
             value.__globals__ is scope for _, scope in self._scopes
         ):
             raise trace_error(
-                f"the function {value.__name__}, which is made while tracing, is kept outside",
+                f"the function {value.__name__}, which the traced function makes, is stored outside",
                 "make it outside",
             )
         return self._original(value)

@@ -218,7 +218,7 @@ def test_a_failure_that_is_caught_is_a_branch():
         (lambda x: np.sum(np.linalg.pinv(x[:, :1] * np.ones(3))), "without full rank"),
         (lambda x: sl.lu_factor(x)[0].sum(), "lu_factor"),
         (lambda x: sl.qr(x, pivoting=True)[0].sum(), "pivoting"),
-        (lambda x: sl.lu_solve((x, [0, 1, 2]), B).sum(), "what lu_factor gives"),
+        (lambda x: sl.lu_solve((x, [0, 1, 2]), B).sum(), "that lu_factor returns"),
         (lambda x: np.linalg.qr(x, "raw")[0].sum(), "raw"),
         (lambda x: sl.solve(x, B, assume_a="circulant").sum(), "circulant"),
     ],

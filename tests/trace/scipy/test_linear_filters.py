@@ -11,7 +11,7 @@ from tests.cases.scipy.signal import STATE, A, B
 REFUSALS = [
     ("median_filter", lambda x: ndimage.median_filter(x, 3), "median_filter"),
     ("axes of fftconvolve", lambda x: signal.fftconvolve(x, x, axes=0), "some of the axes"),
-    ("filtfilt", lambda x: signal.filtfilt(x[0], A, LONG), "there and back"),
+    ("filtfilt", lambda x: signal.filtfilt(x[0], A, LONG), "forward and backward"),
     ("gust", lambda x: signal.filtfilt(B, A, x[0], method="gust"), "method='gust'"),
     ("short", lambda x: signal.lfilter(B, A, x[0, :2], zi=STATE), "shorter"),
 ]

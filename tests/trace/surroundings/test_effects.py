@@ -461,7 +461,7 @@ def test_a_function_made_inside_cannot_be_kept():
         model.last = lambda: np.sum(x)
         return np.sum(x)
 
-    with pytest.raises(nbhvp.TraceError, match="kept outside"):
+    with pytest.raises(nbhvp.TraceError, match="stored outside"):
         nbhvp.differentiable(fun, target="interpret", trace="always")(X)
 
 
