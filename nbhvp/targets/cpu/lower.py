@@ -15,7 +15,7 @@ of its operands. So a kernel takes milliseconds, where numba, which infers and l
 The text means what numba makes of it, to which whatever is not in this table goes: `Unknown` is
 raised, nothing is guessed. Flags: products and sums may be contracted to fused multiply-adds, only
 `add_reassoc` may be reordered, `times` neither. `//` and `%` of integers round down, and are 0 for a
-divisor of 0. Pointers that are written overlap nothing: metadata say so to LLVM (`alias_marks`).
+divisor of 0. A kernel may run twice on a range. Pointers that are written overlap nothing: metadata say so to LLVM (`alias_marks`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -36,6 +37,7 @@ from nbhvp.targets.cpu.values import (
     BYTES,
     F32,
     F64,
+    I1,
     I32,
     I64,
     PARTS,
@@ -392,18 +394,46 @@ SCALARS: dict[Callable, Callable] = {
 
 def _elementary(function: Callable) -> Callable:
     """A function made of arithmetic alone, once in a module, and written out where it is called."""
+    is_rare = function.__name__ in words.RARE
 
     def word(walk, *xs):
-        name, module = f"nbhvp {function.__name__}", walk.function.module
-        if name not in module.globals:
-            made = ir.Function(module, ir.FunctionType(F64, [F64] * len(xs)), name)
-            made.linkage = "internal"
-            made.attributes.add("alwaysinline")
-            builder = ir.IRBuilder(made.append_basic_block())
-            builder.ret(function.body(*(Number(builder, one) for one in made.args)).value)
-        return Value("f8", (walk.builder.call(module.globals[name], [walk.real(x) for x in xs]),))
+        place, numbers = walk.function.rare if is_rare else None, [walk.real(x) for x in xs]
+        made = _arithmetic(walk.function.module, function, is_rare, place is not None)
+        found = walk.builder.call(made, numbers)
+        if place is None:
+            return Value("f8", (found,))
+        # A count, which loops vectorise however many terms it has.
+        one = walk.builder.zext(walk.builder.extract_value(found, 1), I64)
+        walk.builder.store(walk.builder.add(walk.builder.load(place), one), place)
+        return Value("f8", (walk.builder.extract_value(found, 0),))
 
     return word
+
+
+def _arithmetic(module: ir.Module, function: Any, is_rare: bool, tells: bool) -> ir.Function:
+    """A function of doubles in a module. If it `tells`, it gives whether its case is rare, too.
+
+    Else one that has such cases is called, not written out: its branches would be, for each lane of
+    a vector, and take more time to compile than all else.
+    """
+    name = f"nbhvp {function.__name__}{' and whether' * tells}"
+    if name in module.globals:
+        return module.globals[name]
+    kinds = [F64] * function.body.__code__.co_argcount
+    gives = ir.LiteralStructType([F64, I1]) if tells else F64
+    made = ir.Function(module, ir.FunctionType(gives, kinds), name)
+    made.linkage = "internal"
+    made.attributes.add("noinline" if is_rare and not tells else "alwaysinline")
+    builder = ir.IRBuilder(made.append_basic_block())
+    if tells:
+        builder.rare = []
+    value = function.body(*(Number(builder, one) for one in made.args)).value
+    if tells:
+        (condition,) = builder.rare
+        value = builder.insert_value(gives(ir.Undefined), value, 0)
+        value = builder.insert_value(value, condition, 1)
+    builder.ret(value)
+    return made
 
 
 @functools.cache
@@ -599,16 +629,50 @@ def _kernel(tree: ast.Module, name: str, kinds: dict) -> str:
     if not isinstance(source, ast.FunctionDef):
         raise Unknown("a text that does not end with its kernel")
     module = _empty_module(name)
-    arguments = [I64.as_pointer(), I64, I64]
-    made = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-    function = _begin(module, made, kinds)
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), KERNEL), name)
+    if not _has_rare_cases(source):
+        _add_body(made, tree, source, kinds, tells=False)
+        return str(module)
+    # All elements as if no argument were far away; if one was, all again, so that the loops of the
+    # first time have no branch. What a kernel writes depends on nothing that it has written before.
+    near = ir.Function(module, ir.FunctionType(I64, KERNEL), f"{name} near")
+    far = ir.Function(module, ir.FunctionType(ir.VoidType(), KERNEL), f"{name} far")
+    near.linkage = far.linkage = "internal"
+    near.attributes.add("alwaysinline")
+    set.update(far.attributes, ("noinline", "cold"))
+    _add_body(near, tree, source, kinds, tells=True)
+    _add_body(far, tree, source, kinds, tells=False)
+    builder = ir.IRBuilder(made.append_basic_block())
+    was_rare = builder.icmp_signed("!=", builder.call(near, made.args), I64(0))
+    with builder.if_then(was_rare):
+        builder.call(far, made.args)
+    builder.ret_void()
+    return str(module)
+
+
+KERNEL = [I64.as_pointer(), I64, I64]
+
+
+def _has_rare_cases(source: ast.FunctionDef) -> bool:
+    calls = (one.func for one in ast.walk(source) if isinstance(one, ast.Call))
+    return any(isinstance(one, ast.Name) and one.id in words.RARE for one in calls)
+
+
+def _add_body(made: ir.Function, tree: ast.Module, source: ast.FunctionDef, kinds, tells) -> None:
+    """The statements of a kernel; if it `tells`, it gives whether an argument was rare."""
+    function = _begin(made.module, made, kinds)
     function.written = _written_slots(source)
+    if tells:
+        function.rare = function.entry.alloca(I64)
+        function.entry.store(I64(0), function.rare)
     values = zip(("table", "i8", "i8"), made.args, strict=True)
     walk = Walk(function, _names(tree), source, [Value(kind, (one,)) for kind, one in values])
     walk.statements(source.body)
-    function.builder.ret_void()
+    if tells:
+        function.builder.ret(function.builder.load(function.rare))
+    else:
+        function.builder.ret_void()
     _end(function)
-    return str(module)
 
 
 def _written_slots(source: ast.FunctionDef) -> list[int]:

@@ -68,6 +68,8 @@ class Function:
     """The slots of the pointers that are written through."""
     marks: dict = field(default_factory=dict)
     walks: int = 0
+    rare: Any = None
+    """The place of a word that counts the arguments of which `words.rarely` has spoken."""
 
 
 class Walk:

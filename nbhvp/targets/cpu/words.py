@@ -166,13 +166,17 @@ def polynomial(x, coefficients):
 def rarely(condition, name, x, z):
     """z, but libm's function of x where the condition holds: a call, made only there.
 
-    LLVM vectorises a loop with a branch around a call only if a masked vector form of the callee is
+    A builder with a list `rare` gets the condition there instead, and the function's value at 0: whoever
+    reads the list has to compute again. Else LLVM vectorises a loop with a branch around a call only if a masked vector form of the callee is
     declared. The form declared here, of 64 doubles, is one that no loop asks for: so the loop tests
     and calls for each element alone.
     """
     if _number(condition) is None:
         return getattr(np, name)(x) if condition else z
     builder = x.builder
+    if hasattr(builder, "rare"):
+        builder.rare.append(condition.value)
+        return select(condition, getattr(math, name)(0.0), z)
     function = _libm(builder.module, name)
     before = builder.block
     with builder.if_then(condition.value):
@@ -182,6 +186,10 @@ def rarely(condition, name, x, z):
     chosen.add_incoming(z.value, before)
     chosen.add_incoming(value, inside)
     return Number(builder, chosen)
+
+
+RARE = {"sin", "cos", "tan"}
+"""Functions with such a case."""
 
 
 def _libm(module, name):

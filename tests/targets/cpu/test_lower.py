@@ -16,14 +16,18 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.schedule import schedule
-from nbhvp.targets.cpu import cache, lower, machine
+from nbhvp.targets.cpu import cache, lower, machine, words
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.nests import KernelCall, Pointer, emit, has_kernels
 from nbhvp.targets.cpu.program import Program
 from tests.checks import elements, forget_kernels
 from tests.graphs import STRUCTURE, build
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
+pytestmark = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.no_cover,
+    pytest.mark.compiles,
+]
 
 HEADER = """
 import math
@@ -186,6 +190,23 @@ def test_functions_of_the_table_are_those_of_numba(dtype):
     outputs += [p.TABLE["gammainc_da"](x, y, n=1), p.sqrt(x) / y, p.where(p.less(x, y), x, 1 - y)]
     for call in calls_of(Graph((x, y), tuple(outputs))):
         assert_same_call(call)
+
+
+@pytest.mark.parametrize("name", sorted(words.RARE))
+def test_arguments_far_from_zero_change_nothing_for_their_neighbours(name):
+    """Kernels compute all elements as if none were far, and all again if one was."""
+    x = p.input_node(Pool(), "x", (1000,), np.float64)
+    entry, few = p.TABLE[name], np.linspace(-3, 3, 1000)
+    program = Program(Graph((x,), (entry(x), p.sum_(entry(x) * x, axes=(0,)))))
+    near, _ = program(few)
+    far = few.copy()
+    far[[0, 17, 999]] = 1e9, -3e7, np.inf
+    values, total = program(far)
+    with np.errstate(invalid="ignore"):
+        needed = getattr(np, name)(far)
+    np.testing.assert_allclose(values, needed, rtol=1e-14)
+    np.testing.assert_allclose(values[18:999], near[18:999], rtol=1e-15)
+    assert np.isnan(total)
 
 
 UNKNOWN = {
