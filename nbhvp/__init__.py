@@ -1,8 +1,8 @@
 """Exact Hessian-vector products of plain NumPy functions, compiled with Numba.
 
-`differentiable` gives a function its value, gradient, Hessian-vector product and Hessian operator;
-`minimize` is SciPy's with all of them plugged in. Importing this does not import Numba: that
-happens when the first program is compiled.
+`differentiable` gives a function its gradient, Hessian-vector products and Hessian operator;
+`minimize` calls SciPy's function of this name with them. `import nbhvp` does not import Numba, which is
+imported when the first program is compiled.
 """
 
 from nbhvp.checking import CheckReport, check

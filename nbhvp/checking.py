@@ -79,12 +79,12 @@ class Row:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found. Printing it shows a table.
+    """The findings of `check`. Printing it shows a table.
 
     Attributes
     ----------
     passed : bool
-        Whether no row has failed, nor met a kink.
+        Whether no row has the status FAILED or KINK.
     rows : tuple of Row
     steps : ndarray, shape (m,)
         The steps h of the remainders.
@@ -166,14 +166,14 @@ def check(
     directions : int, optional
         How many random directions, by default 3.
     seed : int, optional
-        Of the directions, by default 0. Where the function itself names a parameter ``seed`` or
-        ``directions``, it goes there.
+        The seed of the directions, by default 0. If the function has a parameter ``seed`` or
+        ``directions`` of its own, the value is passed to it.
 
     Returns
     -------
     CheckReport
-        ``print(report)`` shows a table; ``report.passed`` tells all in one word; ``report.plot()``
-        draws the remainders of Taylor's formula.
+        ``print(report)`` shows a table, ``report.passed`` is True if nothing is wrong, and
+        ``report.plot()`` draws the remainders of Taylor's formula.
 
     Examples
     --------

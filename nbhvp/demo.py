@@ -135,7 +135,7 @@ class Run:
     note: str = ""
 
     def callback(self, intermediate_result) -> None:
-        """What SciPy calls after each iteration."""
+        """Note the value. SciPy calls this after each iteration."""
         self.curve.append((self.elapsed, float(intermediate_result.fun)))
         self.show()
 

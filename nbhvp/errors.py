@@ -1,10 +1,10 @@
-"""The one exception that is ours; everything else raises a built-in type."""
+"""TraceError, the only exception class of the package. All other errors have built-in types."""
 
 
 class TraceError(TypeError):
-    """A function cannot be differentiated as it is written.
+    """nbhvp cannot differentiate a function as it is written.
 
-    The message names the line of the user's code, what happened there, and what to write instead.
+    The message begins with the file and line of the user's code, and says what to write instead.
     """
 
 

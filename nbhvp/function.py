@@ -2,13 +2,13 @@
 
     user function --record--> trace --derive, split--> programs --run--> values, gradients, products
 
-A trace holds for one shape and dtype of x, one set of static arguments, and wherever its guards
-do: they are read before any result or error is believed, and where no known trace holds, the
-function is traced anew. A trace just made at x runs there unchecked: the tracer's outcome rules.
+A trace is valid for one shape and dtype of x, for one set of static arguments, and at the points where
+its guards have the recorded values. Guards are checked before a result or an error is returned; if no
+known trace is valid, the function is traced again. A trace that was made at x needs no check there.
 
-Until the first product, a gradient runs value-and-gradient. After it, a gradient at a new x runs
-the point program, which gives value and gradient too, so that products at that x find it ready.
-The remembered point is keyed by x and the arguments, bit by bit.
+Before the first product, a gradient runs the program of value and gradient. After it, a gradient at a new
+x runs the point program, which computes value and gradient too, so that products at this x need no other
+run. The remembered point is identified by the bits of x and of the arguments.
 """
 
 from __future__ import annotations
@@ -68,27 +68,28 @@ def differentiable(
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args, **kwargs)``, plain NumPy or compiled by Numba's ``@njit``, with a scalar
-        result (or one of size 1) for Hessians, an array, a list or a tuple of scalars for
-        Jacobians. Functions, bound methods, partials and callable objects. Decorating a method
-        binds as a function does.
+        ``fun(x, *args, **kwargs)``, in plain NumPy or under Numba's ``@njit``. For Hessians its
+        result is a scalar (or an array of size 1); for Jacobians it is an array, or a list or tuple
+        of scalars. Functions, methods, partials and callable objects are accepted, and methods may
+        be decorated.
     trace : {"once", "always"}
-        "once" traces ``fun`` again only where its control flow, its static arguments, or what it
+        "once" traces `fun` again only where its control flow, its static arguments, or values that it
         closes over differ. "always" traces at every call: for functions with hidden state or
         randomness.
     target : {"cpu", "interpret"}
-        Compiled by Numba, or interpreted node by node with NumPy: slow, and the reference.
+        "cpu" compiles kernels with Numba. "interpret" runs node by node with NumPy: it is slow, and
+        the reference for tests.
     unravel : Unravel
-        From `ravel`: `fun` takes the tree ``unravel(x)`` in the place of x, and Hessians know the
-        names of its parts. All methods take x and directions as vectors, as SciPy does, or as trees;
-        what has the form of one of these is given as it was.
+        From `ravel`. `fun` then takes the tree ``unravel(x)`` instead of x, and blocks of Hessians
+        have the names of the tree. All methods take x and directions as vectors, as SciPy gives
+        them, or as trees; gradients have the form of x, and products that of the direction.
     loops : bool, optional
         True for a plain Python function with loops over elements that Numba can compile: it is
-        treated as if ``@njit`` stood before it. Compiled functions, met anywhere, are run for the
-        tape of their operations if they loop, and traced as NumPy functions if not; True or False
-        chooses one way for all.
+        treated as a function under ``@njit``. By default, compiled functions with loops are run to
+        record a tape of their operations, and those without loops are traced as NumPy functions.
+        True records all compiled functions, False traces all of them.
     tape_limit : int
-        Bytes that the tape of one call may take, 17 per operation.
+        The largest number of bytes that the tape of one call may take, at 17 per operation.
 
     Returns
     -------
@@ -126,17 +127,18 @@ def differentiable(
 class Function:
     """A function with compiled values, derivatives and products. Made by `differentiable`.
 
-    All methods take x of any shape S, float32 or float64 (integers, booleans and lists become
-    float64), and the further arguments of the function, whose names may be any: x, v and w are given
-    by position. Results are fresh arrays. Safe to call from several threads.
+    All methods take x of any shape S, in float32 or float64 (integers, booleans and lists become
+    float64), and then the other arguments of the function. x, v and w are positional, so that the
+    function's arguments may have any names. Results are fresh arrays. Several threads may call the
+    methods at once.
 
     Raises
     ------
     TypeError
-        If x is complex, of another precision, or no array of numbers; if a gradient or Hessian is
-        wanted of a function whose result is no scalar.
+        If x is complex, of another precision, or not an array of numbers; for gradients and Hessians
+        also if the result of the function is not a scalar.
     TraceError
-        If the function cannot be differentiated as it is written; names the line.
+        If nbhvp cannot differentiate the function as it is written. The message names the line.
     ValueError
         If a direction has the wrong shape.
     """
@@ -189,12 +191,13 @@ class Function:
         v : array_like, shape S or S + (k,)
             A direction, or k of them.
         *args, **kwargs
-            Further arguments of the function. One above 1 MB counts as unchanged between calls only
-            if it is the same array and nobody can write it.
+            Further arguments of the function. An array above 1 MB counts as unchanged between calls
+            only if it is the same object and read-only.
         mode : str
-            If the function itself names a parameter ``mode``, it goes there, and the product is the
-            default one; else "forward-over-reverse", the tangent of the gradient [1]_, is the default;
-            "reverse-over-forward" and "reverse-over-reverse" have the same value.
+            The default, "forward-over-reverse", is the tangent of the gradient [1]_;
+            "reverse-over-forward" and "reverse-over-reverse" have the same value. If the function
+            has a parameter ``mode`` of its own, this value is passed to it, and the product is the
+            default one.
             "finite-difference" is (g(x + h v) - g(x - h v)) / 2h of the gradient g, with
             h = eps^(1/3) (1 + |x|) / |v|: the truncation error h^2 balances the rounding error
             eps / h. "finite-difference-forward" is (g(x + h v) - g(x)) / h with
@@ -262,8 +265,8 @@ class Function:
     def hessian(self, x: Vector, /, *args: Any, **kwargs: Any) -> HessianOperator:
         """The Hessian at x as a LinearOperator of shape (x.size, x.size).
 
-        The arguments are bound for its lifetime: up to 1 MB they are copied, larger ones must not
-        change while it is used.
+        The operator keeps the arguments: arrays up to 1 MB are copied, and larger ones must not
+        change as long as it is used.
 
         Examples
         --------
@@ -312,7 +315,7 @@ class Function:
     ) -> HessianOperator:
         """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th result.
 
-        It is what ``scipy.optimize.NonlinearConstraint`` takes as ``hess``.
+        ``scipy.optimize.NonlinearConstraint`` takes this method as ``hess``.
 
         Examples
         --------
@@ -329,7 +332,7 @@ class Function:
         return HessianOperator(point, weighted_hessian, origin, self.unravel)
 
     def report(self) -> Report:
-        """How often the function was traced and its programs ran, and what compiling took.
+        """The numbers of traces, runs and products, and the seconds that compiling took.
 
         Examples
         --------

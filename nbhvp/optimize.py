@@ -1,9 +1,9 @@
-"""SciPy's `minimize`, with the derivatives that each of its methods can use plugged in.
+"""SciPy's `minimize`, called with the derivatives that each of its methods can use.
 
-What a method takes stands in one table. Where SciPy evaluates value and gradient together, one
-program gives both. Operators go in as `hess`, not `hessp`: so nothing compares x at each product.
-SciPy only warns where a method ignores bounds or constraints, and gives a point outside of them:
-here that is an error, and where no method is named, one is taken that obeys them.
+One table says which derivatives a method takes. Where SciPy evaluates value and gradient together, one
+program computes both. Operators are passed as `hess` and not as `hessp`, so that no product compares x.
+Where a method ignores bounds or constraints, SciPy only warns and returns a point outside of them.
+Here that is an error, and the default method is one that obeys them.
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ def minimize(
     f : Function or callable
         ``f(x, *args) -> scalar``. A plain function is made `differentiable` first.
     x0 : array_like, shape (n,)
-        The start. Of a function of a tree (``differentiable(unravel=...)``) it may be the tree.
+        The start. For a function of a tree (``differentiable(unravel=...)``) it may be a tree.
     args : tuple
-        Further arguments of `f`, bound while this runs: they must not change meanwhile. Anything
-        but a tuple counts as one argument.
+        Further arguments of `f`, which must not change while this runs. A value that is not a tuple
+        counts as one argument.
     method : str or callable, optional
         Any method of SciPy: with Hessian-vector products "newton-cg", "trust-ncg", "trust-krylov"
         and "trust-constr" (the one with bounds, constraints and products); with Hessians as arrays,
-        by n products each, "trust-exact" and "dogleg". Others warn that they have no use for
-        curvature. By default "trust-krylov", and "trust-constr" where there are bounds or
-        constraints. A callable is called as SciPy does it, with ``jac`` and an operator as ``hess``.
+        by n products each, "trust-exact" and "dogleg". For others a warning says that they do not
+        use second derivatives. The default is "trust-krylov", or "trust-constr" with bounds or
+        constraints. SciPy calls a callable with ``jac`` and with an operator as ``hess``.
     **kw
         ``bounds``, ``constraints``, ``callback``, ``tol``, ``options``, as in SciPy.
 

@@ -30,7 +30,7 @@ Path = tuple[Hashable, ...]
 
 
 def ravel(tree) -> tuple[np.ndarray, Unravel]:
-    """A tree of arrays as one vector, and the function that makes such a tree of a vector.
+    """Make one vector of a tree of arrays, and the map from such vectors to trees.
 
     Parameters
     ----------
@@ -41,16 +41,16 @@ def ravel(tree) -> tuple[np.ndarray, Unravel]:
     Returns
     -------
     x : ndarray, shape (n,)
-        The elements of all leaves, each in C order, in their common dtype, to which Python's floats
-        give way: a fresh array.
+        A fresh array with the elements of all leaves, each in C order, in their common dtype. Python's
+        floats take the dtype of the others.
     unravel : Unravel
-        ``unravel(x)`` is a tree like the one given. Give it to `differentiable` for a function that
-        takes the tree.
+        ``unravel(x)`` is a tree of the same structure. For a function of the tree, pass it to
+        `differentiable`.
 
     Raises
     ------
     TypeError
-        If a leaf is anything but floats; names its place.
+        If a leaf is not an array or number of floats. The message names its place.
 
     Examples
     --------

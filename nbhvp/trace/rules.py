@@ -40,28 +40,28 @@ __all__ = ["CustomFunction", "custom_jvp", "elementwise"]
 
 
 def elementwise(fun=None, *, partials: Callable | None = None):
-    """Give an elementwise function of one's own its partial derivatives.
+    """Give an elementwise function a rule: its partial derivatives.
 
     Parameters
     ----------
     fun : callable
-        ``fun(x, y, ...)`` of arrays that broadcast, with one array as result: any code, such as a
-        function compiled by Numba, a call into C, or a table look-up. When it is differentiated it
-        gets fresh C-contiguous arrays, of shape () for scalars; Python's numbers, strings and other
-        hashable objects are passed on as they are.
+        ``fun(x, y, ...)`` of arrays that broadcast, with one array as result. It may contain any
+        code, such as a call into C or a table look-up. In a differentiable function it receives
+        fresh C-contiguous arrays, of shape () for scalars; Python's numbers, strings and other
+        hashable objects are passed on unchanged.
     partials : callable
-        ``partials(z, x, y, ...)``, of the result and the arguments: a tuple with the partial
-        derivative by each argument, None where it is zero. Without it `fun` has a value only, and
-        its derivative is an error.
+        ``partials(z, x, y, ...)`` of the result z and the arguments returns a tuple with the partial
+        derivative with respect to each argument, None where it is zero. Without `partials`, `fun`
+        has a value only, and its derivative is an error.
 
-        It is written in NumPy, without branches on values, or with functions that have rules
-        themselves. Then second and higher derivatives follow.
+        It is written in NumPy without branches on values, and may call functions with rules. So
+        nbhvp can differentiate it, for second derivatives.
 
     Returns
     -------
     CustomFunction
-        To be called like `fun`, inside differentiable functions too. Or a decorator, if `fun` is
-        left out.
+        It is called like `fun`, also inside differentiable functions. If `fun` is left out, the
+        result is a decorator.
 
     Examples
     --------
@@ -82,15 +82,15 @@ def elementwise(fun=None, *, partials: Callable | None = None):
 
 
 def custom_jvp(fun) -> CustomFunction:
-    """Give a function of arrays of one's own a rule for its JVP, the product J(x) x_dot.
+    """Give a function of arrays a rule for its JVP, the product J(x) x_dot.
 
     Parameters
     ----------
     fun : callable
-        ``fun(x, y, ...)`` of arrays, with one array as result, as in `elementwise`. Its rule is
-        given by the decorator ``fun.defjvp``, as in JAX: ``rule((x, y, ...), (x_dot, y_dot, ...))``
-        gives ``(z, z_dot)``, the result ``fun(x, y, ...)`` and its tangent, linear in the tangents
-        of the arguments. These are None for arguments that are no floats.
+        ``fun(x, y, ...)`` of arrays, with one array as result, as in `elementwise`. The decorator
+        ``fun.defjvp`` sets its rule, as in JAX: ``rule((x, y, ...), (x_dot, y_dot, ...))`` returns
+        ``(z, z_dot)``, the result ``fun(x, y, ...)`` and its tangent, which is linear in the
+        tangents of the arguments. The tangent of an argument that is not a float is None.
 
     Returns
     -------
