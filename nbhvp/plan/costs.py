@@ -36,10 +36,6 @@ class Costs:
     """Eight bytes from a cache, or the part of a loop that each iteration has beside arithmetic."""
     load: float
     """Eight bytes from beyond the caches, in order."""
-    copy: float
-    """An element that is read in one order and written in another."""
-    choice: float
-    """Additions of a read that a condition guards, or of a number that all iterations have."""
     line: int
     """A cache line: also the alignment of buffers."""
     l1: int
@@ -53,14 +49,10 @@ class Costs:
     # Calls and threads.
     call: float
     """A BLAS routine, without its arithmetic."""
-    pack: float
-    """A matrix element that BLAS copies to where its kernel reads it."""
     wake: float
     """Waking a thread that sleeps: up to 1e-4, but it may be awake still."""
     blocks: int
     """The most parts of a sum, which bounds the memory of their partial results."""
-    share: int
-    """A partial result is the sum of at least so many times its own elements."""
 
     # The text of kernels.
     kernel: float
@@ -74,16 +66,8 @@ class Costs:
     nests, and so in registers where all is in one nest."""
     written_out: int
     """The extent up to which a trailing axis, of coordinates say, is no loop."""
-    most_written_out: int
-    """Elements of all such axes together: those of a matrix of 3 x 3."""
-    parts: int
-    """Texts of one loop between whose guards it is cut."""
     pieces: int
     """Pieces of a concatenation in one kernel, factors of a coefficient: each is written out."""
-    terms: int
-    """Terms of a segment, in the mean, up to which whole segments are what threads share."""
-    tangents: int
-    """Terms of a sum of which each is a coefficient times a tangent: longer ones stay as written."""
     inlined: int
     """Instructions, in LLVM's language, of a function that may be copied to where it is called."""
 
@@ -113,6 +97,21 @@ class Costs:
         return self.wake / 2
 
     @property
+    def pack(self) -> float:
+        """A matrix element that BLAS loads and stores where its kernel reads it."""
+        return 2 * self.load
+
+    @property
+    def copy(self) -> float:
+        """An element that is read in one order and written in another, where lines are half used."""
+        return 4 * self.load
+
+    @property
+    def choice(self) -> float:
+        """Additions of a read that a condition guards, or of a number that all iterations have."""
+        return self.near / self.flop / 2
+
+    @property
     def loaded(self) -> float:
         """Additions to load eight bytes from beyond the caches."""
         return self.load / self.flop
@@ -137,6 +136,31 @@ class Costs:
         return 2 * self.lanes
 
     @property
+    def share(self) -> int:
+        """A partial result is the sum of at least so many times its own elements: four vectors."""
+        return 4 * self.lanes
+
+    @property
+    def terms(self) -> int:
+        """Terms of a segment, in the mean, up to which whole segments are what threads share."""
+        return self.block_size // 4
+
+    @property
+    def most_written_out(self) -> int:
+        """Elements of all axes that are no loops: those of a square matrix of coordinates."""
+        return (self.written_out - 1) ** 2
+
+    @property
+    def parts(self) -> int:
+        """Texts of one loop that is cut where its guards change, each with all of its body."""
+        return self.pieces // 2
+
+    @property
+    def tangents(self) -> int:
+        """Terms of a sum of which each is a coefficient times a tangent: longer ones stay as written."""
+        return self.pieces // 4
+
+    @property
     def shared(self) -> int:
         """Bytes from which arrays are copied and compared on several threads: beyond their caches."""
         return 4 * self.l2
@@ -153,26 +177,18 @@ CPU = Costs(
     record=4e-9,
     near=1e-10,
     load=4e-10,
-    copy=1.5e-9,
-    choice=2.0,
     line=64,
     l1=1 << 15,
     l2=1 << 20,
     l3=1 << 24,
     most=1 << 29,
     call=3e-7,
-    pack=8e-10,
     wake=60e-6,
     blocks=64,
-    share=32,
     kernel=3000.0,
     kernels=2,
     limit=150.0,
     written_out=4,
-    most_written_out=9,
-    parts=8,
     pieces=16,
-    terms=1024,
-    tangents=4,
     inlined=400,
 )

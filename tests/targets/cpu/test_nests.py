@@ -36,11 +36,11 @@ SINGLE = ("sum in single precision", "contract in single precision", "casts")
 def sizes(request, monkeypatch):
     """Loops as small sizes have them, and as large ones do: nothing written out, all cut."""
     if request.param == "large":
-        changed = {"written_out": 1, "most_written_out": 1, "l1": 32, "share": 1}
-        for name, value in changed.items():
-            monkeypatch.setitem(vars(CPU), name, value)
-        monkeypatch.setattr(Costs, "narrow", 0)
-        monkeypatch.setattr(Costs, "rows", 1)
+        monkeypatch.setitem(vars(CPU), "written_out", 1)
+        for name, value in dict(
+            most_written_out=1, block_size=4, share=1, narrow=0, rows=1
+        ).items():
+            monkeypatch.setattr(Costs, name, value)
 
 
 @pytest.mark.no_cover
