@@ -74,3 +74,14 @@ def test_chapters_without_rows_exist(chapter):
 
 def test_no_function_is_answered_and_refused():
     assert not answers.ANSWERS.keys() & answers.REFUSALS.keys()
+
+
+def test_names_in_the_register_are_those_by_which_functions_are_found():
+    """A name that no function has would never be looked up."""
+    wrong = []
+    for name in filter(lambda name: isinstance(name, str), answers.REFUSALS):
+        home, _, last = name.rpartition(".")
+        function = getattr(importlib.import_module(home), last, None)
+        if function is not None and public_name(function) != name:
+            wrong.append(f"{name} is looked up as {public_name(function)}")
+    assert wrong == []
