@@ -19,7 +19,7 @@ from nbhvp.trace.classes import class_copy, new_class, object_copy
 from nbhvp.trace.kinds import FunctionStandin, library_class, stands_for
 from nbhvp.trace.library import LibraryFunction, is_library_function
 from nbhvp.trace.surroundings.ownership import home_of, module_of
-from nbhvp.trace.surroundings.scope import ModuleStandin
+from nbhvp.trace.surroundings.scope import ModuleStandin, Scope
 
 __all__ = ["of_code", "source_copy"]
 
@@ -30,6 +30,8 @@ def of_code(standins, value):
     """The stand-in of a function, a method, a class or an object of a library by whose it is;
     `NotImplemented` if none.
     """
+    if type(value) is types.FunctionType and type(value.__globals__) is Scope:
+        return value  # it was made in the trace
     if standins.is_followed(type(value)):
         return object_copy(standins, value)
     if _is_answered_method(value):

@@ -186,7 +186,7 @@ class Library:
 
 def _is_copy(kind: type) -> bool:
     """Whether a class is the copy of one of a library's, or is based on one."""
-    return getattr(kind, "__nbhvp_library__", None) is not None
+    return any("__nbhvp_library__" in vars(base) for base in kind.__mro__)
 
 
 class LibraryFunction(FunctionStandin):
