@@ -1,7 +1,8 @@
 """The problems as a user of Numba writes them: loops over elements, and what NumPy cannot write.
 
 ``LOOPS`` maps a key of ``benchmarks.problems.MAKERS`` to the same function as a loop, and to its
-arguments beside x. ``lorenz`` is the deep recurrence: each operation needs the one before it.
+arguments beside x. ``lorenz`` and ``orbit`` are deep recurrences: each operation needs the one before
+it. ``orbit`` divides by powers of a length, which is looked for on its tape.
 """
 
 import math
@@ -10,7 +11,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numba import njit
 
-__all__ = ["LOOPS", "LORENZ_START", "lennard_jones", "lorenz", "rosenbrock", "surface"]
+__all__ = [
+    "LOOPS", "LORENZ_START", "ORBIT_START", "lennard_jones", "lorenz", "orbit", "rosenbrock", "surface",
+]  # fmt: skip
 
 
 @njit
@@ -80,3 +83,21 @@ def lorenz(x, steps):
 
 
 LORENZ_START = np.array([1.0, 1.0, 20.0])
+
+
+@njit
+def orbit(p, steps):
+    """The squared distance from the centre after ``steps`` symplectic Euler steps of Kepler's problem."""
+    h = 1e-3
+    x, y, u, v = p[0], p[1], p[2], p[3]
+    for _ in range(steps):
+        r = math.sqrt(x * x + y * y)
+        a = -1.0 / (r * r * r)
+        u += h * a * x
+        v += h * a * y
+        x += h * u
+        y += h * v
+    return x * x + y * y
+
+
+ORBIT_START = np.array([1.0, 0.0, 0.0, 1.0])

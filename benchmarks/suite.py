@@ -6,8 +6,9 @@ In this folder, with nbhvp installed in the environment at hand (asv ignores PYT
 ``Product`` and ``LargeProduct`` time the product at a remembered point next to the one derived by
 hand and to a copy of the same bytes, at the sizes of ``problems.SUITE`` below and from a megabyte
 on; ``Point`` value, gradient, point program and one-shot product at a new point; ``Columns`` 32
-vectors at once; ``TwoThreads`` the product by hand and its floor on two threads; ``FirstProduct``
-the way from a fresh process to the first H v; ``Memory`` what a product takes.
+vectors at once; ``TwoThreads`` the product by hand and its floor on two threads; ``LongSweep`` a
+recurrence of 20,000 steps, recorded and swept; ``FirstProduct`` the way from a fresh process to the
+first H v; ``Memory`` what a product takes.
 ``compare.py`` has the ratios, interleaved, and the peers.
 """
 
@@ -23,8 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import hand
+from benchmarks.loops import ORBIT_START, orbit
 from benchmarks.problems import MAKERS, SUITE, make
 from nbhvp import differentiable
+from nbhvp.trace.record import record
 
 ROOT = str(Path(__file__).resolve().parents[1])
 LARGE = (
@@ -144,6 +147,24 @@ class TwoThreads:
 
     def time_byte_floor(self, label):
         self.copy()
+
+
+class LongSweep:
+    """An orbit of 20,000 steps: its trace, from the run for its tape on, and H v by sweeps."""
+
+    timeout = 300
+
+    def setup(self):
+        self.f = differentiable(orbit)
+        self.hessian = self.f.hessian(ORBIT_START, 20_000)
+        self.v = np.ones(ORBIT_START.size)
+        self.hessian @ self.v
+
+    def time_trace(self):
+        record(orbit, ORBIT_START, (20_000,))
+
+    def time_product(self):
+        self.hessian @ self.v
 
 
 class FirstProduct:

@@ -420,9 +420,10 @@ def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:
 
 def _outputs(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> tuple[Node, int | None]:
     """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
+    from nbhvp.loops.roll.costs import CPU
     from nbhvp.loops.roll.graph import roll
 
-    rolled = roll(tape, inputs)
+    rolled = roll(tape, inputs, costs=CPU)
     if rolled is not None:
         for node, value in rolled.guards:
             _guard_node(node, value, place)

@@ -15,7 +15,7 @@ from nbhvp.graph.derive import check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.table.tape import replay
-from nbhvp.loops.roll import graph as rolling
+from nbhvp.loops.roll.costs import CPU
 from nbhvp.loops.roll.graph import roll
 from tests.checks import assert_close, kernels
 from tests.tapes import apply, taped
@@ -491,14 +491,13 @@ def stepped(x):
 
 
 @pytest.mark.parametrize("fun", [recurrence, largest, product, stepped], ids=lambda f: f.__name__)
-def test_what_has_a_class_per_operation_is_not_rolled(fun, monkeypatch):
-    """And what stays below the bounds is right."""
+def test_what_has_a_class_per_operation_is_not_rolled(fun):
+    """And what stays below the bound is right."""
     x = np.random.default_rng(0).normal(size=400 if fun is not stepped else 12)
     node = p.input_node(Pool(), "x", x.shape, x.dtype)
     assert roll(taped(fun, x), [node]) is None
     tape = taped(fun, x[:12])
     node = p.input_node(Pool(), "x", (12,), x.dtype)
-    monkeypatch.setattr(rolling, "FEW_CLASSES", 10_000)
     found = roll(tape, [node], most_classes=10_000)
     (outputs,) = interpret(Graph((node,), (found.outputs,)), x[:12])
     assert_close(outputs, tape.values[tape.outputs], 1e-12)
@@ -551,11 +550,23 @@ def test_inputs_of_several_ranks_and_precisions():
     assert (found.gathers, found.outputs.dtype) == (0, np.float64)
 
 
-def test_a_short_recurrence_is_not_worth_a_graph():
-    x = np.linspace(0.5, 1.0, 30)
+@pytest.mark.parametrize(
+    ("fun", "size", "is_rolled"),
+    [
+        (recurrence, 30, False),
+        (recurrence, 4, True),
+        (rosenbrock, 10, True),
+        (rosenbrock, 1000, True),
+        (coordinates_by_hand, 6, False),
+        (coordinates_by_hand, 300, True),
+    ],
+)
+def test_the_cheaper_way_is_taken(fun, size, is_rolled):
+    """Small tapes of many structures are swept, and large ones are arrays."""
+    case = next((case for case in CASES if case.fun is fun), Case(fun))
+    x = point(case, size)
     node = p.input_node(Pool(), "x", x.shape, x.dtype)
-    assert roll(taped(recurrence, x), [node]) is None
-    assert roll(taped(recurrence, x[:8]), [p.input_node(Pool(), "x", (8,), x.dtype)]) is not None
+    assert (roll(taped(fun, x), [node], costs=CPU) is not None) == is_rolled
 
 
 def test_the_corners_of_a_field_belong_to_it():

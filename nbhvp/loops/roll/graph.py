@@ -23,15 +23,13 @@ from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.table.tape import Tape
 from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
+from nbhvp.loops.roll.costs import Costs
 from nbhvp.loops.roll.views import MOST_COLUMNS, Read, Source, grids, is_affine, read
 
 __all__ = ["MOST_CLASSES", "Rolled", "roll"]
 
 MOST_CLASSES = 256
 """A graph of more is slower to compile than it is worth."""
-FEW_CLASSES = 40
-"""So is one of more than these, if they have less than FEW_INSTANCES each: a short recurrence."""
-FEW_INSTANCES = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,13 @@ class Rolled:
     sums: int
 
 
-def roll(tape: Tape, inputs: Sequence[Node], most_classes: int = MOST_CLASSES) -> Rolled | None:
-    """The graph of a tape; None if its operations have too many structures.
+def roll(
+    tape: Tape,
+    inputs: Sequence[Node],
+    most_classes: int = MOST_CLASSES,
+    costs: Costs | None = None,
+) -> Rolled | None:
+    """The graph of a tape; None if its operations have too many structures, or a sweep costs less.
 
     Parameters
     ----------
@@ -71,15 +74,19 @@ def roll(tape: Tape, inputs: Sequence[Node], most_classes: int = MOST_CLASSES) -
     inputs : sequence of Node
         One for each input of the tape, of its size and any shape, all of one pool.
     most_classes : int
-        The bound on structures. Recurrences, where each step has one of its own, go beyond any, and
-        short ones beyond a third of their operations.
+        The bound on structures. Recurrences, where each step has one of its own, go beyond any.
+    costs : Costs, optional
+        The machine that decides between the graph and a sweep over the tape.
     """
     if not inputs:
         return None
-    operations = tape.codes.size - tape.start
-    bound = min(most_classes, max(FEW_CLASSES, operations // FEW_INSTANCES))
-    classes = classify(tape, bound)
-    return None if classes is None else _Roll(tape, inputs, classes).rolled()
+    classes = classify(tape, most_classes)
+    if classes is None:
+        return None
+    structures = np.count_nonzero(np.diff(classes.starts))
+    if costs is not None and costs.prefers_sweep(structures, classes.members.size):
+        return None
+    return _Roll(tape, inputs, classes).rolled()
 
 
 class _Roll:
