@@ -21,6 +21,7 @@ from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, lift, trace_error, traced_in
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, floats, where
+from nbhvp.trace.surroundings.ownership import is_library, module_of
 
 __all__: list[str] = []
 
@@ -99,7 +100,10 @@ class StandardForm:
     def __init__(self, original, standin):
         self._original = original
         self._standin = standin
+        kind = type(original)
+        is_scipys = is_library(module_of(kind)) and kind.__name__ == f"{original.name}_gen"
         self.name = original.name
+        self._forms = FORMS.get(original.name, {}) if is_scipys else {}
         self.is_discrete = hasattr(original, "pmf")
 
     def own(self, name: str, *args):
@@ -116,10 +120,9 @@ class StandardForm:
 
     def __call__(self, name: str, y, shapes):
         """A method of the standard form, of y inside of the support."""
-        forms = FORMS.get(self.name, {})
-        if name in forms:
-            return forms[name](y, *shapes)
-        if name.startswith("log") and (not self.has(f"_{name}") or name[3:] in forms):
+        if name in self._forms:
+            return self._forms[name](y, *shapes)
+        if name.startswith("log") and (not self.has(f"_{name}") or name[3:] in self._forms):
             if name in ("logcdf", "logsf"):
                 return self._logarithm(name[3:], y, shapes)
             return np.log(self.own(f"_{name[3:]}", y, *shapes))

@@ -200,6 +200,33 @@ def test_frozen_distributions():
     np.testing.assert_array_equal(f.hvp(x, x), g.hvp(x, x))
 
 
+class Wide(stats.rv_continuous):
+    """A law of the user's, by the name of another."""
+
+    def _pdf(self, y, c):
+        return 0.5 * c * np.exp(-c * abs(y))
+
+
+WIDE = Wide(name="laplace", shapes="c")
+
+
+@pytest.mark.no_cover
+def test_a_law_of_ones_own():
+    x = np.array([0.5, 1.5, 2.0, 0.3, 1.7])
+
+    def function(x):
+        return np.sum(WIDE.logpdf(x[:2], *x[2:]))
+
+    def written_out(x):
+        y = (x[:2] - x[3]) / x[4]
+        return np.sum(np.log(0.5 * x[2]) - x[2] * abs(y) - np.log(x[4]))
+
+    f, g = (nbhvp.differentiable(h, target="interpret") for h in (function, written_out))
+    assert f(x) == pytest.approx(function(x), rel=1e-13)
+    np.testing.assert_allclose(f.grad(x), g.grad(x), 1e-12)
+    np.testing.assert_allclose(f.hvp(x, x), g.hvp(x, x), 1e-12, 1e-12)
+
+
 def normal_density(n):
     """log N(x; mean, L L^T) by mpmath, of x, mean and the entries of a triangle."""
 
