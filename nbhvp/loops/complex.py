@@ -276,10 +276,15 @@ def _tanh(x):
     return pair(t / below, c * s * ((1.0 - t) * (1.0 + t)) / below)
 
 
-@implementation
-def _tan(x):
-    w = np.tanh(pair(-x.imag, x.real))
-    return pair(w.imag, -w.real)
+def _turned(function):
+    """-i f(i x): tan of tanh, and the inverse functions likewise."""
+
+    @implementation
+    def turned(x):
+        w = function(pair(-x.imag, x.real))
+        return pair(w.imag, -w.real)
+
+    return turned
 
 
 @implementation
@@ -290,12 +295,6 @@ def _asinh(x):
         math.asinh(r.real * s.imag - s.real * r.imag),
         math.atan2(x.imag, r.real * s.real - r.imag * s.imag),
     )
-
-
-@implementation
-def _asin(x):
-    w = np.arcsinh(pair(-x.imag, x.real))
-    return pair(w.imag, -w.real)
 
 
 @implementation
@@ -318,18 +317,13 @@ def _atanh(x):
     return pair(0.25 * np.log1p(4.0 * re / apart), 0.5 * angle)
 
 
-@implementation
-def _atan(x):
-    w = np.arctanh(pair(-x.imag, x.real))
-    return pair(w.imag, -w.real)
-
-
 _BOTH = {
     "exp": (_exp, np.exp), "log": (_log, np.log), "sqrt": (_sqrt, np.sqrt),
-    "sin": (_sin, np.sin), "cos": (_cos, np.cos), "tan": (_tan, np.tan),
+    "sin": (_sin, np.sin), "cos": (_cos, np.cos), "tan": (_turned(np.tanh), np.tan),
     "sinh": (_sinh, np.sinh), "cosh": (_cosh, np.cosh), "tanh": (_tanh, np.tanh),
-    "asin": (_asin, np.arcsin), "acos": (_acos, np.arccos), "atan": (_atan, np.arctan),
     "asinh": (_asinh, np.arcsinh), "acosh": (_acosh, np.arccosh), "atanh": (_atanh, np.arctanh),
+    "asin": (_turned(np.arcsinh), np.arcsin), "acos": (_acos, np.arccos),
+    "atan": (_turned(np.arctanh), np.arctan),
 }  # fmt: skip
 """By their names in cmath: the composition, and the function of NumPy."""
 

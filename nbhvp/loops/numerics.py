@@ -18,6 +18,7 @@ from nbhvp.loops.numpy_functions import (
     is_active,
     is_given,
     is_number,
+    over_arrays,
     overload_active,
 )
 
@@ -26,27 +27,6 @@ __all__: list[str] = []
 
 def _any_active(*kinds) -> bool:
     return any(is_active(kind) or is_active(getattr(kind, "dtype", None)) for kind in kinds)
-
-
-def elementwise(function):
-    """A function of one number over an array of active numbers, or of one."""
-
-    scalar = register_jitable(function)
-
-    def choose(x):
-        if is_number(x):
-            return lambda x: scalar(x)
-
-        @implementation
-        def over(x):
-            out = np.empty(x.shape, ACTIVE)
-            for index in np.ndindex(x.shape):
-                out[index] = scalar(x[index])
-            return out
-
-        return over
-
-    return choose
 
 
 # Of single numbers.
@@ -64,13 +44,13 @@ def _sinc(x):
     return math.sin(angle) / angle
 
 
-_over_sinc = elementwise(_sinc)
+_sinc = register_jitable(_sinc)
 
 
 @overload_active(np.sinc)
 def _choose_sinc(x):
     if is_active(x):
-        return _over_sinc(x)
+        return (lambda x: _sinc(x)) if is_number(x) else over_arrays(_sinc, (x,), ACTIVE, ("x",))
 
 
 @overload_active(np.ldexp, math.ldexp)
