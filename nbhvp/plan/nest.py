@@ -159,14 +159,12 @@ class Nest:
 
     def prune(self, needed: set[Node]) -> None:
         """Leave out members that are neither needed outside nor read by others."""
-        alive: list[Member] = []
         read: set[Node] = set(needed)
         for member in reversed(self.members):
             if member.node in read:
-                alive.append(member)
                 read |= {load.array for load in member.loads}
-        self.members, self._writers = [], {}
-        self.join(alive[::-1])
+        self.members = [member for member in self.members if member.node in read]
+        self._writers = {node: some for node, some in self._writers.items() if node in read}
 
     def read_from_memory(self) -> set[Node]:
         """What the loads of members need in memory: other arrays, and elements of other loops."""
@@ -204,10 +202,8 @@ class Nest:
         is_alike = space in self._spaces and self._loops == {member.loops for member in new}
         in_order = all(one.is_in_order or 2 * saved >= one.iterations for one in new)
         exprs = parts(expr for member in new for expr in member.exprs)
-        added = sum(part.cost for part in exprs if part not in self._parts)
-        return (
-            saved if (saved or is_alike) and in_order and self._weight + added <= heaviest else None
-        )
+        total = self._weight + sum(part.cost for part in exprs if part not in self._parts)
+        return saved if (saved or is_alike) and in_order and total <= heaviest else None
 
 
 def done(load: Load, reader: Member, writers: Sequence[Member]) -> Sequence[Member]:

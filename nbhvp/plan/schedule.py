@@ -7,8 +7,8 @@ For the rest one cost decides, in additions per element: computing again against
 - pulled at k different indices, a value of weight w is computed k - 1 times too often: it is stored
   where that takes longer than a load, so that pulling through T stencils cannot cost 3^T;
 - needed by several members, it is stored where it takes longer than a store and a load;
-- broadcast along a new axis, it is computed per copy;
-- read through an index, it is a load of each array that it comes from.
+- broadcast along a new axis, it is stored where a copy takes longer to compute than to load;
+- read through an index, it is stored where it would be loaded from several arrays.
 
 What is stored joins the nest with which it shares most loads, or one of its own iteration space, and
 is in memory only if another nest needs it: so elementwise work is one pass, each value computed once.
@@ -366,7 +366,7 @@ class _Memory:
                 if len(inner) != 1 or inner[0].shape != arg.shape:
                     break
                 (arg,) = inner
-            if (len(arrays) - 1) * CPU.loaded > CPU.loaded:
+            if (len(arrays) - 1) * CPU.loaded > CPU.stored:
                 self.store_viewed(arg)
 
     def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
@@ -384,7 +384,7 @@ class _Memory:
         return None
 
     def store_shared(self) -> None:
-        """Store dear values that kernels of different shapes or kinds would each compute."""
+        """Store dear values that several members or steps would each compute."""
         kernels: dict[Node, frozenset] = {node: frozenset() for node in self.nodes}
         for node in reversed(self.nodes):
             users = [kernels[user] for user in self.users.get(node, ())]
@@ -392,10 +392,8 @@ class _Memory:
             branching = bool(users) and all(part != union for part in users)
             if branching and node in self.weights and self.weights[node] > CPU.stored:
                 self.store_viewed(node)
-            if not is_pulled(node):
-                kernels[node] = frozenset([node])
-            else:
-                kernels[node] = frozenset([node]) if node in self.stored else union
+            is_inlined = is_pulled(node) and node not in self.stored
+            kernels[node] = union if is_inlined else frozenset([node])
 
 
 def variables(shape) -> tuple[Var, ...]:
@@ -466,13 +464,11 @@ def _nested(
                 saved = nest.saved(new, space, memory.heaviest, ready)
                 if saved is not None and saved > best:
                     best, place, chosen, joining = saved, at, nest, new
-    if chosen and joining:
-        chosen.join(joining, space)
-    else:
-        (new,) = members(node, puller)
-        chosen = Nest(new[0].row.extent)
-        chosen.join(new, space)
+    if chosen is None or joining is None:
+        (joining,) = members(node, puller)
+        chosen = Nest(joining[0].row.extent)
         steps.append(chosen)
+    chosen.join(joining, space)
     return place
 
 
