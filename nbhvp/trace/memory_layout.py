@@ -66,6 +66,11 @@ for _name, _read in {"flags": _flags, "strides": _strides, "base": _base}.items(
 
 
 def _set_flags(x: Traced, write=None, align=None, uic=None) -> None:
+    """An array of the function's own may be protected."""
+    is_own = x.storage.place is None and not x.views and is_array(x.value)
+    if is_own and write is not None and not write and align is None and uic is None:
+        x.storage.refusal = x.storage.refusal or "an array is written that setflags protects"
+        return
     raise trace_error("a flag of a traced array is set", "leave it out")
 
 

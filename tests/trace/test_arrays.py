@@ -578,7 +578,13 @@ def add_at_plain(x):
     np.add.at(PLAIN[0], [0], x[:1])
 
 
+def protected(x):
+    x.setflags(write=False)
+    return x
+
+
 WRONG = [
+    (lambda x: protected(2 * x).sort(), TraceError, "setflags protects"),
     (lambda x: np.float64(x[0]), TraceError, "plain float"),
     (lambda x: np.complex128(x[0]), TraceError, "plain complex"),
     (
