@@ -52,7 +52,7 @@ def _of_a_process(self, command, *_) -> str | None:
     return "Python is started" if sys.executable in command else None
 
 
-_watch(cache, "load", lambda source: "a kernel is loaded or compiled")
+_watch(cache, "load", lambda source, *_: "a kernel is loaded or compiled")
 _watch(Dispatcher, "compile", _of_a_compilation)
 _watch(subprocess.Popen, "__init__", _of_a_process)
 if hasattr(os, "register_at_fork"):

@@ -64,7 +64,7 @@ class _Tally(threading.local):
     counts = Counts()
 
 
-_kernels: dict[str, Kernel] = {}  # by source
+_kernels: dict[tuple[str, bool], Kernel] = {}  # by source, and whether it is small
 _tally = _Tally()
 _lock = threading.Lock()
 
@@ -74,20 +74,25 @@ def counts() -> Counts:
     return _tally.counts
 
 
-def load(source: str) -> Kernel:
-    """The kernel that `source` defines: from memory, from disk, or compiled."""
-    if source not in _kernels:
+def load(source: str, is_small: bool = False) -> Kernel:
+    """The kernel that `source` defines: from memory, from disk, or compiled.
+
+    LLVM is asked for less where all that it computes `is_small`.
+    """
+    key = source, is_small
+    if key not in _kernels:
         with _lock:
-            if source not in _kernels:
+            if key not in _kernels:
                 start = time.perf_counter()
-                kernel = _kernels[source] = _load(digest(source, inlined(source)), source)
+                name = digest(source + "small" * is_small, inlined(source))
+                kernel = _kernels[key] = _load(name, source, is_small)
                 _tally.counts = Counts(
                     _tally.counts.compiled + kernel.compiled,
                     _tally.counts.loaded + (not kernel.compiled),
                     _tally.counts.by_numba + kernel.by_numba,
                     _tally.counts.seconds + time.perf_counter() - start,
                 )
-    return _kernels[source]
+    return _kernels[key]
 
 
 def digest(source: str, inlined: dict[str, str]) -> str:
@@ -109,7 +114,7 @@ def inlined(source: str) -> dict[str, str]:
     return texts
 
 
-def compiled(source: str, name: str = "kernel") -> machine.Compiled:
+def compiled(source: str, name: str = "kernel", is_small: bool = False) -> machine.Compiled:
     """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
     from nbhvp.targets.cpu import lower
 
@@ -117,7 +122,7 @@ def compiled(source: str, name: str = "kernel") -> machine.Compiled:
         text = lower.lowered(source, name)
     except lower.Unknown:
         return compiled_by_numba(source, name)
-    return machine.optimised(name, text, is_straight="@straight_kernel" in source)
+    return machine.optimised(name, text, "@straight_kernel" in source, is_small)
 
 
 def compiled_by_numba(source: str, name: str = "kernel") -> machine.Compiled:
@@ -140,12 +145,12 @@ _MAKERS = {b"L": False, b"N": True}
 """The first byte of a file's content: whether numba has made the code that follows."""
 
 
-def _load(name, source):
+def _load(name, source, is_small):
     path = disk.path_of(name)
     content = disk.read(path)
     is_compiled = content is None or content[:1] not in _MAKERS
     if is_compiled:
-        made = compiled(source, name)
+        made = compiled(source, name, is_small)
         content = (b"N" if made.by_numba else b"L") + made.object_code
         disk.write(path, content)
     by_numba = _MAKERS[content[:1]]
@@ -165,7 +170,7 @@ def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
             from nbhvp.targets.cpu.lower import lowered_entries
 
             text = lowered_entries(importlib.import_module(module), arguments, prefix)
-            code = machine.optimised(prefix, text).object_code
+            code = machine.optimised(prefix, text, is_small=True).object_code
             disk.write(path, code)
         addresses = machine.link_all([f"{prefix} {name}" for name in arguments], code)
         return dict(zip(arguments, addresses, strict=True))

@@ -305,7 +305,7 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
                 time += x.size * CPU.fetch(x.size * x.dtype.itemsize)
         else:
             calls = emit(step)
-            kernels += [cache.load(call.source) for call in calls]
+            kernels += map(_kernel, calls)
             steps += map(_step, calls)
             time += sum(call.seconds for call in calls)
     if steps or not stretches:
@@ -313,9 +313,13 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
     return stretches, time, kernels
 
 
+def _kernel(call: KernelCall) -> cache.Kernel:
+    """The kernel of a call: without vectors, if even so it would take a tenth of a call of BLAS."""
+    return cache.load(call.source, call.seconds * CPU.lanes < CPU.call / 10)
+
+
 def _step(call: KernelCall) -> cpu.Step:
-    address = cache.load(call.source).address
-    return cpu.Step(address, tuple(map(_entry, call.slots)), call.extent, call.block)
+    return cpu.Step(_kernel(call).address, tuple(map(_entry, call.slots)), call.extent, call.block)
 
 
 def _entry(slot):

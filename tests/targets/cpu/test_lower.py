@@ -209,6 +209,17 @@ def test_arguments_far_from_zero_change_nothing_for_their_neighbours(name):
     assert np.isnan(total)
 
 
+def test_kernels_of_few_numbers_are_not_vectorised(monkeypatch, tmp_path):
+    forget_kernels(monkeypatch, tmp_path)
+    for size in (12, 3000):
+        x = p.input_node(Pool(), "x", (size,), np.float64)
+        (kernel,) = Program(Graph((x,), (x * x + 1,))).kernels
+    keys = list(cache._kernels)
+    assert keys == [(kernel.source, True), (kernel.source, False)]
+    texts = [cache.compiled(source, is_small=is_small).llvm for source, is_small in keys]
+    assert ["<4 x double>" in text or "<2 x double>" in text for text in texts] == [False, True]
+
+
 UNKNOWN = {
     "an error": "if lo > 3: raise ValueError",
     "an unknown function": "x = math.acosh(2.0)",
