@@ -41,7 +41,8 @@ def of_code(standins, value):
     if is_library_function(value):
         if isinstance(value, types.MethodType):
             owner = standins.of(value.__self__)  # which is watched
-            if standins.is_followed(type(value.__self__)):
+            kind = type(value.__self__)
+            if standins.is_followed(kind) and library_class(kind) is None:
                 return types.MethodType(standins.of(value.__func__), owner)
         return standins.remember(value, LibraryFunction(value, standins))
     if isinstance(value, types.FunctionType) and standins.is_own(module_of(value)):
