@@ -9,7 +9,6 @@ own words until it has claimed a block, and a step ends when its blocks are done
 for nobody who has no block, and a thread that wakes late finds nothing to touch.
 """
 
-from nbhvp.targets.cpu.lower import add, invoke, load, read, replace, store, write
 from nbhvp.targets.cpu.run import (
     BUSY,
     DONE,
@@ -24,6 +23,7 @@ from nbhvp.targets.cpu.run import (
     UNCLAIMED,
     WORKER,
 )
+from nbhvp.targets.cpu.vocabulary import add, invoke, load, read, replace, store, write
 from nbhvp.targets.cpu.words import driver
 
 # --- on one thread --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from nbhvp.targets.cpu import words
+from nbhvp.targets.cpu.syntax import assigned_often, is_cheap, is_text
 from nbhvp.targets.cpu.values import (
     I1,
     I8,
@@ -39,7 +40,7 @@ from nbhvp.targets.cpu.values import (
     split,
 )
 
-__all__ = ["CONTRACT", "Function", "Walk", "Widen", "is_text"]
+__all__ = ["CONTRACT", "Function", "Walk", "Widen"]
 
 
 CONTRACT = ("contract",)
@@ -80,7 +81,7 @@ class Walk:
         self.number_of_walk = function.walks = function.walks + 1
         self.scopes: list[Any] = [names, {}]
         self.places: dict[str, tuple] = {}
-        self.varied = _assigned_often(tree)
+        self.varied = assigned_often(tree)
         self.loops: list[ir.Block] = []
         self.returned: list[tuple[Value, ir.Block]] | None = None
         """Results, and the empty blocks where each is at hand; None in a kernel."""
@@ -405,7 +406,7 @@ class Walk:
 
     def _chosen(self, test: Value, body: ast.expr, orelse: ast.expr) -> Value:
         condition = self.cast(test, "b1").parts[0]
-        if _is_cheap(body) and _is_cheap(orelse):
+        if is_cheap(body) and is_cheap(orelse):
             x, y = self.number(body), self.number(orelse)
             kind = x.kind if x.kind == y.kind else joined(x.kind, y.kind)
             pairs = zip(self.cast(x, kind).parts, self.cast(y, kind).parts, strict=True)
@@ -685,34 +686,6 @@ _COMPARISONS = {
 }  # fmt: skip
 
 
-def _assigned_often(tree: ast.FunctionDef) -> set[str]:
-    """Names that more than one statement assigns; a name of loops and of no other statement is not."""
-    counts = dict.fromkeys((a.arg for a in tree.args.args), 1)
-    named = set()
-    pending = list(tree.body)
-    while pending:
-        statement = pending.pop()
-        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-        for target in targets:
-            for one in getattr(target, "elts", [target]):
-                if isinstance(one, ast.Name) and isinstance(statement, ast.For):
-                    named.add(one.id)
-                elif isinstance(one, ast.Name):
-                    more = 1 + isinstance(statement, ast.AugAssign)
-                    counts[one.id] = counts.get(one.id, 0) + more
-        pending += [*getattr(statement, "body", ()), *getattr(statement, "orelse", ())]
-    return {name for name, count in counts.items() if count > 1 or name in named}
-
-
-def _is_cheap(node: ast.expr) -> bool:
-    """Whether an expression may be computed where its value is not wanted."""
-    return not any(isinstance(one, ast.Call | ast.Subscript | ast.Div) for one in ast.walk(node))
-
-
 def _is_tuple(value) -> bool:
     """Whether a value is several: numbers and arrays are named tuples."""
     return type(value) is tuple
-
-
-def is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
