@@ -180,6 +180,8 @@ def stack(arrays, axis=0, out=None, *, dtype=None):
     if len({a.shape for a in arrays}) != 1:
         raise ValueError("all input arrays must have the same shape")
     axis = normalize_axis_index(axis, arrays[0].ndim + 1)
+    if arrays[0].ndim == 0 and out is None and dtype is None:
+        return lift(arrays)
     return concatenate([expand_dims(a, axis) for a in arrays], axis, out, dtype=dtype)
 
 
