@@ -52,7 +52,8 @@ def _of_a_process(self, command, *_) -> str | None:
     return "Python is started" if sys.executable in command else None
 
 
-_watch(cache, "load", lambda source, *_: "a kernel is loaded or compiled")
+for _name in ("load", "compiled", "compiled_by_numba"):
+    _watch(cache, _name, lambda *_: "a kernel is loaded or compiled")
 _watch(Dispatcher, "compile", _of_a_compilation)
 _watch(subprocess.Popen, "__init__", _of_a_process)
 if hasattr(os, "register_at_fork"):
