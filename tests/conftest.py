@@ -1,6 +1,6 @@
 """The mark `compiles`, and the guard that keeps it right.
 
-`pytest -m "not compiles"` runs all tests that compile nothing, in a minute: tracing, the table,
+`pytest -m "not compiles"` runs all tests that compile nothing: tracing, the table,
 derivatives, the interpreter, schedules, kernels as plain Python. A test has the mark if its module
 has it (`pytestmark`), if it has it itself, and if its parameters are named "cpu" or "compiled", as in
 `test_results[cpu]` and `test_branches[a compiled loop]`.
