@@ -133,7 +133,15 @@ def compiled_by_numba(source: str, name: str = "kernel") -> machine.Compiled:
 
 
 def _imports(source):
-    return re.findall(r"^from (nbhvp[\w.]*) import", source, re.MULTILINE)
+    """The modules of ours that a text imports, or imports names from."""
+    found = []
+    for module, names in re.findall(r"^from (nbhvp[\w.]*) import ([\w, ]*)", source, re.MULTILINE):
+        spec = importlib.util.find_spec(module)
+        found.append(module)
+        if spec is not None and spec.submodule_search_locations is not None:
+            modules = [f"{module}.{name.split()[0]}" for name in names.split(",") if name.strip()]
+            found += filter(importlib.util.find_spec, modules)
+    return found
 
 
 @functools.cache

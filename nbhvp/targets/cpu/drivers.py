@@ -9,7 +9,7 @@ own words until it has claimed a block, and a step ends when its blocks are done
 for nobody who has no block, and a thread that wakes late finds nothing to touch.
 """
 
-from nbhvp.targets.cpu.run import (
+from nbhvp.targets.cpu.layouts import (
     BUSY,
     DONE,
     HEADER,

@@ -15,7 +15,8 @@ of its operands. So a kernel takes milliseconds, where numba, which infers and l
 The text means what numba makes of it, to which whatever is not in this table goes: `Unknown` is
 raised, nothing is guessed. Flags: products and sums may be contracted to fused multiply-adds, only
 `add_reassoc` may be reordered, `times` neither. `//` and `%` of integers round down, and are 0 for a
-divisor of 0. A kernel may run twice on a range. Pointers that are written overlap nothing: metadata say so to LLVM (`alias_marks`).
+divisor of 0. A kernel may run twice on a range: what it writes depends on what it only reads. Pointers
+that are written overlap nothing, and metadata say so to LLVM (`alias_marks`).
 """
 
 from __future__ import annotations
