@@ -57,7 +57,8 @@ def jvp(
             is_uncertain = bool(uncertain) and not uncertain.isdisjoint(node.args)
             times = _damped_times if is_uncertain else _times
             z_dot = _push(node, [dots.get(arg) for arg in node.args], times)
-            if z_dot is not None:
+            # A part that does not move may be cut out of a tangent: as for adjoints in _pull_back.
+            if z_dot is not None and not is_zero(z_dot):
                 dots[node] = z_dot
                 if is_uncertain or node.primitive.uncertain:
                     uncertain.add(node)

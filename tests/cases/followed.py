@@ -95,6 +95,8 @@ FOLLOWED = [
     ("scipy.signal.buttord", lambda x: signal.buttord(x[0] / 2, x[1] / 2, 3, 40)[1]),
     ("scipy.signal.bilinear", lambda x: np.concatenate(signal.bilinear(x[:2], x[1:]))),
     ("scipy.signal.zpk2tf", lambda x: np.concatenate(signal.zpk2tf(x[:2], x[2:], 2.0))),
+    ("scipy.signal.tf2ss", lambda x: np.hstack([signal.tf2ss(x[:2], [1, x[2], x[3]])[k].ravel() for k in (0, 2, 3)])),
+    ("scipy.signal.zpk2ss", lambda x: np.hstack([signal.zpk2ss(x[:1], x[1:3], x[3])[k].ravel() for k in (0, 2)])),
     ("scipy.signal.tf2zpk", lambda x: signal.tf2zpk(x[:2], [1.0, x[2]])[0].real),
     ("scipy.signal.tf2sos", lambda x: signal.tf2sos([1.0, x[0], 0.1], [1.0, x[1], 0.2])),
     ("scipy.signal.zpk2sos", lambda x: signal.zpk2sos([x[0]], [x[1]], 2.0)),

@@ -59,7 +59,16 @@ def piecewise(x):
     return total(p.where(p.greater(x, 0), x * x * x, p.exp(x)) + p.maximum(x, 0.3) * p.floor(3 * x))
 
 
-FUNCTIONS = [rosenbrock, shared, through_complex, bilinear, piecewise]
+def beside_a_constant(x):
+    """Quotients joined to a constant, from which they are cut again."""
+    quotients = part(x, 0, 2) / p.reshape(part(x, 4, 1), shape=())
+    joined = p.concatenate(p.constant(x.pool, np.ones(1)), quotients, axis=0)
+    return total(part(joined, 1, 2)) + p.reshape(part(joined, 0, 1), shape=()) * total(
+        part(x, 3, 3)
+    )
+
+
+FUNCTIONS = [rosenbrock, shared, through_complex, bilinear, piecewise, beside_a_constant]
 
 
 @pytest.fixture(params=FUNCTIONS, ids=lambda f: f.__name__)
