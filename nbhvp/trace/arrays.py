@@ -61,6 +61,7 @@ __all__ = [
     "transpose_view",
     "view_of",
     "weaken",
+    "with_items",
     "write",
 ]
 
@@ -599,13 +600,22 @@ def traced_in(*values) -> Iterator[Traced]:
             yield from traced_in(*value.values())
 
 
+def with_items(value: list | tuple, items: list) -> list | tuple:
+    """A list or tuple of the same class with other items; one of a subclass keeps its attributes."""
+    if not isinstance(value, tuple):
+        return type(value)(items)
+    made = tuple.__new__(type(value), items)  # a subclass may be called with items, as SciPy's are
+    if hasattr(value, "__dict__"):
+        made.__dict__.update(value.__dict__)
+    return made
+
+
 def map_traced(function: Callable, value):
     """`value` with each traced array in its lists, tuples and dicts replaced."""
     if isinstance(value, Traced):
         return function(value)
     if isinstance(value, list | tuple):
-        items = [map_traced(function, item) for item in value]
-        return value._make(items) if hasattr(value, "_make") else type(value)(items)
+        return with_items(value, [map_traced(function, item) for item in value])
     if isinstance(value, dict):
         return {key: map_traced(function, item) for key, item in value.items()}
     return value
@@ -946,8 +956,27 @@ _DEFINED = {np.empty: np.zeros, np.empty_like: np.zeros_like}
 
 
 def _on_constants(function, args, kwargs):
-    args, kwargs = map_traced(frozen, args), map_traced(frozen, kwargs)
-    return adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
+    plain, named = map_traced(frozen, args), map_traced(frozen, kwargs)
+    try:
+        result = function(*plain, **named)
+    except ValueError as error:
+        if "buffer source array is read-only" not in str(error):
+            raise
+        return _on_lent(function, args, kwargs, error)
+    return adopted(result, _arrays_in(plain, named))
+
+
+def _on_lent(function, args, kwargs, error: ValueError):
+    """What a function of Cython gives that asks for memory which it may write, and only reads it."""
+    lent, named = copies((args, kwargs))
+    result = function(*lent, **named)
+    given, now = (
+        _arrays_in(*map_traced(lambda x: x.value, v)) for v in ((args, kwargs), (lent, named))
+    )
+    is_read = all(a.tobytes() == b.tobytes() for a, b in zip(given, now, strict=True))
+    if not is_read or any(np.may_share_memory(a, b) for a in _arrays_in(result) for b in now):
+        raise error
+    return adopted(result, now)
 
 
 def frozen(x: Traced):
@@ -973,8 +1002,7 @@ def _arrays_in(*values) -> list[np.ndarray]:
 def adopted(result, sources: list[np.ndarray]):
     """New arrays become constants of the trace; what shares memory with an argument stays plain."""
     if isinstance(result, list | tuple):
-        items = [adopted(item, sources) for item in result]
-        return result._make(items) if hasattr(result, "_make") else type(result)(items)
+        return with_items(result, [adopted(item, sources) for item in result])
     if type(result) is not np.ndarray or not is_plain(result):
         return result
     if any(np.may_share_memory(result, source) for source in sources):

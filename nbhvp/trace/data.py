@@ -87,5 +87,4 @@ def _dict(standins, value: dict) -> dict:
 def _tuple(standins, value: tuple) -> tuple:
     items = [standins.of(item) for item in value]
     same = all(a is b for a, b in zip(items, value, strict=True))
-    make = getattr(type(value), "_make", type(value))
-    return standins.remember(value, value if same else make(items))
+    return standins.remember(value, value if same else arrays.with_items(value, items))

@@ -8,6 +8,8 @@ import scipy.linalg
 import scipy.ndimage
 import scipy.optimize
 import scipy.signal
+import scipy.stats
+from scipy.spatial.transform import Rotation
 
 import nbhvp
 from nbhvp.graph.node import reachable
@@ -35,6 +37,9 @@ def written_after_it_was_made(x):
     return polynomial(2.0) + np.sum(polynomial.extra * x)
 
 
+NUMBERS = np.array([0.5, 1.1, 2.3, 0.9])
+TEST = scipy.stats.ttest_1samp(np.outer(NUMBERS, [1.0, 2.0]), 0.3)
+
 FOLLOWED = {
     "a function": lambda x: np.sum(scipy.signal.hilbert(x).imag ** 2),
     "behind __array_function__": lambda x: np.sum(np.polynomial.polynomial.polyval(x, x)),
@@ -45,6 +50,12 @@ FOLLOWED = {
     "a class of the user's": lambda x: np.sum(SCALED(x)),
     "an attribute": written_after_it_was_made,
     "the function itself": scipy.optimize.rosen,
+    "a tuple of SciPy's": lambda x: x[0] * scipy.stats.linregress(NUMBERS, NUMBERS**2).slope,
+    "a tuple's method": lambda x: (
+        x[0] * scipy.stats.ttest_1samp(NUMBERS, 0.3).confidence_interval().low
+    ),
+    "a tuple from outside": lambda x: np.sum(x[:2] * TEST.statistic * TEST.df),
+    "memory of Cython's": lambda x: np.sum(Rotation.from_rotvec(NUMBERS[:3]).apply(x) ** 2),
 }
 
 

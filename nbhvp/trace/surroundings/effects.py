@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.trace.arrays import Traced, trace_error
+from nbhvp.trace.arrays import Traced, trace_error, with_items
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.surroundings.walk import attributes_of, blank, holds_items_as_attributes
@@ -320,7 +320,7 @@ class Effects:
         if all(a is b for a, b in zip(items, value, strict=True)):
             return value
         if isinstance(value, tuple):
-            return getattr(type(value), "_make", type(value))(items)
+            return with_items(value, items)
         _refill(value, items)
         return value
 

@@ -606,7 +606,7 @@ def a_view_of_constants(x):
     "fun", [returned_and_written, given_and_written, a_view_of_constants], ids=lambda f: f.__name__
 )
 def test_writes_of_compiled_functions_that_cannot_be_followed(fun):
-    with pytest.raises(nbhvp.TraceError, match=rf"{__file__}:\d+.*let it return a copy"):
+    with pytest.raises(nbhvp.TraceError, match=rf"{__file__}:\d+.*or return a copy"):
         nbhvp.differentiable(fun, target="interpret")(X)
 
 
