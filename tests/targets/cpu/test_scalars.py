@@ -127,8 +127,8 @@ def grid(dtype):
     rng = np.random.default_rng(2)
     kind = np.dtype(dtype).kind
     if kind in "iu":
-        few = np.array([0, 1, 2, 3, 7], dtype)
-        few = np.append(few, [-1, -2, -7]).astype(dtype) if kind == "i" else few
+        few = np.array([0, 1, 2, 3, 7, 63, 64, 65, 200], dtype)
+        few = np.append(few, [-1, -2, -7, -64]).astype(dtype) if kind == "i" else few
         return [m.ravel() for m in np.meshgrid(few, few)]
     if kind == "b":
         return np.array([0, 0, 1, 1], bool), np.array([0, 1, 0, 1], bool)
@@ -175,7 +175,7 @@ def check_compiled(selected, dtype):
 def arguments(entry, x, y):
     if entry is p.where:
         return p.not_equal(x, 0), x, y
-    if entry in (p.power, p.left_shift, p.right_shift) and y.dtype.kind == "i":
+    if entry is p.power and y.dtype.kind == "i":
         return x, p.absolute(y)
     return (x, y, x)[: count_of(entry)]
 
