@@ -1,10 +1,14 @@
 """Hessians and Jacobians as SciPy LinearOperators, linearised at one point.
 
-They are flat: x of shape S counts as a vector of n = x.size entries. SciPy's own `matvec` and `@`
-spend microseconds on generality; here a vector of the right dtype and shape goes straight to the
-compiled product. Complex vectors are taken too, as SciPy's algebra wants (`expm_multiply` of
--1j * H, say). `np.dot(H, v)` is answered, because trust-ncg and trust-krylov call it. What operators
-add up to is told in `algebra`.
+Input: a `Point` of a Function. Output: operators between flat vectors; an x of shape S counts as a
+vector of n = x.size entries. A vector of the right dtype and shape goes straight to the compiled
+product, since SciPy's own `matvec` and `@` spend microseconds on generality. Complex vectors are
+allowed, because SciPy's algorithms multiply by them (`expm_multiply` of -1j * H, for example).
+`np.dot(H, v)` works, because trust-ncg and trust-krylov call it. The module `algebra` defines sums,
+multiples and products of operators.
+
+Invariant: an operator keeps the x and the arguments for which it was made. The caller may change
+their arrays afterwards, except arrays of more than 1 MB, which are not copied.
 """
 
 from __future__ import annotations
@@ -29,26 +33,26 @@ if TYPE_CHECKING:
 __all__ = ["HessianOperator", "HessianReport", "JacobianOperator"]
 
 Name = str | int | tuple
-"""Of a part of a tree, as `Unravel.slice` takes it."""
+"""The name of a part of a tree, as `Unravel.slice` takes it."""
 
 
 @dataclass(frozen=True)
 class HessianReport:
-    """What a HessianOperator keeps, and what one of its products does.
+    """The memory that a HessianOperator keeps, and the cost of one of its products.
 
     Attributes
     ----------
     stored : dict of str to ndarray
-        What the products start from, by name: x, the arguments, and ``state0``, ... computed at x.
-        These are the arrays themselves.
+        The arrays that all products read, by name: x, the arguments, and ``state0``, ``state1``, ...,
+        which were computed at x. They are the arrays themselves, not copies.
     stored_bytes : int
-        Their size.
+        The size of these arrays together, in bytes.
     product : Traffic
-        Of one product: bytes ``read`` and ``written``, caches left aside; ``operations`` in
-        additions (a division counts 4, an exp about 20, a term of a matrix product 2); its
-        ``kernels``, ``matrix_products`` and ``library_calls``.
+        The counts of one product: the bytes ``read`` and ``written``, without regard to caches;
+        ``operations``, in units of an addition (a division counts 4, an exp about 20, a term of a
+        matrix product 2); the numbers of ``kernels``, ``matrix_products`` and ``library_calls``.
     seconds : float
-        An estimate of the time of one product on one thread; NaN where it is interpreted.
+        An estimate of the time of one product on one thread; NaN for ``target="interpret"``.
     """
 
     stored: Mapping[str, np.ndarray]
@@ -77,10 +81,10 @@ class HessianReport:
 class HessianOperator(Operator):
     """The Hessian of a function at one point, a symmetric operator of shape (n, n).
 
-    Made by ``Function.hessian`` and ``Function.weighted_hessian``. It works wherever SciPy takes a
-    LinearOperator: in ``eigsh``, ``cg``, ``minres``, ``lobpcg``, and as
-    ``hess`` of ``minimize`` with Newton-CG, trust-ncg, trust-krylov and trust-constr. Several
-    threads may use it at once. It pickles as its function, point and arguments. Sums, multiples and
+    ``Function.hessian`` and ``Function.weighted_hessian`` make it. It works wherever SciPy takes a
+    LinearOperator: in ``eigsh``, ``cg``, ``minres`` and ``lobpcg``, and as ``hess`` of ``minimize``
+    with the methods Newton-CG, trust-ncg, trust-krylov and trust-constr. Several threads may use it
+    at once. A pickle of it holds the function, the point and the arguments. Sums, multiples and
     products with operators and with sparse or dense matrices are operators with ``.toarray()`` and
     ``.diagonal()``: ``H + 0.1 * scipy.sparse.eye_array(n)``, ``2 * H1 - H2``, ``J.T @ J``; a product
     with a matrix is an array.
@@ -90,7 +94,7 @@ class HessianOperator(Operator):
     shape : tuple
         (n, n) with n = x.size.
     dtype : dtype
-        That of x.
+        The dtype of x.
 
     Examples
     --------
@@ -117,7 +121,7 @@ class HessianOperator(Operator):
 
     @property
     def products(self) -> int:
-        """The products with single vectors so far; approximate while several threads run."""
+        """The number of products with single vectors so far; approximate if several threads run."""
         return self._count[0]
 
     @property
@@ -131,7 +135,7 @@ class HessianOperator(Operator):
         return self._result(1).copy()
 
     def report(self) -> HessianReport:
-        """What is stored for products at this point, and what one of them moves and computes.
+        """The memory stored for products at this point, and the cost of one product.
 
         Examples
         --------
@@ -160,7 +164,7 @@ class HessianOperator(Operator):
 
     def matvec(self, x: ArrayLike) -> np.ndarray:
         """The product H v with a vector of shape (n,) or (n, 1)."""
-        # Written out in each entry: one call less on the way of a small product.
+        # This test is repeated in `__matmul__`, which saves a small product one call.
         if (
             type(x) is np.ndarray
             and x.dtype is self.dtype
@@ -193,7 +197,7 @@ class HessianOperator(Operator):
         self._count[0] += v.size // max(1, self.shape[1])
         return _times(self._point, self._map, v)
 
-    # The names by which SciPy's algebra calls; the operator is its own transpose.
+    # SciPy calls products by these names; the operator is its own transpose.
     matmat = rmatmat = rmatvec = _matvec = _rmatvec = _matmat = _rmatmat = _times
 
     def _adjoint(self) -> HessianOperator:
@@ -202,11 +206,11 @@ class HessianOperator(Operator):
     _transpose = _adjoint
 
     def toarray(self) -> np.ndarray:
-        """The Hessian as an array of shape (n, n), by n products."""
+        """The Hessian as an array of shape (n, n), computed by n products."""
         return columns(self._times, self.shape, self.dtype)
 
     def diagonal(self) -> np.ndarray:
-        """The diagonal, of shape (n,), by n products."""
+        """The diagonal, of shape (n,), computed by n products."""
         return diagonal(self._times, self.shape[0], self.dtype)
 
     def block(self, rows: Name, columns: Name | None = None) -> Block:
@@ -215,14 +219,14 @@ class HessianOperator(Operator):
         Parameters
         ----------
         rows, columns : str, int or tuple
-            Names as `Unravel.slice` takes them: of an array of the tree, or of a container of some.
-            Without `columns`, the diagonal block of `rows`.
+            The name of an array of the tree, or of a container of arrays, as `Unravel.slice` takes
+            it. Without `columns`, the result is the diagonal block of `rows`.
 
         Returns
         -------
         LinearOperator
-            Of shape (size of rows, size of columns), with ``.toarray()``. Each of its products is
-            one with the whole Hessian.
+            An operator of shape (size of rows, size of columns), with ``.toarray()``. Each of its
+            products costs one product with the whole Hessian.
 
         Raises
         ------
@@ -255,7 +259,7 @@ class HessianOperator(Operator):
 
 
 class Block(Operator):
-    """Some rows and columns of a Hessian. Made by `HessianOperator.block`."""
+    """Some rows and columns of a Hessian; `HessianOperator.block` makes it."""
 
     def __init__(self, hessian: HessianOperator, rows: slice, columns: slice):
         super().__init__(hessian.dtype, (rows.stop - rows.start, columns.stop - columns.start))
@@ -275,7 +279,7 @@ class Block(Operator):
     _transpose = _adjoint
 
     def toarray(self) -> np.ndarray:
-        """The block as an array, by as many products as it has rows or columns, if fewer."""
+        """The block as an array, by one product for each row or each column, for the shorter side."""
         m, n = self.shape
         if m < n:
             return self.T.toarray().T.copy()
@@ -285,15 +289,15 @@ class Block(Operator):
 class JacobianOperator(Operator):
     """The Jacobian of a function at one point, an operator of shape (m, n).
 
-    Made by ``Function.jacobian``. ``J @ v`` is a JVP, ``J.rmatvec(w)`` and ``J.T @ w`` a VJP. As
-    ``jac`` of ``scipy.optimize.least_squares`` it serves the methods trf and dogbox.
+    ``Function.jacobian`` makes it. ``J @ v`` is a JVP; ``J.rmatvec(w)`` and ``J.T @ w`` are VJPs. The
+    methods trf and dogbox of ``scipy.optimize.least_squares`` take it as ``jac``.
 
     Attributes
     ----------
     shape : tuple
         (m, n) with m the size of the result and n = x.size.
     dtype : dtype
-        The wider one of x and the result.
+        The wider dtype of x and the result.
 
     Examples
     --------
@@ -349,7 +353,7 @@ class JacobianOperator(Operator):
         return Combination(super()._transpose())
 
     def toarray(self) -> np.ndarray:
-        """The Jacobian as an array of shape (m, n), by n JVPs or m VJPs, whichever are fewer."""
+        """The Jacobian as an array of shape (m, n), by n JVPs, or by m VJPs if m < n."""
         m, n = self.shape
         if m < n:
             return columns(self.rmatvec, (n, m), self.dtype).T.copy()
@@ -360,17 +364,17 @@ class JacobianOperator(Operator):
 
 
 def _remade(origin: Callable[[], Operator]) -> Operator:
-    """An operator in another process: by its method, at its point."""
+    """The operator that a pickle holds, made again by the method of its function."""
     return origin()
 
 
 def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
-    """A product between vectors, from one whose direction has a shape of its own."""
+    """The product with a flat vector, from the product with a direction of this shape."""
     return lambda v: product(v.reshape(shape)).reshape(-1)
 
 
 def _times(point: Point, product: Product, v: np.ndarray) -> np.ndarray:
-    """A real product at a point with a real or complex vector or matrix."""
+    """The product at a point with a real or complex vector or matrix; the operator is real."""
     if v.dtype.kind == "c":
         return _times(point, product, v.real) + 1j * _times(point, product, v.imag)
     like = point.recorded.linearized(product).direction

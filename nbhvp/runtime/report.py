@@ -1,7 +1,10 @@
-"""What a Function did, counted: traces, runs of programs, products of its operators, compiling.
+"""Counts of a Function: its traces, the runs of its programs, the products of its operators.
 
-Products of operators are counted one by one in a list of one number, since a small product waits
-for nothing else; a report adds them up. When an operator dies, its count stays with the Function.
+`Report` is the table that the user sees. Each operator counts its own products in a list of one
+number, the cheapest counter that Python has, because a product with ten entries takes less than a
+microsecond; `Products` adds these counts up when a report is made.
+
+Invariant: the total never falls. When an operator is deleted, its count is added to the Function's.
 """
 
 from __future__ import annotations
@@ -18,33 +21,33 @@ __all__ = ["Products", "Report", "Tally"]
 
 @dataclass
 class Report:
-    """How often a Function was traced and its programs ran, and what compiling took.
+    """The numbers of traces and of runs of a Function, and the time that compiling took.
 
-    It prints as a table.
+    ``print`` shows it as a table.
 
     Attributes
     ----------
     traces, retraces : int
-        Traces made; those of them for arguments that had a trace, whose guards failed or whose
-        closure had changed.
+        The number of traces, and the number of these that replaced an earlier trace for arguments of
+        the same kind, because a guard failed or a variable of the closure had changed.
     value_runs, gradient_runs, point_runs : int
-        Runs of the programs. Counts are approximate while several threads run at once.
+        Runs of the programs. The counts are approximate if several threads run at once.
     product_runs : int
-        Products with single directions: by ``hvp``, ``jvp``, ``vjp``, by operators, and by the
+        Products with single directions: in ``hvp``, ``jvp`` and ``vjp``, in operators, and in the
         solvers that use these.
     kernels_compiled, kernels_loaded : int
-        Kernels that this Function was the first of the process to need: compiled, or loaded from
-        the disk. ``python -m nbhvp cache`` tells where that is.
+        Kernels that were compiled, or loaded from the disk, for this Function. Kernels that the
+        process had before are not counted. ``python -m nbhvp cache`` prints their folder.
     kernels_by_numba : int
-        Those of them that Numba compiles, which takes about ten times as long: kernels with powers of
-        integers and some functions of complex numbers or of parameters.
+        The kernels among these that Numba compiles, which takes about ten times as long: those with
+        powers of integers, or with some functions of complex numbers or of parameters.
     compile_seconds : float
-        The time that these took.
+        The time that compiling and loading these kernels took.
     trace_seconds, schedule_seconds : float
-        The time that traces took, and that deriving, splitting and scheduling took.
+        The time of tracing, and the time of deriving, splitting and scheduling graphs.
     loops : tuple of LoopCall
-        The calls of compiled functions in the latest trace that were recorded by loops: their
-        operations, what became arrays and what is swept over, and the time that took.
+        The calls of functions under ``@njit`` with loops, in the latest trace: for each, its number
+        of operations, the part that became arrays, the part that is swept over, and the time.
     """
 
     traces: int = 0
@@ -62,7 +65,7 @@ class Report:
     loops: tuple[LoopCall, ...] = ()
 
     def _rows(self) -> list[tuple[str, str]]:
-        """Names and what they count, as texts."""
+        """The names and their counts, as strings."""
         counts = {name: value for name, value in vars(self).items() if name != "loops"}
         rows = [
             (name.replace("_", " "), f"{n:.3g}" if name.endswith("seconds") else f"{n:,}")
@@ -86,7 +89,7 @@ class Report:
 
 
 class Products:
-    """The products that all operators of a Function gave."""
+    """The number of products of all operators of a Function."""
 
     def __init__(self) -> None:
         self._counts: dict[int, list[int]] = {}
@@ -105,7 +108,7 @@ class Products:
 
 
 class Tally:
-    """The count of one operator, which it keeps as long as it lives."""
+    """The counter of one operator; `Products` keeps its count after the operator is deleted."""
 
     __slots__ = ("_products", "count")
 

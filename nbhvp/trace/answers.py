@@ -8,7 +8,7 @@ Each entry stands where its answer does, and says all that dispatch and document
     @answers("scipy.stats.rv_frozen")        objects of a class: their stand-ins are of this class
     class FrozenOriginal(LibraryObject): ...
 
-    refuses(np.nditer, why="it goes through memory", instead="index it")
+    refuses(np.nditer, why="it iterates over memory", instead="index the array")
 
 A function of a module that is not imported for this alone goes by its public name. An answer has the
 parameters of the function; a keyword that it does not have is a TraceError, unless NumPy would do the

@@ -319,8 +319,8 @@ def _results(tape: Tape) -> int:
 
 def _refuse(z, dots, *args, **params):
     raise NotImplementedError(
-        "a tape is differentiated twice, not three times: write what is differentiated "
-        "further as NumPy operations on arrays"
+        "a third derivative of a loop under @njit was needed, and a tape has first and second "
+        "derivatives only: write the loop as NumPy operations on arrays"
     )
 
 

@@ -50,8 +50,8 @@ refuses(
     np.gcd,
     np.lcm,
     np.bitwise_count,
-    why="it is of dates, or of integers that meet no float",
-    instead="compute it of constants",
+    why="it takes only dates or integers, which have no derivative",
+    instead="apply it to values that do not depend on x",
 )
 
 
@@ -250,7 +250,7 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None)
 # Rounding and cleaning.
 
 
-@answers(np.round, np.around, note="of integers to no negative `decimals`")
+@answers(np.round, np.around, note="integers: `decimals` of at least 0")
 def round_(a, decimals=0, out=None):
     a = lift(a)
     if a.dtype.kind in "iub":

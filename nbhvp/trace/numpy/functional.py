@@ -21,7 +21,10 @@ from nbhvp.trace.numpy.manipulation import broadcast_to, moveaxis, reshape, stac
 __all__: list[str] = []
 
 
-@answers(np.vectorize, note="with signatures too; recorded call by call, for small arrays")
+@answers(
+    np.vectorize,
+    note="with or without a signature; small arrays only: each call is recorded separately",
+)
 class Vectorized(LibraryObject):
     """The stand-in of an `np.vectorize` object."""
 
@@ -80,7 +83,7 @@ def _joined(results, outer, dtype=None):
     return reshape(joined, (*outer, *joined.shape[1:]))
 
 
-@answers(np.apply_along_axis, note="recorded call by call, for small arrays")
+@answers(np.apply_along_axis, note="small arrays only: each call is recorded separately")
 def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     rows = moveaxis(arr, axis, -1)
     axis = normalize_axis_index(axis, rows.ndim)
@@ -90,7 +93,7 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     return moveaxis(joined, inner, range(axis, axis + len(inner)))
 
 
-@answers(np.piecewise, note="the conditions are branches")
+@answers(np.piecewise, note="the conditions become guards")
 def piecewise(x, condlist, funclist, *args, **kw):
     """As NumPy does it, each function sees its own elements only; the conditions are guards."""
     x = lift(x)
@@ -107,24 +110,26 @@ def piecewise(x, condlist, funclist, *args, **kw):
     return result
 
 
-@answers(np.ndenumerate, note="recorded element by element, for small arrays")
+@answers(np.ndenumerate, note="small arrays only: each element is recorded separately")
 def ndenumerate(arr):
     arr = lift(arr)
     return ((index, arr[index]) for index in np.ndindex(arr.shape))
 
 
-@answers(np.broadcast, note="its shape")
+@answers(np.broadcast, note="only for its attribute `shape`")
 def broadcast(*arrays):
     """Its shapes are all that is asked of it."""
     return np.broadcast(*(lift(a).value for a in arrays))
 
 
 refuses(
-    np.nditer, why="it goes through memory, which a traced array has none of", instead="index it"
+    np.nditer,
+    why="it iterates over memory, and a traced array has no memory",
+    instead="index the array",
 )
 refuses(
     np.frompyfunc,
     np.fromiter,
-    why="they ask for plain numbers",
-    instead="use np.vectorize, np.array([...])",
+    why="it converts each element to a plain number, which loses the derivative",
+    instead="use np.vectorize or np.array([...])",
 )

@@ -33,18 +33,18 @@ def bincount(x, /, weights=None, minlength=0):
     return apply(p.scatter_add, weights, x, axis=0, size=size)
 
 
-@answers(np.histogram_bin_edges, note="of values that depend on `x` with a number of bins")
+@answers(np.histogram_bin_edges, note="values that depend on `x` need the number of bins")
 def histogram_bin_edges(a, bins=10, range=None, weights=None):
     return _edges(floating(ravel(a)), bins, range)
 
 
-@answers(np.histogram, note="values that depend on `x` need the number of bins, or their edges")
+@answers(np.histogram, note="values that depend on `x` need the number of bins or their edges")
 def histogram(a, bins=10, range=None, density=None, weights=None):
     counts, (edges,) = _histogram([ravel(a)], [bins], [range], density, weights)
     return counts, edges
 
 
-@answers(np.histogramdd, note="values that depend on `x` need the number of bins, or their edges")
+@answers(np.histogramdd, note="values that depend on `x` need the number of bins or their edges")
 def histogramdd(sample, bins=10, range=None, density=None, weights=None):
     if isinstance(sample, list | tuple):
         columns = [lift(c) for c in sample]

@@ -132,7 +132,7 @@ def solve(a, b):
     return _solve(a, b, np.linalg.solve, a, b)
 
 
-@answers(scipy.linalg.solve, note="every `assume_a`")
+@answers(scipy.linalg.solve, note="every value of `assume_a=`")
 def solve_as(a, b, lower=False, assume_a=None, transposed=False):
     a, b = floats(a, b)
     a, kind = square(a), _KINDS.get(assume_a, assume_a)
@@ -222,7 +222,7 @@ class LuFactors:
         self._refuse()
 
 
-@answers(scipy.linalg.lu_factor, note="for `lu_solve`")
+@answers(scipy.linalg.lu_factor, note="its factors may only be passed to `lu_solve`")
 def lu_factor(a):
     factor = apply(la.lu, square(a))
     pivots = factor[..., -1, :]
@@ -312,7 +312,7 @@ def _cholesky(a, lower, function, options):
     return unless_failed(factor, function, a, **options)
 
 
-@answers(scipy.linalg.cho_factor, note="for `cho_solve`")
+@answers(scipy.linalg.cho_factor, note="its factor is meant for `cho_solve`")
 def cho_factor(a, lower=False):
     return cholesky_of_upper(a, lower), lower
 
@@ -498,13 +498,18 @@ def _qr(a):
     return q, r
 
 
-@answers(np.linalg.qr, note="all modes but raw; complete of no more rows than columns")
+@answers(
+    np.linalg.qr,
+    note='every mode except `"raw"`; `"complete"` needs at most as many rows as columns',
+)
 def qr(a, mode="reduced"):
     a = _matrix(a)
     return _in_mode(a, {"full": "reduced", "f": "reduced"}.get(mode, mode))
 
 
-@answers(scipy.linalg.qr, note="without pivoting; full of no more rows than columns")
+@answers(
+    scipy.linalg.qr, note='without `pivoting=`; `mode="full"` needs at most as many rows as columns'
+)
 def qr_in_full(a, lwork=None, mode="full", pivoting=False):
     if pivoting:
         raise trace_error("scipy.linalg.qr with pivoting=True", "leave it out")
@@ -545,13 +550,13 @@ def _refuse_rank():
     )
 
 
-@answers(np.linalg.pinv, note="of full rank")
+@answers(np.linalg.pinv, note="matrices of full rank")
 def pinv(a, rcond=None, hermitian=False, *, rtol=None):
     a = _mirrored(square(a), True, adjoint) if hermitian else _matrix(a)
     return _pinv(a, rtol if given(rtol) else rcond)
 
 
-@answers(scipy.linalg.pinv, note="of full rank; `rtol=`, not `atol=`")
+@answers(scipy.linalg.pinv, note="matrices of full rank; `rtol=`, but not `atol=`")
 def pinv_of_tolerances(a, *, atol=None, rtol=None):
     if atol is not None:
         raise trace_error("scipy.linalg.pinv with atol=", "use rtol=")
@@ -564,13 +569,13 @@ def _pinv(a, cutoff):
     return adjoint(found) if is_wide else found
 
 
-@answers(np.linalg.lstsq, note="of full rank")
+@answers(np.linalg.lstsq, note="matrices of full rank")
 def lstsq(a, b, rcond=None):
     a, b = floats(a, b)
     return _least_squares(a, b, None if rcond == -1 else rcond)
 
 
-@answers(scipy.linalg.lstsq, note="of full rank")
+@answers(scipy.linalg.lstsq, note="matrices of full rank")
 def lstsq_by_driver(a, b, cond=None, lapack_driver=None):
     a, b = floats(a, b)
     x, residuals, rank, s = _least_squares(a, b, cond)

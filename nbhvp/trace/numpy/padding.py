@@ -38,7 +38,7 @@ def windows(x, size: int, axis: int):
     return moveaxis(found, axis + 1, -1)
 
 
-@answers(sliding_window_view, note="to be read only")
+@answers(sliding_window_view, note="the windows can be read, but not written")
 def sliding_window_view_(x, window_shape, axis=None, *, subok=False, writeable=False):
     x = lift(x)
     sizes = tuple(np.atleast_1d(window_shape).tolist())
@@ -54,8 +54,8 @@ def sliding_window_view_(x, window_shape, axis=None, *, subok=False, writeable=F
 
 refuses(
     as_strided,
-    why="it shows memory, which a traced array has none of",
-    instead="use sliding_window_view, reshape or an index",
+    why="it makes a view of memory, and a traced array has no memory",
+    instead="use sliding_window_view, reshape or indexing",
 )
 
 
@@ -66,7 +66,8 @@ _STATISTICS = {"maximum": max_, "mean": mean, "median": median, "minimum": min_}
 
 
 @answers(
-    np.pad, note='every mode but a function; `reflect_type="odd"` within the length of the array'
+    np.pad,
+    note='every mode except a function; `reflect_type="odd"` only for widths up to the length of the axis',
 )
 def pad(
     array,

@@ -20,7 +20,7 @@ def polymul(a1, a2):
     return convolve(a1, a2)
 
 
-@answers(np.poly, note="of roots")
+@answers(np.poly, note="the argument must be a vector of roots")
 def poly(seq_of_zeros):
     """The coefficients of the polynomial with these zeros."""
     zeros = lift(seq_of_zeros)
@@ -33,7 +33,7 @@ def poly(seq_of_zeros):
 
 
 @answers(
-    np.polyfit, note="of traced values; constant points and weights; neither `full=` nor `cov=`"
+    np.polyfit, note="traced values, with constant points and weights; without `full=` and `cov=`"
 )
 def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     x, y = lift(x), lift(y)

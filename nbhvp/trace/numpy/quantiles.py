@@ -33,7 +33,7 @@ def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return quantile(a, 0.5, axis, out, keepdims=keepdims)
 
 
-@answers(np.percentile, note="by every method, with `weights=` too")
+@answers(np.percentile, note="every `method=`, with or without `weights=`")
 def percentile(
     a,
     q,
@@ -49,7 +49,7 @@ def percentile(
     return quantile(a, q / 100, axis, out, False, method, keepdims, weights=weights)
 
 
-@answers(np.quantile, note="by every method, with `weights=` too")
+@answers(np.quantile, note="every `method=`, with or without `weights=`")
 def quantile(
     a,
     q,
@@ -77,7 +77,7 @@ def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return nanquantile(a, 0.5, axis, out, keepdims=keepdims)
 
 
-@answers(np.nanpercentile, note="by every method, with `weights=` too")
+@answers(np.nanpercentile, note="every `method=`, with or without `weights=`")
 def nanpercentile(
     a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False
 ):
@@ -85,7 +85,7 @@ def nanpercentile(
     return nanquantile(a, q / 100, axis, out, False, method, keepdims)
 
 
-@answers(np.nanquantile, note="by every method, with `weights=` too")
+@answers(np.nanquantile, note="every `method=`, with or without `weights=`")
 def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
     a, q = floating(lift(a)), _levels(q)
     axes = axes_of(a, axis)

@@ -75,13 +75,13 @@ def _along_axis(shape, indices, axis) -> tuple:
     )
 
 
-@answers(np.compress, note="the condition is a branch")
+@answers(np.compress, note="the condition becomes a guard")
 def compress(condition, a, axis=None, out=None):
     condition = guard(condition) if isinstance(condition, Traced) else condition
     return take(a, np.flatnonzero(condition), axis, out)
 
 
-@answers(np.extract, note="the condition is a branch")
+@answers(np.extract, note="the condition becomes a guard")
 def extract(condition, arr):
     condition = guard(condition) if isinstance(condition, Traced) else condition
     return take(ravel(arr), np.flatnonzero(condition), 0)
@@ -92,7 +92,7 @@ def nonzero(a):
     return np.nonzero(guard(lift(a) != 0))
 
 
-@answers(np.unravel_index, note="a traced index in C order")
+@answers(np.unravel_index, note="a traced index needs C order")
 def unravel_index(indices, shape, order="C"):
     if order != "C":
         raise trace_error("np.unravel_index of a traced index in Fortran's order", "use order='C'")
@@ -103,7 +103,7 @@ def unravel_index(indices, shape, order="C"):
     return tuple(reversed(parts))
 
 
-@answers(np.ravel_multi_index, note='a traced index in C order, with `mode="raise"`')
+@answers(np.ravel_multi_index, note='a traced index needs C order and `mode="raise"`')
 def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
     """Where NumPy would raise for an index beyond its extent, the trace holds a guard."""
     if order != "C" or mode != "raise":
@@ -297,6 +297,6 @@ refuses(
     np.intersect1d,
     np.setdiff1d,
     np.setxor1d,
-    why="it looks values up in a table of C, and their number is the shape of its result",
-    instead="use it on constants, np.sort, or the first result of np.unique_counts",
+    why="the shape of its result depends on the values, which it searches in C",
+    instead="apply it to constants, or use np.sort or the first result of np.unique_counts",
 )

@@ -53,12 +53,12 @@ def cumprod(a, axis=None, dtype=None, out=None):
 # Orderings.
 
 
-@answers(np.argpartition, note="sorted all through")
+@answers(np.argpartition, note="the result is completely sorted")
 def argpartition(a, kth, axis=-1, kind="introselect", order=None):
     return argsort(a, axis)
 
 
-@answers(np.partition, note="sorted all through")
+@answers(np.partition, note="the result is completely sorted")
 def partition(a, kth, axis=-1, kind="introselect", order=None):
     """Sorted: NumPy leaves the order within the parts open."""
     return sort(a, axis)
@@ -196,7 +196,7 @@ def trapezoids(y, x, dx, axis):
     return steps(y, x, dx, axis) * sums / 2.0
 
 
-@answers(np.interp, note="in all its arguments")
+@answers(np.interp, note="all arguments may depend on `x`")
 def interp(x, xp, fp, left=None, right=None, period=None):
     x, xp, fp = floating(lift(x)), floating(lift(xp)), floating(lift(fp))
     if period is not None:

@@ -62,7 +62,7 @@ def _later_second(ufunc, earlier, later):
 
 @answers(
     np.ufunc.reduce,
-    note="of associative ufuncs, `subtract` and `divide`; `where=` of sums, products and extrema alone",
+    note="associative ufuncs, `subtract` and `divide`; `where=` for sums, products and extrema only",
 )
 def _reduce(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, **kwargs):
     x = lift(x)
@@ -106,7 +106,7 @@ def _check(ufunc, method: str, options: dict) -> None:
         )
 
 
-@answers(np.ufunc.accumulate, note="of associative ufuncs, `subtract` and `divide`")
+@answers(np.ufunc.accumulate, note="associative ufuncs, `subtract` and `divide`")
 def _accumulate(ufunc, x, axis=0, dtype=None, out=None):
     x = cast(lift(x), dtype)
     if ufunc in _ACCUMULATIONS:
@@ -134,7 +134,7 @@ def _run(ufunc, x, axis: int):
     return concatenate(steps, axis)
 
 
-@answers(np.ufunc.reduceat, note="indices that depend on `x` are guarded")
+@answers(np.ufunc.reduceat, note="indices that depend on `x` become guards")
 def _reduceat(ufunc, x, indices, axis=0, dtype=None, out=None):
     """f over x[i_k : i_{k+1}], or x[i_k] alone where the next index is not larger."""
     x = cast(lift(x), dtype)
@@ -162,7 +162,7 @@ def _outer(ufunc, x, y, **kwargs):
 
 @answers(
     np.ufunc.at,
-    note="places that depend on `x` are guarded, but those of `add.at` and `subtract.at`",
+    note="indices that depend on `x` become guards, except in `add.at` and `subtract.at`",
 )
 def _at(ufunc, x, index, *values):
     if not isinstance(x, Traced):

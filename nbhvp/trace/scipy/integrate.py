@@ -110,6 +110,6 @@ refuses(
     "quad",
     "odeint",
     within="scipy.integrate",
-    why="its steps depend on x",
-    instead="use fixed_quad, steps of your own, or a rule (nbhvp.custom_jvp)",
+    why="its steps are adaptive, so they depend on x",
+    instead="use fixed_quad or a method with fixed steps, or give it a rule (nbhvp.custom_jvp)",
 )

@@ -98,8 +98,8 @@ class Pieces:
     interpolate.PPoly,
     interpolate.BSpline,
     interpolate.UnivariateSpline,
-    note="at traced points; so `PchipInterpolator`, `Akima1DInterpolator`, `CubicHermiteSpline`, and "
-    "what `make_lsq_spline` and its kin give",
+    note="traced points of evaluation; so also `PchipInterpolator`, `Akima1DInterpolator`, "
+    "`CubicHermiteSpline`, and the results of `make_lsq_spline` and similar functions",
 )
 class Spline(LibraryObject):
     """The stand-in of a spline in one variable; with `pieces`, of one whose values are traced."""
@@ -182,7 +182,7 @@ def _check_within(x, first, last) -> None:
         raise ValueError("a point is outside of the interpolation range")
 
 
-@answers(interpolate.splev, note="at traced points")
+@answers(interpolate.splev, note="traced points of evaluation")
 def splev(x, tck, der=0, ext=0):
     tck = tck if isinstance(tck, tuple | list) else (tck.t, tck.c, tck.k)
     pieces = pieces_of(interpolate.BSpline(*_constants(*tck)))
@@ -211,9 +211,7 @@ def _of_values(build: Callable, y, axis: int) -> Spline:
     return Spline(units, lift, pieces)
 
 
-@answers(
-    interpolate.CubicSpline, note="of traced values, with a named `bc_type` but the periodic one"
-)
+@answers(interpolate.CubicSpline, note='traced values; `bc_type=` by name, except `"periodic"`')
 def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     (x,) = _constants(x)
     if not isinstance(bc_type, str) or bc_type == "periodic":
@@ -224,7 +222,7 @@ def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     return _of_values(build, y, axis)
 
 
-@answers(interpolate.make_interp_spline, note="of traced values, with a named `bc_type` or none")
+@answers(interpolate.make_interp_spline, note="traced values; `bc_type=` by name, or none")
 def make_interp_spline(x, y, k=3, t=None, bc_type=None, axis=0, check_finite=True):
     x, t = _constants(x, t)
     if not (bc_type is None or isinstance(bc_type, str)) or bc_type == "periodic":
@@ -254,7 +252,7 @@ def piecewise_polynomial(c, x, extrapolate=None, axis=0):
 # Interpolation of one variable by kinds.
 
 
-@answers(interpolate.interp1d, note="at traced points, of every kind")
+@answers(interpolate.interp1d, note="traced points of evaluation, every `kind=`")
 class Interpolant(LibraryObject):
     """The stand-in of `interp1d`; with `values`, of one whose values are traced, their axis first."""
 
@@ -303,7 +301,7 @@ _STEPS = {
 """For each kind of step function, where it steps, and on which side of the step a knot is."""
 
 
-@answers(interpolate.interp1d, note="of traced values: linear, and steps")
+@answers(interpolate.interp1d, note="traced values: linear and piecewise constant kinds")
 def interp1d(
     x,
     y,
@@ -333,7 +331,7 @@ def interp1d(
 @answers(
     interpolate.KroghInterpolator,
     interpolate.BarycentricInterpolator,
-    note="at traced points",
+    note="traced points of evaluation",
 )
 class NewtonForm(LibraryObject):
     """The stand-in of a polynomial through points: sum_k c_k prod_{j<k} (t - x_j)."""
@@ -356,7 +354,10 @@ class NewtonForm(LibraryObject):
 # Grids.
 
 
-@answers(interpolate.RegularGridInterpolator, note='at traced points, "linear" and "nearest"')
+@answers(
+    interpolate.RegularGridInterpolator,
+    note='traced points of evaluation: `"linear"` and `"nearest"`',
+)
 class Grid(LibraryObject):
     """The stand-in of an interpolant on a grid, linear or nearest in each variable."""
 
@@ -378,7 +379,7 @@ class Grid(LibraryObject):
         return _bounded(result, grid, columns, original.bounds_error, original.fill_value)
 
 
-@answers(interpolate.RegularGridInterpolator, note="of traced values")
+@answers(interpolate.RegularGridInterpolator, note="traced values")
 def regular_grid_interpolator(
     points, values, method="linear", bounds_error=True, fill_value=math.nan, **options
 ):
@@ -391,7 +392,7 @@ def regular_grid_interpolator(
     return Grid(original, lift, values)
 
 
-@answers(interpolate.interpn, note='"linear" and "nearest"')
+@answers(interpolate.interpn, note='`"linear"` and `"nearest"`')
 def interpn(points, values, xi, method="linear", bounds_error=True, fill_value=math.nan):
     grid = regular_grid_interpolator(points, values, method, bounds_error, fill_value)
     return grid(xi)
@@ -453,8 +454,8 @@ refuses(
     "PchipInterpolator",
     "Akima1DInterpolator",
     within="scipy.interpolate",
-    why="its slopes are not linear in traced values",
-    instead="use CubicSpline of traced values",
+    why="its slopes are nonlinear functions of the values, computed in C",
+    instead="use CubicSpline, which takes traced values",
 )
 refuses(
     "RectBivariateSpline",
@@ -462,6 +463,6 @@ refuses(
     "griddata",
     "RBFInterpolator",
     within="scipy.interpolate",
-    why="it has no coefficients of a simple form",
-    instead="use a tensor product of splines",
+    why="it cannot be evaluated from piecewise polynomial coefficients",
+    instead="use a tensor product of splines in one variable",
 )

@@ -61,7 +61,7 @@ def eigvals(a):
     return apply(p.real, w) if _is_real(a, w) else w
 
 
-@answers(scipy.linalg.eig, note="of one matrix")
+@answers(scipy.linalg.eig, note="without the second matrix `b`")
 def scipy_eig(a, b=None, left=False, right=True):
     if b is not None:
         raise trace_error(
@@ -84,7 +84,7 @@ refuses(
     scipy.linalg.qz,
     scipy.linalg.hessenberg,
     scipy.linalg.lu,
-    why="its factors depend on the order of an iteration or elimination",
+    why="its factors depend on the order of an iteration or an elimination",
     instead="use np.linalg.eig, or sqrtm, logm, solve and solve_sylvester, which need no factors",
 )
 
@@ -119,7 +119,7 @@ def logm(A):
     return _function_of(A, scipy.linalg.logm)
 
 
-@answers(scipy.linalg.fractional_matrix_power, note="of a constant power")
+@answers(scipy.linalg.fractional_matrix_power, note="the power must be constant")
 def fractional_matrix_power(A, t):
     if not isinstance(t, int | float | np.integer | np.floating):
         raise trace_error(

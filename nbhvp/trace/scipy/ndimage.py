@@ -94,6 +94,6 @@ refuses(
     "percentile_filter",
     "generic_filter",
     within="scipy.ndimage",
-    why="it is not linear",
-    instead="use np.max(sliding_window_view(x, n), -1) and its kin",
+    why="only the linear filters of scipy.ndimage have rules",
+    instead="use np.max, np.min or np.median of sliding_window_view(x, n) along the last axis",
 )

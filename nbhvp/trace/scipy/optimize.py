@@ -16,14 +16,14 @@ refuses(
     "lsq_linear", "milp", "minimize", "minimize_scalar", "newton", "newton_krylov", "nnls", "ridder",
     "root", "root_scalar", "shgo", "toms748",
     within="scipy.optimize",
-    why="it iterates until a number is small enough",
+    why="it iterates to a tolerance, so its number of steps depends on x",
     instead="give it a rule by the equation that its result satisfies (nbhvp.custom_jvp)",
     is_final=True,
 )  # fmt: skip
 refuses(
     "approx_fprime", "check_grad",
     within="scipy.optimize",
-    why="differences of rounded numbers have no accurate derivative",
-    instead="write the derivative out",
+    why="derivatives of finite differences are inaccurate",
+    instead="write the derivative as a formula",
     is_final=True,
 )  # fmt: skip

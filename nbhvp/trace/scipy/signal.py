@@ -76,7 +76,7 @@ def _check_method(method: str) -> None:
         raise ValueError("Acceptable method flags are 'auto', 'direct', or 'fft'.")
 
 
-@answers(signal.fftconvolve, signal.oaconvolve, note="along all axes")
+@answers(signal.fftconvolve, signal.oaconvolve, note="along all axes only")
 def fftconvolve(in1, in2, mode="full", axes=None):
     in1, in2 = lift(in1), lift(in2)
     every = range(in1.ndim)
@@ -101,7 +101,7 @@ def correlate2d(in1, in2, mode="full", boundary="fill", fillvalue=0):
 # Recursive filters.
 
 
-@answers(signal.lfilter, note="its coefficients may depend on `x`")
+@answers(signal.lfilter, note="the coefficients may depend on `x`")
 def lfilter(b, a, x, axis=-1, zi=None):
     b, a, x = (floating(np.atleast_1d(lift(q))) for q in (b, a, x))
     axis = normalize_axis_index(axis, x.ndim)
@@ -190,7 +190,7 @@ def _there_and_back(forward, x, axis, padtype, edge):
     return part(x, axis, edge, edge + n)
 
 
-@answers(signal.filtfilt, note='of constant coefficients; not `method="gust"`')
+@answers(signal.filtfilt, note='the coefficients must be constant; without `method="gust"`')
 def filtfilt(b, a, x, axis=-1, padtype="odd", padlen=None, method="pad", irlen=None):
     if method != "pad":
         raise trace_error(f"filtfilt with {method=}", "use method='pad'")
@@ -205,7 +205,7 @@ def filtfilt(b, a, x, axis=-1, padtype="odd", padlen=None, method="pad", irlen=N
     return _there_and_back(forward, x, axis, padtype, edge)
 
 
-@answers(signal.sosfiltfilt, note="of constant coefficients")
+@answers(signal.sosfiltfilt, note="the coefficients must be constant")
 def sosfiltfilt(sos, x, axis=-1, padtype="odd", padlen=None):
     sos = _known(sos)
     state = signal.sosfilt_zi(sos)
@@ -285,6 +285,6 @@ refuses(
     "resample_poly",
     "upfirdn",
     within="scipy.signal",
-    why="it has no rule so far",
-    instead="use lfilter, convolve and slices",
+    why="no derivative rule has been written yet",
+    instead="use lfilter or convolve with slices",
 )

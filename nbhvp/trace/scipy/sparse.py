@@ -681,6 +681,6 @@ refuses(
     sparse_linalg.cg,
     sparse_linalg.gmres,
     sparse_linalg.minres,
-    why="its steps depend on x",
-    instead="use spsolve, np.linalg.solve, or a rule (nbhvp.custom_jvp)",
+    why="it iterates to a tolerance, so its number of steps depends on x",
+    instead="use spsolve or np.linalg.solve, or give it a rule (nbhvp.custom_jvp)",
 )

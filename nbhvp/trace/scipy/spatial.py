@@ -170,7 +170,7 @@ def _set_of(points, needed: str):
     return points
 
 
-_KNOWN_METRICS = f"a metric of your own, or {', '.join(_METRICS)}"
+_KNOWN_METRICS = f"`metric=` may be a function or one of {', '.join(_METRICS)}"
 
 
 @answers(distance.pdist, note=_KNOWN_METRICS)
@@ -196,7 +196,7 @@ def _refuse_out(out) -> None:
         raise trace_error("a distance with out=", "leave out= away")
 
 
-@answers(distance.squareform, note="the checks of a matrix are branches")
+@answers(distance.squareform, note="the checks of a matrix become guards")
 def squareform(X, force="no", checks=True):
     """The places of the result are SciPy's own, of 1, 2, ... in the place of the elements."""
     X = lift(X)
@@ -222,8 +222,8 @@ refuses(
     "ConvexHull",
     "Delaunay",
     within="scipy.spatial",
-    why="it searches",
-    instead="find neighbours outside of the function, and pass their indices",
+    why="it searches among the points, and its result is discrete",
+    instead="search outside the function and pass the indices as an argument",
 )
 
 

@@ -95,7 +95,7 @@ def _static_order(name, n) -> int:
 
 def _of_order(function, entry, truncates=False):
     @answers(
-        function, note="in orders that are arrays of constants, arguments or computed integers"
+        function, note="orders: constants, arguments or computed integers, and arrays of these"
     )
     def bessel(v, z):
         v = _order(function.__name__, v)
@@ -111,18 +111,18 @@ for _function, _entry, _truncates in (
     _of_order(_function, _entry, _truncates)
 
 
-@answers(special.hankel1, note="of positive arguments, in orders as `jv` has them")
+@answers(special.hankel1, note="positive arguments; orders as for `jv`")
 def hankel1(v, z):
     return special.jv(v, z) + 1j * special.yv(v, z)
 
 
-@answers(special.hankel2, note="of positive arguments, in orders as `jv` has them")
+@answers(special.hankel2, note="positive arguments; orders as for `jv`")
 def hankel2(v, z):
     return special.jv(v, z) - 1j * special.yv(v, z)
 
 
 def _spherical(function, entry):
-    @answers(function, note="of a constant integer order")
+    @answers(function, note="the order must be a constant integer")
     def spherical(n, z, derivative=False):
         n, z = _static_order(function.__name__, n), floating(lift(z))
         if not derivative:
@@ -138,13 +138,13 @@ for _function in (
     _spherical(_function, TABLE[_function.__name__])
 
 
-@answers(special.polygamma, note="of a constant integer order")
+@answers(special.polygamma, note="the order must be a constant integer")
 def polygamma(n, x):
     order = _static_order("polygamma", n)
     return special.digamma(lift(x)) if order == 0 else apply(sp.polygamma, lift(x), n=order)
 
 
-@answers(special.eval_legendre, note="of a constant integer order")
+@answers(special.eval_legendre, note="the order must be a constant integer")
 def eval_legendre(n, x):
     """By Bonnet's recurrence, (k + 1) P_(k+1) = (2 k + 1) x P_k - k P_(k-1)."""
     n, x = _static_order("eval_legendre", n), floating(lift(x))
@@ -154,7 +154,7 @@ def eval_legendre(n, x):
     return found
 
 
-@answers(special.expn, note="of a constant integer order")
+@answers(special.expn, note="the order must be a constant integer")
 def expn(n, x):
     order, x = _static_order("expn", n), floating(lift(x))
     if order == 0:
@@ -162,7 +162,7 @@ def expn(n, x):
     return special.exp1(x) if order == 1 else apply(sp.expn, x, n=order)
 
 
-@answers(special.zeta, note="in both arguments")
+@answers(special.zeta, note="both arguments may depend on `x`")
 def zeta(x, q=None):
     """The primitive for a constant x; in both arguments by Euler and Maclaurin, for x > 1, q > 0."""
     if not isinstance(x, Traced) or is_constant(x):
@@ -185,7 +185,7 @@ def zeta(x, q=None):
 _EULER_MACLAURIN = [float(special.bernoulli(20)[k] / math.factorial(k)) for k in range(2, 21, 2)]
 
 
-@answers(special.lambertw, note="the real branches 0 and -1; take `.real`")
+@answers(special.lambertw, note="the real branches `k=0` and `k=-1`; take `.real` of the result")
 def lambertw(z, k=0, tol=1e-8):
     """The real branches, complex as SciPy has them: take .real."""
     branch = _static_order("lambertw", k)
@@ -197,7 +197,7 @@ def lambertw(z, k=0, tol=1e-8):
 # Gamma functions.
 
 
-@answers(special.digamma, note="of real values")
+@answers(special.digamma, note="real arguments only")
 def digamma(z):
     z = lift(z)
     if is_complex(z):
@@ -223,7 +223,7 @@ def kaiser(M, beta):
     return i0(beta * np.sqrt(1 - place * place)) / i0(beta)
 
 
-@answers(special.wofz, note="of complex arguments too")
+@answers(special.wofz, note="real or complex arguments")
 def wofz(z):
     z = floating(lift(z))
     return apply(sp.wofz, cast(z, np.result_type(z.dtype, np.complex64)))
@@ -240,7 +240,7 @@ def voigt_profile(x, sigma, gamma):
     return where(is_sharp, gamma / (math.pi * sharp), wide / (width * math.sqrt(math.pi)))
 
 
-@answers(special.loggamma, note="of real values")
+@answers(special.loggamma, note="real arguments only")
 def loggamma(z):
     z = lift(z)
     if is_complex(z):
@@ -249,7 +249,7 @@ def loggamma(z):
     return where(z < 0, math.nan, apply(sp.gammaln, z))
 
 
-@answers(special.factorial, note="not `exact=True`")
+@answers(special.factorial, note="without `exact=True`")
 def factorial(n, exact=False):
     if exact:
         raise trace_error("scipy.special.factorial with exact=True", "use exact=False")
@@ -257,7 +257,7 @@ def factorial(n, exact=False):
     return where(n < 0, 0, apply(sp.gamma, where(n < 0, 0, n) + 1))
 
 
-@answers(special.comb, note="not `exact=True`")
+@answers(special.comb, note="without `exact=True`")
 def comb(N, k, *, exact=False, repetition=False):
     _refuse_exact("comb", exact)
     N, k = floats(N, k)
@@ -266,7 +266,7 @@ def comb(N, k, *, exact=False, repetition=False):
     return where((k <= N) & (N >= 0) & (k >= 0), apply(sp.binom, N, k), 0)
 
 
-@answers(special.perm, note="not `exact=True`")
+@answers(special.perm, note="without `exact=True`")
 def perm(N, k, exact=False):
     _refuse_exact("perm", exact)
     N, k = floats(N, k)
@@ -309,12 +309,12 @@ def chdtrc(v, x):
     return special.gammaincc(0.5 * lift(v), 0.5 * lift(x))
 
 
-@answers(special.pdtr, note="steps in the count")
+@answers(special.pdtr, note="a step function of the count")
 def pdtr(k, m):
     return special.gammaincc(np.floor(lift(k)) + 1, m)
 
 
-@answers(special.pdtrc, note="steps in the count")
+@answers(special.pdtrc, note="a step function of the count")
 def pdtrc(k, m):
     return special.gammainc(np.floor(lift(k)) + 1, m)
 
@@ -331,7 +331,7 @@ def fdtrc(dfn, dfd, x):
     return special.betainc(0.5 * dfd, 0.5 * dfn, dfd / (dfd + dfn * x))
 
 
-@answers(special.bdtr, note="steps in the count")
+@answers(special.bdtr, note="a step function of the count")
 def bdtr(k, n, p):
     k, n, p = floats(np.floor(lift(k)), n, p)
     inside = k < n
@@ -339,7 +339,7 @@ def bdtr(k, n, p):
     return where(inside, below, 1)
 
 
-@answers(special.bdtrc, note="steps in the count")
+@answers(special.bdtrc, note="a step function of the count")
 def bdtrc(k, n, p):
     k, n, p = floats(np.floor(lift(k)), n, p)
     inside = k < n
@@ -347,7 +347,7 @@ def bdtrc(k, n, p):
     return where(inside, above, 0)
 
 
-@answers(special.nbdtr, note="steps in the count")
+@answers(special.nbdtr, note="a step function of the count")
 def nbdtr(k, n, p):
     return special.betainc(n, np.floor(lift(k)) + 1, p)
 
@@ -553,33 +553,33 @@ refuses(
     "hyp0f1", "hyp1f1", "hyp2f1", "hyperu", "struve", "modstruve", "kelvin", "mathieu_a",
     "mathieu_b", "pbdv", "pbvv", "pbwa", "pro_ang1", "obl_ang1",
     within="scipy.special",
-    why="derivatives in a parameter are needed for its rule, or recurrences that SciPy has not",
+    why="its rule needs derivatives by a parameter or recurrences that SciPy does not provide",
     instead="give it a rule of your own (nbhvp.elementwise)",
 )  # fmt: skip
 refuses(
     "ellipkinc", "ellipeinc", "ellipj", "elliprc", "elliprd", "elliprf", "elliprg", "elliprj",
     within="scipy.special",
-    why="it has no rule so far",
+    why="no derivative rule has been written yet",
     instead="give it a rule of your own (nbhvp.elementwise)",
 )  # fmt: skip
 refuses(
     "eval_chebyt", "eval_chebyu", "eval_hermite", "eval_hermitenorm",
     "eval_laguerre", "eval_genlaguerre", "eval_jacobi", "eval_gegenbauer",
     within="scipy.special",
-    why="it has no rule so far",
-    instead="sum its recurrence, or use numpy.polynomial",
+    why="no derivative rule has been written yet",
+    instead="compute it by its recurrence, or use numpy.polynomial",
 )  # fmt: skip
 refuses(
     "hankel1e",
     "hankel2e",
     within="scipy.special",
-    why="it is complex",
-    instead="use jv and yv",
+    why="its value is complex",
+    instead="combine jv and yv",
 )
 refuses(
     "chdtri", "fdtri", "stdtridf", "gdtria", "gdtrib", "gdtrix", "bdtri", "bdtrik", "nbdtri",
     "nbdtrik", "pdtri", "pdtrik", "btdtria", "btdtrib", "nctdtr", "ncfdtr", "chndtr",
     within="scipy.special",
-    why="inverses in a parameter have no rule so far",
+    why="no derivative rule has been written yet for inverses by a parameter",
     instead="use gammainccinv and betaincinv",
 )  # fmt: skip
