@@ -1,8 +1,8 @@
-"""From a user's function to a graph.
+"""The tracer: runs a user's function once and records it as a graph.
 
-What completes the tracer is imported here: operators and subscripts of the traced array, kinds of
-objects that have stand-ins, and the answers to the functions of libraries. The modules of the tracer
-itself know none of these rooms by name.
+Importing this package completes the tracer with its rules: operators and subscripts of traced arrays,
+the kinds of objects that have stand-ins, and the register of answers. The modules that record a trace
+do not import these rules by name.
 """
 
 from nbhvp.trace import data, functions, indexing, memory_layout, numpy, operators, rules, scipy

@@ -1,6 +1,6 @@
 """The register: the functions and classes of libraries that are answered in a trace, or refused.
 
-Each entry stands where its answer does, and says all that dispatch and documentation need:
+Each entry stands next to its answer, and contains all that dispatch and the documentation need:
 
     @answers(np.median)                      calls of a function with traced arguments
     def median(a, axis=None, keepdims=False): ...
@@ -10,9 +10,9 @@ Each entry stands where its answer does, and says all that dispatch and document
 
     refuses(np.nditer, why="it iterates over memory", instead="index the array")
 
-A function of a module that is not imported for this alone goes by its public name. An answer has the
-parameters of the function; a keyword that it does not have is a TraceError, unless NumPy would do the
-same without it. The answers of `np.ufunc.reduce` and its kin take the ufunc first.
+A name in the place of a function avoids an import for the register alone. An answer has the parameters
+of its function. A call with another keyword is a TraceError, unless the keyword has NumPy's default
+value or cannot change the result. The answers of the methods of ufuncs take the ufunc first.
 """
 
 from __future__ import annotations

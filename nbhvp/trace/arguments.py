@@ -1,10 +1,11 @@
-"""What may change between calls: arguments split into traced leaves and a static key.
+"""The arguments of a call, split into traced leaves and a static key.
 
 Floats and arrays (float, integer, boolean), also inside tuples, lists and dicts, are leaves: their
-values are run-time inputs of a trace. Everything else that is accepted (int, bool, str, None,
-enums, functions, types) is static, and its value belongs to the key, as do the structure and the
-shape and dtype of each leaf. So two calls with equal keys may share a trace, and `unflatten` builds
-arguments of the same structure around other leaves.
+values are run-time inputs of a trace. All other accepted values (int, bool, str, None, enums,
+functions, types) are static: they belong to the key, together with the structure of the arguments and
+the shape and dtype of each leaf. `unflatten` makes arguments of the same structure from other leaves.
+
+Invariant: two calls with equal keys may share a trace.
 """
 
 from __future__ import annotations

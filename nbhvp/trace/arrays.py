@@ -1,4 +1,4 @@
-"""The traced array: a concrete value and a node of the graph, moving together through NumPy.
+"""The traced array: a concrete value and a node of the graph, which pass through NumPy together.
 
 NumPy does broadcasting, promotion, layout and error messages on the concrete values; the table of
 primitives makes the nodes. A traced array is a storage cell, or a view of one: a chain of slices,
@@ -8,8 +8,8 @@ reshapes, transposes, real and imaginary parts. With b the content of the storag
 
 so that every alias sees a write. Invariants: concrete values are never modified in place (a write
 makes a new one), so they may be shared with the user's arrays; `value` and `node` of a traced array
-have one shape and dtype; whether a result is a view or a copy, a scalar or an array, is what NumPy
-itself does to the concrete value. A Python branch on a live value records a guard.
+have the same shape and dtype; a result is a view or a copy, a scalar or an array, as NumPy's result
+for the concrete value is. A Python branch on a value that depends on x records a guard.
 
 Subscripts come from `indexing`, operators and ufuncs from `operators`.
 """

@@ -1,12 +1,13 @@
-"""Python's own functions in the user's functions: what they answer for traced values.
+"""Calls of Python's own functions (`type`, `isinstance`, `float`, ...) with traced values.
 
 `type(x)`, `hasattr(x, "strides")` and `isinstance(x, float)` answer for the array or number that a
-traced value stands for; `float(x)` and `complex(x)` are numbers that are still traced. Only calls are
-redirected: in `float(x)`, not in `dtype=float`, `v is float`, `{float: ...}`, the name has another
-name that only the builtins of a trace know. So a type stays itself wherever it is handed on.
+traced value represents; `float(x)` and `complex(x)` return numbers that are still traced. Only calls
+are redirected: in `float(x)` the name `float` is replaced by a name that exists only in the builtins
+of a trace; `dtype=float`, `v is float` and `{float: ...}` keep it, so a type that is passed on stays
+itself.
 
-A comparison of numbers is a traced boolean, which is no `True` by identity. Where the code that is
-traced asks `is True` or `is np.True_`, comparisons of numbers are guards and give plain booleans.
+A comparison of numbers gives a traced boolean, which is not identical to `True`. In code that tests
+`is True` or `is np.True_`, comparisons of numbers record guards and give plain booleans.
 """
 
 from __future__ import annotations

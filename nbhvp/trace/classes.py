@@ -1,8 +1,8 @@
-"""Stand-ins of classes and of their objects: copies that hold stand-ins.
+"""Stand-ins of classes and of their objects: copies whose attributes are stand-ins.
 
-A class is copied if all its bases are written in Python, by the user or in NumPy or SciPy, and it does
-nothing of its own when it, its objects or its subclasses are made; so are its objects, attribute by
-attribute. Copies of classes have copies of their bases, so that super() finds them.
+A class is copied if Python code of the user, NumPy or SciPy defines it and all its bases, and if no
+special code runs when the class, its objects or its subclasses are made. Its objects are copied
+attribute by attribute. The bases of a copied class are copied too, so that `super()` finds them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Stand-ins of data that a function reads: arrays as constants, containers as copies of stand-ins."""
+"""Stand-ins of data that a function reads.
+
+Arrays become constants of the trace, and containers become copies that hold stand-ins. Both are
+watched: the trace is made again when their content has changed.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Stand-ins of functions, methods, partials and modules.
 
-The user's own functions become copies whose globals, closure cells and defaults are stand-ins; those
-of libraries become a `LibraryFunction`; methods of objects that have stand-ins are those of these.
-Whose a function is decides, in one order: `of_code`.
+A function of the user's becomes a copy whose globals, closure cells and defaults are stand-ins. A
+function of a library becomes a `LibraryFunction`. A method becomes the method of its object's
+stand-in. `of_code` decides whether a function belongs to the user or to a library; its tests have a
+fixed order.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Subscripts of traced arrays: x[index], x[index] = value, np.add.at.
 
-Integers, slices and newaxis make views. Index arrays are operands: the axes under them are brought
-together and merged into one, their indices into one index, in C order; then reading is a gather,
-adding a scatter-add, and writing takes for each place the element that is written there last. A
-negative or computed index is wrapped in the graph and its bounds are guarded, unless it comes from
-a sort or an argmax. A computed mask fixes the shape of what it selects, so it is guarded, unless
-one value is written to all its places.
+Integers, slices and newaxis make views. Index arrays are operands of primitives: the axes that they
+index are brought together and merged into one, and the index arrays into one, in C order. Reading is
+then a gather, adding is a scatter-add, and writing takes for each element the value that is written
+there last. The graph wraps negative and computed indices, and guards check their bounds, except for
+the results of a sort or an argmax. A computed mask determines the shape of its selection, so it is
+guarded, unless one value is written to all selected elements.
 """
 
 from __future__ import annotations

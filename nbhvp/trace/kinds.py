@@ -1,9 +1,11 @@
-"""Stand-ins, and the kinds of objects that have one.
+"""The kinds of objects that have stand-ins, as a table of functions that make them.
 
-A kind enters the function that makes its stand-ins where that is written, so that the walk through
-what a function reads knows no kind by name. It is told by the object itself, by its class (of several
-the nearest in its method resolution order), or by a question, for functions, whose classes tell too
-little: no two questions are true of one function. Classes of libraries come from the register.
+`stands_for` enters such a function where the function is defined, so that the walk through a user's
+function names no kind. The kind of an object is found by the object itself, by its class (the nearest
+in its method resolution order), or, for functions, by a predicate. Classes of libraries come from the
+register.
+
+Invariant: no two predicates are true of the same function.
 """
 
 from __future__ import annotations

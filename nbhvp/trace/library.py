@@ -1,18 +1,18 @@
 """Functions of NumPy, SciPy and math as the user's code calls them.
 
-Each has a stand-in that looks at the arguments, however deep traced ones are in them. A call is one of
-four things, in this order:
+Each has a stand-in that searches the arguments for traced values, at any depth. It makes one of four
+calls, in this order:
 
     the answer of the register, if an argument is traced;
-    the library's own function, if nothing that it is given depends on an input: constants result;
-    a copy of its Python source with stand-ins, as the user's own functions are run: it is followed;
-    an error, if it is written in C.
+    the library's own function, if no argument depends on an input: the result is constant;
+    a copy of its Python source with stand-ins, as for the user's own functions: it is followed;
+    an error, if the function is written in C.
 
-Objects are met in the same way: a method is the library's own where object and arguments are
-constants, and is followed else.
+A method of a library's object is the library's own if the object and the arguments are constant, and
+is followed otherwise.
 
-Invariant: the libraries are taken to be constant, so nothing of theirs is watched beside what the
-user's own objects hold; what their code does about values is guarded as in any other code.
+Invariant: libraries are taken to be constant, so only the user's own objects are watched; branches on
+values in the code of libraries record guards, as in any other code.
 """
 
 from __future__ import annotations

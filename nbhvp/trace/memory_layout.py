@@ -1,7 +1,7 @@
-"""What a traced array says of its memory: `x.flags`, `x.strides`, `x.base`.
+"""The attributes of a traced array that describe memory: `x.flags`, `x.strides`, `x.base`.
 
-Answers are those of the concrete value, whose layout NumPy chose. They are to be read only: to set a
-flag would change the user's own array.
+They are those of the concrete value, whose layout NumPy chose, and can be read only: setting a flag
+would change the user's own array.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Ufuncs, operators and methods of traced arrays, by loops over their names.
+"""Ufuncs, operators and methods of traced arrays, defined in loops over their names.
 
-Each goes to the handler of its NumPy function, or to the primitive that answers to it. An operator
-between Python numbers gives a Python number, whose dtype gives way to that of arrays (NEP 50).
+Each one calls the answer of its NumPy function, or the primitive of the same meaning. An operator
+between Python numbers gives a Python number, whose dtype yields to the dtype of arrays (NEP 50).
 """
 
 from __future__ import annotations

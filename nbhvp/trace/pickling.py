@@ -1,17 +1,18 @@
-"""How Functions, and functions with rules, travel to other processes: as plain functions do.
+"""How Functions, and functions with rules, are pickled: in the way of plain functions.
 
-Only the pickler knows what that is: pickle takes what `__main__` defines by name, cloudpickle (that
-of joblib and dask) by value, and modules may be registered to go by value. So an object that its
-module knows by a name is pickled as its maker, a plain function that the module knows as
-``name._maker``: by name it is the maker of that module's own object, by value it carries the parts
-of which another is made. An object without a name goes as its parts, if pickle takes these, else by
-value whatever the pickler: cloudpickle is at hand, since Numba has it.
+A pickler treats a plain function by its own rules: pickle takes a function of `__main__` by name,
+cloudpickle (used by joblib and dask) by value, and a user may register modules to be pickled by value.
+So an object that has a name in its module is pickled as its maker, a plain function with the name
+``name._maker`` there. By name, the maker returns the module's object; by value, it carries the parts
+from which an equal object is made. An object without a name is pickled as its parts, if pickle takes
+them, and by cloudpickle, which Numba contains, if not.
 
-Methods go as the Function in their class and the instance. Traces, programs and the remembered point
-stay behind: they are made anew where they are needed.
+Methods are pickled as the Function in their class and the instance. Traces, programs and the
+remembered point are not pickled: the other process makes them again.
 
-`travels` gives a class all methods for this. It names the attributes, `_fun` first, of which the class
-makes another object; an object knows by `_unbound` what it is a bound method of, if it is.
+`travels` gives a class the methods for this. It names the attributes, `_fun` first, from which the
+class makes another object. A bound method has the object that its class holds as `_unbound`; all
+other objects have None there.
 """
 
 from __future__ import annotations

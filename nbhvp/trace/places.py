@@ -1,8 +1,8 @@
 """Places in the user's code: the file and line that errors, notes and reports name.
 
-A place is of the innermost frame in code of the user's own. Code of the standard library and of
-installed packages may stand between that and ours, as in ``statistics.mean(x)``; its line is named
-only where the traced function has no other.
+A place is the innermost frame in the user's own code. Code of the standard library and of installed
+packages may lie between that frame and this package, as in ``statistics.mean(x)``; its line is named
+only if no frame of the user's own code is found.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Running a function once, at a concrete point, to record its graph.
+"""Records the graph of a function by running it once at a concrete point.
 
-The result holds wherever x and the arguments have the same shapes, dtypes and static key, the guards
-have the same values, and what the function closes over has not changed.
+Input: the function, x and the arguments. Output: a `Trace`. It is valid for every x and all arguments
+with the same shapes, dtypes and static key, as long as the guards have the same values and the
+objects that the function reads from outside have not changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The trace that is being recorded: its nodes, its guards, and the errors that end it.
 
-One recording per run of a function and per thread. It owns the pool of nodes, knows which of them
-depend on an input, and keeps one copy of each plain array that enters as a constant. When it ends
-with a `TraceError`, the message gets the user's own file and line, in this one place.
+There is one recording per run of a function and per thread. It owns the pool of nodes, knows which
+nodes depend on an input, and keeps one copy of each plain array that enters as a constant. It adds the
+user's file and line to every `TraceError`; no other module does.
 """
 
 from __future__ import annotations

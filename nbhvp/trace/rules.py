@@ -1,17 +1,17 @@
-"""Functions of the user's own with derivative rules of her own: compiled loops, C, tables.
+"""User functions with the user's own derivative rules: compiled loops, C code, tables.
 
-Such a function is a primitive of kind "general", made for each trace: its value is a call of the
+Such a function is a primitive of kind "general", made for each trace. Its value is a call of the
 function on whole arrays, and its tangent is the user's rule,
 
     elementwise:  z_dot = sum_k (dz/dx_k) x_k_dot,      custom_jvp:  z_dot = J(x) x_dot,
 
-which reverse mode transposes. The rule is traced when a derivative first asks for it, at the values
-that the arguments had, with inputs for the tangents: into a graph that must be linear in these, have
-the shape and dtype of the result, and take no branch. It is made of primitives, or of other functions
-with rules, so higher derivatives come by themselves, as deep as rules go.
+which reverse mode transposes. The rule is traced when a derivative needs it for the first time, at the
+recorded values of the arguments, with inputs for the tangents. The resulting graph must be linear in
+the tangents, have the shape and dtype of the function's result, and contain no branch. It consists of
+primitives and of functions with rules, so derivatives of higher order exist as far as rules do.
 
-The invariant: what a rule or a function reads outside its arguments is watched like all that a trace
-depends on, also where the rule is traced later than the function that calls it.
+Invariant: everything that a function or its rule reads from outside is watched like all that a trace
+depends on, even if the rule is traced later than the function that calls it.
 """
 
 from __future__ import annotations

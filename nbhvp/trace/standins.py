@@ -1,14 +1,15 @@
-"""Stand-ins: the user's function, run with our names in the place of NumPy's.
+"""Stand-ins: the user's function, run with other objects in the place of NumPy's.
 
 NumPy's protocols miss `np.zeros(n)` that is written later, `np.array([f1, f2])`, `math.exp(x[0])`,
-`A @ x` of a sparse `A`. So the trace runs a copy of the function whose globals, closure cells and
+and `A @ x` of a sparse `A`. So a trace runs a copy of the function whose globals, closure cells and
 defaults give stand-ins: for the modules and functions of NumPy, SciPy and math; for arrays and
 sparse matrices, as constants of the trace; and, recursively, for the user's own functions, methods,
 partials, modules, containers and objects. Code of other packages and of the standard library runs
-as it is. No module is patched, and nothing outside the trace sees a stand-in.
+unchanged. No module is patched, and nothing outside the trace sees a stand-in.
 
-Invariant: within a trace one object has one stand-in, whichever way it is reached, so identity and
-sharing are as in plain Python. What was looked at is remembered; `Closure` tells when it changed.
+Invariant: within a trace each object has one stand-in, by whatever path it is reached, so identity
+and sharing are as in plain Python. All objects that were read are remembered; `Closure` tells whether
+they have changed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Exceptions that depend on values are branches: guards tell where they would be raised.
+"""Exceptions that depend on values, recorded as guards.
 
-`math.log(0.0)`, `1 / 0.0` and `int(nan)` raise where NumPy goes on with infinity or NaN, and so does
-NumPy itself within `np.errstate(invalid="raise")` or where warnings are errors. A function may catch
-such an exception and go another way; if it does not, the error is its user's. So the operation is done
-on the plain values first. If it raises, that is a guard, and the exception goes on. If it does not,
-its result is finite as a rule: it stays so wherever the trace holds, by one guard for all of these.
+`math.log(0.0)`, `1 / 0.0` and `int(nan)` raise where NumPy continues with infinity or NaN; NumPy
+raises too within `np.errstate(invalid="raise")` or if warnings are errors. A function may catch such
+an exception and take another branch; if not, the user gets the error. So the operation is done on the
+plain values first. If it raises, the condition becomes a guard, and the exception is raised. If not,
+the result is usually finite, and one guard for all such results requires that they stay finite.
 """
 
 from __future__ import annotations

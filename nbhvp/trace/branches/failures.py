@@ -1,8 +1,8 @@
-"""Functions of NumPy and SciPy that fail on traced values, or that have no rule: what the user is told.
+"""Errors for functions of NumPy and SciPy that fail on traced values or have no rule.
 
-Where the plain function fails on the plain values too, its error is the user's, in NumPy's own words.
-Where it does not, the failure is a limit of ours, and a TraceError, to which the recording adds the
-user's line. It names the function that was called, whatever it is composed of.
+If the plain function fails on the plain values too, the user gets its error, in NumPy's own words.
+Otherwise the failure is a limit of this package, and becomes a TraceError, to which the recording adds
+the user's line. The error names the function that the user called, not the functions inside it.
 """
 
 from __future__ import annotations

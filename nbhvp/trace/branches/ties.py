@@ -1,15 +1,15 @@
-"""Branches that hold because numbers are equal: on a set of points without an interior.
+"""Branches that hold because two numbers are equal: on a set of points without an interior.
 
     if not np.array_equal(x, self.last): ...        if r == 0: return 0.0        x[x != 0]
 
-Where such a comparison finds two numbers equal that depend on x, the trace is right at this point and
-says nothing about those around it. Its value is the function's; its derivative is that of a branch
-which is taken nowhere else. What depends on x, and on which elements, is found by NaN in the place of
-these elements; whether a guard needs the equality, by evaluating it as if the numbers differed.
+If such a comparison finds two numbers equal that depend on x, the trace is right at this point but
+need not be right at points nearby. Its value is the function's; its derivative is that of a branch
+that is taken nowhere else. Replacing elements of x by NaN shows which values depend on them;
+evaluating a guard as if the numbers differed shows whether it needs the equality.
 
-- If an element of x that is compared has no influence on the result, the derivative by it is lost: it
-  is refused. So it is where the result was kept from a call at the same x, within any tolerance.
-- Else the derivative may be right, as where an iteration stops at a residual of 0, and there is a note.
+- If a compared element of x has no influence on the result, the derivative by it is lost: an error. So
+  are results that were kept from a call at the same x, within any tolerance.
+- Otherwise the derivative may be right, as for an iteration that stops at a residual of 0: a note.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a trace depends on beside its arguments, and what it does there."""
+"""The surroundings of a trace: the objects outside a function that it reads, and its side effects."""

@@ -1,9 +1,9 @@
-"""Arrays of the caller that a function writes: on copies, if no other name shows their memory.
+"""Writes of a function into arrays of its caller, and other arrays that share their memory.
 
-x and the arguments of a call are never modified, so a write into one of them makes a new value within
-the trace alone. In plain Python the write would also be seen through every other array that shares
-its memory: another argument, x, an array that the function closes over. A call where that is so is
-refused. Whether it is so may differ from call to call, so a trace that writes knows its `Aliases`.
+x and the arguments of a call are never modified: a write into one of them makes a new value within the
+trace. In plain Python every other array that shares this memory would show the write: another
+argument, x, or an array that the function closes over. A call with such arrays is refused. Two calls
+may differ in this, so a trace that writes keeps its `Aliases`, which are tested for each call.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Functions that remember their results (functools.cache, functools.lru_cache) in a trace.
 
-In plain Python such a function gives what it remembers, also when what it was computed from has
-changed. So where no argument is traced, the function itself is called, and called again at each look
-whether the trace still holds: it costs little, and what it gives then is what the user's function
-would get. Where an argument is traced, the function inside is followed.
+In plain Python such a function returns a remembered result even if the data from which it was computed
+have changed. So without traced arguments the function itself is called, once in the trace and again
+whenever the validity of the trace is tested: the call is cheap, and a different result means a new
+trace. With a traced argument, the function inside the cache is followed.
 """
 
 from __future__ import annotations

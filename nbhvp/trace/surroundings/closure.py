@@ -1,10 +1,10 @@
-"""What a trace depends on beside its arguments: watches on all that it read.
+"""The objects outside a function on which its trace depends: a watch on each of them.
 
-A trace holds as long as what it read still reads the same. Each watch is shallow: one cell, one
-name, the items of one container, the attributes of one object, the content of one array. So a look
-at all of them is a pass over flat lists, without recursion; what they are made on, `walk` decides.
+A trace holds as long as these objects have the same content. Each watch is shallow: one cell, one
+name, the items of one container, the attributes of one object, the content of one array. So testing
+all watches is a pass over flat lists, without recursion; `walk` decides which watches are made.
 
-Numbers are compared bit by bit: 0.0 is not -0.0, 1 is not True, nan is nan.
+Numbers are compared bit by bit: 0.0 is not -0.0, 1 is not True, and nan equals nan.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Side effects: what a function leaves behind beside its result.
+"""Side effects: changes that a function makes to objects outside, beside its result.
 
-A traced function runs on stand-ins: what it writes into objects from outside (attributes, items of
-lists and dicts, globals, outer variables) goes into copies. At the end of a trace each copy is compared
-with what it stands for. Of a function that is traced once, what differs would vanish, and is told with
-its line; of one that is traced at every call, it is written into the objects, as plain values.
+A traced function runs on stand-ins, so its writes into outer objects (attributes, items of lists and
+dicts, globals, outer variables) change copies. At the end of a trace each copy is compared with its
+original. If a function is traced once, a difference would be lost at later calls, and is reported with
+its line. If it is traced at every call, the difference is written into the
+original, as plain values.
 
-Invariant: no traced value and no stand-in is left in an object from outside.
+Invariant: no traced value and no stand-in remains in an object outside.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a function reads from outside the program: clocks, files, the environment, other processes.
+"""Reads from outside the program: clocks, files, the environment, other processes.
 
-None of it can be watched like the objects of the program. A clock gives a traced number that may be
-printed and kept, and makes the trace depend on it where a result or a branch does. A question that
-is cheap, and has an answer that can be compared, is asked again at each call. All else makes the
-trace depend on hidden state, as random numbers do, and so does the use of an object that cannot be
-watched: an iterator, a file that is read. Which is an error, with the line, unless the function is
-traced at every call.
+These cannot be watched like the objects of the program. A clock gives a traced number that may be
+printed and kept; the trace depends on it only if a result or a branch does. A cheap question whose
+answer can be compared is asked again at each call. All other reads make the trace depend on hidden
+state, as random numbers do, and so does the use of an object that cannot be watched, such as an
+iterator or an open file. Hidden state is an error that names the line, unless the function is traced
+at every call.
 """
 
 from __future__ import annotations

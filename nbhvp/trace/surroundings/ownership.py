@@ -1,9 +1,9 @@
-"""Whose code an object is: the user's, to be traced into, or a library's, which runs as it is.
+"""The owner of an object: the user, whose code is traced, or a library, whose code runs unchanged.
 
-Names tell it mostly, but `functools.wraps` gives a function the names of another. So a function that
-claims to be a library's belongs where its code is: it has the globals of the module that defines it.
-The other way round, what a library's decorator made of the user's function stays the user's, for
-that function is inside.
+The module's name usually decides. But `functools.wraps` gives a function the name of another, so a
+function with a library's name belongs to the library only if its globals are those of the library's
+module. Conversely, the result of a library's decorator belongs to the user, because it contains the
+user's function.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Random numbers: constants if their generator is seeded within the call, hidden state if not.
 
-A function that draws from a generator which it holds, or which it makes without a seed, gives other
-numbers at each call: a trace of it would be that of one draw. Such a draw is noted, with its line, and
-refused unless the function is traced at every call. A generator that is only held is no reason to
-refuse, and what a seeded one gives is the same at each call. So each generator has a stand-in, a
-`Source`, that knows whether it was seeded; draws by code that is not followed show in its state.
+A function that draws from an outer generator, or from a new one without a seed, gets other numbers at
+each call, and its trace would describe one draw. Such a draw is noted, with its line, and refused
+unless the function is traced at every call. A generator from which nothing is drawn is allowed, and a
+generator seeded within the call gives the same numbers at each call. Each generator has a stand-in, a
+`Source`, that knows whether it was seeded; draws in code that is not followed change its state, which
+is compared.
 """
 
 from __future__ import annotations

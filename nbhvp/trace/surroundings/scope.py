@@ -1,8 +1,8 @@
-"""Names: the copies of modules' globals in which the functions of a trace run.
+"""Scopes: copies of the globals of modules, in which the functions of a trace run.
 
-A `Scope` makes the stand-in of a name when it is first read, by the code, through `globals()`, as an
-attribute of the module or in `vars(module)`, so what is watched is what was read. Names that the
-code binds are bound in the copy alone, and all functions of the trace see them.
+A `Scope` makes the stand-in of a name when it is first read: by code, through `globals()`, as an
+attribute of the module or in `vars(module)`. So exactly the names that were read are watched.
+Assignments of the code bind names in the copy alone, and all functions of the trace see them.
 """
 
 from __future__ import annotations

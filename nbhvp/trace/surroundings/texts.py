@@ -1,10 +1,10 @@
-"""The text of a traced value, which may be printed and never read back.
+"""The text of a traced value, which may be printed but not converted back to a number.
 
-`str(x[0])`, `f"{x[0]:.3f}"` are for people: they show the value at the traced point. A number that is
-read back from such a text would be a constant of the trace. So the text is a string of its own kind,
-and a question for what stands in it, or a number made of it, makes the trace depend on hidden state.
-Where it becomes part of another string it is remembered: what reads numbers from strings (float, int,
-eval, json.loads, ...) looks whether these come from it.
+`str(x[0])` and `f"{x[0]:.3f}"` show people the value at the traced point. A number that is read from
+such a text would be a constant of the trace, which is wrong at another x. So the text is a subclass of
+str: inspecting its content, or making a number from it, makes the trace depend on hidden state. A
+string that contains such a text is remembered, and functions that read numbers from strings (float,
+int, eval, json.loads, ...) test whether their argument is one.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""The walk through objects that makes watches: it decides what can be watched, and how.
+"""The walk through objects that decides which of them are watched, and how.
 
-From an object it goes to all that this holds, and watches at each step what is held, so that a
-change anywhere below is seen.
+From an object it continues to all objects that this one refers to, and watches the references at each
+step, so that a change at any depth is seen.
 
-    things of one kind           what is watched
+    kind of object               watched
     numbers, strings             nothing: they cannot change
     containers                   their items, by identity; then the items themselves
     Python objects               class and attributes, in __dict__ and in slots
     functions                    code, defaults, attributes, cells, and the globals that they name
     classes of the user's        attributes and bases
     arrays and buffers           shape, dtype and content, bit by bit
-    other objects of C           what pickling says of them; none, if they cannot be pickled
+    other objects of C           their pickled state; refused, if they cannot be pickled
 
-The last kind, iterators and files among it, is `Unwatchable`. Code of other packages is taken to be
-constant.
+An object that cannot be watched, such as an iterator or an open file, is `Unwatchable`. Code of other
+packages is taken to be constant.
 """
 
 from __future__ import annotations
