@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import scipy.interpolate as interpolate
 import scipy.special as special
+import scipy.stats as stats
 
 import nbhvp
 
 PAGE = Path(__file__).parents[1] / "docs" / "conventions.md"
 NAMES = {
-    "np": np, "math": math, "special": special, "interpolate": interpolate,
+    "np": np, "math": math, "special": special, "stats": stats, "interpolate": interpolate,
     "nan": np.nan, "inf": np.inf,
 }  # fmt: skip
 

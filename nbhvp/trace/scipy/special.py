@@ -435,7 +435,7 @@ def spence(z):
     )
 
 
-def _log1p_over(t):
+def log1p_over(t):
     """log(1 + t) / t."""
     terms = [(-1) ** k / (k + 1) for k in range(24)]
     return _near_and_far(
@@ -470,13 +470,13 @@ def boxcox1p(x, lmbda):
 @answers(special.inv_boxcox)
 def inv_boxcox(x, lmbda):
     x, lmbda = floats(x, lmbda)
-    return np.exp(x * _log1p_over(lmbda * x))
+    return np.exp(x * log1p_over(lmbda * x))
 
 
 @answers(special.inv_boxcox1p)
 def inv_boxcox1p(x, lmbda):
     x, lmbda = floats(x, lmbda)
-    return np.expm1(x * _log1p_over(lmbda * x))
+    return np.expm1(x * log1p_over(lmbda * x))
 
 
 # Functions with several results.

@@ -21,6 +21,7 @@ from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, lift, trace_error, traced_in
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, floats, where
+from nbhvp.trace.scipy.special import log1p_over
 from nbhvp.trace.surroundings.ownership import is_library, module_of
 
 __all__: list[str] = []
@@ -43,6 +44,21 @@ def _dgamma_quantile(q, a):
     return where(q > 0.5, size, -size)
 
 
+def _extreme(y, c):
+    """log(-log F) of genextreme, log(1 - c y) / c, smooth in c at 0."""
+    return -y * log1p_over(-c * y)
+
+
+def _genextreme(y, c):
+    size = (1 - c) * _extreme(y, c) - np.exp(_extreme(y, c))
+    return where(c * y == 1, where(c == 1, 0.0, -math.inf), size)
+
+
+def _genextreme_quantile(y, c):
+    """Of y = -log(-log F)."""
+    return y * special.exprel(-c * y)
+
+
 FORMS = {
     "bernoulli": {"cdf": lambda k, p: 1 - p, "sf": lambda k, p: p},
     "beta": {"ppf": lambda q, a, b: special.betaincinv(a, b, q)},
@@ -62,6 +78,18 @@ FORMS = {
         "ppf": _dgamma_quantile,
         "isf": lambda q, a: -_dgamma_quantile(q, a),
     },
+    "genextreme": {
+        "logpdf": _genextreme,
+        "cdf": lambda y, c: np.exp(-np.exp(_extreme(y, c))),
+        "sf": lambda y, c: -np.expm1(-np.exp(_extreme(y, c))),
+        "logcdf": lambda y, c: -np.exp(_extreme(y, c)),
+        "ppf": lambda q, c: _genextreme_quantile(-np.log(-np.log(q)), c),
+        "isf": lambda q, c: _genextreme_quantile(-np.log(-np.log1p(-q)), c),
+    },
+    "genpareto": {
+        "logpdf": lambda y, c: -(c + 1) * y * log1p_over(c * y),
+        "logsf": lambda y, c: -y * log1p_over(c * y),
+    },
     "laplace": {"logpdf": lambda y: -abs(y) - LOG_2},
     "lognorm": {"logpdf": lambda y, s: -0.5 * (np.log(y) / s) ** 2 - np.log(s * y) - 0.5 * LOG_2PI},
     "nbinom": {
@@ -74,8 +102,8 @@ FORMS = {
     },
     "t": {"logpdf": _student},
 }
-"""Standard forms that SciPy computes in C, or by cases of a parameter that would be guards, or takes
-the logarithm of where they underflow."""
+"""Standard forms that SciPy computes in C, or by cases of a parameter that would be guards or that have
+another derivative than the law, or takes the logarithm of where they underflow."""
 DENSITIES = ("logpdf", "pdf", "logpmf", "pmf")
 QUANTILES = ("ppf", "isf")
 METHODS = (*DENSITIES, "cdf", "sf", "logcdf", "logsf", *QUANTILES)
@@ -127,7 +155,7 @@ class StandardForm:
                 return self._logarithm(name[3:], y, shapes)
             return np.log(self.own(f"_{name[3:]}", y, *shapes))
         if name in ("pdf", "pmf") and self.has(f"_log{name}"):
-            return np.exp(self.own(f"_log{name}", y, *shapes))
+            return np.exp(self(f"log{name}", y, shapes))
         return self.own(f"_{name}", y, *shapes)
 
     def _logarithm(self, name: str, y, shapes):
