@@ -1,1 +1,1 @@
-"""Functions under @njit: recorded as tapes, and rolled into graphs."""
+"""Functions under @njit with loops: runs are recorded as tapes, and tapes rolled into graphs."""

@@ -1,16 +1,16 @@
-"""The type of a number that records: the value, its record on the tape, and where the tape is.
+"""The active number: a float that records the operations on it, with its value, record and tape.
 
-In a compiled function of active numbers each operation computes its value as numba would for plain
-floats, so that branches fall and errors come as in the user's own function, bit by bit. Then one
-call appends the record. A comparison, or a conversion to an integer, appends a guard.
+In a function compiled for active numbers each operation computes its value as Numba does for plain
+floats, bit by bit, so branches and errors are those of the user's own function. Then one call appends
+the record to the tape. A comparison, or a conversion to an integer, appends a guard.
 
-A number with record 0 and tape 0 is a constant whose value stands in the number itself: zeroed memory
-is 0.0, and operations of constants are folded without a record. A constant that meets an active
-number becomes a record, mostly one for equal constants. When there is no room left for a record the
-values stay right, and the run ends as usual: who started it sees that records were lost.
+A number with record 0 and tape 0 is a constant: the number itself holds its value. So zeroed memory is
+0.0, and operations between constants are computed without a record. A constant that meets an active
+number becomes a record; equal constants usually share one. If there is no memory for a record, the
+values stay right and the run continues; its caller sees that records were lost.
 
-Nothing here names a primitive's rule: overloads are made in loops over the table, for operators,
-NumPy's functions and those of math.
+Invariant: no code here names the rule of a primitive. Loops over the table of primitives make the
+overloads of operators, of NumPy's functions and of those of math.
 """
 
 import builtins

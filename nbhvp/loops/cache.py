@@ -1,9 +1,10 @@
-"""Recorders on disk: machine code of a function for active numbers, kept for the next process.
+"""Recorders on disk: machine code of a function for active numbers, kept for later processes.
 
-numba compiles the entry of a recorder together with all that it calls into one object, which holds no
-address. Its file (`nbhvp.disk`) is named by a hash of all that went into it: the source, globals and
-cells of the user's functions, the types of the arguments, our own sources, the layout of the tape and
-the table, versions and processor. numba's own cache looks at the outermost source file only.
+Numba compiles the entry of a recorder, with all functions that it calls, into one object without
+addresses. Its file (`nbhvp.disk`) is named by a hash of everything that the code depends on: source,
+globals and cells of the user's functions, types of the arguments, sources of this package, layout of
+the tape and the table, versions and processor. Numba's own cache is not used, because it tests only
+the source file of the outermost function.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Functions that Numba compiles, met in a trace: run for their tape, and rolled into the graph.
+"""Calls of functions compiled by Numba in a trace: the run is recorded, and rolled into the graph.
 
-A function with loops would be unrolled node by node if it were followed through its Python source.
-Instead its own code runs once, compiled for numbers that record what is done to them (`loops`). From
-the tape, with u its inputs, comes a part of the graph that is being recorded,
+Through its Python source a function with loops would give one node per operation. Instead its own code
+runs once, compiled for numbers that record the operations on them (`loops`). From the tape, with u its
+inputs, follows a part of the graph that is being recorded,
 
     results = roll(tape, u)      if the tape has few structures, each of many instances: arrays,
-    results = replay(u; tape)    else: one node, whose derivatives sweep over the tape,
+    results = replay(u; tape)    otherwise: one node, whose derivatives sweep over the tape,
 
-applied to the nodes of the arguments. What the run branched on holds as guards of the trace: its
+applied to the nodes of the arguments. All branches of the run become guards of the trace: its
 comparisons, its integers, and the content of integer and boolean arrays. An array that the function
-wrote takes its new values in the caller, as it does where the function runs by itself.
+wrote has its new values in the caller, as if the function had been called without a trace.
 """
 
 from __future__ import annotations

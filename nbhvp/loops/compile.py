@@ -1,17 +1,17 @@
-"""Compiling the user's functions for active numbers: a recorder of one function and its callees.
+"""Compiles the user's functions for active numbers: a recorder of one function and its callees.
 
-Each function is compiled anew from its Python source, with our options in the place of the user's: no
-explicit signature, no `parallel` (a prange records serially), no fastmath; the error model and bounds
-checks stay. Between numba's untyped passes and type inference one pass of ours rewrites its
-intermediate representation, so that plain floats do not decide types that active numbers are to
-have: `np.zeros(n)`, `[0.0, 0.0]`, `items.append(0.0)`, `float(x)`; functions compiled by numba become
-their recording twins, wherever they are named.
+Each function is compiled again from its Python source, with options of this package in the place of
+the user's: no explicit signature, no `parallel` (a prange records serially), no fastmath; the error
+model and bounds checks stay. Between Numba's untyped passes and type inference, an additional pass
+rewrites the intermediate representation, so that plain floats do not fix types that must become
+active: `np.zeros(n)`, `[0.0, 0.0]`, `items.append(0.0)`, `float(x)`. It replaces each function compiled
+by Numba by its twin, the same function compiled for active numbers.
 
-Nothing outside the recorder sees a twin, and no function or module is patched.
+Invariant: nothing outside the recorder refers to a twin, and no function or module is patched.
 
-What enters a function with plain arguments is its entry. Names of machine code are unique across
-processes: numba numbers functions from 1 in each, and where an object from the disk brings a name that
-is there already, the linker takes what is there.
+The entry of a recorder takes plain arguments. Names of machine code are unique across processes: Numba
+numbers functions from 1 in each process, and if an object from the disk contains a name that exists
+already, the linker uses the existing code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Complex numbers that record: pairs of active numbers, and their functions as compositions.
 
-The tape holds real numbers alone. Each function here is written with real operations on both parts,
-so that derivatives come by themselves; none overflows where its result does not. A plain complex
-number that meets an active one becomes such a pair, and so does an active number that meets a plain
-complex one. Values agree with numba's up to rounding.
+The tape holds real numbers alone. Each function here consists of real operations on both parts, so
+derivatives need no rules of their own; no intermediate value overflows unless the result does. An
+operation between a plain complex number and an active number, real or complex, gives such a pair.
+Values agree with Numba's up to rounding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""numba's typing errors as ours: the user's file and line, what happened there, what to write.
+"""Translates Numba's typing errors: the user's file and line, the cause, and the change to make.
 
-numba reports a chain of failures, the innermost first; ours is about the first line in it that is
-not numba's own or this package's.
+Input: Numba's error, a chain of failures with the innermost first. Output: a TraceError for the first
+line in this chain that is neither in Numba nor in this package.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Instances of classes under Numba's @jitclass, which a function of NumPy closes over.
 
-Their fields are constants of the trace, and watched: numbers by value, arrays by which ones they are
-and by content. Methods are compiled functions whose first argument is the instance; where they loop,
-they are recorded, on a copy made from the fields.
+Their fields are constants of the trace, and watched: numbers by value, arrays by identity and content.
+Methods are compiled functions whose first argument is the instance. Methods with loops are recorded,
+on a copy made from the fields.
 """
 
 from __future__ import annotations

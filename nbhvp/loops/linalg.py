@@ -1,8 +1,9 @@
 """Linear algebra of active numbers: products, and the small systems that loops solve.
 
-Factorisations are those of textbooks, with the largest pivot of each column; which one that is, is a
-guard. A determinant has no division by what may be 0: up to three rows it is the sum of products, and
-larger matrices are eliminated down to that, so that derivatives are right at singular matrices too.
+The factorisations are the textbook algorithms, with the largest pivot of each column; the choice of the
+pivot is a guard. A determinant is computed without a division by a number that may be 0: as a sum of
+products up to three rows, and by elimination down to three rows for larger matrices. So its
+derivatives are right at singular matrices too.
 """
 
 import math

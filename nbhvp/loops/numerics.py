@@ -1,8 +1,8 @@
-"""Numerical functions of NumPy over active numbers, written as the loops that they are.
+"""Numerical functions of NumPy over active numbers, written as plain loops.
 
-Interpolation, convolution, order statistics, statistics that leave out NaN, and searches. What they
-look for by comparisons, such as the interval of a knot, is a guard; where NumPy has a convention at a
-kink, theirs is the same.
+They are interpolation, convolution, order statistics, statistics that leave out NaN, and searches. The
+outcome of a search by comparisons, such as the interval between two knots, is a guard. At a kink they
+follow NumPy's convention, if it has one.
 """
 
 import math

@@ -1,10 +1,10 @@
-"""NumPy's functions of arrays of active numbers, written as the loops that numba has for floats.
+"""NumPy's functions of arrays of active numbers, written as the loops that Numba has for floats.
 
-Three kinds. Overloads of the functions themselves: numba tries them before its own, and they answer
-only where an argument is active. Stand-ins for what makes arrays of floats: the elements are active,
-since something active may be written into them later. And functions for methods of arrays.
+There are three kinds: overloads of NumPy's functions, which Numba tries before its own and which apply
+only if an argument is active; replacements for functions that create arrays of floats, whose elements
+are active because active numbers may be written into them later; and functions for methods of arrays.
 
-All are compiled from Python, so each operation in them records itself.
+All are compiled from Python, so each operation in them appends its own record.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Classes under @jitclass for active numbers: twins, whose fields of floats are active.
 
-A class that the function names, and makes instances of, has a twin with the same fields and the
-recording twins of its methods. An instance that is passed in is made anew from its fields, without
-`__init__`, as an instance of a class that nobody may assign to: its owner would not see it.
+A class that the function instantiates has a twin with the same fields and with methods compiled for
+active numbers. An instance that is an argument is copied from its fields, without `__init__`, into a
+class whose fields cannot be assigned, because the owner of the instance would not see the assignment.
 """
 
 from __future__ import annotations

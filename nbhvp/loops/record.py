@@ -1,9 +1,10 @@
-"""Recording a loop over scalars: a compiled function runs once on active numbers.
+"""Records a loop over scalars: runs a compiled function once on active numbers.
 
-The function's float arguments become the inputs of a tape, then it runs, compiled for active numbers
-(`active`), and every operation on them appends its record. The columns of the tape are memory of
-C's allocator, which grows while the function runs: no run is ever repeated. Past the limit nothing is
-recorded any more; the function runs to its end, and then the recording fails as a whole.
+Input: the function and its arguments. Output: a tape, whose inputs are the float arguments, and the
+results. The function is compiled for active numbers (`active`), and each operation on them appends a
+record. The columns of the tape lie in memory of C's allocator and grow during the run, so no run is
+repeated. Beyond the limit on memory no further records are made; the function runs to its end, and
+then the recording fails.
 """
 
 from __future__ import annotations

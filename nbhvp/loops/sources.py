@@ -1,9 +1,9 @@
-"""What compiled code depends on beside its arguments: source code, globals, closure cells, options.
+"""The inputs of compiled code beside its arguments: source code, globals, closure cells, options.
 
-numba freezes all of these into machine code. So a recording is good as long as they read the same:
-`Sources.watches` are for that. And machine code on the disk is good for the same contents only, in
-whichever process: `Sources.digest` is a hash of them, or None where something has no content that
-could be compared across processes.
+Numba compiles their values into machine code. So a recording is valid as long as they are unchanged,
+which `Sources.watches` test. Machine code on the disk is valid for equal contents in any process:
+`Sources.digest` is a hash of the contents, or None if some object has no content that can be compared
+across processes.
 """
 
 from __future__ import annotations

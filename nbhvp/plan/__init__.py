@@ -1,1 +1,1 @@
-"""From a graph to the steps of a program, for every target."""
+"""The plan: from a graph to the steps of a program, for every target."""

@@ -1,15 +1,15 @@
-"""What a machine does how fast: the figures that all choices between equal results rest on.
+"""The costs of a machine, on which all choices between programs with equal results are based.
 
 A `Costs` describes one machine: seconds of arithmetic, of loads from caches and memory, of calls and
-of waking a thread; sizes of caches; and how large a text its compiler takes well. Every threshold of
-the plan and of the targets is one of these fields or a property that follows from them. None changes
-what a program computes, but for the order in which sums are added up.
+of waking a thread; sizes of caches; and the largest text that its compiler handles well. Every
+threshold of the plan and of the targets is one of these fields or a property computed from them.
 
-`CPU` is measured on x86-64 with AVX-512 at 2.5 to 3 GHz (numba 0.68, OpenBLAS). Weights of expressions
-are in additions, `flop`, of which the table of primitives gives each elementwise function so many.
+`CPU` was measured on x86-64 with AVX-512 at 2.5 to 3 GHz (numba 0.68, OpenBLAS). Weights of expressions
+are in units of an addition, `flop`; the table of primitives gives the weight of each function.
 
-Figures of other kinds stand with their algorithms: how far the graph is searched for a square, how
-many objects a trace watches, the terms of series.
+Invariant: no cost changes a result, except by the order in which sums are added up. Limits of other
+kinds stand with their algorithms: the depth of a search for squares, the number of objects that a
+trace watches, the terms of series.
 """
 
 from __future__ import annotations

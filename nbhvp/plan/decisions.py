@@ -1,14 +1,13 @@
-"""What decides is computed as NumPy computes it: each product is rounded before it is added to.
+"""Values that decide a branch or a rounding are computed as in NumPy: products are rounded before sums.
 
-Kernels may contract x * y + z to a fused multiply-add, which is rounded once. Most values are the
-better for it. But where x0 * x1 - x2 is compared with 0, rounded to a whole number, or the argument
-of a root, the last bit decides: at ties a program would take another branch than the function does.
-So whatever a decision is computed from, back to the functions and reductions that agree with NumPy's
-to rounding only, has `product`s in the place of its `multiply`s.
+Kernels may contract x * y + z to a fused multiply-add, which is rounded once and usually more accurate.
+But if x0 * x1 - x2 is compared with 0, rounded to a whole number, or the argument of a root, the last
+bit decides: at ties a program would take another branch than the function does. So all operands of such
+a decision, back to the functions and reductions that agree with NumPy's up to rounding only, have
+`product`s in the place of their `multiply`s.
 
-A product of complex numbers contains such sums: it is a `product` wherever it may decide.
-
-A value that shares its factors with a decision shares the product too: both are of one x * y.
+A product of complex numbers contains such sums: it is a `product` wherever it may decide. A value with
+the same factors as a decision uses the same product, so that both see the same x * y.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Collecting what multiplies each tangent.
+"""Collects the coefficients of each tangent, so that a product of the Hessian loads fewer arrays.
 
-Differentiated twice, a long scalar expression of u gives a long chain of products and sums, and
-each of its factors would be loaded per product. But the chain is linear: all that stands between
-some tangents and their use is sum_i c_i t_i, with coefficients that do not depend on v. So whoever
-derives a product by hand computes the c_i once per point; here they are made, and the minimum cut
-decides on each whether it is stored or computed again.
+Differentiated twice, a long scalar expression of u gives a long chain of products and sums, and each
+of its factors would be loaded for each product. But the chain is linear in the tangents: between some
+tangents and their use it equals sum_i c_i t_i, with coefficients that do not depend on v. Here the c_i
+become nodes, as in a product derived by hand, and the minimum cut (`split`) decides whether each one is
+stored at the point or computed again.
 
-A sum over axes along which a tangent and some factors do not change is these times the sum of the
-other factors: of the tangents of 250 parameters of a mixture, none is met again at each of 1000
-samples. The sum of factors that do not depend on v is one more coefficient.
+A sum over axes along which a tangent and some factors are constant equals these times the sum of the
+other factors: a product with the 250 parameters of a mixture then does not read the tangents again for
+each of 1000 samples. The sum of factors that do not depend on v is one more coefficient.
 
-Only sums and products of one real dtype are collected, not choices: what `where` leaves out may be
-infinite, and must not meet a coefficient of zero.
+Only sums and products of one real dtype are collected, not choices: the branch that `where` leaves out
+may be infinite, and must not be multiplied by a coefficient of zero.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Where the buffers of a program lie in its one block of memory.
+"""The positions of a program's buffers in its one block of memory.
 
-A buffer is alive from the step that first touches it to the last one that does; those that are
-never alive at once may share memory. Buffers are placed in the order of the steps, each into the
-tightest gap that it fits in: what was just read for the last time is still in cache when it is
-written over. A program keeps nothing from call to call, so this holds for its whole life.
+A buffer is alive from the first step that uses it to the last one; two buffers that are never alive at
+the same time may share memory. Buffers are placed in the order of the steps, each into the smallest
+gap that holds it: memory that was just read for the last time is still in cache when it is written
+again. A program keeps no values between calls, so the layout is computed once.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""From the table's primitives to what kernels and libraries do, still as a graph.
+"""Lowers primitives of the table to those that kernels and libraries compute; the result is a graph.
 
-- A scatter becomes a segmented sum of gathered terms: sort its indices once (a constant index at
-  compile time, one that depends on x in the point program), then every result pulls its own terms.
-- A contraction becomes a product and a sum where that is all it is, and else one matrix product of
-  stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
-- X.T @ (d * (X @ v)) becomes sums over X, which a nest computes in one pass over its rows: BLAS
+- A scatter becomes a segmented sum of gathered terms: its indices are sorted once (constant indices at
+  compile time, indices that depend on x in the point program), then every result pulls its own terms.
+- A contraction becomes a product and a sum if it has no other structure, and otherwise one matrix
+  product of stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
+- X.T @ (d * (X @ v)) becomes sums over X, which a nest computes in one pass over its rows; BLAS
   would read X twice.
-- A long history of writes becomes a concatenation, and one of many pieces a few of fewer (`writes`).
-- A sum of nothing becomes zeros, so that no kernel has an empty reduction, and no product.
+- A long history of writes becomes a concatenation, and a concatenation of many pieces becomes one of
+  concatenations (`writes`).
+- A reduction or a matrix product over no elements becomes a constant, so that no step is empty.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Loop nests: what shares one pass over the rows of some arrays.
+"""Loop nests: nodes that share one pass over the rows of some arrays.
 
-A nest has one outermost loop, over rows, and members: stored nodes, each of which is at each row
-either a map or a sum. A node joins a nest if it needs, of what the nest computes, only the same
-row: so softmax, a layer's bias and activation with their sums over the batch, or a residual and its
-sum of squares, are one pass over memory. A sum over the rows themselves is known when the pass ends.
+A nest has one outermost loop, over rows, and members: stored nodes, each of which is either a map or a
+sum at each row. A node joins a nest if it reads only the same row of the nest's other members. So a
+softmax, the bias and activation of a layer with their sums over the batch, or a residual and its sum of
+squares, take one pass over memory. A sum over the rows themselves is known when the pass ends.
 
 A trailing axis of few coordinates is not a loop: each of its elements is a member of its own.
 """

@@ -1,16 +1,16 @@
-"""What one element of an array is, as an expression of elements in memory.
+"""The element of an array at a symbolic index, as an expression of elements in memory.
 
-`Puller` walks from a node at a symbolic index to the arrays that it is computed from: elementwise
-primitives pass the index on, views change it, by the `pull` of their entry in the table. Pulling has
-no races and needs no atomics, since each element is computed by whoever needs it; the transpose of a
-slice becomes a read guarded by bounds.
+`Puller` walks from a node to the arrays from which it is computed: elementwise primitives pass the
+index on, and views change it, by the `pull` of their entry in the table. Pulling has no races and needs
+no atomics, because the loop that needs an element computes it; the transpose of a slice becomes a read
+guarded by bounds.
 
 An index is affine, c0 + sum c_k a_k, in atoms a_k: loop variables, integers loaded from an array
-(a gather), and quotients (a strided write). Coefficients and constants are numbers here; whether
-they stand in a kernel's text or in its table is the emitter's business.
+(a gather), and quotients (a strided write). Coefficients and constants are numbers here; `text`
+decides whether they stand in a kernel's text or in its table.
 
-An element may lie behind as many nodes as a trace has: Python's stack grows by `DEEPEST` of them at
-most, whatever lies deeper is computed first.
+The path from an element to memory may have as many nodes as a trace. Recursion goes at most `DEEPEST`
+nodes deep on Python's stack; deeper nodes are computed first.
 """
 
 from __future__ import annotations

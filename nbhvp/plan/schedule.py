@@ -1,22 +1,22 @@
-"""From a graph to a list of steps: what lies in memory, what is computed where it is used.
+"""From a graph to a list of steps: which values are stored in memory, and which are inlined.
 
 Every node is either stored (a member of a nest, or a step of its own) or inlined into the members
 that pull it. Inputs, constants, outputs, reductions, matrix products and library calls are stored.
-For the rest one cost decides, in additions per element: computing again against storing and loading.
+For other nodes one cost decides, in additions per element: computing again against storing and loading.
 
 - pulled at k different indices, a value of weight w is computed k - 1 times too often: it is stored
-  where that takes longer than a load, so that pulling through T stencils cannot cost 3^T;
-- needed by several members, it is stored where it takes longer than a store and a load;
-- broadcast along a new axis, it is stored where a copy takes longer to compute than to load;
-- read through an index, it is stored where it would be loaded from several arrays.
+  if that takes longer than a load, so that pulling through T stencils cannot cost 3^T;
+- used by several members, it is stored if it takes longer than a store and a load;
+- broadcast along a new axis, it is stored if a copy takes longer to compute than to load;
+- read through an index, it is stored if it would be loaded from several arrays.
 
-What is stored joins the nest with which it shares most loads, or one of its own iteration space, and
-is in memory only if another nest needs it: so elementwise work is one pass, each value computed once.
-A kernel's weight ends at `CPU.kernel`, that of an inlined expression at `CPU.limit`; at most
-MOST_NESTED choices stand one within the other, as Python's parser bounds the levels of a text.
+A stored node joins the nest with which it shares most loads, or one of its own iteration space, and
+is in memory only if another nest reads it: elementwise work is one pass, each value computed once.
+The weight of a kernel is at most `CPU.kernel`, that of an inlined expression `CPU.limit`; at most
+MOST_NESTED choices stand one within the other, since Python's parser bounds the levels of a text.
 
-Cuts depend on structure, not on sizes, so that the same program of another size has the same kernels.
-Sums of matrix products that nothing else reads are one step, whose terms BLAS adds up in place.
+Invariant: cuts depend on structure, not on sizes, so the same program of another size has the same
+kernels. Sums of matrix products without other uses are one step, whose terms BLAS adds in place.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""What is computed once per point, and what once per product.
+"""Splits the graph of a product: a part computed once per point, and a part for each direction.
 
-Given the graph of a product (x, args, v) -> H v, everything that does not depend on v can be
-computed at the point. Where to cut, so that a product costs least, is a minimum cut: what is stored
-is loaded in each product, and what lies behind it is computed again. Both are counted in additions
-per element, a node at a time:
+Given the graph of a product (x, args, v) -> H v, all nodes that do not depend on v can be computed at
+the point. The cut for which a product costs least is a minimum cut: the product loads the stored nodes,
+and computes the nodes behind them again. Both are counted in additions per element, for each node:
 
     source --compute--> node (in) --load--> node (out) --infinite--> node (in) of each user
 
-A cut at `load` stores the node, a cut at `compute` computes it again, and that needs all its
-arguments on the product's side. Inputs are there already, and so are their views: to load them is
-cheaper than to load what would have to be stored first.
+A cut at `load` stores the node; a cut at `compute` computes it again, which needs all its arguments on
+the product's side. Inputs, and views of inputs, are in memory in any case: loading one costs less than
+loading a node that has to be stored first.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The text of kernels: their tables, and the scalar bodies that every target shares.
 
-In a kernel's text stand the structure, the dtypes, and whether an innermost stride is 1 or 0; the
-table brings pointers, extents, strides, bounds and constants: another n, another batch size or
-another value of a constant is the same text, and so the same machine code.
+A kernel's text contains the structure, the dtypes, and whether an innermost stride is 1 or 0; the
+table contains pointers, extents, strides, bounds and constants. So programs that differ in n, in the
+batch size or in the value of a constant have the same text, and the same machine code.
 
-`Body` prints expressions as assignments to scalars, free of any target's particulars; the loops
-around it are the target's own (`emit`, for CPUs).
+`Body` prints expressions as assignments to scalars, independent of the target; the target prints the
+loops around them (`nests`, for CPUs).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Long histories of writes, and long lists of pieces: what kernels would have as many choices for.
+"""Long histories of writes and long lists of pieces, rewritten as balanced concatenations.
 
-An array that is written a part at a time is, in the graph, a chain of updates, and the element at an
-index one choice within the other. Where the parts do not overlap, and follow on one another along an
-axis or in memory, the chain is a concatenation of the parts, which is looked up by halves. One of
-many pieces is a concatenation of concatenations, whose kernels are alike.
+In the graph, an array that is written part by part is a chain of updates, and its element at an index
+is a nest of as many choices. If the parts do not overlap and are adjacent along an axis or in memory,
+the chain becomes a concatenation of the parts, in which an element is found by bisection. A
+concatenation of many pieces becomes one of concatenations, whose kernels are equal.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The roll: from a tape of loops to the graph that array operations would have made."""
+"""The roll: from a tape of loops to a graph of array operations."""

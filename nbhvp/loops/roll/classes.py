@@ -1,21 +1,20 @@
-"""The classes of a tape's records: those that compute the same of the same, whatever of what.
+"""The classes of a tape's records: sets of records with the same structure, which become one array.
 
-Two records are of one class if they apply the same primitive to operands of equal classes: this is
-value numbering (Cocke and Schwartz 1970), with inputs and constants numbered by what they are instead
-of by which. Each input is one class, all constants are one, except that small exponents belong to
-the structure. A chain of additions is one record (`sums`), and its class is the set of the classes of
-its terms, not their number or signs, so that loops of other trip counts are the same. Records that
-only guards need are of other classes than those that results need: pairs that a cutoff leaves out
-are compared, and not computed with. What nothing needs stays if it completes a class, as the corners
-do of a field that a stencil reads.
+Two records are in one class if they apply the same primitive to operands of equal classes: this is
+value numbering (Cocke and Schwartz 1970), with inputs and constants numbered by their kind instead of
+their identity. Each input is one class, and all constants are one, except small exponents, which
+belong to the structure. A chain of additions is one record (`sums`); its class is the set of the
+classes of its terms, without their number and signs, so that loops of different trip counts are equal.
+Records that only guards use are in other classes than records that results use: pairs beyond a
+cutoff are compared, but not computed. An unused record is kept if it completes a class, such as the
+corners of a field that a stencil reads.
 
-The classes are then refined, the last first, as partitions of automata are: those that one operand
-of a class reads stay together, others part. So coordinates that are read side by side are arrays of
-their own.
+The classes are then refined, the last one first, as in the minimisation of automata: records that are
+the same operand of one class stay together, and others are separated. So coordinates that are read side
+by side are separate arrays.
 
-All passes are linear in the length of the tape. Classes are found by hashes of their structure alone.
-Their order by depth and hash is therefore that of any run with the same structures, whatever it met
-first.
+Invariant: all passes are linear in the length of the tape. Classes are found by hashes of their
+structure alone, so their order, by depth and hash, is the same in every run with the same structures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a tape costs as arrays and as a sweep: seconds to compile once, and seconds per product.
+"""The cost of a tape as arrays and as a sweep: seconds to compile once, and seconds per product.
 
 A tape of n operations that have c structures takes
 
@@ -6,9 +6,9 @@ A tape of n operations that have c structures takes
     compiling   max(1, c - together) kernel           sweep
     a product   call + c structure + n element        call + n record
 
-A few structures are one kernel together, of more each is about one by itself. Kernels of arrays compute an
-operation in a fraction of the time of a sweep, which has five kernels for any tape. So large tapes of
-few structures become arrays, small or irregular ones are swept.
+The first few structures share one kernel; each further one needs about one kernel more. Kernels of
+arrays compute an operation in a fraction of the time of a sweep, which has five kernels for any tape.
+So large tapes of few structures become arrays, and small or irregular ones are swept.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The roll: from a tape of loops to the graph that array operations would have made.
+"""The roll: from a tape of loops to a graph of array operations.
 
-All records of equal structure are one class (`classes`), and all instances of a class become one
-array node: its primitive, applied to what the instances read of other classes, which are slices,
-broadcasts or gathers (`views`). Chains of additions become sums over axes, or of segments where
-the numbers of terms differ. Guards become one comparison per class.
+All records of equal structure form one class (`classes`), and all records of a class become one array
+node: the primitive of the class, applied to slices, broadcasts or gathers (`views`) of the arrays of
+its operands. Chains of additions become sums over axes, or sums of segments if the numbers of terms
+differ. Guards become one comparison per class.
 
-So a loop costs what the same function costs in array form, whatever the order in which it ran.
-What has no such form, a recurrence, has as many classes as operations: it is not rolled.
+So a loop costs the same as the function in array form, for any order of its iterations. A recurrence
+has as many classes as operations: it has no array form and is not rolled.
 """
 
 from __future__ import annotations

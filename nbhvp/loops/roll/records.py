@@ -1,11 +1,11 @@
-"""The records of a tape as compiled passes read them, and what needs each record.
+"""The records of a tape as arrays for compiled passes, and the use of each record.
 
-Guards stand behind the records, with their outcomes as values: they are conditions on records as
+Guards follow after the records, with their outcomes as values, since they are conditions on records as
 operations are functions of them. A named tuple of arrays is one argument for Numba, and all columns
-are read-only, so that each pass is compiled once. The missing operand of a record of one is record 0, a constant, so
-that passes need not ask how many there are. A pass unpacks the columns first, and calls nothing that
-writes into arrays for each record: both would count references there. Its memory comes from NumPy,
-which compiles nothing.
+are read-only, so each pass is compiled once. The missing operand of a unary record is record 0, a
+constant, so passes treat all records alike. A pass unpacks the columns first, and calls no function
+that writes into arrays for each record: both would count references at each record. Its memory comes
+from NumPy, which needs no compiling.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The sums of a tape: chains of additions, each of which is one operation of many terms.
+"""The sums of a tape: chains of additions, each of which becomes one operation of many terms.
 
-A *link* is a record that adds, subtracts or negates. Its *chain* goes on in the operand that is a
-link itself, of the same need and used nowhere else; in the longer chain where both operands are such.
-A chain is a sum if it starts from the number zero, as accumulators do, or is long; a shorter one is
-an expression as it is written. Where the terms of a sum are chains themselves, as in s <- s + (a + b),
-the chain that is not longer than these is the first term: the sum starts there.
+A *link* is a record that adds, subtracts or negates. Its *chain* continues in the operand that is a
+link itself, has the same use (results or guards) and is used nowhere else; if both operands are, it
+continues in the longer chain. A chain is a sum if it starts from the number zero, as accumulators do,
+or if it is long; a shorter one stays an expression. If the terms of a sum are chains themselves, as in
+s <- s + (a + b), the part of the chain that is no longer than these is the first term of the sum.
 
-One pass forward finds the lengths of chains, one backward walks each sum from its last link to its
-first and takes down the terms. Both visit each record once.
+One pass forward finds the lengths of chains; one pass backward follows each sum from its last link to
+its first and lists the terms. Both visit each record once.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Elements of an array at given positions, as views where the positions have structure.
+"""Elements of an array at given positions, as views if the positions have structure.
 
-The instances of a class are an array, and each instance of another class reads one of them: a
+The records of a class are an array, and each record of another class reads one element of it: a
 position index[k] for each k. If k runs over a grid (k0, k1, ...) and the position is a sum
 
     index[k0, k1, ...] = base + a0[k0] + a1[k1] + ...
 
-whose terms walk along different axes of the source, reshaped to a grid of its own, then these reads
-are slices (where a is affine), concatenated slices (where it wraps), or gathers along one axis (where
-it is none of these); an axis along which it does not change broadcasts. Leading axes that are no
-such sum are one axis. With all axes as one, every index is of this form: a gather of single elements.
+whose terms run along different axes of the source, reshaped to a grid of its own, then these reads
+are slices (if a is affine), concatenated slices (if it wraps), or gathers along one axis (otherwise);
+an axis along which the position is constant broadcasts. Leading axes that have no such form are merged
+into one. With all axes merged, every index has this form: a gather of single elements.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 A traced function runs on stand-ins, so its writes into outer objects (attributes, items of lists and
 dicts, globals, outer variables) change copies. At the end of a trace each copy is compared with its
 original. If a function is traced once, a difference would be lost at later calls, and is reported with
-its line. If it is traced at every call, the difference is written into the
-original, as plain values.
+its line. If it is traced at every call, the difference is written into the original, as plain values.
 
 Invariant: no traced value and no stand-in remains in an object outside.
 """
