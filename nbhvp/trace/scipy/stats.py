@@ -295,7 +295,26 @@ class Frozen(LibraryObject):
         function = getattr(self.distribution, name)
         if not callable(function):
             return function
-        return lambda *x, **options: function(*x, *self.args, **self.kwds, **options)
+        return lambda *x, **named: function(*x, *named.values(), *self.args, **self.kwds)
+
+    @property
+    def dist(self):
+        return self.distribution
+
+    # Methods that take what is theirs after the parameters.
+
+    def stats(self, moments="mv"):
+        return self.distribution.stats(*self.args, **{**self.kwds, "moments": moments})
+
+    def rvs(self, size=None, random_state=None):
+        named = {**self.kwds, "size": size, "random_state": random_state}
+        return self.distribution.rvs(*self.args, **named)
+
+    def expect(self, func=None, lb=None, ub=None, conditional=False, **named):
+        law = self.distribution.original
+        shapes, loc, scale = law._parse_args(*self.args, **self.kwds)
+        moved = (loc,) if hasattr(law, "pmf") else (loc, scale)
+        return self.distribution.expect(func, shapes, *moved, lb, ub, conditional, **named)
 
     def __repr__(self) -> str:
         return f"{self.distribution!r}{self.args}"

@@ -200,6 +200,28 @@ def test_frozen_distributions():
     np.testing.assert_array_equal(f.hvp(x, x), g.hvp(x, x))
 
 
+FROZEN, COUNT = stats.norm(1, 2), stats.poisson(2.2)
+OF_FROZEN = {
+    "rvs": lambda x: x[0] * np.sum(FROZEN.rvs(4, random_state=0)),
+    "rvs of one made inside": lambda x: x[0] * np.sum(stats.norm(1, 2).rvs(4, 0)),
+    "stats": lambda x: x[0] * FROZEN.stats("m"),
+    "stats of x": lambda x: np.sum(stats.beta(x[0], x[1], loc=x[2], scale=2.0).stats("mvsk")),
+    "expect": lambda x: x[0] * FROZEN.expect(np.square, 0.3, 2.0, True),
+    "expect of counts": lambda x: x[0] * COUNT.expect(np.square),
+    "x by name": lambda x: x[0] * FROZEN.cdf(x=0.3),
+    "the law": lambda x: stats.gamma(x[0]).dist.logpdf(0.5, x[1]),
+}
+
+
+@pytest.mark.parametrize("name", OF_FROZEN)
+def test_methods_of_frozen_distributions(name):
+    x, v, step = np.array([0.5, 1.5, 2.5]), np.array([0.3, -1.0, 0.5]), 1e-4
+    f = nbhvp.differentiable(OF_FROZEN[name], target="interpret")
+    assert f(x) == pytest.approx(OF_FROZEN[name](x), rel=1e-13)
+    slope = (OF_FROZEN[name](x + step * v) - OF_FROZEN[name](x - step * v)) / (2 * step)
+    assert f.grad(x) @ v == pytest.approx(slope, rel=1e-6)
+
+
 class Wide(stats.rv_continuous):
     """A law of the user's, by the name of another."""
 
