@@ -8,7 +8,7 @@ allowed, because SciPy's algorithms multiply by them (`expm_multiply` of -1j * H
 multiples and products of operators.
 
 Invariant: an operator keeps the x and the arguments for which it was made. The caller may change
-their arrays afterwards, except arrays of more than 1 MB, which are not copied.
+their arrays afterwards, except arguments of more than 1 MB, which are not copied.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a Function keeps: traces with their programs, and the remembered point."""
+"""The state of a Function between calls: traces with their programs, and the remembered point."""

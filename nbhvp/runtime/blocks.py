@@ -1,17 +1,18 @@
-"""Products of several directions at one point: which of them are computed together.
+"""Blocks of directions: products of several directions at one point that are computed together.
 
-A product whose time goes into matrices times vectors reads each matrix once for all directions of a
-block: the directions are the last axis, and such products become matrix products. One whose time
-goes into matrix products already gains nothing (measured: a network of 235146 weights takes as long
+A product that spends its time on matrices times vectors reads each matrix once for all directions of
+a block: the directions are the last axis, and such products become matrix products. A product of
+matrix products already gains nothing (measured: a network of 235146 weights takes as long
 by blocks of 8). All others are computed one at a time too, since a block of elementwise work leaves
 the caches that one direction stays in (measured: 2 to 4 times slower for a stencil of 10^5
 elements). Sweeps over a tape read its partials once for a block, and wait
 less for each other's results, as long as the block's tangents stay in cache. Solves by factors read
-these as sweeps do their partials, and are counted with them (measured, 500 x 500: blocks of 8 take
-0.7 of the time, those of 32 half, but twice as long where the matrix has a dense tangent).
+these in the same way, and are counted with the sweeps (measured, 500 x 500: blocks of 8 take
+0.7 of the time, those of 32 half, but twice as long if the matrix has a dense tangent).
 
-A block has a fixed number of directions, so that a product has at most one more program, and its
-memory is bounded. What is left over is filled up with zeros if it is a large part of a block.
+Invariant: a block has a fixed number of directions, so a product has at most one additional program,
+and its memory is bounded. An incomplete last block is filled up with
+zeros if it is a large part of a block.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One set of arguments: what programs take of it, and how it is compared with another.
+"""One call: the arguments as programs take them, and the comparison of two calls.
 
-Arrays of a call are compared bit by bit, so 0.0 is not -0.0, and NaN is itself. An argument above
-`LARGE` bytes is neither copied nor compared: it is unchanged if it is the same array and nobody can
-write it. All else that a trace fixes is the key: shapes, dtypes, static arguments, and the instance
-to which a method is bound.
+Arrays of a call are compared bit by bit, so 0.0 is not -0.0, and NaN equals itself. An argument above
+`LARGE` bytes is neither copied nor compared: it counts as unchanged if it is the same array and is
+not writable. All other properties that a trace fixes are the key: shapes, dtypes, static arguments, and
+the instance to which a method is bound.
 """
 
 from __future__ import annotations

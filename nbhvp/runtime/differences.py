@@ -1,4 +1,4 @@
-"""Products by differences of gradients: what exact products are compared with.
+"""Products by differences of gradients, with which exact products are compared.
 
 Central, (g(x + h v) - g(x - h v)) / 2h with h = eps^(1/3) (1 + |x|) / |v|: the truncation error h^2
 balances the rounding error eps / h. Forward, (g(x + h v) - g(x)) / h with h = eps^(1/2) (1 + |x|) / |v|.

@@ -1,7 +1,7 @@
-"""What goes into a Function: the point x, directions and weights, as arrays or as trees.
+"""The inputs of a Function: the point x, directions and weights, as arrays or as trees.
 
-All programs take vectors and arrays. A function of a tree (``differentiable(unravel=...)``) takes the
-tree in the place of x and of directions too, and what is like one of these comes back as one.
+All programs take vectors and arrays. A function of a tree (``differentiable(unravel=...)``) takes trees
+for x and for directions, and returns a tree for each result with the shape of x.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a Function remembers: its traces, last used first, and one point.
+"""The memory of a Function: its traces, the last used first, and one point.
 
-All that is asked of a function at some arguments comes through here, and goes down: is this the
-remembered point (`validity`); else the first trace whose guards hold, which is made if there is none;
-then its program, or a new point with a product ready.
+Every request for values or derivatives at some arguments comes through this module. It takes the
+remembered point, if it is at these arguments (`validity`); else the first trace whose guards hold, or
+a new trace if there is none; then the program of that trace, or a new point with a product ready.
 
 Replacing the remembered point is one assignment, so threads need no lock to use it. The lock is held
 only to trace, to compile and to change the list of traces.

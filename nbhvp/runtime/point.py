@@ -1,6 +1,6 @@
-"""One point: what is known of a function there, and products ready to run.
+"""One point: the known results of a function there, and products ready to run.
 
-A point is immutable, so that threads need no lock to share it; one that knows more is another one.
+Invariant: a point is immutable, so threads share it without a lock; further results make a new point.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Programs, made of graphs when they are first needed.
+"""Programs, made from graphs when they are first needed.
 
-A `Compiler` makes those of one Function, for its target: one at a time, under a lock that its traces
-share, and counts their kernels and the time that they take. The `Programs` of one trace are kept as
-long as that trace.
+A `Compiler` makes the programs of one Function for its target, one at a time, under a lock that its
+traces share, and counts their kernels and the time that they take. The `Programs` of one trace are
+kept as long as that trace.
 """
 
 from __future__ import annotations

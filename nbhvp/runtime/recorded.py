@@ -1,7 +1,7 @@
 """One trace, and the programs that are made from it when they are first needed.
 
-The guards of a trace are the first outputs of all its programs. Products come from one mechanism: a
-`LinearMap` is split into a point program (once per x) and a product program (once per direction),
+The guards of a trace are the first outputs of all its programs. All products come from one mechanism:
+a `LinearMap` is split into a point program (once per x) and a product program (once per direction),
 and together these are a `Linearized` map.
 """
 

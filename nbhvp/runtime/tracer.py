@@ -1,4 +1,4 @@
-"""From the user's function to traces: how it is called, and how it is recorded."""
+"""Records a user's function as a trace: its options, the call with x and arguments, and the result."""
 
 from __future__ import annotations
 

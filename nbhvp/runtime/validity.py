@@ -1,14 +1,14 @@
-"""Whether what is remembered holds for a call: the one test, with all that it looks at.
+"""The one test of whether a remembered trace or point holds for a call.
 
-A trace serves a call if they have one key (shape and dtype of x, those of arrays among the other
-arguments, static arguments, the instance of a method), if nothing that the trace read elsewhere has
-changed, and if no array shows what the function writes into another. Whether its guards hold, its
-programs tell. A point is that of a call which its trace serves, and which has the same bits in x and
-in all arrays.
+A trace serves a call under three conditions: they have one key (shapes and dtypes of x and of the
+arrays among the arguments, static arguments, the instance of a method); no object that the trace
+read elsewhere has changed; and no array shares memory into which the function writes with another one.
+Programs test the guards themselves. A point is at a call if its trace serves the call, and if x and
+all arrays have the same bits.
 
-`serves` and `is_at` say so of any `Call`. Small functions wait for Python above all, and most calls
-give plain arrays and floats to the trace used last: `serves_at_a_glance` and `is_at_a_glance` are the
-same test for these, without a `Call`. Where a glance is not enough, they say no.
+`serves` and `is_at` test any `Call`. The time of small functions is mostly Python's own, and most calls
+pass plain arrays and floats to the trace used last: `serves_at_a_glance` and `is_at_a_glance` are the
+same tests for these, without a `Call`. A glance says no whenever the full test is needed.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What runs the steps of a plan."""
+"""Targets: each makes a program from a graph, and runs the steps of its plan."""

@@ -1,7 +1,7 @@
 """The slow target: programs that interpret their graph with NumPy.
 
-The same interface as that of the compiled programs, which are tested against it. `bind` fixes all
-inputs but the last, for many products at one point.
+It has the interface of the compiled programs, which are tested against it. `bind` fixes all inputs but
+the last, for many products at one point.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Programs for CPUs: kernels compiled by Numba, BLAS, library calls."""
+"""Programs for CPUs: compiled kernels, BLAS and library calls."""

@@ -1,12 +1,13 @@
-"""Steps that call BLAS, by addresses that SciPy gives.
+"""Steps that call BLAS, through the addresses that SciPy gives.
 
-All arrays are row-major. To BLAS, which is column-major, each is its own transpose, so
-Z = op(X) op(Y) is asked for as Zᵀ = op(Y)ᵀ op(X)ᵀ. A step is cut into blocks of rows of its result,
+All arrays are row-major. BLAS is column-major and sees each array as its transpose, so the product
+Z = op(X) op(Y) is requested as Zᵀ = op(Y)ᵀ op(X)ᵀ. A step is cut into blocks of rows of its result,
 or of a long sum, by sizes alone, and each block is one call: a team of threads shares a product
-while BLAS itself runs on one (`single_threaded`), since two pools that spin slow each other down.
+while BLAS itself runs on one thread (`single_threaded`), since two pools of spinning threads slow each
+other down.
 
-Addresses go through the table. BLAS takes 32-bit integers: what does not fit raises OverflowError
-when the step is made. With beta = 0 the result is never read, and an empty sum is 0.
+Addresses go through the table. BLAS takes 32-bit integers: a larger size or stride raises
+OverflowError when the step is made. With beta = 0 the result is never read, and an empty sum is 0.
 """
 
 import ctypes

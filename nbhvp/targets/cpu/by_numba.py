@@ -1,8 +1,8 @@
-"""Kernels that numba compiles: those whose text says more than `lower` knows.
+"""Kernels that Numba compiles: those whose text contains more than `lower` translates.
 
-numba types a function and lowers it to LLVM's language, by those of its passes that a kernel needs.
-LLVM optimises that once (numba does it twice, to remove reference counts, of which kernels have
-none).
+Numba types a function and lowers it to LLVM by
+those of its passes that a kernel needs. LLVM optimises the result once; Numba itself optimises twice,
+to remove reference counts, which kernels do not have.
 """
 
 import llvmlite.binding as llvm

@@ -1,10 +1,11 @@
 """Kernels from source text, compiled once and kept on disk.
 
-`lower` translates a text for LLVM; numba, which takes ten times as long and is imported for it alone,
-compiles what `lower` does not know. A kernel's file (`nbhvp.disk`) tells which of both, then holds
-its object code. It is named by a hash of all that the code depends on: its text, the text of every
-module of ours that has a part in it, the versions and the processor. Where the folder cannot be
-written, kernels are compiled in memory. `plain` runs the same text as plain Python.
+`lower` translates a text for LLVM; Numba, which takes ten times as long and is imported only for this,
+compiles the texts that `lower` does not translate. A kernel's file (`nbhvp.disk`) records which of
+the two made it, and holds its object code. It is named by a hash of everything that the code depends
+on: its text, the text of every module of this package that has a part in it, the versions and the
+processor. If the folder cannot be written, kernels are compiled in memory. `plain` runs the same text
+as plain Python.
 """
 
 import builtins

@@ -1,12 +1,12 @@
-"""What calls kernels: programs, on one thread or on a team, in the kernels' own language.
+"""The functions that call kernels, on one thread or on a team, in the kernels' own language.
 
-These functions are never run as Python: `lower` translates them as it does kernels, so that a process
-that finds all its kernels on the disk needs no compiler. All numbers are integers of 64 bits: addresses,
-and words of programs (`run` says how these are laid out).
+These functions never run as Python: `lower` translates them in the same way as kernels, so a process
+that finds all its kernels on the disk needs no compiler. All numbers are 64-bit integers: addresses,
+and words of programs (`run` describes their layout).
 
-Threads sleep on a lock until a step has blocks for them. A thread touches nothing but the team's
-own words until it has claimed a block, and a step ends when its blocks are done: so a caller waits
-for nobody who has no block, and a thread that wakes late finds nothing to touch.
+Threads sleep on a lock until a step has blocks for them. A thread touches only the team's own words
+until it has claimed a block, and a step ends when its blocks are done: so a caller never waits for a
+thread without a block, and a thread that wakes late finds no work and touches no memory of the step.
 """
 
 from nbhvp.targets.cpu.layouts import (

@@ -1,9 +1,9 @@
-"""Functions of `drivers` as Python calls them: functions of C, made without a compiler in the process.
+"""The functions of `drivers` as C functions that Python calls, made without a compiler in the process.
 
-An argument is an array, whose address the function is given, or an integer: no array's dtype or number
-of axes matters, and nothing is checked. They take their arguments as the interpreter has them
-(METH_FASTCALL), and None as what they are bound to, which is what most of them return. A call that may
-take long lets go of the interpreter. Their object code lies on the disk beside that of kernels.
+An argument is an array, passed as its address, or an integer. The dtype and the number of axes of an
+array do not matter, and nothing is checked. The functions receive their arguments from the interpreter
+directly (METH_FASTCALL). They are bound to None, which most of them return. A call that may take long
+releases the interpreter. Their object code lies on the disk beside that of kernels.
 """
 
 import ctypes

@@ -1,8 +1,9 @@
 """Locks of the compilers across a fork.
 
-A child has one thread, and the memory as it was: a lock that another thread held stays locked for ever,
-and what it was about to do to numba's and LLVM's data is half done. So a fork waits for whoever compiles,
-up to `PATIENCE`; the child has new locks, except for those that the forking thread holds itself.
+A child process has one thread and a copy of the memory. A lock that another thread held would stay
+locked for ever, and the data of Numba and LLVM that it protected may be half written. So a fork waits
+for the threads that compile, up to `PATIENCE`; the child has new locks, except for those that the
+forking thread holds itself.
 """
 
 import os

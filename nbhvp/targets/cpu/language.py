@@ -1,12 +1,13 @@
-"""The language that kernels on a CPU are written in, as types and intrinsics of numba.
+"""The language of kernels on a CPU, as types and intrinsics of Numba.
 
-What `lower` does not know is compiled so; and a test holds `lower` to it.
+Numba compiles the kernels that `lower` does not translate with these definitions, and a test compares
+`lower` with them.
 
 A kernel is a C function `void(int64 *table, int64 lo, int64 hi)` that computes elements lo to hi of
-one iteration space. Everything else comes through the table: addresses of arrays with their offset
-added, integers, floats as their bits. A pointer's getitem is one load: no bounds check, no
-wraparound. What a kernel writes overlaps nothing else that it touches, except through the same
-slot, and metadata say so to LLVM. Every word of the language has a plain-Python twin in `cache`.
+one iteration space. All other values come through the table: addresses of arrays with their offset
+added, integers, floats as their bits. A pointer's getitem is one load, without bounds check or
+wraparound. Memory that a kernel writes overlaps no other memory that it touches, except through the
+same slot, and metadata tell LLVM so. Every word of the language has a plain-Python twin in `cache`.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Copies and comparisons of large arrays, on the threads that programs have.
 
-NumPy does both on one thread, which would take longer than a product does.
+NumPy does both on one thread, which would take longer than a product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How programs and teams of threads lie in memory: what `run` writes and `drivers` reads."""
+"""The layout in memory of programs and teams of threads, which `run` writes and `drivers` reads."""
 
 HEADER = 4  # words: number of steps, patches from v and to out (bytes), most blocks of a step
 STEP = 4  # words: kernel, table (bytes from the program's start), extent, block

@@ -1,8 +1,8 @@
-"""Kernels from their text to LLVM's language: one walk over the syntax tree.
+"""Translates kernels from their text to LLVM's language, in one walk over the syntax tree.
 
-A kernel's text is a Python function in a small language, of which this is all. Each name has one
-kind, a dtype by its short name ("f8", "b1"); an operation is a few instructions, chosen by the kinds
-of its operands. So a kernel takes milliseconds, where numba, which infers and looks up, takes 0.2 s.
+A kernel's text is a Python function in a small language, which is listed here completely. Each name
+has one kind, a dtype by its short name ("f8", "b1"); an operation is a few instructions, chosen by the
+kinds of its operands. So a kernel takes milliseconds; Numba's type inference takes 0.2 s.
 
     statements   name = e    a[i] = e    name += e    x, y = e, e    pass
                  for i in range(e), range(e, e), range(e, e, -1):    for part in ((e, e), (e, e)):
@@ -12,11 +12,12 @@ of its operands. So a kernel takes milliseconds, where numba, which infers and l
     calls        a dtype's name; the words of `vocabulary`; the functions of `scalars`: those made
                  of arithmetic are written out, of others the source is read
 
-The text means what numba makes of it, to which whatever is not in this table goes: `Unknown` is
-raised, nothing is guessed. Flags: products and sums may be contracted to fused multiply-adds, only
-`add_reassoc` may be reordered, `times` neither. `//` and `%` of integers round down, and are 0 for a
-divisor of 0. A kernel may run twice on a range: what it writes depends on what it only reads. Pointers
-that are written overlap nothing, and metadata say so to LLVM (`alias_marks`).
+The text means the same as under Numba. Any other construct raises `Unknown`, and Numba compiles the
+kernel. Flags: products and sums may be contracted to fused multiply-adds, only `add_reassoc` may be
+reordered, and `times` may be neither. `//` and `%` of integers round down, and are 0 for a divisor of 0.
+
+Invariants: a kernel may run twice on a range, because its results depend only on memory that it does
+not write. Pointers that are written overlap no others, and metadata tell LLVM so (`alias_marks`).
 """
 
 from __future__ import annotations

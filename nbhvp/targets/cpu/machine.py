@@ -1,11 +1,10 @@
-"""Machine code from LLVM's language, and its addresses in this process: LLVM alone, without numba.
+"""Machine code from LLVM's language, and its addresses in this process: LLVM alone, without Numba.
 
-`optimised` takes the LLVM text of a kernel through LLVM's passes once; its object code is a few
-kilobytes that hold no address, so that they can be kept on disk. `link` loads object code into this
-process, in about 0.1 ms. Code is never unloaded. What is not valid object code for this processor
-must not come here: LLVM ends the process.
+`optimised` runs LLVM's passes over the LLVM text of a kernel once; the object code has a few kilobytes
+and contains no address, so it can be kept on disk. `link` loads object code into this process, in about
+0.1 ms. Code is never unloaded. Numba's settings for the processor and for LLVM's passes hold here too.
 
-numba's settings for the processor and for LLVM's passes hold here too.
+Invariant: callers pass only valid object code for this processor; for any other LLVM ends the process.
 """
 
 import contextlib

@@ -1,13 +1,13 @@
 """From steps to kernels for CPUs: the loop nests around the scalar bodies.
 
-A kernel is one function `(table, lo, hi)` over a range of the rows of a nest. Within a row stand its
-statements, each a few loops around the members that share them: a map assigns, a sum adds to an
-accumulator or, if a loop over its elements lies inside the summed one, to memory. Loops that walk
-memory as one are one loop. Where the guards of an innermost loop change, it is cut, and printed for
-each long part as it is there.
+A kernel is one function `(table, lo, hi)` over a range of the rows of a nest. Each row executes the
+nest's statements, a few loops around the members that share them: a map assigns, a sum adds to an
+accumulator or, if a loop over its elements lies inside the summed one, to memory. Loops over adjacent
+memory are merged into one. An innermost loop is cut where its guards change, and each long part is
+printed with the guards' values there.
 
-A sum over rows runs over blocks fixed by its size alone, each into its own partial result, and one
-more kernel adds those in order: the result has the same bits on any number of threads.
+Invariant: a sum over rows runs over blocks that depend on its size alone, each into its own partial
+result, and one more kernel adds these in order: the result has the same bits on any number of threads.
 """
 
 from __future__ import annotations

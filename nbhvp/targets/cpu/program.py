@@ -1,10 +1,12 @@
-"""A graph, compiled for the CPU: its steps, its memory, and how it is called.
+"""A graph, compiled for the CPU: its steps, its memory, and its calls.
 
-A program is a list of stretches: words that one compiled call runs (kernels and BLAS by address), and
-between them library calls on whole arrays, which most programs have none of. One input is *hot*: it
+A program is a list of stretches: words that one compiled call runs (kernels and BLAS by address),
+separated by library calls on whole arrays; most programs have no library call. One input is *hot*: it
 changes with every call, as does the output; all other inputs may be bound, for a product at a fixed
-point. A call takes a workspace from a free list and returns it: calls from several threads never
-share one. Workspaces hold their buffers, addresses in their words point nowhere else.
+point. A call takes a workspace from a free list and returns it.
+
+Invariant: calls from several threads never share a workspace. A workspace keeps the buffers alive to
+which the addresses in its words point.
 """
 
 from __future__ import annotations

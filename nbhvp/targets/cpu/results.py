@@ -1,9 +1,10 @@
-"""Memory for results: large arrays are lent the memory that earlier results have left.
+"""Memory for results: a large result uses the memory of an earlier one that has been deleted.
 
 The system zeroes every page of new memory, 0.25 ms for a megabyte, which is longer than most products
-take to fill it. So the memory of a large result is not given back when the result and all its
-views have died: it waits here for the next result of about its size. Nobody else refers to it by
-then, so a result is its owner's alone, as an array of `np.empty` is.
+take to fill it. So the memory of a large result is not freed when the result and all its views have
+been deleted: it is kept for the next result of about its size.
+
+Invariant: no other object refers to the memory of a new result, as for an array of `np.empty`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""What runs kernels on a CPU: programs, on one thread or on a team.
+"""Runs the programs of a CPU: kernels, on one thread or on a team.
 
 A program is one int64 array: a header, a record of four words per step, and the steps' tables. A
-step runs as blocks of its extent whose bounds depend on sizes alone: a program gives the same bits
-on any number of threads.
+step runs as blocks of its extent.
+
+Invariant: the bounds of blocks depend on sizes alone, so a program gives the same bits on any number
+of threads.
 """
 
 import ctypes

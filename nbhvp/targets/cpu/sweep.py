@@ -1,16 +1,16 @@
-"""The sweep over a tape, compiled: kernels for the primitives of `graph/tape.py`.
+"""The sweep over a tape, compiled: kernels for the primitives of `graph/table/tape.py`.
 
-What depends on the codes of a tape goes record by record through a switch over those that occur,
-printed from the scalar sources of the table: the values, which records need in their order, and the
-partials, of which each is its own (so threads share them). What is linear in the direction is two
-loops without a branch, the same text for every tape:
+Values and partials depend on the codes of a tape: they are computed record by record, by a switch over
+the codes that occur, printed from the scalar sources of the table. Values need the order of the
+records; the partials of each record are independent, so threads share them. Tangents and adjoints are
+linear in the direction: two loops without a branch, with the same text for every tape:
 
     forward    w_dot_i  = p_a w_dot_a + p_b w_dot_b              i upward
     backward   w_bar_a += p_a w_bar_i,  w_bar_b += p_b w_bar_i   i downward
 
 with the terms of the second partials added to the adjoints in the backward loop. A record's tangent
 and adjoint lie side by side in memory. Directions along a last axis are swept in blocks, whose numbers
-are contiguous, along a first axis one by one.
+are contiguous; directions along a first axis are swept one by one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Questions about the syntax tree of a kernel or of a function."""
+"""Tests of the syntax tree of a kernel or of a function."""
 
 import ast
 

@@ -1,10 +1,10 @@
-"""What the steps of a program move through memory and compute, counted from their expressions.
+"""The memory traffic and the operations of a program's steps, counted from their expressions.
 
-A step reads every element that it loads once, if it stays in cache for that long: for each load the
-positions that its index takes, in sum at most the array. Operations are in additions, by the costs
-that the table of primitives gives (a division 4, an exp about 20), and two for each term of a
-matrix product. Guarded parts count as if they held everywhere. What library calls and sweeps over
-tapes compute is not counted.
+A step reads every element that it loads once, if the element stays in cache until its last use: for
+each load, the positions that its index takes, in sum at most the array. Operations are in units of an
+addition, with the costs of the table of primitives (a division 4, an exp about 20), and two for each
+term of a matrix product. Guarded parts count as if their guards always held. Operations of library
+calls and of sweeps over tapes are not counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What names of a kernel stand for while it is lowered: numbers of a kind, arrays, constants.
+"""The values of a kernel's names while it is lowered: numbers of a kind, arrays, constants.
 
 A kind is a dtype by its short name in kernels' texts: "f8", "c16", "i4", "b1". A truth value is one bit
 in a register and one byte in memory; a complex number is two real ones.

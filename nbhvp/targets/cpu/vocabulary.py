@@ -1,6 +1,6 @@
 """The words of kernels' texts: functions of a walk and of values, which write instructions.
 
-Texts import those of `LANGUAGE`, and those of drivers; `BUILTINS` and `DOTTED` need no import.
+Texts of kernels and of drivers import the words of `LANGUAGE`; `BUILTINS` and `DOTTED` need no import.
 """
 
 import ast

@@ -1,9 +1,9 @@
 """Statements and expressions of a kernel's text, each as a few instructions of LLVM.
 
-`lower` says what the language is. A walk goes once through the statements of a function, in order;
-each name has one kind, and each operation is looked up by the kinds of its operands alone. A name
-that is assigned once is a value, which lives as long as its block; one that is assigned more often is
-a place on the stack, which LLVM keeps in a register. Whatever is not known here raises `Unknown`.
+`lower` defines the language. A walk visits the statements of a function once, in order; each name has
+one kind, and each operation is found by the kinds of its operands alone. A name that is assigned once
+is a value, which lives as long as its block; a name that is assigned more often is a place on the
+stack, which LLVM keeps in a register. An unknown construct raises `Unknown`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The words in which elementary functions are written, so that LLVM can vectorise their loops.
 
 A body is one Python function of arithmetic, comparisons and the words below, without a branch. It
-runs on numbers, as plain Python, and on `Number`s, which write each operation out as an instruction
-of LLVM: so `branchless` gives kernels a function that is inlined wherever it is called, for none of
-numba's time. Everything is computed in float64, arguments of other dtypes are cast to it.
+runs on numbers, as plain Python, and on `Number`s, which write each operation as an instruction of
+LLVM. So `branchless` gives kernels a function that is inlined at every call and needs no compilation by
+Numba. Everything is computed in float64; arguments of other dtypes are cast to it.
 
-An operator is one instruction, rounded once, on every processor: error-free transformations mean
-what they say. Only `muladd` may be rounded once or twice, as is faster; `fma` is rounded once
-always. Integers are the 64 bits of a double and wrap as unsigned ones.
+An operator is one instruction, rounded once, on every processor, so error-free transformations are
+exact. `muladd` is rounded once or twice, in the faster way; `fma` is always rounded once. Integers are
+the 64 bits of a double and wrap as unsigned integers.
 """
 
 import functools
