@@ -101,6 +101,14 @@ def literal(value, kind: str) -> Value:
     return Value(kind, (TYPES[kind](int(value) if kind == "b1" else value),), value)
 
 
+def unsigned(builder: ir.IRBuilder, x, kind: str):
+    """A float as an unsigned integer: a negative one wraps, as NumPy's do; LLVM leaves it undefined."""
+    if size(kind) < 8:
+        return builder.trunc(builder.fptosi(x, I32 if size(kind) < 4 else I64), TYPES[kind])
+    is_large = builder.fcmp_ordered(">=", x, x.type(2.0**63))
+    return builder.select(is_large, builder.fptoui(x, I64), builder.fptosi(x, I64))
+
+
 def alias_marks(module: ir.Module, number: int | None, bits: int) -> dict[str, Any]:
     """What an access through a written pointer of a number (None: one that is only read) cannot overlap.
 

@@ -38,6 +38,7 @@ from nbhvp.targets.cpu.values import (
     parts_of,
     size,
     split,
+    unsigned,
 )
 
 __all__ = ["CONTRACT", "Function", "Walk", "Widen"]
@@ -178,7 +179,7 @@ class Walk:
         if is_float(old):
             if is_float(new):
                 return (builder.fpext if new == "f8" else builder.fptrunc)(x, wanted)
-            return (builder.fptosi if new[0] == "i" else builder.fptoui)(x, wanted)
+            return builder.fptosi(x, wanted) if new[0] == "i" else unsigned(builder, x, new)
         if is_float(new):
             return (builder.sitofp if old[0] == "i" else builder.uitofp)(x, wanted)
         if old != "b1" and size(new) <= size(old):

@@ -17,7 +17,7 @@ from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu import scalars as elementary
 from nbhvp.targets.cpu.program import Program
-from tests.checks import assert_no_raise, assert_same, forget_kernels, plain
+from tests.checks import assert_no_raise, assert_same, compiled, forget_kernels, plain
 from tests.graph.test_primitives import ELEMENTWISE, INTEGER_ONLY, arity, domain_of, entries
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -209,6 +209,19 @@ def test_every_function_is_used(name):
     sources = [e.source if isinstance(e.source, str) else e.source(**e.params) for e in ELEMENTWISE]
     sources += [e.complex_source or "" for e in ELEMENTWISE]
     assert any(re.search(rf"\b{name}\b", s) for s in sources)
+
+
+@pytest.mark.compiles
+@pytest.mark.no_cover
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_negative_floats_as_unsigned_integers():
+    pool, x = Pool(), np.array([-1.0, -1.5, -128.0, -300.0, 0.0, 2.0, 2.0**32 - 1] * 3)
+    nodes = [p.input_node(pool, kind, x.shape, np.dtype(kind)) for kind in ("f8", "f4")]
+    outputs = [p.cast(one, dtype=np.dtype(kind)) for one in nodes for kind in ("u4", "u8")]
+    last = p.input_node(pool, "last", (3,), np.float64)
+    near = np.where(x > 2, 7, x)
+    inputs = x, near.astype("f4"), np.arange(3.0)
+    assert_same(Graph((*nodes, last), (*outputs, last * 2)), inputs, 0, compiled)
 
 
 @pytest.mark.compiles
