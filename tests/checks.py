@@ -8,6 +8,7 @@ is recorded of a function to NumPy: value, gradient, product, a batch of product
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numba
@@ -28,6 +29,7 @@ from nbhvp.targets.cpu.program import Program
 from nbhvp.trace.record import record
 
 __all__ = [
+    "THOROUGH",
     "allow_threads",
     "assert_close",
     "assert_composition",
@@ -47,6 +49,9 @@ __all__ = [
     "total",
     "weighted",
 ]  # fmt: skip
+
+THOROUGH = os.environ.get("NBHVP_THOROUGH", "") not in ("", "0")
+"""Whether what is interpreted is tested in its whole breadth: see tests/conftest.py."""
 
 
 def plain(graph: Graph, *inputs: np.ndarray) -> list[np.ndarray]:

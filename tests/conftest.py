@@ -8,6 +8,9 @@ has it (`pytestmark`), if it has it itself, and if its parameters are named "cpu
 A test without the mark fails if it asks for a kernel, from a cache or not, has Numba compile a
 function, or starts a process, which may do both. A function that a marked test has compiled before
 is not seen: the run of the others alone is what holds the mark.
+
+NBHVP_THOROUGH=1 raises the breadth of what is interpreted: more random programs, and products that
+are split at the point in every test.
 """
 
 import functools
@@ -20,7 +23,10 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 from threadpoolctl import ThreadpoolController
 
+from nbhvp.graph import derive
+from nbhvp.runtime import recorded
 from nbhvp.targets.cpu import cache
+from tests.checks import THOROUGH
 
 NAMES = re.compile(r"\b(cpu|compiled)\b")
 _pools = ThreadpoolController()
@@ -58,6 +64,18 @@ _watch(Dispatcher, "compile", _of_a_compilation)
 _watch(subprocess.Popen, "__init__", _of_a_process)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=lambda: _seen.append("the process is forked"))
+
+
+@pytest.fixture
+def unsplit(request, monkeypatch):
+    """Products are interpreted as they are derived: where to split them is of no interest here.
+
+    Half of the time of a derivative that is interpreted once goes into the split for a target's
+    memory, which tests/plan holds to be right for every primitive.
+    """
+    if not (THOROUGH or request.node.get_closest_marker("compiles")):
+        whole = lambda graph, direction: ((), derive.check(graph, linear_in=direction))
+        monkeypatch.setattr(recorded, "split", whole)
 
 
 def pytest_collection_modifyitems(items):

@@ -6,7 +6,7 @@ import pytest
 import nbhvp
 from tests.go_benchmark import PROBLEMS
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("unsplit")]
 
 COMPILED = ("griewank", "watson", "hartmann_6", "schwefel_26")
 METHODS = ("trust-krylov", "trust-exact")

@@ -15,6 +15,8 @@ from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.graph.node import Pool
 from nbhvp.graph.table import lengths
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 norm = np.linalg.norm
 ZERO, V = np.zeros(4), np.array([1.0, 2.0, -3.0, 0.5])
 EQUAL = np.full(4, 2.0)

@@ -16,6 +16,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape
 from nbhvp.loops.record import record_tape
 from nbhvp.loops.roll.classes import SUM, classify
+from tests.checks import THOROUGH
 from tests.loops.test_roll import CASES, point
 from tests.tapes import taped
 
@@ -262,9 +263,8 @@ def random_tape(rng) -> Tape:
     return Tape(PRIMITIVES, *columns, sizes, outputs, Guards(*conditions))
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_the_classes_of_random_loops_are_as_defined(block):
-    for seed in range(200 * block, 200 * block + 200):
+def test_the_classes_of_random_loops_are_as_defined():
+    for seed in range(800 if THOROUGH else 60):
         assert_as_defined(random_tape(np.random.default_rng(seed)))
 
 

@@ -15,6 +15,8 @@ from nbhvp.graph.node import Graph
 from nbhvp.trace.arrays import Recording, Traced, adopt, lift, traced
 from nbhvp.trace.record import record
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 N = 12
 X = np.linspace(-1.1, 1.3, N)
 ELSEWHERE = np.cos(np.arange(N)) * 0.9 + 0.05

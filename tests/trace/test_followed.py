@@ -6,6 +6,8 @@ import pytest
 import nbhvp
 from tests.cases.followed import FOLLOWED, REFUSED, X, holds
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 V, WEIGHTS = np.array([0.3, -1.0, 0.5, 0.8]), np.cos(np.arange(99))
 FIRST = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
 """Of differences of order 6; in steps of 1e-3 they are right to some 1e-10."""

@@ -14,6 +14,8 @@ from scipy import special
 import nbhvp
 from nbhvp.graph.derive import EXACT_MODES
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 X = np.array([0.3, 1.2, 2.0, 0.7])
 V = np.array([1.0, -0.5, 0.25, 2.0])
 

@@ -9,6 +9,8 @@ from nbhvp.graph.node import Graph
 from nbhvp.trace import arrays
 from nbhvp.trace.record import record
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 N = 24
 X = np.random.default_rng(0).normal(size=N)
 ORDER = np.random.default_rng(1).permutation(N)

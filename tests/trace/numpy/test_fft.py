@@ -13,6 +13,8 @@ import nbhvp
 from tests.checks import assert_close
 from tests.digits import check_against, mp_weighted, weighted
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 mp = mpmath.mp
 RNG = np.random.default_rng(40)
 X, V = RNG.normal(size=6), RNG.normal(size=(6, 2))

@@ -26,6 +26,7 @@ from tests.checks import assert_close
 from tests.digits import check_against, oracle, weighted
 
 
+@pytest.mark.usefixtures("unsplit")
 @pytest.mark.parametrize(("fun", "exactly"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_against_mpmath(fun, exactly):
     check_against(exactly, nbhvp.differentiable(fun, target="interpret"), fun, X, V)
@@ -44,6 +45,7 @@ def test_modes_agree(name):
         np.testing.assert_allclose(found, needed, rtol=1e-10, atol=1e-11 * abs(needed).max())
 
 
+@pytest.mark.usefixtures("unsplit")
 @pytest.mark.parametrize(("fun", "other"), [c[1:] for c in ALIKE], ids=[c[0] for c in ALIKE])
 def test_like_another_function(fun, other):
     f, g = (
@@ -110,6 +112,7 @@ SMOOTH = {
 }
 
 
+@pytest.mark.usefixtures("unsplit")
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("name", SMOOTH)
 def test_smooth_functions_of_repeated_eigenvalues(name, point):

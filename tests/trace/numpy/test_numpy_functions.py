@@ -21,6 +21,8 @@ from tests import cases
 from tests.cases.points import MASK, MATRIX, VECTOR
 from tests.checks import assert_composition, close, weighted
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 MODES = derive.EXACT_MODES
 
 

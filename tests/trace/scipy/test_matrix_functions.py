@@ -14,6 +14,8 @@ from scipy.sparse.linalg import splu, spsolve_triangular
 import nbhvp
 from tests.checks import assert_close, slope
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 RNG = np.random.default_rng(31)
 SIZES = (1, 2, 3, 5, 8, 12)
 MODES = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")

@@ -14,6 +14,8 @@ import scipy.sparse.linalg as linalg
 import nbhvp
 from tests.digits import check_against, exact, mp_weighted, weighted
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 mp = mpmath.mp
 RNG = np.random.default_rng(30)
 N = 4

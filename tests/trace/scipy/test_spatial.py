@@ -10,6 +10,8 @@ from nbhvp.errors import TraceError
 from nbhvp.trace.record import record
 from tests.checks import assert_composition
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 RNG = np.random.default_rng(20260111)
 X = RNG.uniform(0.2, 2.0, (4, 3))
 Y = RNG.uniform(0.2, 2.0, (2, 3))

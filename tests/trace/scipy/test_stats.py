@@ -102,6 +102,7 @@ def check(function, oracle, x):
     assert_relative(f.hvp(x, v), needed, scale, 1e-9)
 
 
+@pytest.mark.usefixtures("unsplit")
 @pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "shapes", "points", "density", "cdf"), CONTINUOUS)
 def test_continuous(name, shapes, points, density, cdf):
@@ -125,6 +126,7 @@ def derivatives(function, x):
     return f.grad(x)
 
 
+@pytest.mark.usefixtures("unsplit")
 @pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "shapes", "points", "density", "cdf"), CONTINUOUS)
 def test_relations_of_methods(name, shapes, points, density, cdf):
@@ -156,6 +158,7 @@ def check_inverse(quantile, function, x):
     np.testing.assert_allclose(f.hvp(q, RNG.normal(size=q.shape)), 0, atol=1e-7)
 
 
+@pytest.mark.usefixtures("unsplit")
 @pytest.mark.parametrize("name", [row[0] for row in CONTINUOUS + DISCRETE])
 def test_values_outside_are_those_of_scipy(name):
     """Below, at the ends of and above the support; parameters that are not allowed."""
