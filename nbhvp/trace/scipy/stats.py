@@ -383,6 +383,21 @@ class FrozenNormal:
     def pdf(self, x):
         return np.exp(self.logpdf(x))
 
+    def cdf(self, x, **named):
+        return self.distribution.cdf(x, self.mean, self.cov, self.allow_singular, **named)
+
+    def logcdf(self, x, **named):
+        return self.distribution.logcdf(x, self.mean, self.cov, self.allow_singular, **named)
+
+    def entropy(self):
+        return self.distribution.entropy(self.mean, self.cov)
+
+    def marginal(self, dimensions):
+        return self.distribution.marginal(dimensions, self.mean, self.cov, self.allow_singular)
+
+    def rvs(self, size=1, random_state=None):
+        return self.distribution.rvs(self.mean, self.cov, size, random_state=random_state)
+
 
 @answers("scipy.stats.multivariate_normal_frozen")
 class FrozenNormalOriginal(LibraryObject):

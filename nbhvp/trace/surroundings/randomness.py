@@ -56,6 +56,8 @@ _SEEDS = ("rng", "random_state", "seed")
 """Names of parameters that say where random numbers come from."""
 _SEEDLESS = ("scipy.sparse.linalg", "scipy.linalg", "scipy.optimize", "scipy.integrate")
 """Where such a parameter chooses a start, of iterations that end in the same numbers."""
+_MAKERS = ("__init__", "default_rng", "check_random_state")
+"""Functions that make or find a generator and draw nothing."""
 _NUMBERS = (int, float, str, bytes, bytearray, list, tuple, np.ndarray, np.generic, Traced)
 
 _ENTROPY = (
@@ -275,12 +277,14 @@ def _seed_names(function) -> tuple[tuple[str, int], ...]:
 
 
 def note_draws(function, args: tuple, kwargs: dict) -> None:
-    """Note that a function of a library draws, unless it is given a seed or makes a generator."""
-    makes = isinstance(function, type) or function is np.random.default_rng
+    """Note that a function of a library draws, unless it is given a seed, or makes a generator or an
+    object that may hold one."""
+    name = getattr(function, "__name__", repr(function))
+    makes = isinstance(function, type) or name in _MAKERS
     given = (*args, *kwargs.values())
     held = any(isinstance(arg, Source) and not arg.is_seeded for arg in given)
     if not makes and (held or is_seeded(function, args, kwargs) is False):
-        current().draw(getattr(function, "__name__", repr(function)))
+        current().draw(name)
 
 
 class Entropy:
