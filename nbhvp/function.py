@@ -110,14 +110,14 @@ def differentiable(
         raise ValueError(f"trace must be 'once' or 'always', got {trace!r}")
     if not isinstance(unravel, Unravel | None):
         kind = type(unravel).__name__
-        raise TypeError(f"unravel must be what nbhvp.ravel gives beside x, got {kind}")
+        raise TypeError(f"unravel must be the second result of nbhvp.ravel, got {kind}")
     if not isinstance(tape_limit, numbers.Real) or not 0 < tape_limit < math.inf:
         raise ValueError(f"tape_limit must be a positive number of bytes, got {tape_limit!r}")
     options = Options(trace, target, unravel, loops, int(tape_limit))
     if fun is None:
         return functools.partial(differentiable, **vars(options))
     if isinstance(fun, Function):
-        raise TypeError(f"{fun!r} is differentiable already")
+        raise TypeError(f"{fun!r} is differentiable already: use it as it is")
     if not callable(fun):
         raise TypeError(f"needed a function of x, got {type(fun).__name__}")
     return Function(_jitted(fun) if loops else fun, options)

@@ -378,14 +378,15 @@ def _write(leaves: list, k: int, held) -> None:
     x = leaves[k][0]
     if x is None:
         raise trace_error(
-            "a compiled function writes into a structured array", "return the numbers"
+            "a compiled function writes into a structured array",
+            "return the numbers as a tuple or an array",
         )
     for j, (other, _) in enumerate(leaves):
         is_view = j != k and other is not None and other.storage is x.storage
         if is_view and np.may_share_memory(other.value, x.value):
             raise trace_error(
                 "a compiled function writes into an array that it is given twice",
-                "give it a copy",
+                "pass a copy, x.copy(), as one of the arguments",
             )
     recording, storage = current(), x.storage
     if storage.refusal is not None and any(storage.value is array for array in recording.held):

@@ -201,7 +201,10 @@ def _matrix_norm(a, ord):
         return np.max(np.sum(sizes, 1))
     if ord == -np.inf:
         return np.min(np.sum(sizes, 1))
-    raise ValueError("a norm of matrices by singular values cannot be recorded")
+    raise ValueError(
+        "needed ord None, 1, -1, inf or -inf for the norm of a matrix under @njit: a norm "
+        "by singular values cannot be recorded, so compute it outside the compiled function"
+    )
 
 
 # Elimination.

@@ -154,7 +154,10 @@ def _bind(function, args, kwargs) -> tuple:
         return args
     bound = inspect.signature(python_function(function)).bind(*args, **kwargs)
     if bound.kwargs:
-        raise TypeError(f"keyword-only arguments {sorted(bound.kwargs)} are not known to numba")
+        raise TypeError(
+            f"Numba needs arguments by position, got keyword-only ones {sorted(bound.kwargs)}: remove the "
+            "* before them from the parameters of the function"
+        )
     return bound.args
 
 

@@ -546,7 +546,8 @@ def lift(value, like: Traced | None = None) -> Traced:
     if isinstance(value, Traced):
         if value.storage.node.pool is not recording.pool:
             raise trace_error(
-                "a traced value of another call is used here", "do not keep it in outer variables"
+                "a traced value of another call is used here",
+                "do not keep traced values in outer variables: return them",
             )
         return value
     if isinstance(value, list | tuple) and any(True for _ in traced_in(value)):
@@ -567,7 +568,7 @@ def lift(value, like: Traced | None = None) -> Traced:
     if array.dtype.kind not in _NUMERIC:
         raise trace_error(
             f"an object of type {type(value).__name__} meets a traced value",
-            "nbhvp follows arrays and numbers only",
+            "convert it to an array of numbers, np.asarray(..., float), outside the function",
         )
     return Traced(Storage(p.constant(recording.pool, array), array if array.ndim else array[()]))
 

@@ -33,14 +33,19 @@ class Flags:
         if key in _WRITEABLE and self._is_writeable is not None:
             return self._is_writeable
         if key in _OWNERS or key in _WRITEABLE:
-            raise trace_error(f"the flag {key} of a traced array is read", "leave it out")
+            raise trace_error(
+                f"the flag {key} of a traced array is read",
+                "read it of the array outside the function",
+            )
         return self._flags[key]
 
     def __setattr__(self, name: str, value) -> None:
         self[name] = value
 
     def __setitem__(self, key: str, value) -> None:
-        raise trace_error("a flag of a traced array is set", "leave it out")
+        raise trace_error(
+            "a flag of a traced array is set", "remove the assignment: they can be read only"
+        )
 
     def __repr__(self) -> str:
         return repr(self._flags)
@@ -71,7 +76,9 @@ def _set_flags(x: Traced, write=None, align=None, uic=None) -> None:
     if is_own and write is not None and not write and align is None and uic is None:
         x.storage.refusal = x.storage.refusal or "an array is written that setflags protects"
         return
-    raise trace_error("a flag of a traced array is set", "leave it out")
+    raise trace_error(
+        "a flag of a traced array is set", "remove the assignment: they can be read only"
+    )
 
 
 def _is_integer(x: Traced) -> bool:

@@ -137,14 +137,17 @@ class CustomFunction:
         if any(True for _ in traced_in(args)):
             raise trace_error(
                 f"{source_of(self._fun)} is called by code that nbhvp does not follow",
-                "call it in a function of your own",
+                "call it in a function of your own, which nbhvp follows",
             )
         return self._fun(*args)
 
     def defjvp(self, rule: Callable) -> Callable:
         """Take ``rule(primals, tangents) -> (z, z_dot)`` as the JVP; a decorator."""
         if self._kind != "custom_jvp":
-            raise TypeError("an elementwise function takes partials=, one made by custom_jvp a JVP")
+            raise TypeError(
+                "defjvp needs a function made by nbhvp.custom_jvp, got one made by nbhvp.elementwise, "
+                "which takes partials="
+            )
         self._rule = _callable(rule)
         return rule
 
@@ -317,7 +320,9 @@ class InTrace:
             if partials[k] is not None:
                 partial = lift(partials[k])
                 if np.broadcast_shapes(partial.shape, result.shape) != result.shape:
-                    raise self._wrong(f"gave shape {partial.shape}, needed {result.shape}")
+                    raise self._wrong(
+                        f"gave a partial of shape {partial.shape}, needed {result.shape}"
+                    )
                 total = total + cast_node((partial * dot).node, result.dtype)
         return total
 
@@ -327,14 +332,18 @@ class InTrace:
 
     def _second_result(self, application: Application, dots: dict[int, Traced], found) -> Node:
         if not isinstance(found, tuple) or len(found) != 2:
-            raise self._wrong("must return (z, z_dot)")
+            raise self._wrong(
+                f"must return (z, z_dot), got an object of type {type(found).__name__}"
+            )
         result, (z, z_dot) = application.result, map(lift, found)
         is_same = z.node is result.node or (
             z.shape == result.shape
             and np.allclose(z.value, result.value, rtol=1e-6, equal_nan=True)
         )
         if not is_same:
-            raise self._wrong("gave another value than the function")
+            raise self._wrong(
+                "gave another value z than the function: it must return (f(*primals), z_dot)"
+            )
         return z_dot.node
 
     def _check_tangent(self, z_dot: Node, z: Node, inputs: dict[int, Node]) -> None:

@@ -109,7 +109,10 @@ class Standins:
             result = run()
         self.finish()
         if self.recording.hidden_state is not None:
-            raise TraceError(f"a derivative rule depends on {self.recording.hidden_state}")
+            raise TraceError(
+                f"a derivative rule depends on {self.recording.hidden_state}: read it outside the rule, "
+                "and pass its numbers as an argument of the function"
+            )
         return result
 
     # Objects.

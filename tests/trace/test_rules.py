@@ -333,7 +333,7 @@ WRONG = {
     "no partials": (elementwise_of(None), "no derivative rule: give it partials="),
     "no rule": (nbhvp.custom_jvp(lambda x: x * x), r"no derivative rule: give it a rule, by .defjvp"),
     "count": (elementwise_of(lambda z, x: (x, x)), "gave 2 partials, needed 1"),
-    "partial's shape": (elementwise_of(lambda z, x: np.ones((3, 1)) * x), r"gave shape \(3, 4\)"),
+    "partial's shape": (elementwise_of(lambda z, x: np.ones((3, 1)) * x), r"gave a partial of shape \(3, 4\)"),
     "nothing": (jvp_of(lambda primals, tangents: None), "must return .z, z_dot."),
     "value": (jvp_of(lambda p, t: (p[0], 2 * p[0] * t[0])), "gave another value"),
     "shape": (jvp_of(lambda p, t: (p[0] ** 2, t[0][:2])), r"tangent of shape \(2,\), needed \(4,\)"),

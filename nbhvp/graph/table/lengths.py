@@ -89,7 +89,9 @@ def _are_apart(x, y, tolerance):
 
 
 def _refused(z_bar, z, x, y, tolerance):
-    raise NotImplementedError("it stands in programs alone, which nobody differentiates")
+    raise NotImplementedError(
+        "lowering makes this primitive after differentiation, so it has no rule"
+    )
 
 
 # fmt: off

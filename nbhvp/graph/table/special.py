@@ -132,14 +132,20 @@ def _betainc_da(a, b, x, i, j):
 
 def _gammainc_da_rule(a, x, n):
     if n > 1:
-        raise TraceError("gammainc has derivatives to second order in its parameter, and no higher")
+        raise TraceError(
+            "gammainc has derivatives by its parameter up to order 2, and order 3 was needed: keep the "
+            "parameter constant, or give a rule (nbhvp.custom_jvp)"
+        )
     density = _gamma_density(a, x)
     return gammainc_da(a, x, n=2), xlogy(density, x) - density * digamma(a)
 
 
 def _betainc_da_rule(a, b, x, i, j):
     if i + j > 1:
-        raise TraceError("betainc has derivatives to second order in its parameters, and no higher")
+        raise TraceError(
+            "betainc has derivatives by its parameters up to order 2, and order 3 was needed: keep the "
+            "parameters constant, or give a rule (nbhvp.custom_jvp)"
+        )
     density, total = _beta_density(a, b, x), digamma(a + b)
     slope = (
         xlogy(density, x) - density * (digamma(a) - total)

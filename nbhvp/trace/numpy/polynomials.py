@@ -25,7 +25,9 @@ def poly(seq_of_zeros):
     """The coefficients of the polynomial with these zeros."""
     zeros = lift(seq_of_zeros)
     if zeros.ndim != 1:
-        raise trace_error("np.poly of a matrix", "give its eigenvalues")
+        raise trace_error(
+            "np.poly of a matrix", "pass its eigenvalues, np.poly(np.linalg.eigvals(A))"
+        )
     result = np.ones(1)
     for k in range(zeros.size):
         result = convolve(result, concatenate([np.ones(1), -zeros[k : k + 1]]))
@@ -40,7 +42,7 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
     if full or cov or not is_constant(x) or (w is not None and not is_constant(lift(w))):
         raise trace_error(
             "np.polyfit with points or weights that depend on x, or with full or cov",
-            "solve the least-squares problem itself",
+            "write the fit as a least-squares problem, np.linalg.lstsq(np.vander(x, deg + 1), y)",
         )
     w = None if w is None else lift(w).value
     return dot(np.polyfit(x.value, np.eye(x.size), deg, rcond, w=w), y)

@@ -107,7 +107,10 @@ def unravel_index(indices, shape, order="C"):
 def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
     """Where NumPy would raise for an index beyond its extent, the trace holds a guard."""
     if order != "C" or mode != "raise":
-        raise trace_error("np.ravel_multi_index with another mode or order", "compute the index")
+        raise trace_error(
+            f"np.ravel_multi_index of a traced index with {mode=}, {order=}",
+            "use mode='raise' and order='C', or compute the index as a sum",
+        )
     total = 0
     for index, n in zip(multi_index, dims, strict=True):
         index = lift(index)

@@ -102,7 +102,8 @@ def _check(ufunc, method: str, options: dict) -> None:
     given = [k for k, v in options.items() if v is not True and v is not np._NoValue]
     if given:
         raise trace_error(
-            f"{name_of(ufunc)}.{method} cannot be traced with {given[0]}=", "use np.where before"
+            f"{name_of(ufunc)}.{method} cannot be traced with {given[0]}=",
+            "select the elements with np.where before the call",
         )
 
 

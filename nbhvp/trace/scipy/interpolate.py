@@ -216,7 +216,8 @@ def cubic_spline(x, y, axis=0, bc_type="not-a-knot", extrapolate=None):
     (x,) = _constants(x)
     if not isinstance(bc_type, str) or bc_type == "periodic":
         raise trace_error(
-            f"CubicSpline of traced values with {bc_type=}", "name a condition: 'natural', ..."
+            f"CubicSpline of traced values with {bc_type=}",
+            "use 'not-a-knot', 'natural' or 'clamped'",
         )
     build = lambda units: interpolate.CubicSpline(x, units, 0, bc_type, extrapolate)
     return _of_values(build, y, axis)
@@ -227,7 +228,8 @@ def make_interp_spline(x, y, k=3, t=None, bc_type=None, axis=0, check_finite=Tru
     x, t = _constants(x, t)
     if not (bc_type is None or isinstance(bc_type, str)) or bc_type == "periodic":
         raise trace_error(
-            f"make_interp_spline of traced values with {bc_type=}", "name a condition, or none"
+            f"make_interp_spline of traced values with {bc_type=}",
+            "use 'not-a-knot', 'natural', 'clamped' or None",
         )
     build = lambda units: interpolate.make_interp_spline(x, units, k, t, bc_type, 0, check_finite)
     return _of_values(build, y, axis)

@@ -201,7 +201,7 @@ def lambertw(z, k=0, tol=1e-8):
 def digamma(z):
     z = lift(z)
     if is_complex(z):
-        raise trace_error("scipy.special.digamma of complex values", "use real ones")
+        raise trace_error("scipy.special.digamma of complex values", "pass real values")
     return apply(sp.digamma, z)
 
 
@@ -244,7 +244,7 @@ def voigt_profile(x, sigma, gamma):
 def loggamma(z):
     z = lift(z)
     if is_complex(z):
-        raise trace_error("scipy.special.loggamma of complex values", "use real ones")
+        raise trace_error("scipy.special.loggamma of complex values", "pass real values")
     z = floating(z)
     return where(z < 0, math.nan, apply(sp.gammaln, z))
 
