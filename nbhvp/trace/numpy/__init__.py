@@ -1,4 +1,4 @@
-"""Answers to NumPy's functions, by NumPy's own chapters; and to those of Python's math."""
+"""Answers to NumPy's functions, one module for each chapter of its reference, and to Python's math."""
 
 from nbhvp.trace.numpy import (
     creation,

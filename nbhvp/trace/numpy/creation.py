@@ -1,4 +1,4 @@
-"""Functions that make arrays: of given content, like another array, ranges and grids.
+"""Functions that make arrays: from given content, like another array, ranges and grids.
 
 What they return is new: the function may write it. np.zeros and its like without traced arguments
 need no handler here; the tracer adopts what NumPy returns.

@@ -1,4 +1,4 @@
-"""Functions that call the user's own function on parts of arrays and join what it gives.
+"""Functions that call the user's own function on parts of arrays and join the results.
 
 `np.vectorize` calls it on each element (with a signature, on each core array), `np.apply_along_axis`
 on each row, `np.piecewise` on the elements under a mask. The calls are

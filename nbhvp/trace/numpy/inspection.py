@@ -1,4 +1,4 @@
-"""Questions about shapes, dtypes and memory, which concrete values answer; texts that show an array."""
+"""Functions of shapes, dtypes and memory, evaluated on concrete values; texts that show an array."""
 
 from collections.abc import Callable
 

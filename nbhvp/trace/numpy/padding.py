@@ -1,4 +1,4 @@
-"""Windows of arrays, and what continues an array beyond its ends.
+"""Windows of arrays, and padding: elements that continue an array beyond its ends.
 
 A sliding window is a view by a gather: element i of the result, at place k of its window, is x[i + k]. Pads
 that repeat elements (edge, reflect, symmetric, wrap) are gathers too, with the index that NumPy's

@@ -1,4 +1,4 @@
-"""Products of arrays: dot, matmul and kin, einsum, norms; all lowered on one bilinear primitive.
+"""Products of arrays: dot, matmul, einsum, norms and similar ones, all lowered to one bilinear primitive.
 
 `contracted` multiplies two arrays with labelled axes and sums the labels that are not wanted. It
 keeps the primitive's contract (no label twice in an operand; each label of an operand occurs in the

@@ -1,4 +1,4 @@
-"""Answers to SciPy's functions, by SciPy's own packages; those of slow ones when they are there."""
+"""Answers to SciPy's functions by package; those of slow packages are entered once these are imported."""
 
 from nbhvp.trace.answers import on_demand
 from nbhvp.trace.scipy import matrix_functions, sparse, special, stats

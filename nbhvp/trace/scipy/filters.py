@@ -1,4 +1,4 @@
-"""What linear filters have in common: an array continued beyond its ends, and a sliding product.
+"""The common parts of linear filters: an array continued beyond its ends, and a sliding product.
 
 A kernel of few taps, all constants, is a sum of shifted views, which fuses with what is around it;
 any other is the primitive `correlate`, a library step. Kernels may depend on x.

@@ -1,4 +1,4 @@
-"""Functions of scipy.special, beside those that are primitives.
+"""Functions of scipy.special, composed of those that are primitives.
 
 The exponential
 sums (logsumexp, softmax, log_softmax) subtract an integer near the maximum: it prevents overflow as
