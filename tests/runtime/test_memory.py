@@ -147,7 +147,7 @@ def memory_of(kind):
 @pytest.mark.parametrize("kind", [Scaled, Derived, Equal, WithRule, Slotted, ByClass])
 def test_dead_instances_leave_nothing(kind):
     x, references = np.ones(3), []
-    for k in range(40):
+    for k in range(12):
         instance = kind(float(k))
         instance.fun(x), instance.fun.grad(x), instance.fun.hvp(x, x), instance.fun.hessian(x)
         references.append(weakref.ref(instance))
