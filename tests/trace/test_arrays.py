@@ -7,6 +7,7 @@ its tangent must equal differences of the plain function.
 import numpy as np
 import pytest
 
+import nbhvp
 from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
@@ -688,3 +689,11 @@ def test_uniform_constants_take_no_memory():
         assert adopt(np.full(1000, 2.5)).node.args[0].size == 1
         assert isinstance(adopt(np.zeros(3)), Traced)
         assert adopt(np.array([0.0, -0.0])).node.value is not None
+
+
+def test_exponents_of_integers_that_turn_negative_are_an_error():
+    f = nbhvp.differentiable(lambda x: np.sum(x * 3 ** (10 * x).astype(int)), target="interpret")
+    assert f([0.21, 0.3]) == 0.21 * 9 + 0.3 * 27 and f([0.41, 0.3]) == 0.41 * 81 + 0.3 * 27
+    assert f.report().traces == 1
+    with pytest.raises(ValueError, match="negative integer powers"):
+        f([-0.41, 0.3])

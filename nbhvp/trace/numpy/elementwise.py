@@ -21,6 +21,7 @@ from nbhvp.trace.arrays import (
     Traced,
     apply,
     is_array,
+    is_constant,
     is_weak,
     lift,
     scalar,
@@ -41,6 +42,7 @@ __all__ = [
     "into",
     "is_complex",
     "positive_root",
+    "power",
     "squared_modulus",
     "where",
 ]
@@ -140,6 +142,15 @@ def positive(x):
 def square(x):
     x = lift(x)
     return x * x
+
+
+@answers(np.power)
+def power(x, y):
+    """NumPy refuses negative exponents of integers: a guard holds that there are none."""
+    result = apply(p.power, x, y)
+    if result.dtype.kind in "iu" and isinstance(y, Traced) and not is_constant(y):
+        bool(np.all(y >= 0))
+    return result
 
 
 @answers(np.reciprocal)
