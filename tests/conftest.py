@@ -14,6 +14,7 @@ are split at the point in every test.
 """
 
 import functools
+import gc
 import os
 import re
 import subprocess
@@ -78,7 +79,12 @@ def unsplit(request, monkeypatch):
         monkeypatch.setattr(recorded, "split", whole)
 
 
+gc.disable()  # until all tests are collected: what they are made of stays
+
+
 def pytest_collection_modifyitems(items):
+    gc.enable()
+    gc.freeze()
     for item in items:
         if hasattr(item, "callspec") and NAMES.search(item.callspec.id):
             item.add_marker(pytest.mark.compiles)

@@ -1,6 +1,6 @@
 """Random programs: all modes and targets agree with NumPy and with one another, or an error is raised.
 
-Sixty of them, and thirty compiled; as many as the environment variable NBHVP_RANDOM_PROGRAMS
+Thirty of them, and thirty compiled; as many as the environment variable NBHVP_RANDOM_PROGRAMS
 says in a long run. A value is compared with NumPy's at two points, a gradient
 and a product with differences, unless one-sided differences show a kink there; products by the three
 exact modes, in batches and in symmetric pairs with one another; compiled code with the interpreter.
@@ -22,7 +22,7 @@ from tests.programs import programs
 
 pytestmark = pytest.mark.no_cover
 
-COUNT = int(os.environ.get("NBHVP_RANDOM_PROGRAMS", "60"))
+COUNT = int(os.environ.get("NBHVP_RANDOM_PROGRAMS", "30"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 RUN = {
     "derandomize": True, "deadline": None, "database": None, "suppress_health_check": QUIET,

@@ -21,6 +21,7 @@ from tests.cases.mpmath.special import (
     upper_beta,
     upper_gamma,
 )
+from tests.checks import THOROUGH
 
 pytestmark = pytest.mark.usefixtures("unsplit")
 
@@ -28,7 +29,7 @@ RNG = np.random.default_rng(5)
 NOISE = 1e-32
 
 
-def points_of(domains, chosen, count=3):
+def points_of(domains, chosen, count=3 if THOROUGH else 2):
     """Random points and the special ones: one row per variable."""
     rows = [RNG.uniform(low, high, count) for low, high in domains]
     more = [point if isinstance(point, tuple) else (point,) for point in chosen]
