@@ -11,7 +11,8 @@ Sections, each with the bars that it is held to:
 - ``threads``: two threads over one, by two processes that take turns;
 - ``loops``: functions written as loops, under ``@njit``, next to the same functions in NumPy and to
   themselves; recording and sweeping by the operation;
-- ``first``: from a fresh process to the first product, with an empty and a filled cache;
+- ``first``: from a fresh process to the first gradient and product, with empty and filled caches, of
+  the suite and of ``benchmarks.programs``, next to JAX and autograd (``benchmarks.first``);
 - ``memory``: what a product at n = 10^7 needs beside x, v and the result.
 
 All contestants of a section run in one process on the same processors, NumPy arrays in and out,
@@ -34,6 +35,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from benchmarks import first  # noqa: E402  the folder is known from here on
+from benchmarks.tables import bar, fresh, micro, table  # noqa: E402
 
 COPY, GEMM, HAND, OURS = "copy", "gemm", "by hand", "nbhvp"
 PEERS = ("JAX jvp", "JAX linearize", "PyTorch", "CasADi", "autograd")
@@ -103,28 +107,6 @@ def gemm_seconds(flops: int, measured, operations: int) -> float:
     return flops * measured.best(GEMM) / operations
 
 
-def micro(seconds: float) -> str:
-    return f"{1e6 * seconds:.3g}" if seconds < 1e-3 else f"{1e6 * seconds:.0f}"
-
-
-def table(header, rows) -> str:
-    """A Markdown table; all columns but the first are numbers."""
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def bar(name: str, results: dict[str, bool | None]) -> str:
-    """One line: whether a bar is met, and where not; None is what disturbed rounds say."""
-    if not results:
-        return f"- not measured: {name}."
-    missed = [label for label, is_met in results.items() if is_met is False]
-    unsure = [label for label, is_met in results.items() if is_met is None]
-    verdict = "NOT MET" if missed else "undecided" if unsure else "met"
-    where = [f"missed by {'; '.join(missed)}"] * bool(missed)
-    where += [f"disturbed: {'; '.join(unsure)}"] * bool(unsure)
-    return f"- {verdict}: {name}{' (' if where else ''}{'. '.join(where)}{')' if where else ''}."
-
-
 def decided(measured, is_met: bool) -> bool | None:
     """Whether a bar is met, if the rounds were quiet enough to tell."""
     return None if measured.disturbed else is_met
@@ -144,6 +126,7 @@ class Run:
         self.count, self.seconds = (5, 1e-3) if options.quick else (7, 5e-3)
         self.only = options.only
         self.quick = options.quick
+        self.processes = options.rounds
         self.data = {}
 
     def labels(self, among=None):
@@ -648,11 +631,11 @@ def _first_loops(run, labels):
             program = FIRST_LOOPS.format(root=str(ROOT), label=label)
             base = {"NUMBA_CACHE_DIR": numba_cache}
             with tempfile.TemporaryDirectory() as folder:
-                _fresh(program, base | {"NBHVP_CACHE_DIR": folder})
+                fresh(program, base | {"NBHVP_CACHE_DIR": folder})
             with tempfile.TemporaryDirectory() as folder:
                 environment = base | {"NBHVP_CACHE_DIR": folder}
-                own, active, seconds = map(float, _fresh(program, environment).split())
-                _, _, again = map(float, _fresh(program, environment).split())
+                own, active, seconds = map(float, fresh(program, environment).split())
+                _, _, again = map(float, fresh(program, environment).split())
             name = label or "Lorenz, 10^4 steps"
             first[name], compiling[name] = seconds <= 4.0, active <= 3.0 * own + 0.5
             rows.append([name, *(f"{t:.2f}" for t in (own, active, seconds, again))])
@@ -660,112 +643,6 @@ def _first_loops(run, labels):
     print(table([*header, "from filled caches, s"], rows) + "\n")
     print(bar("first product at most 4 s, with an empty cache of kernels", first))
     print(bar("compiled for active numbers in at most 3 x numba's own time + 0.5 s", compiling))
-
-
-# --- first ----------------------------------------------------------------------------------------
-
-IMPORTS = """
-import time, sys
-start = time.perf_counter()
-import numba, scipy.sparse.linalg
-numba_scipy = time.perf_counter() - start
-start = time.perf_counter()
-import nbhvp
-print(numba_scipy, time.perf_counter() - start)
-"""
-
-FIRST = """
-import sys, time
-sys.path.insert(0, {root!r})
-import scipy.sparse.linalg
-import nbhvp
-from benchmarks.first import increment
-from benchmarks.problems import MAKERS, make
-problem = make({label!r})
-start = time.perf_counter()
-increment(1)
-numba_first = time.perf_counter() - start
-start = time.perf_counter()
-nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args) @ problem.v
-first = time.perf_counter() - start
-from nbhvp.targets.cpu.cache import counts
-compiled = counts().compiled
-if {second!r}:
-    problem = MAKERS[problem.name]({second!r})
-    nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args) @ problem.v
-print(numba_first, first, compiled, counts().compiled - compiled)
-"""
-
-SECOND = {
-    "Rosenbrock, n = 10": 1003,
-    "Rosenbrock, n = 10^3": 1003,
-    "Rosenbrock, n = 10^6": 1003,
-    "logistic, 1000 x 20": (900, 23),
-    "logistic, 20000 x 500": (900, 123),
-    "MLP 10-16-1, batch 64": ((11, 15, 1), 60),
-    LARGE_MLP: ((300, 200, 100, 9), 400),
-    "surface, 1000 x 1000": (300, 400),
-    "Lennard-Jones, 10^4 atoms": (1000, 30),
-    "mixture, 1000 x 10, K = 25": (900, 9, 20),
-}
-"""A second size of the same function, which must find all its kernels compiled."""
-
-
-def section_first(run) -> None:
-    """Seconds to the first product of a fresh process, beyond imports and numba's own first one."""
-    count = 1 if run.quick else 5
-    imports = [list(map(float, _fresh(IMPORTS, {}).split())) for _ in range(count)]
-    numba_scipy, package = (min(column) for column in zip(*imports, strict=True))
-    print(f"`import numba, scipy.sparse.linalg`: {numba_scipy:.2f} s; `import nbhvp` on top of it:")
-    print(f"{package:.3f} s.\n")
-    rows, met = [], {"empty": {}, "filled": {}, "second": {}}
-    for label in run.labels(tuple(SECOND) + ("5 variables",)):
-        empty, filled, numba_first, kernels, second = _first(label, count)
-        is_large = label == LARGE_MLP or label.startswith("mixture")
-        met["empty"][label] = min(empty) <= (5.0 if is_large else 2.0)
-        met["filled"][label] = min(filled) <= 0.2
-        if label in SECOND:
-            met["second"][label] = second == 0
-        spreads = (f"{min(times):.2f} (to {max(times):.2f})" for times in (empty, filled))
-        again = f"{second}" if label in SECOND else ""
-        rows.append([label, *spreads, f"{min(numba_first):.2f}", f"{kernels}", again])
-        print(f"  {label}: done", file=sys.stderr, flush=True)
-    header = ["problem", "empty cache, s", "filled cache, s", "numba's own first, s"]
-    print(table([*header, "kernels", "compiled for a second size"], rows) + "\n")
-    print(bar("`import nbhvp` at most 0.1 s beyond numba and scipy", {"it": package <= 0.1}))
-    print(bar("empty cache at most 2 s (large MLP, mixture: 5 s)", met["empty"]))
-    print(bar("filled cache at most 0.2 s", met["filled"]))
-    print(bar("a second size compiles nothing", met["second"]))
-
-
-def _first(label, count):
-    """Seconds with empty and filled caches, of numba's own first; kernels, and of a second size."""
-    program = FIRST.format(root=str(ROOT), label=label, second=SECOND.get(label))
-    empty, filled, numba_first = [], [], []
-    with tempfile.TemporaryDirectory() as numba_cache:
-        base = {"NUMBA_CACHE_DIR": numba_cache}
-        with tempfile.TemporaryDirectory() as folder:
-            _fresh(program, base | {"NBHVP_CACHE_DIR": folder})  # numba's own, on disk
-        for _ in range(count):
-            with tempfile.TemporaryDirectory() as folder:
-                environment = base | {"NBHVP_CACHE_DIR": folder}
-                _, first, kernels, second = map(float, _fresh(program, environment).split())
-                empty.append(first)
-                own, first, *_ = map(float, _fresh(program, environment).split())
-                filled.append(first)
-                numba_first.append(own)
-    return empty, filled, numba_first, int(kernels), int(second)
-
-
-def _fresh(program, environment) -> str:
-    """What a fresh process prints."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path} | environment
-    # As at a user's: the package's own sources are compiled to bytecode at the first import only.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -799,7 +676,7 @@ for point in (x, x + 1.0):
 def section_memory(run) -> None:
     """Arrays of n beside x, v and the result: the growth of the resident memory's peak."""
     n = 10**6 if run.quick else 10**7
-    first, again = map(float, _fresh(MEMORY.format(root=str(ROOT), n=n), {}).split())
+    first, again = map(float, fresh(MEMORY.format(root=str(ROOT), n=n), {}).split())
     header = [f"Rosenbrock, n = {n}", "arrays of n"]
     rows = [
         ["first product at this size", f"{first:.2f}"],
@@ -818,7 +695,7 @@ SECTIONS = {
     "columns": section_columns,
     "threads": section_threads,
     "loops": section_loops,
-    "first": section_first,
+    "first": first.section,
     "memory": section_memory,
 }
 OWN_PROCESSES = ("threads", "first", "memory")
@@ -854,6 +731,7 @@ def arguments():
     add("--threads", type=int, nargs="+", default=[2], help="threads; several run one by one")
     add("--quick", action="store_true", help="small sizes, few and short rounds")
     add("--only", help="rows whose label has this in it")
+    add("--rounds", type=int, default=1, help="fresh processes of each kind in the section first")
     add("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure the peers")
     add("--picture", type=Path, help="draw the products to this file (needs matplotlib)")
     add("--save", type=Path, help=argparse.SUPPRESS)
@@ -901,6 +779,7 @@ def _ceilings(run) -> str:
 def _in_child(options, names, threads, saved) -> dict:
     command = [sys.executable, __file__, *names, "--threads", str(threads), "--save", str(saved)]
     command += ["--quick"] * options.quick + ["--no-peers"] * (not options.peers)
+    command += ["--rounds", str(options.rounds)]
     command += ["--only", options.only] if options.only else []
     subprocess.run(command, check=True)
     return json.loads(saved.read_text())

@@ -102,7 +102,7 @@ FUNCTIONS = {
 """By problem: the function of a namespace, its logsumexp, x and data; the names of the data."""
 
 
-def _arrays_and_rest(problem):
+def arrays_and_rest(problem):
     """The function, its data that are arrays, and how to call it with these alone."""
     fun, names = FUNCTIONS[problem.name]
     data = [problem.data[name] for name in names]
@@ -122,7 +122,7 @@ def _jax(problem, prepare):
     jax.config.update("jax_enable_x64", True)
     if problem.name not in FUNCTIONS:
         return None
-    call, arrays = _arrays_and_rest(problem)
+    call, arrays = arrays_and_rest(problem)
 
     def gradient(x, data):
         return jax.grad(lambda x: call(jax.numpy, jax.scipy.special.logsumexp, x, *data))(x)
@@ -157,7 +157,7 @@ def _autograd(problem, threads):
 
     if problem.name not in FUNCTIONS:
         return None
-    call, arrays = _arrays_and_rest(problem)
+    call, arrays = arrays_and_rest(problem)
     product, _ = make_hvp(lambda x: call(autograd.numpy, logsumexp, x, *arrays))(problem.x0)
     return product
 

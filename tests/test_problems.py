@@ -5,6 +5,7 @@ agree with it to rounding. What accepts no complex numbers is differentiated by 
 """
 
 import importlib.util
+import math
 from functools import partial
 
 import mpmath
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import hand, peers, problems
+from benchmarks.programs import PROGRAMS
 
 pytestmark = pytest.mark.no_cover
 
@@ -163,3 +165,11 @@ def test_products_of_peers_are_the_closed_form(problem, peer, monkeypatch):
     kept = first.copy()
     product(problem.v[::-1].copy())
     np.testing.assert_array_equal(first, kept)  # a result is the caller's own
+
+
+@pytest.mark.parametrize("label", [label for label, p in PROGRAMS.items() if p.form is not None])
+def test_forms_of_programs_are_the_programs(label):
+    program = PROGRAMS[label]
+    x, _, args = program.make()
+    fun = getattr(program.fun, "py_func", program.fun)
+    assert math.isclose(fun(x, *args), program.form(x, *args), rel_tol=1e-12)

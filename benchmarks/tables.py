@@ -1,0 +1,44 @@
+"""What the benchmarks print, and the fresh processes that some of them measure."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["ROOT", "bar", "fresh", "micro", "table"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def micro(seconds: float) -> str:
+    """Microseconds, in three digits or whole."""
+    return f"{1e6 * seconds:.3g}" if seconds < 1e-3 else f"{1e6 * seconds:.0f}"
+
+
+def table(header, rows) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def bar(name: str, results: dict[str, bool | None]) -> str:
+    """One line: whether a bar is met, and where not; None is what disturbed rounds say."""
+    if not results:
+        return f"- not measured: {name}."
+    missed = [label for label, is_met in results.items() if is_met is False]
+    unsure = [label for label, is_met in results.items() if is_met is None]
+    verdict = "NOT MET" if missed else "undecided" if unsure else "met"
+    where = [f"missed by {'; '.join(missed)}"] * bool(missed)
+    where += [f"disturbed: {'; '.join(unsure)}"] * bool(unsure)
+    return f"- {verdict}: {name}{' (' if where else ''}{'. '.join(where)}{')' if where else ''}."
+
+
+def fresh(program: str, environment: dict[str, str], *arguments: str) -> str:
+    """What a fresh process prints that runs the text of a program."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    # As at a user's: the package's own sources are compiled to bytecode at the first import only.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
