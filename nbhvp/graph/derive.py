@@ -129,6 +129,8 @@ def _push(node: Node, dots: list[Node | None], times: Callable) -> Node | None:
         terms = [times(q, dot) for q, dot in zip(partials, dots, strict=True)]
     elif entry.kind == "linear":
         positions = _linear_positions(node)
+        if entry.whole and any(dot for k, dot in enumerate(dots) if k not in positions):
+            return entry.tangent(node, dots, *args, **params)
         mixed = list(args)
         for k in positions:
             mixed[k] = dots[k] or p.zeros(node.pool, args[k].shape, args[k].dtype)
@@ -366,6 +368,8 @@ def is_zero(node: Node) -> bool:
 def joint_positions(node: Node, positions: set[int]) -> set[int]:
     """All argument positions that belong to one linear form with `positions`."""
     alternatives = node.primitive.linear
+    if node.primitive.joint is not None:
+        return node.primitive.joint(frozenset(positions))
     if alternatives is None:
         return set(range(len(node.args)))
     return set(next(a for a in alternatives if positions <= set(a)))

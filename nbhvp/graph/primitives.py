@@ -111,6 +111,13 @@ class Primitive:
     """Of one element, in additions."""
     params: dict[str, Any] = field(default_factory=dict)
     """Example parameters for tests."""
+    whole: bool = False
+    """Whether `tangent` speaks for all arguments at once, those too in which it is linear."""
+    body: Any = None
+    """Of a recurrence: one step (`table/scan.py`)."""
+    joint: Callable | None = None
+    """Where `linear` cannot tell: from active positions to all those in which it is jointly linear
+    with them; None if it is not."""
 
     def __post_init__(self):
         assert self.kind != "general" or self.tangent, f"{self.name} would lose its derivative"
@@ -164,6 +171,8 @@ class Primitive:
 
     def linear_in(self, active: set[int]) -> bool:
         """Whether it is jointly linear in the arguments at the positions `active`."""
+        if self.joint is not None:
+            return self.joint(frozenset(active)) is not None
         if self.linear is None:
             return self.kind == "linear"
         return any(active <= set(positions) for positions in self.linear)

@@ -1,0 +1,385 @@
+"""Recurrences: one step as a graph, applied again and again.
+
+    (u_{k+1}, y_k) = body(u_k, s_k, w),    k = 0, ..., T - 1
+
+A body maps the carry u, one slice of each of some arrays, and invariants to the next carry and one
+slice of each output. A scan is a node of shape (T + 1, m) with a row for each k: in its first columns
+the carry u_k, in the others y_k (zeros in the last row). Backwards, k runs from T - 1 to 0 and step k
+takes the carry from row k + 1 to row k.
+
+Scans are closed under differentiation. With A_k the Jacobian of the body in the carry and B_k in all
+else, tangents and adjoints are linear recurrences,
+
+    u_dot_{k+1} = A_k u_dot_k + B_k s_dot_k          lambda_k = A_k^T lambda_{k+1} + ...,
+
+so each is a scan again, whose body `derive` makes of the body (its jvp, and the vjp of that), and which
+reads the rows of the first one as slices. It is linear in its carry and in the slices and invariants
+that are tangents or adjoints: a linear primitive, the transpose of which is the scan of the transposed
+body in the other direction. Derivatives of any order follow.
+
+Each body is a primitive of its own, outside the table. T is a parameter of the node, not of the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Graph, Node, reachable
+from nbhvp.graph.primitives import Primitive
+
+__all__ = ["Body", "before", "collected", "final", "scan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One step of a recurrence.
+
+    The inputs of the graph are the carry, the slices and the invariants; its outputs the next carry,
+    then one slice of each output. Carry and outputs have one real dtype.
+    """
+
+    graph: Graph
+    carries: int
+    slices: int
+    reverse: bool = False
+    linear: frozenset[int] = frozenset()
+    """The positions of the inputs in which it is jointly linear, with the carry among them; or none."""
+    order: int = 0
+    """How many tangents were taken."""
+
+    def __post_init__(self) -> None:
+        inputs, outputs = self.graph.inputs, self.graph.outputs
+        for before, after in zip(inputs[: self.carries], outputs, strict=False):
+            assert before.shape == after.shape, f"a carry of {before!r} becomes {after!r}"
+        kinds = {node.dtype for node in (*inputs[: self.carries], *outputs)}
+        assert len(kinds) == 1 and kinds <= {np.dtype("f4"), np.dtype("f8")}, f"a scan of {kinds}"
+        derive.check(self.graph)
+        if self.linear:
+            assert self.joint(self.linear) == self.linear, (
+                "a body is linear in its carry, if at all"
+            )
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.graph.outputs[0].dtype
+
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """Where the columns of each output begin, and where the last ones end."""
+        widths = [node.size for node in self.graph.outputs]
+        return tuple(np.cumsum([0, *widths]).tolist())
+
+    @property
+    def width(self) -> int:
+        return self.columns[-1]
+
+    @property
+    def rest(self) -> int:
+        """The position of the first invariant."""
+        return self.carries + self.slices
+
+    @cached_property
+    def operations(self) -> int:
+        """The scalar operations of one step."""
+        return sum(node.size for node in self.graph.nodes if node.args)
+
+    @cached_property
+    def is_uncertain(self) -> bool:
+        return any(node.primitive.uncertain for node in self.graph.nodes)
+
+    @cached_property
+    def primitive(self) -> Primitive:
+        """What applies it to a carry, to arrays of slices and to invariants."""
+        is_linear = bool(self.linear)
+        return Primitive(
+            "linear scan" if is_linear else "scan",
+            "linear" if is_linear else "general",
+            self._evaluate,
+            self._infer,
+            self._rule if is_linear else None,
+            self._tangent,
+            linear=(tuple(sorted(self.linear)),) if is_linear else (),
+            whole=True,
+            lazy=True,
+            batches=False,
+            uncertain=self.is_uncertain,
+            strict=self._strict,
+            body=self,
+            joint=self.joint,
+        )
+
+    def joint(self, active: frozenset[int]) -> frozenset[int] | None:
+        """These positions and the carry, if it is jointly linear in them."""
+        if active not in self._joints:
+            found = active | {*range(self.carries)}
+            directions = [self.graph.inputs[k] for k in sorted(found)]
+            known = all(
+                derive.is_linear(node, directions) or derive.is_zero(node)
+                for node in self.graph.outputs
+            )
+            self._joints[active] = found if known else None
+        return self._joints[active]
+
+    @cached_property
+    def _joints(self) -> dict[frozenset[int], frozenset[int] | None]:
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<body of {self.carries} carried arrays, {self.operations} operations>"
+
+    # Values.
+
+    def _infer(self, *args: Node, length: int) -> tuple[tuple[int, ...], np.dtype]:
+        assert len(args) == len(self.graph.inputs), f"{len(args)} arguments for {self}"
+        for k, (arg, given) in enumerate(zip(args, self.graph.inputs, strict=True)):
+            is_slice = self.carries <= k < self.rest
+            shape = (length, *given.shape) if is_slice else given.shape
+            assert (arg.shape, arg.dtype) == (shape, given.dtype), f"argument {k}: {arg!r}"
+        return (length + 1, self.width), self.dtype
+
+    def _evaluate(self, *args: np.ndarray, length: int) -> np.ndarray:
+        n, end = self.carries, self.rest
+        out = np.zeros((length + 1, self.width), self.dtype)
+        carry, slices, rest = [np.asarray(a) for a in args[:n]], args[n:end], args[end:]
+        places = list(zip(self.columns, self.columns[1:], strict=False))
+        row = length if self.reverse else 0
+        _put(out[row], carry, places)
+        for k in reversed(range(length)) if self.reverse else range(length):
+            found = interpret(self.graph, *carry, *(s[k] for s in slices), *rest)
+            carry = found[:n]
+            _put(out[k if self.reverse else k + 1], carry, places)
+            _put(out[k], found[n:], places[n:])
+        return out
+
+    # Derivatives.
+
+    @cached_property
+    def _strict(self) -> Primitive | None:
+        outputs = tuple(map(derive.strict, self.graph.outputs))
+        if outputs == self.graph.outputs:
+            return None
+        inputs = self.graph.inputs
+        graph = Graph(inputs, outputs)
+        return replace(self, graph=graph).primitive
+
+    def _tangent(self, z: Node, dots: Sequence[Node | None], *args: Node, length: int) -> Node:
+        """The scan of tangents, all of which move if the carry does."""
+        moving = frozenset(k for k, dot in enumerate(dots) if dot is not None)
+        derived = self.derived(moving | {*range(self.carries)})
+        given: dict[tuple[str, int], Node] = {("arg", k): arg for k, arg in enumerate(args)}
+        given |= {("dot", k): dot for k, dot in enumerate(dots) if dot is not None}
+        for k in range(self.carries):
+            given.setdefault(("dot", k), p.zeros(z.pool, args[k].shape, args[k].dtype))
+            if ("before", k) in derived.sources:
+                given["before", k] = before(z, k)
+        return scan(derived.body, length, *(given[source] for source in derived.sources))
+
+    def _rule(self, z_bar: Node, z: Node, *args: Node, length: int) -> list[Node | None]:
+        """The scan of adjoints, in the other direction."""
+        n, start, shift = self.carries, length * (not self.reverse), int(self.reverse)
+        given: dict[tuple[str, int], Node] = {("arg", k): arg for k, arg in enumerate(args)}
+        moving = set()
+        for k, node in enumerate(self.graph.outputs):
+            place = (shift if k < n else 0, self.columns[k])
+            part = _part(z_bar, place, (length, node.size))
+            given["rows", k] = p.reshape(part, shape=(length, *node.shape))
+            if not derive.is_zero(part):
+                moving.add(k)
+        whole = p.reshape(_part(z_bar, (start, 0), (1, self.width)), shape=(self.width,))
+        for k, node in enumerate(self.graph.inputs):
+            if k < n:
+                given["end", k] = _columns(whole, self.columns[k], node)
+            else:
+                given["zero", k] = p.zeros(z.pool, node.shape, node.dtype)
+        found: dict[int, Node] = {}
+        for derived in self.transposed(frozenset(moving)):
+            other = scan(derived.body, length, *(given[source] for source in derived.sources))
+            given |= {("carried", k): before(other, k) for k in range(derived.body.carries)}
+            last = final(other)
+            for place, k in enumerate(derived.gives):
+                summed = place < derived.body.carries
+                found[k] = last[place] if summed else collected(other, place - len(last))
+        return [found.get(k) for k in range(len(args))]
+
+    def derived(self, moving: frozenset[int]) -> Derived:
+        """The body of tangents, where these inputs have some, the carry among them."""
+        return self._known(("tangent", moving), lambda: _derived(self, moving))
+
+    def transposed(self, moving: frozenset[int]) -> tuple[Derived, ...]:
+        """The bodies of adjoints, where the rows of these outputs have some: one after the other."""
+        return self._known(("transposed", moving), lambda: _transposed(self, moving))
+
+    def _known(self, key, make):
+        with self.graph.outputs[0].pool.lock:
+            if key not in self._bodies:
+                self._bodies[key] = make()
+            return self._bodies[key]
+
+    @cached_property
+    def _bodies(self) -> dict[tuple, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A body made of another one, and what its scan is applied to."""
+
+    body: Body
+    sources: tuple[tuple[str, int], ...]
+    """For each input a kind and a position: ("arg", 2), ("dot", 0), ("before", 1)."""
+    gives: tuple[int, ...] = ()
+    """Of adjoints: the arguments to which its last carry and its outputs belong."""
+
+
+def scan(body: Body, length: int, *args: Node) -> Node:
+    """The rows of a recurrence: shape (length + 1, body.width)."""
+    return body.primitive(*args, length=length)
+
+
+def before(z: Node, k: int) -> Node:
+    """A carried array as each step of a scan has it: shape (T, ...)."""
+    body = z.primitive.body
+    return _along(z, int(body.reverse), k)
+
+
+def collected(z: Node, k: int) -> Node:
+    """Output k of a scan, in all steps: shape (T, ...)."""
+    return _along(z, 0, z.primitive.body.carries + k)
+
+
+def final(z: Node) -> list[Node]:
+    """The carry of a scan after its last step."""
+    body = z.primitive.body
+    row = _row(z, body, 0 if body.reverse else z.shape[0] - 1)
+    return [
+        _columns(row, body.columns[k], node)
+        for k, node in enumerate(body.graph.inputs[: body.carries])
+    ]
+
+
+def _along(z: Node, row: int, k: int) -> Node:
+    body, length = z.primitive.body, z.shape[0] - 1
+    node = body.graph.outputs[k]
+    part = _slice(z, (row, body.columns[k]), (length, node.size))
+    return p.reshape(part, shape=(length, *node.shape))
+
+
+def _row(z: Node, body: Body, row: int) -> Node:
+    # One slice for all columns: so its adjoint is one row, too.
+    return p.reshape(_slice(z, (row, 0), (1, body.width)), shape=(body.width,))
+
+
+def _columns(row: Node, start: int, like: Node) -> Node:
+    part = p.slice_(row, start=(start,), step=(1,), size=(like.size,))
+    return p.reshape(part, shape=like.shape)
+
+
+def _slice(z: Node, start: tuple[int, ...], size: tuple[int, ...]) -> Node:
+    return p.slice_(z, start=start, step=(1, 1), size=size)
+
+
+def _part(z_bar: Node, start: tuple[int, int], size: tuple[int, int]) -> Node:
+    """A part of a sum, which is zero where no term has anything."""
+    total: Node | None = None
+    pending = [z_bar]
+    while pending:
+        term = pending.pop()
+        if term.primitive is p.add and term.args[0].shape == term.args[1].shape:
+            pending += term.args
+            continue
+        part = _slice(term, start, size)
+        if not derive.is_zero(part):
+            total = part if total is None else total + part
+    return p.zeros(z_bar.pool, size, z_bar.dtype) if total is None else total
+
+
+def _put(row: np.ndarray, values: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> None:
+    for value, (start, end) in zip(values, places, strict=False):
+        row[start:end] = value.ravel()
+
+
+def _new_input(taken: set[str], name: str, like: Node) -> Node:
+    """One more input of a body, of the shape and dtype of a node."""
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    return p.input_node(like.pool, name, like.shape, like.dtype)
+
+
+def _names(graph: Graph) -> set[str]:
+    return {node.params["name"] for node in graph.inputs}
+
+
+def _derived(body: Body, moving: frozenset[int]) -> Derived:
+    inputs, n, end = body.graph.inputs, body.carries, body.rest
+    taken = _names(body.graph)
+    dots = {k: _new_input(taken, f"dot {k}", inputs[k]) for k in sorted(moving)}
+    moved = [inputs[k] for k in dots]
+    found = derive.jvp(body.graph.outputs, moved, list(dots.values()), body.is_uncertain)
+    slices, rest = range(n, end), range(end, len(inputs))
+    carry = [(("dot", k), dots[k], True) for k in range(n)]
+    along = [(("before", k), inputs[k], False) for k in range(n)]
+    along += [(("arg", k), inputs[k], False) for k in slices]
+    along += [(("dot", k), dots[k], True) for k in slices if k in moving]
+    fixed = [(("arg", k), inputs[k], False) for k in rest]
+    fixed += [(("dot", k), dots[k], True) for k in rest if k in moving]
+    return _made(found, carry, along, fixed, body.reverse, body.order + 1)
+
+
+def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
+    """The carry is the adjoint of the carry, and what adds up the adjoints of invariants.
+
+    Of a second tangent the adjoint of the carry comes first, in a scan of its own: it does not depend
+    on what the first tangent was taken along, all others do.
+    """
+    inputs, outputs, n, end = body.graph.inputs, body.graph.outputs, body.carries, body.rest
+    taken, linear = _names(body.graph), sorted(body.linear)
+    bars = [_new_input(taken, f"bar {k}", node) for k, node in enumerate(outputs)]
+    rows = {k: _new_input(taken, f"rows {k}", outputs[k]) for k in sorted(moving) if k < n}
+    moved = [k for k in range(len(outputs)) if k < n or k in moving]
+    seeds = [outputs[k] for k in moved], [inputs[k] for k in linear], [bars[k] for k in moved]
+    pulled = derive.vjp(*seeds, body.is_uncertain)
+    found = dict(zip(linear, pulled, strict=True))
+    totals = {k: _new_input(taken, f"total {k}", inputs[k]) for k in linear if k >= end}
+    new = [found[k] + rows[k] if k in rows else found[k] for k in range(n)]
+    sums = [total + found[k] for k, total in totals.items()]
+    slices = [k for k in linear if n <= k < end]
+    others = [found[k] for k in slices]
+    carry = [(("end", k), bars[k], True) for k in range(n)]
+    adding = [(("zero", k), total, True) for k, total in totals.items()]
+    carried = [(("carried", k), bars[k], True) for k in range(n)]
+    along = [(("rows", k), row, True) for k, row in rows.items()]
+    along += [(("rows", k), bars[k], True) for k in sorted(moving) if k >= n]
+    along += [(("arg", k), inputs[k], False) for k in range(n, end) if k not in body.linear]
+    fixed = [(("arg", k), inputs[k], False) for k in range(end, len(inputs)) if k not in totals]
+    rest = along, fixed, not body.reverse, body.order
+    behind = (*totals, *slices)
+    if body.order < 2:
+        whole = _made([*new, *sums, *others], [*carry, *adding], *rest)
+        return (replace(whole, gives=(*range(n), *behind)),)
+    first = replace(_made(new, carry, *rest), gives=tuple(range(n)))
+    if not behind:
+        return (first,)
+    second = _made([*sums, *others], adding, [*carried, *along], *rest[1:])
+    return first, replace(second, gives=behind)
+
+
+def _made(
+    outputs: Sequence[Node], carry: list, along: list, fixed: list, reverse: bool, order: int
+) -> Derived:
+    """A linear body of sources, inputs and whether it is linear in them; without inputs for nothing."""
+    used = set(reachable(outputs))
+    along, fixed = ([one for one in some if one[1] in used] for some in (along, fixed))
+    everything = [*carry, *along, *fixed]
+    graph = Graph(tuple(node for _, node, _ in everything), tuple(outputs))
+    linear = frozenset(k for k, (_, _, is_linear) in enumerate(everything) if is_linear)
+    body = Body(graph, len(carry), len(along), reverse, linear, order)
+    return Derived(body, tuple(source for source, _, _ in everything))
