@@ -74,6 +74,8 @@ class Pool:
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
         self.gradients: dict[tuple[Node, Node], Node] = {}
         """Of scalar nodes, that were derived."""
+        self.layouts: dict[tuple[Node, tuple[int, ...]], Node] = {}
+        """Constants with their axes in other orders: one copy for all programs."""
         self.has_lengths = False
         """Whether there are nodes whose square is smooth where they are not."""
         self.lock = threading.RLock()

@@ -82,6 +82,11 @@ class Costs:
         return 2 * self.scalar
 
     @property
+    def start(self) -> float:
+        """What a loop takes beside its vectors: for numbers left over, one at a time, and sums of lanes."""
+        return self.lanes * self.latency
+
+    @property
     def multiply_add(self) -> float:
         """A term of a matrix product."""
         return 2 * self.flop

@@ -29,6 +29,7 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.axes import long_axis_last
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower, readable
@@ -129,7 +130,7 @@ def stored_nodes(graph: Graph, among: Iterable[Node]) -> set[Node]:
 
 
 def _decided(graph: Graph) -> tuple[Graph, _Memory]:
-    graph = decided(lower(graph))
+    graph = decided(lower(long_axis_last(graph)))
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
     memory = _Memory(graph)
     memory.decide()

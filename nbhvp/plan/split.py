@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
+from nbhvp.plan.axes import long_axis_last
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fold import collected
@@ -45,7 +46,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     """
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
-    graph = collected(decided(lower(graph, products=False)), direction)
+    graph = long_axis_last(collected(decided(lower(graph, products=False)), direction))
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active

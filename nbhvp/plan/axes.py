@@ -1,0 +1,200 @@
+"""Puts the long axis of an array last, where the loops along it would else be short.
+
+The loops of a kernel run in the order of the axes, and the innermost one is vectorised. A sum over 10
+coordinates of 1000 points is 1000 loops of one vector and two numbers left over; over an array of shape
+(10, 1000) it is 10 loops of 125 vectors. So arrays that are computed, and constants, get another order of
+their axes: such a node is computed in its new order, and all others read a view of it,
+
+    z = transpose(z'),    z' = f(transpose(x), transpose(y), ...),
+
+where the transposes of what has itself a new order cancel. The decision is one for all arrays that
+elementwise operations, broadcasts and sums tie together: it pays if starting all the short loops takes
+longer than reading and writing inputs, outputs and the like against their order in memory.
+
+Invariant: values are the same, up to the order in which sums are added up. The order follows from an
+array's shape alone, so that it is the same in the programs of a point and of its products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.pull import unrolled
+
+__all__ = ["long_axis_last"]
+
+Order = tuple[int, ...]
+"""Which axis of an array stands at each position."""
+
+
+def long_axis_last(graph: Graph) -> Graph:
+    """The same function, of arrays in other orders where that is predicted to be faster."""
+    nodes = graph.nodes
+    orders = {node: order for node in nodes if node.args and (order := _order(node.shape))}
+    if not orders:
+        return graph
+    turned = _worthwhile(graph, nodes, orders)
+    if not turned:
+        return graph
+    new: dict[Node, Node] = {}
+    for node in nodes:
+        args = [new[arg] for arg in node.args]
+        if node in turned:
+            new[node] = _transposed(_computed(node, args, orders), _inverse(orders[node]))
+        elif _is_sum_of(node, turned):
+            new[node] = _summed(node, args[0], orders[node.args[0]])
+        else:
+            is_same = all(one is arg for one, arg in zip(args, node.args, strict=True))
+            new[node] = node if is_same else node.primitive(*args, **node.params)
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _order(shape: tuple[int, ...]) -> Order | None:
+    """The order of the axes with the longest one last, if the last one is short beside it."""
+    wide = [k for k, n in enumerate(shape) if n != 1]
+    if len(wide) < 2 or 0 in shape:
+        return None
+    longest = max(wide, key=lambda k: shape[k])
+    last = shape[wide[-1]]
+    is_loop = len(wide) > unrolled(tuple(shape[k] for k in wide)) and last > CPU.written_out
+    if not is_loop or last > CPU.share or shape[longest] < max(CPU.terms // 4, CPU.lanes * last):
+        return None
+    return (*(k for k in range(len(shape)) if k != longest), longest)
+
+
+def _is_turnable(node: Node) -> bool:
+    """Whether a node can be computed with its axes in another order."""
+    entry = node.primitive
+    if entry is p.reshape:
+        return _wide(node) == _wide(node.args[0])
+    return entry.is_elementwise or entry is p.broadcast or entry is p.contract
+
+
+def _is_sum_of(node: Node, turned: set[Node]) -> bool:
+    return node.primitive is p.sum_ and node.args[0] in turned
+
+
+def _wide(node: Node) -> list[int]:
+    return [n for n in node.shape if n != 1]
+
+
+def _worthwhile(graph: Graph, nodes: Sequence[Node], orders: dict[Node, Order]) -> set[Node]:
+    """The nodes whose order changes: those of groups in which this saves more than it costs."""
+    group = _groups(nodes, orders)
+    gains: dict[Node, float] = {}
+    outputs = set(graph.outputs)
+
+    def count(member: Node, seconds: float) -> None:
+        gains[group[member]] = gains.get(group[member], 0.0) + seconds
+
+    for node in nodes:
+        if node in group and node in outputs:
+            count(node, -node.size * CPU.copy)
+        for arg in node.args:
+            if node in group and arg not in group:
+                count(node, -_reading(arg, node, orders[node]))
+            elif arg in group and node.primitive is p.sum_:
+                last = next(n for n in reversed(arg.shape) if n != 1)
+                count(arg, arg.size // last * CPU.start)
+            elif arg in group and node not in group:
+                count(arg, -min(node.size, arg.size) * CPU.copy)
+    return {node for node in group if gains.get(group[node], 0.0) > 0}
+
+
+def _groups(nodes: Sequence[Node], orders: dict[Node, Order]) -> dict[Node, Node]:
+    """For each node that can have another order, the one that stands for all it is tied to."""
+    parent: dict[Node, Node] = {}
+
+    def root(node: Node) -> Node:
+        while parent[node] is not node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for node in nodes:
+        if node in orders and (_is_turnable(node) or _is_sum_of(node, parent.keys())):
+            parent[node] = node
+        for arg in node.args if node in parent else ():
+            if arg in parent:
+                parent[root(arg)] = root(node)
+    return {node: root(node) for node in parent}
+
+
+def _reading(arg: Node, node: Node, order: Order) -> float:
+    """The seconds that it costs to read an operand in another order than it has in memory."""
+    long = order[-1] - (node.ndim - arg.ndim)
+    if long < 0 or arg.shape[long] == 1 or node.primitive is p.contract:
+        return 0.0
+    size = arg.size * arg.dtype.itemsize
+    if arg.size < node.size and size > CPU.l2 // 2:
+        return math.inf  # each pass over the long axis would read it from memory
+    if arg.value is not None:
+        return 0.0 if size <= CPU.l3 else math.inf
+    return 0.0 if arg.size == arg.shape[long] else arg.size * CPU.copy
+
+
+def _computed(node: Node, args: list[Node], orders: dict[Node, Order]) -> Node:
+    """A node in its new order."""
+    entry, order = node.primitive, orders[node]
+    if entry is p.sum_:
+        return _transposed(_summed(node, args[0], orders[node.args[0]]), order)
+    shape = tuple(node.shape[k] for k in order)
+    if entry is p.contract:
+        operands, out = node.params["subscripts"].split("->")
+        return entry(*args, subscripts=f"{operands}->{''.join(out[k] for k in order)}")
+    if entry is p.reshape:
+        return p.reshape(_aligned(_reshaped(args[0], node.shape), order), shape=shape)
+    operands = [_aligned(arg, order) for arg in args]
+    if entry is p.broadcast:
+        return p.broadcast(operands[0], shape=shape)
+    return p.broadcast(entry(*operands, **node.params), shape=shape)
+
+
+def _aligned(x: Node, order: Order) -> Node:
+    """An operand that broadcasts to an array, for that array in another order."""
+    if x.ndim == 0:
+        return x
+    return _transposed(p.reshape(x, shape=(1,) * (len(order) - x.ndim) + x.shape), order)
+
+
+def _reshaped(x: Node, shape: tuple[int, ...]) -> Node:
+    """x with axes of extent 1 put in and left out; the view of what has another order stays one."""
+    if x.primitive is not p.transpose:
+        return p.reshape(x, shape=shape)
+    inner, axes = x.args[0], x.params["axes"]
+    wide = [axes[k] for k, n in enumerate(x.shape) if n != 1]
+    places = [k for k, n in enumerate(shape) if n != 1]
+    at = dict(zip(wide, places, strict=True))
+    kept = [at[k] for k in range(inner.ndim) if k in at]
+    rest = [k for k in range(len(shape)) if k not in kept]
+    turned = p.reshape(inner, shape=tuple(shape[k] for k in (*rest, *kept)))
+    return _transposed(turned, _inverse((*rest, *kept)))
+
+
+def _summed(node: Node, x: Node, order: Order) -> Node:
+    """The sum of what has another order, in its own."""
+    axes, places = node.params["axes"], _inverse(order)
+    total = p.sum_(_transposed(x, order), axes=tuple(sorted(places[k] for k in axes)))
+    left = [k for k in order if k not in axes]
+    return _transposed(total, tuple(left.index(k) for k in sorted(left)))
+
+
+def _inverse(order: Order) -> Order:
+    return tuple(np.argsort(order).tolist())
+
+
+def _transposed(x: Node, order: Order) -> Node:
+    """x with its axes in an order; constants are copied, once."""
+    if x.value is None or x.value.ndim < 2:
+        return p.transpose(x, axes=tuple(order))
+    known = x.pool.layouts
+    key = x, tuple(order)
+    if key not in known:
+        known[key] = p.constant(x.pool, np.array(np.transpose(x.value, order), order="C"))
+    return known[key]
