@@ -19,7 +19,7 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph import quotients
+from nbhvp.graph import quotients, shifts
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 
 __all__ = [
@@ -84,10 +84,12 @@ def vjp(
     inputs: Sequence[Node],
     adjoints: Sequence[Node],
     damps: bool = False,
+    still: list[Node] | None = None,
 ) -> list[Node]:
     """The adjoints of `inputs` when those of `outputs` are `adjoints`.
 
-    Where adjoints may be uncertain (all may if it `damps`), a factor of 0 wins over NaN.
+    Where adjoints may be uncertain (all may if it `damps`), a factor of 0 wins over NaN. The nodes
+    on which the outputs do not depend, since their adjoints cancel, are added to `still`.
     """
     bars: dict[Node, Node] = {}
     for node, bar in zip(outputs, adjoints, strict=True):
@@ -103,6 +105,10 @@ def vjp(
         z_bar = bars.get(node)
         if z_bar is None or node in inputs or node not in active:
             continue
+        if is_zero(z_bar):
+            if still is not None:
+                still.append(node)
+            continue
         node.pool.origin = node
         # What an argument gets twice from one node (as in x * x) is added up first.
         own: dict[Node, Node] = {}
@@ -111,7 +117,7 @@ def vjp(
             if bar is not None and arg in active and _differentiable(arg):
                 own[arg] = own[arg] + bar if arg in own else bar
         for arg, bar in own.items():
-            bars[arg] = bars[arg] + bar if arg in bars else bar
+            bars[arg] = shifts.added(bars[arg], bar) if arg in bars else bar
     return [bars.get(node) or p.zeros(node.pool, node.shape, node.dtype) for node in inputs]
 
 
@@ -206,7 +212,7 @@ def _pull_back(node: Node, z_bar: Node, wanted: list[bool], times: Callable) -> 
         bars = [bar if other is None else other for bar, other in zip(bars, curved, strict=True)]
     if entry.is_elementwise:
         bars = [
-            None if bar is None else p.sum_to(bar, arg.shape)
+            None if bar is None else shifts.summed_to(bar, arg.shape)
             for bar, arg in zip(bars, node.args, strict=True)
         ]
     return bars
@@ -259,7 +265,11 @@ def gradient(value: Node, x: Node) -> Node:
     """
     known = value.pool.gradients
     found = known.get((value, x))
-    return found or known.setdefault((value, x), vjp([value], [x], [one(value)])[0])
+    if found is None:
+        still: list[Node] = []
+        found = vjp([value], [x], [one(value)], still=still)[0]
+        found = substitute([found], {node: p.fixed(node) for node in still})[0]
+    return known.setdefault((value, x), found)
 
 
 def inner(a: Node, b: Node) -> Node:

@@ -1008,6 +1008,7 @@ argmin       = _discrete("argmin", lambda x, axis: np.argmin(x, axis), lambda x,
 argsort      = _discrete("argsort", lambda x, axis: np.argsort(x, axis, kind="stable"), lambda x, axis: (x.shape, INT))
 searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v, side), lambda a, v, side: (v.shape, INT))
 last_writer  = _discrete("last_writer", _last_writer, lambda index, size: ((size,), INT))
+fixed        = _enter(Primitive("fixed", "state", lambda x: x, lambda x: (x.shape, x.dtype), linear=((0,),), lowered=lambda x: x))
 all_         = _discrete("all", lambda x: np.all(x), lambda x: ((), BOOL), reduction="all")
 # fmt: on
 

@@ -16,7 +16,7 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 
-__all__ = ["times"]
+__all__ = ["denominators", "times"]
 
 DEPTH = 3
 """How far operands are followed for their factors."""
@@ -27,7 +27,7 @@ def times(x: Node, y: Node) -> Node:
     for one, other in ((x, y), (y, x)):
         if not _has_denominator(one, DEPTH):
             continue
-        for denominator, numerator in _denominators(one, DEPTH):
+        for denominator, numerator in denominators(one):
             for factor, put in _factors(other, DEPTH):
                 if factor is denominator:
                     return p.broadcast(numerator() * put(_one(other)), shape=_shape(x, y))
@@ -49,13 +49,13 @@ def _has_denominator(node: Node, depth: int) -> bool:
     return entry is p.divide
 
 
-def _denominators(node: Node, depth: int) -> Iterator[tuple[Node, Callable[[], Node]]]:
+def denominators(node: Node, depth: int = DEPTH) -> Iterator[tuple[Node, Callable[[], Node]]]:
     """The denominators of a node, each with what makes the node without it."""
     if node.primitive is p.divide:
         yield node.args[1], lambda: node.args[0]
     if depth and node.primitive in (p.multiply, p.negative):
         for k, arg in enumerate(node.args):
-            for found, without in _denominators(arg, depth - 1):
+            for found, without in denominators(arg, depth - 1):
                 yield found, lambda k=k, without=without: _replaced(node, k, without())
 
 

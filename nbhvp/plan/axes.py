@@ -18,16 +18,15 @@ array's shape alone, so that it is the same in the programs of a point and of it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.pull import unrolled
 
-__all__ = ["long_axis_last"]
+__all__ = ["long_axis_last", "new_order"]
 
 Order = tuple[int, ...]
 """Which axis of an array stands at each position."""
@@ -36,9 +35,7 @@ Order = tuple[int, ...]
 def long_axis_last(graph: Graph) -> Graph:
     """The same function, of arrays in other orders where that is predicted to be faster."""
     nodes = graph.nodes
-    orders = {node: order for node in nodes if node.args and (order := _order(node.shape))}
-    if not orders:
-        return graph
+    orders = {node: order for node in nodes if (order := new_order(node)) is not None}
     turned = _worthwhile(graph, nodes, orders)
     if not turned:
         return graph
@@ -55,15 +52,18 @@ def long_axis_last(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
-def _order(shape: tuple[int, ...]) -> Order | None:
+def new_order(node: Node) -> Order | None:
     """The order of the axes with the longest one last, if the last one is short beside it."""
+    shape = node.shape
+    if len(shape) < 2 or not node.args:
+        return None
     wide = [k for k, n in enumerate(shape) if n != 1]
     if len(wide) < 2 or 0 in shape:
         return None
     longest = max(wide, key=lambda k: shape[k])
     last = shape[wide[-1]]
-    is_loop = len(wide) > unrolled(tuple(shape[k] for k in wide)) and last > CPU.written_out
-    if not is_loop or last > CPU.share or shape[longest] < max(CPU.terms // 4, CPU.lanes * last):
+    is_short = CPU.written_out < last <= CPU.share
+    if not is_short or shape[longest] < CPU.lanes * CPU.share:
         return None
     return (*(k for k in range(len(shape)) if k != longest), longest)
 
@@ -76,7 +76,7 @@ def _is_turnable(node: Node) -> bool:
     return entry.is_elementwise or entry is p.broadcast or entry is p.contract
 
 
-def _is_sum_of(node: Node, turned: set[Node]) -> bool:
+def _is_sum_of(node: Node, turned: Container[Node]) -> bool:
     return node.primitive is p.sum_ and node.args[0] in turned
 
 
@@ -118,7 +118,7 @@ def _groups(nodes: Sequence[Node], orders: dict[Node, Order]) -> dict[Node, Node
         return node
 
     for node in nodes:
-        if node in orders and (_is_turnable(node) or _is_sum_of(node, parent.keys())):
+        if node in orders and (_is_turnable(node) or _is_sum_of(node, parent)):
             parent[node] = node
         for arg in node.args if node in parent else ():
             if arg in parent:

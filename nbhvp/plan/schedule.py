@@ -29,7 +29,7 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
-from nbhvp.plan.axes import long_axis_last
+from nbhvp.plan.axes import long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower, readable
@@ -130,7 +130,9 @@ def stored_nodes(graph: Graph, among: Iterable[Node]) -> set[Node]:
 
 
 def _decided(graph: Graph) -> tuple[Graph, _Memory]:
-    graph = decided(lower(long_axis_last(graph)))
+    if any(map(new_order, graph.nodes)):
+        graph = long_axis_last(lower(graph, products=False))
+    graph = decided(lower(graph))
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
     memory = _Memory(graph)
     memory.decide()
