@@ -14,12 +14,14 @@ overloads of operators, of NumPy's functions and of those of math.
 """
 
 import builtins
+import functools
 import hashlib
 import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
@@ -173,16 +175,28 @@ def _constant_dtype(context, builder, kind, value):
     return context.get_dummy_value()
 
 
-def _number(context, builder, value=None):
-    return cgutils.create_struct_proxy(active)(context, builder, value)
+class _Number(NamedTuple):
+    """The parts of an active number."""
+
+    value: ir.Value
+    record: ir.Value
+    tape: ir.Value
 
 
-def _constant_number(context, builder, kind, value):
+def _parts(builder, number) -> _Number:
+    return _Number(*(builder.extract_value(number, k) for k in range(3)))
+
+
+def _whole(context, builder, parts: _Number):
+    number = context.get_value_type(active)(ir.Undefined)
+    for k, part in enumerate(parts):
+        number = builder.insert_value(number, part, k)
+    return number
+
+
+def _constant_number(context, builder, kind, value) -> _Number:
     """A plain number as a constant."""
-    number = _number(context, builder)
-    number.value = _as_double(context, builder, kind, value)
-    number.record = number.tape = I64(0)
-    return number._getvalue()
+    return _Number(_as_double(context, builder, kind, value), I64(0), I64(0))
 
 
 def _as_double(context, builder, kind, value):
@@ -197,12 +211,12 @@ for _kind in _PLAIN:
 
     @lower_cast(_kind, Active)
     def _cast_to_active(context, builder, fromty, toty, value):
-        return _constant_number(context, builder, fromty, value)
+        return _whole(context, builder, _constant_number(context, builder, fromty, value))
 
 
 @lower_builtin("print_item", Active)
 def _print(context, builder, sig, args):
-    value = _number(context, builder, args[0]).value
+    value = _parts(builder, args[0]).value
     printed = context.get_function("print_item", signature(types.none, types.float64))
     return printed(builder, (value,))
 
@@ -318,9 +332,7 @@ def _appending(block: int):
 
 def _append_operation(builder, name, block, code, value, numbers):
     """Append a record or a guard for an operation on active numbers: its number, and the tape."""
-    tape = numbers[0].tape
-    for number in numbers[1:]:
-        tape = builder.or_(tape, number.tape)
+    tape = functools.reduce(builder.or_, [number.tape for number in numbers])
     operands = [part for number in numbers for part in (number.record, number.value)]
     kinds = (I64, I8, F64, *(I64, F64) * len(numbers))
     routine = _routine(builder, f"nbhvp_{name}_{len(numbers)}", I64, kinds, _appending(block))
@@ -349,21 +361,28 @@ def _is_active(kind) -> bool:
     return kind == active or (_is_array(kind) and kind.dtype == active)
 
 
+_plain_signatures: dict[tuple, tuple] = {}
+
+
 def _plain_signature(typing_context, function, kinds):
     """How numba types a function of plain numbers; None if it does not."""
-    kind = typing_context.resolve_value_type(function)
-    try:
-        return kind, kind.get_call_type(typing_context, tuple(map(_scalar, kinds)), {})
-    except NumbaError:
-        return kind, None
+    kinds = tuple(map(_scalar, kinds))
+    if (function, kinds) not in _plain_signatures:
+        kind = typing_context.resolve_value_type(function)
+        try:
+            found = kind, kind.get_call_type(typing_context, kinds, {})
+        except NumbaError:
+            return kind, None
+        _plain_signatures[function, kinds] = found
+    return _plain_signatures[function, kinds]
 
 
 def _operate(context, builder, function, entry, kinds, values):
     """One operation on numbers of which some are active: its value, recorded or guarded."""
     numbers = [
-        _number(context, builder, value)
+        _parts(builder, value)
         if kind == active
-        else _number(context, builder, _constant_number(context, builder, kind, value))
+        else _constant_number(context, builder, kind, value)
         for kind, value in zip(kinds, values, strict=True)
     ]
     plain = [
@@ -379,11 +398,8 @@ def _operate(context, builder, function, entry, kinds, values):
     if not isinstance(sig.return_type, types.Float):
         _append_operation(builder, "guard", GUARDS, CODES[entry], double, numbers)
         return value
-    result = _number(context, builder)
-    result.value = double
     appended = _append_operation(builder, "record", 0, CODES[entry], double, numbers)
-    result.record, result.tape = appended
-    return result._getvalue()
+    return _whole(context, builder, _Number(double, *appended))
 
 
 class _Kernel:
@@ -643,7 +659,7 @@ def position(typing_context, tape, x):
     """The record of a number on the tape at an address; a constant becomes one."""
 
     def generate(context, builder, sig, args):
-        number = _number(context, builder, context.cast(builder, args[1], x, active))
+        number = _parts(builder, context.cast(builder, args[1], x, active))
         record = _operand(builder, args[0], number.record, number.value)
         return builder.zext(record, I64)
 

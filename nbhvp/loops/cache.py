@@ -24,6 +24,7 @@ from numba.core.serialize import dumps
 from nbhvp import disk
 from nbhvp.errors import pass_on_interrupt
 from nbhvp.loops.active import LAYOUT
+from nbhvp.loops.libraries import unresolved
 from nbhvp.version import __version__
 
 __all__ = ["RecorderCache"]
@@ -68,5 +69,4 @@ class RecorderCache:
 
 def _has_addresses(library) -> bool:
     """Whether large arrays are in the code by address, or recursive calls that numba links later."""
-    names = (variable.name for variable in library._final_module.global_variables)
-    return library.has_dynamic_globals or any(".unresolved$" in name for name in names)
+    return library.has_dynamic_globals or bool(unresolved(library._final_module))

@@ -25,7 +25,6 @@ from collections.abc import Callable
 from numba import njit
 from numba.core import ir, ir_utils, postproc, types
 from numba.core.ccallback import CFunc
-from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.dispatcher import ObjModeLiftedWith
@@ -39,6 +38,7 @@ from numba.stencils.stencil import StencilFunc
 from nbhvp.loops import numpy_functions as loops_functions
 from nbhvp.loops.active import widen
 from nbhvp.loops.errors import refusal
+from nbhvp.loops.libraries import EntryLibrary, deferring
 from nbhvp.loops.objects import Classes, is_jitclass
 from nbhvp.loops.sources import is_library, python_function
 
@@ -121,19 +121,13 @@ class EntryCompiler(CompilerBase):
 
     def define_pipelines(self):
         state = self.state
-        state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return [DefaultPassBuilder.define_nopython_pipeline(state)]
 
-
-class _EntryLibrary(JITCodeLibrary):
-    """One object of an entry, under a name that it alone has, and all that it calls, under none."""
-
-    def _optimize_final_module(self):
-        for function in self._final_module.functions:
-            if not function.is_declaration and self.name not in function.name:
-                function.linkage = "internal"
-        super()._optimize_final_module()
+    def _compile_core(self):
+        with deferring(self.state.targetctx.codegen()):
+            return super()._compile_core()
 
 
 @functools.cache

@@ -698,6 +698,12 @@ def test_threads_record_at_once():
                 assert np.array_equal(values, wanted)
 
 
+def test_functions_that_a_recording_compiled_serve_plain_code():
+    record_tape(lambda x: (np.hanning(x.size) * x).sum(), (np.ones(5),))
+    plain = njit(lambda n: np.hanning(n).sum())
+    assert plain(5) == pytest.approx(np.hanning(5).sum())
+
+
 # What a recorder was compiled from.
 
 
