@@ -784,6 +784,8 @@ def written(node: Node) -> Box:
 def _simplify_update(base, value, start, step):
     if value.size == 0:
         return base
+    if value.shape == base.shape and all(abs(k) == 1 for k in step):  # all of it, perhaps backwards
+        return slice_(value, start=start, step=step, size=value.shape)
     box, number = Box.of(start, step, value.shape), scalar_value(value)
     if number is not None and _same_bits(scalar_value(base), number):
         return base

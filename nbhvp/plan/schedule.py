@@ -263,13 +263,13 @@ class _Memory:
         inner = own + sum(0.5 if a in self.strides else self.weights[a] for a in node.args)
         return inner * (node.args[0].size // node.size) if is_small_sum(node) else inner
 
-    def store_viewed(self, node: Node) -> None:
-        """Store what a node is a view of, unless that is much larger."""
-        while is_view(node) and node.args[0] not in self.strides:
-            if node.args[0].size > 4 * node.size:
+    def shown(self, node: Node, padding: bool = True) -> Node:
+        """What a node is a view of, unless that is much larger, or what it pads."""
+        while (inner := _shown(node, padding)) is not None and inner not in self.strides:
+            if inner.size > 4 * node.size:
                 break
-            node = node.args[0]
-        self.store(node)
+            node = inner
+        return node
 
     def decide(self) -> None:
         """Decide on every node, each after its arguments."""
@@ -314,9 +314,8 @@ class _Memory:
         elif node.primitive.kind == "bilinear":
             for arg in node.args:
                 if matrix_operand(self, arg) is None:
-                    self.store_viewed(arg)
-                if matrix_operand(self, arg) is None:
-                    self.store(arg)
+                    shown = self.shown(arg, padding=False)
+                    self.store(shown if matrix_operand(self, arg, shown) else arg)
             self.operands[node] = tuple(matrix_operand(self, arg) for arg in node.args)
         else:
             for arg in node.args:
@@ -341,7 +340,7 @@ class _Memory:
             costly = self._costly(node, found, bound)
             if costly is None:
                 break
-            self.store_viewed(costly)
+            self.store(self.shown(costly))
         self.weights[node] = bound
 
     def _store_widened(self, node: Node) -> None:
@@ -355,7 +354,7 @@ class _Memory:
                 # is dear in so many copies; but loops compute a single number once.
                 is_many = node.size > CPU.blocks * arg.size and arg.size > 1
                 if self.weights[arg] > (1.5 if is_many else CPU.stored / 2):
-                    self.store_viewed(arg)
+                    self.store(self.shown(arg))
 
     def _store_gathered(self, node: Node) -> None:
         """Store what is read through an index, if that would else be a line of several arrays."""
@@ -370,7 +369,7 @@ class _Memory:
                     break
                 (arg,) = inner
             if (len(arrays) - 1) * CPU.loaded > CPU.stored:
-                self.store_viewed(arg)
+                self.store(self.shown(arg))
 
     def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
         """One inlined node that had better be stored, None if there is none."""
@@ -394,9 +393,16 @@ class _Memory:
             union = frozenset().union(*users)
             branching = bool(users) and all(part != union for part in users)
             if branching and node in self.weights and self.weights[node] > CPU.stored:
-                self.store_viewed(node)
+                self.store(self.shown(node))
             is_inlined = is_pulled(node) and node not in self.stored
             kernels[node] = union if is_inlined else frozenset([node])
+
+
+def _shown(node: Node, padding: bool) -> Node | None:
+    """The argument of which a node is a view, or that it puts into an array of one number."""
+    if padding and node.primitive is p.update and p.scalar_value(node.args[0]) is not None:
+        return node.args[1]
+    return node.args[0] if is_view(node) else None
 
 
 def variables(shape) -> tuple[Var, ...]:
@@ -409,13 +415,18 @@ def _variable(axis: int) -> Var:
     return Var(f"j{axis}")
 
 
-def matrix_operand(memory: _Memory, node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
-    """A node that BLAS can read in place: its array, offset and strides (batch, row, column)."""
+def matrix_operand(
+    memory: _Memory, node: Node, new: Node | None = None
+) -> tuple[Node, int, tuple[int, ...]] | None:
+    """A node that BLAS can read in place: its array, offset and strides (batch, row, column).
+
+    With `new` it is what it would be if that were stored.
+    """
     # Not by its expression, which for a broadcast number is that number.
-    if node in memory.stored:
+    if node in memory.stored or node is new:
         return node, 0, contiguous(node.shape)
     loops = variables(node.shape)
-    puller = memory.puller()
+    puller = Puller(lambda one: contiguous(one.shape) if one is new else memory.strides.get(one))
     expr = puller.at(node, loops)
     if not isinstance(expr, Load) or not set(expr.index.terms) <= set(loops):
         return None

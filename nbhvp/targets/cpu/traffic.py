@@ -3,20 +3,21 @@
 A step reads every element that it loads once, if the element stays in cache until its last use: for
 each load, the positions that its index takes, in sum at most the array. Operations are in units of an
 addition, with the costs of the table of primitives (a division 4, an exp about 20), and two for each
-term of a matrix product. Guarded parts count as if their guards always held. Operations of library
-calls and of sweeps over tapes are not counted.
+term of a matrix product. The arithmetic behind a guard counts as often as the guard holds, its loads as
+if it always did. Operations of library calls and of sweeps over tapes are not counted.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbhvp.graph.node import Node
 from nbhvp.plan.nest import Nest, Statement
-from nbhvp.plan.pull import Apply, Expr, Load, Var, parts
+from nbhvp.plan.pull import Apply, Choose, Expr, Load, Var, loaded, parts
 from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step
 from nbhvp.targets.cpu.nests import Pointer, Scratch, emit, has_kernels
 
@@ -64,16 +65,46 @@ def _nest(step: Nest) -> Traffic:
     for statement in step.statements():
         extents, count = _extents(statement)
         found = parts(expr for member in statement.members for expr in member.exprs)
-        for part in found:
+        for part, share in _shares(found, extents).items():
             if isinstance(part, Apply):
                 # What an inner loop does not change is computed outside it.
                 turning = _variables(part)
-                work += part.cost * math.prod(n for v, n in extents.items() if v in turning)
+                turns = math.prod(n for v, n in extents.items() if v in turning)
+                work += share * part.cost * turns
         work += count * sum(member.is_sum for member in statement.members)
         loads = [part for part in found if isinstance(part, Load) and part.array not in own]
         for memory, visited in _visited(loads, extents, count).items():
             read[memory] = max(visited, read.get(memory, 0))
     return Traffic(sum(read.values()), sum(map(_bytes, step.kept)), work, kernels=1)
+
+
+def _shares(exprs: list[Expr], extents: dict[Var, int]) -> dict[Expr, float]:
+    """In which share of the iterations each of some expressions, with all their parts, is computed."""
+    inner = {part: [*part.operands, *loaded(part.indices)] for part in exprs}
+    count = Counter(one for some in inner.values() for one in some)
+    shares = {part: 0.0 if count[part] else 1.0 for part in exprs}
+    pending = [part for part in exprs if not count[part]]
+    while pending:
+        part = pending.pop()
+        share = shares[part] = min(1.0, shares[part])
+        held = _share(part, extents) if isinstance(part, Choose) else 1.0
+        for one in inner[part]:
+            is_outside = isinstance(part, Choose) and one is part.outside
+            shares[one] += share * (1 - held if is_outside else held)
+            count[one] -= 1
+            pending += [one] * (count[one] == 0)
+    return shares
+
+
+def _share(choice: Choose, extents: dict[Var, int]) -> float:
+    """In which share of the iterations the conditions of a choice hold, each by itself."""
+    share = 1.0
+    for condition in choice.conditions:
+        ((atom, step), *others) = condition.index.terms.items()
+        if isinstance(atom, Var) and not others:
+            first, extent = condition.index.const, extents[atom]
+            share *= sum(condition.holds(first + step * k) for k in range(extent)) / max(1, extent)
+    return share
 
 
 def _variables(part: Expr) -> set[Var]:
