@@ -49,6 +49,11 @@ class Costs:
     # Calls and threads.
     call: float
     """A BLAS routine, without its arithmetic."""
+    launch: float
+    """One kernel more in a program: 5e-9 for its call, the rest for its compiling, some 2e-2, over as
+    many runs as a solver makes."""
+    state: float
+    """One array of state more, by the product: 1e-6 for each point, over some eight products."""
     wake: float
     """Waking a thread that sleeps: up to 1e-4, but it may be awake still."""
     blocks: int
@@ -126,6 +131,13 @@ class Costs:
         """Additions to store eight bytes and load them again: a store takes about half a load."""
         return 1.5 * self.loaded
 
+    def saved(self, weight: float, uses: float, load: float, store: float) -> float:
+        """Additions that are saved where a value is stored, and loaded by all its uses but the first.
+
+        Else each use computes it: `weight`, as `load` and `store`, is in additions per element.
+        """
+        return (uses - 1) * (weight - load) - store
+
     @property
     def block_size(self) -> int:
         """Numbers that fill the first cache: a block of a sum, or of the records of a tape."""
@@ -188,6 +200,8 @@ CPU = Costs(
     l3=1 << 24,
     most=1 << 29,
     call=3e-7,
+    launch=25e-9,
+    state=1.2e-7,
     wake=60e-6,
     blocks=64,
     kernel=3000.0,

@@ -22,6 +22,7 @@ kernels. Sums of matrix products without other uses are one step, whose terms BL
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ __all__ = [
 ]
 
 MOST_NESTED = 40
+REUSED = 1.5
+"""Additions of a load that all iterations of an inner loop repeat: half of one, and one for any use."""
 WINDOW = 8
 """Steps back among which a stored node looks for a nest to join."""
 
@@ -118,15 +121,20 @@ def schedule(graph: Graph) -> Schedule:
     return Schedule(graph, tuple(_steps(memory)), shapes)
 
 
-def stored_nodes(graph: Graph, among: Iterable[Node]) -> set[Node]:
-    """Those of some nodes of a graph, once lowered, that its schedule has in memory."""
+def stored_nodes(graph: Graph, among: Iterable[Node]) -> dict[Node, float]:
+    """Those of some nodes of a graph, once lowered, that its schedule has in memory.
+
+    Each with the additions that this saves where it is stored for them alone, else infinity.
+    """
     _, memory = _decided(graph)
     found: set[Node] = set()
-    if memory.stored.isdisjoint(among):
-        return found
-    for step in _steps(memory):
-        found |= step.kept if isinstance(step, Nest) else {step.node}
-    return found.intersection(among)
+    if not memory.stored.isdisjoint(among):
+        for step in _steps(memory):
+            found |= step.kept if isinstance(step, Nest) else {step.node}
+    return {
+        node: memory.weights[node] * node.size if node in memory.shared else math.inf
+        for node in found.intersection(among)
+    }
 
 
 def _decided(graph: Graph) -> tuple[Graph, _Memory]:
@@ -160,6 +168,8 @@ class _Memory:
         self.outputs = set(graph.outputs)
         self.strides: dict[Node, tuple[int, ...]] = {}
         self.stored: set[Node] = set()
+        self.shared: set[Node] = set()
+        """What is stored since several kernels or steps would each compute it."""
         # What an operand is a view of may be stored later, in another order.
         self.operands: dict[Node, tuple] = {}
         self.products: dict[Node, tuple] = {}
@@ -350,10 +360,10 @@ class _Memory:
             for arg in node.args:
                 if arg in self.strides or node.size <= 2 * arg.size:
                     continue
-                # Beside a load, which takes half an addition from the first cache, any arithmetic
-                # is dear in so many copies; but loops compute a single number once.
-                is_many = node.size > CPU.blocks * arg.size and arg.size > 1
-                if self.weights[arg] > (1.5 if is_many else CPU.stored / 2):
+                uses, kernel = node.size / arg.size, CPU.launch / CPU.flop / arg.size
+                if arg.size == 1:  # loops compute a single number once, unless it is dear
+                    uses, kernel = 3, 0
+                if CPU.saved(self.weights[arg], uses, REUSED, CPU.stored + kernel) > 0:
                     self.store(self.shown(arg))
 
     def _store_gathered(self, node: Node) -> None:
@@ -368,7 +378,7 @@ class _Memory:
                 if len(inner) != 1 or inner[0].shape != arg.shape:
                     break
                 (arg,) = inner
-            if (len(arrays) - 1) * CPU.loaded > CPU.stored:
+            if CPU.saved((len(arrays) - 1) * CPU.loaded, 2, 0, CPU.stored) > 0:
                 self.store(self.shown(arg))
 
     def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
@@ -377,9 +387,10 @@ class _Memory:
             self.inlined.origins[part] for part in found if part in self.inlined.origins
         )
         del instances[node]
-        waste = {n: (k - 1) * self.weights[n] for n, k in instances.items()}
-        if waste and max(waste.values()) > CPU.loaded:
-            return max(waste, key=lambda n: (waste[n], n.index))
+        # What is loaded at several indices lies in few lines: only the first load counts.
+        saved = {n: CPU.saved(self.weights[n], k, 0, CPU.loaded) for n, k in instances.items()}
+        if saved and max(saved.values()) > 0:
+            return max(saved, key=lambda n: (saved[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
         if instances and (total > CPU.limit or (is_nested and nesting(found) > MOST_NESTED)):
             return max(instances, key=lambda n: (self.weights[n], n.index))
@@ -392,10 +403,15 @@ class _Memory:
             users = [kernels[user] for user in self.users.get(node, ())]
             union = frozenset().union(*users)
             branching = bool(users) and all(part != union for part in users)
-            if branching and node in self.weights and self.weights[node] > CPU.stored:
-                self.store(self.shown(node))
+            if branching and node in self.weights and self._is_worth_sharing(node, len(union)):
+                self.shared.add(shown := self.shown(node))
+                self.store(shown)
             is_inlined = is_pulled(node) and node not in self.stored
             kernels[node] = union if is_inlined else frozenset([node])
+
+    def _is_worth_sharing(self, node: Node, kernels: int) -> bool:
+        load = CPU.fetch(node.size * node.dtype.itemsize) / CPU.flop
+        return CPU.saved(self.weights[node], kernels, load, load / 2) > 0
 
 
 def _shown(node: Node, padding: bool) -> Node | None:

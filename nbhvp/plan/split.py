@@ -58,7 +58,8 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     # as an input would no longer be known as such, and what they are joined to seem affine.
     candidates = [node for node in fixed if not derive.is_zero(node)]
     stored = stored_nodes(product, [again[node] for node in candidates])
-    promoted = [node for node in candidates if again[node] in stored]
+    least = lambda node: min(CPU.stored * node.size, CPU.state / CPU.flop)
+    promoted = [node for node in candidates if stored.get(again[node], 0) > least(node)]
     if promoted:
         state = [*state, *promoted]
         product, _ = _product(graph, state, fixed)

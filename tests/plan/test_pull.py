@@ -149,7 +149,9 @@ def test_axes_that_are_written_whole_have_no_guard():
     base = i(5, 6)
     expr, _ = pulled(p.update(base, i(2, 6), start=(3, 0), step=(1, 1)))
     assert len(expr.conditions) == 1
-    assert isinstance(pulled(p.update(base, i(5, 6, name="y"), start=(0, 0), step=(1, 1)))[0], Load)
+    whole = i(5, 6, name="y")
+    assert p.update(base, whole, start=(0, 0), step=(1, 1)) is whole
+    assert isinstance(pulled(p.update(base, whole, start=(4, 0), step=(-1, 1)))[0], Load)
 
 
 def test_the_last_piece_of_a_concatenation_needs_no_guard():
