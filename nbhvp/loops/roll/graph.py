@@ -157,7 +157,9 @@ class _Roll:
         if not 1 < len(family) <= MOST_COLUMNS:
             return False
         entry, own = self._operands(k)
-        alone = [read(*one, one[1].shape) for one in own if isinstance(one, tuple)]
+        reads = [one for one in own if isinstance(one, tuple)]
+        grid = self._shape(reads, self._size(k))
+        alone = [read(*one, grid) for one in reads]
         if not any(one.gathers for one in alone):
             return False
         operands = {j: self._operands(j)[1] for j in family}

@@ -290,14 +290,11 @@ class _Axis:
         return int(second - first) if is_affine(self.places, first, second - first) else None
 
     def pieces(self) -> list[np.ndarray]:
-        """The places in runs of one step, as where they wrap; none if they are not like that."""
-        parts, rest = [], self.places
-        while rest.size and len(parts) <= MOST_PIECES:
-            length = _run(rest)
-            parts.append(rest[:length])
-            rest = rest[length:]
-        steps = {int(part[1] - part[0]) for part in parts if part.size > 1}
-        return parts if len(parts) <= MOST_PIECES and len(steps) == 1 and 0 not in steps else []
+        """The places in runs of their commonest step, as where they wrap; none if there are many."""
+        steps = np.diff(self.places)
+        step = np.partition(steps, steps.size // 2)[steps.size // 2]
+        breaks = 1 + np.flatnonzero(steps != step)
+        return np.split(self.places, breaks) if step and breaks.size < MOST_PIECES else []
 
 
 def _grids_of(source: Source, offsets: list[np.ndarray]) -> Iterator[tuple[int, ...]]:
