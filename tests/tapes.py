@@ -16,7 +16,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape
 
-__all__ = ["Number", "Recorder", "apply", "taped"]
+__all__ = ["Number", "Recorder", "apply", "random_tape", "taped"]
 
 
 class Recorder:
@@ -129,3 +129,62 @@ def taped(fun: Callable, *inputs: np.ndarray) -> Tape:
     result = fun(*arrays)
     outputs = [result] if isinstance(result, Number | float | int) else np.ravel(result).tolist()
     return recorder.tape(outputs)
+
+
+# Random loops.
+
+RANDOM = (p.add, p.subtract, p.negative, p.multiply, p.sin, p.power, p.less)
+ODDS = (0.3, 0.15, 0.1, 0.2, 0.1, 0.1, 0.05), (0.7, 0.1, 0.1, 0.0, 0.1, 0.0, 0.0)
+"""Of all primitives, and of long chains of additions."""
+CONSTANTS = (0.0, 0.0, 1.0, 2.0, -0.5, 0.3, 9.5)
+
+
+def random_tape(rng) -> Tape:
+    """Some loops: their bodies read inputs, constants, results of this round and of earlier ones."""
+    sizes = tuple(rng.integers(1, 7, rng.integers(1, 3)).tolist())
+    start = 1 + sum(sizes)
+    rows = [(CONSTANT, 0, 0, 0.0), *((INPUT, 0, 0, 0.5 + 0.1 * k) for k in range(start - 1))]
+    rows += [(CONSTANT, 0, 0, value) for value in CONSTANTS]
+    guards, operations = [], [0]
+    for _ in range(rng.integers(1, 4)):
+        length = int(rng.integers(1, 7))
+        codes = rng.choice(len(RANDOM), length, p=ODDS[rng.integers(2)])
+        ways = rng.choice(6, (length, 2), p=(0.2, 0.2, 0.2, 0.1, 0.2, 0.1))
+        shifts, steps = rng.integers(0, 40, (length, 2)), rng.integers(0, 3, (length, 2))
+        begin = len(operations)
+        for turn in range(rng.integers(1, 12)):
+            for code, *operands in zip(codes, ways, shifts, steps, strict=True):
+                a, b = (
+                    (
+                        operations[-1],
+                        operations[-1 - shift % min(3, len(operations))],
+                        1 + (shift + turn * step) % (start - 1),
+                        start + shift % len(CONSTANTS),
+                        operations[max(0, len(operations) - length)],
+                        operations[shift % begin],
+                    )[way]
+                    for way, shift, step in zip(*operands, strict=True)
+                )
+                entry = RANDOM[code]
+                operands = (a, b)[: entry.arity]
+                with np.errstate(all="ignore"):
+                    value = float(entry.evaluate(*(np.float64(rows[k][3]) for k in operands)))
+                row = (FIRST + code, *(*operands, 0)[:2], value)
+                if entry is p.less:
+                    guards.append(row)
+                else:
+                    operations.append(len(rows))
+                    rows.append(row)
+    outputs = rng.choice(operations, rng.integers(1, 4)).astype(np.int64)
+    outputs[0] = operations[-1]
+    kinds = (np.uint8, np.uint32, np.uint32, np.float64)
+    columns, conditions = (
+        [
+            np.array(column, kind)
+            for column, kind in zip(zip(*table, strict=True), kinds, strict=True)
+        ]
+        if table
+        else [np.empty(0, kind) for kind in kinds]
+        for table in (rows, guards)
+    )
+    return Tape(RANDOM, *columns, sizes, outputs, Guards(*conditions))

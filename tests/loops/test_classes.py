@@ -13,12 +13,12 @@ import pytest
 from benchmarks.loops import LOOPS, LORENZ_START, lorenz
 from benchmarks.problems import MAKERS
 from nbhvp.graph import primitives as p
-from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape
+from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Tape
 from nbhvp.loops.record import record_tape
 from nbhvp.loops.roll.classes import SUM, classify
 from tests.checks import THOROUGH
 from tests.loops.test_roll import CASES, point
-from tests.tapes import taped
+from tests.tapes import random_tape, taped
 
 LINKS = (p.add, p.subtract, p.negative)
 
@@ -207,60 +207,7 @@ def assert_terms(tape, plain, found, k):
         assert one.counts.tolist() == np.bincount(rows, minlength=len(added)).tolist()
 
 
-# Random loops.
-
-PRIMITIVES = (p.add, p.subtract, p.negative, p.multiply, p.sin, p.power, p.less)
-ODDS = (0.3, 0.15, 0.1, 0.2, 0.1, 0.1, 0.05), (0.7, 0.1, 0.1, 0.0, 0.1, 0.0, 0.0)
-"""Of all primitives, and of long chains of additions."""
-CONSTANTS = (0.0, 0.0, 1.0, 2.0, -0.5, 0.3, 9.5)
-
-
-def random_tape(rng) -> Tape:
-    """Some loops: their bodies read inputs, constants, results of this round and of earlier ones."""
-    sizes = tuple(rng.integers(1, 7, rng.integers(1, 3)).tolist())
-    start = 1 + sum(sizes)
-    rows = [(CONSTANT, 0, 0, 0.0), *[(INPUT, 0, 0, 0.5)] * (start - 1)]
-    rows += [(CONSTANT, 0, 0, value) for value in CONSTANTS]
-    guards, operations = [], [0]
-    for _ in range(rng.integers(1, 4)):
-        length = int(rng.integers(1, 7))
-        codes = rng.choice(len(PRIMITIVES), length, p=ODDS[rng.integers(2)])
-        ways = rng.choice(6, (length, 2), p=(0.2, 0.2, 0.2, 0.1, 0.2, 0.1))
-        shifts, steps = rng.integers(0, 40, (length, 2)), rng.integers(0, 3, (length, 2))
-        begin = len(operations)
-        for turn in range(rng.integers(1, 12)):
-            for code, *operands in zip(codes, ways, shifts, steps, strict=True):
-                a, b = (
-                    (
-                        operations[-1],
-                        operations[-1 - shift % min(3, len(operations))],
-                        1 + (shift + turn * step) % (start - 1),
-                        start + shift % len(CONSTANTS),
-                        operations[max(0, len(operations) - length)],
-                        operations[shift % begin],
-                    )[way]
-                    for way, shift, step in zip(*operands, strict=True)
-                )
-                entry = PRIMITIVES[code]
-                row = (FIRST + code, a, b if entry.arity == 2 else 0, 1.0)
-                if entry is p.less:
-                    guards.append(row)
-                else:
-                    operations.append(len(rows))
-                    rows.append(row)
-    outputs = rng.choice(operations, rng.integers(1, 4)).astype(np.int64)
-    outputs[0] = operations[-1]
-    kinds = (np.uint8, np.uint32, np.uint32, np.float64)
-    columns, conditions = (
-        [
-            np.array(column, kind)
-            for column, kind in zip(zip(*table, strict=True), kinds, strict=True)
-        ]
-        if table
-        else [np.empty(0, kind) for kind in kinds]
-        for table in (rows, guards)
-    )
-    return Tape(PRIMITIVES, *columns, sizes, outputs, Guards(*conditions))
+# Random loops, and those of tests and benchmarks.
 
 
 def test_the_classes_of_random_loops_are_as_defined():

@@ -5,7 +5,7 @@ tape gives. Loops have as many classes as the array form has operations, whateve
 another size, other indices and other outcomes of branches are the same kernels.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.graph.table.tape import replay
+from nbhvp.graph.table.tape import Guards, replay
 from nbhvp.loops.roll.costs import CPU
 from nbhvp.loops.roll.graph import roll
-from tests.checks import assert_close, kernels
-from tests.tapes import apply, taped
+from tests.checks import THOROUGH, assert_close, kernels
+from tests.tapes import apply, random_tape, taped
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -109,6 +109,66 @@ def torus(x):
     for i in range(m):
         for j in range(n):
             s += x[i, j] * (x[(i + 1) % m, j] + x[i, (j + 1) % n]) + sin(x[i, j])
+    return s
+
+
+def lattice(x):
+    """Links to both neighbours, by positions in one vector."""
+    s, n = 0.0, len(x) // 3
+    for i in range(3):
+        for j in range(n):
+            here = x[i * n + j]
+            s += sin(x[i * n + (j + 1) % n] - here) + sin(x[(i + 2) % 3 * n + j] - here)
+    return s
+
+
+def two_directions(u):
+    """One structure in two loops over other grids."""
+    m, n = u.shape
+    s = 0.0
+    for i in range(m - 1):
+        for j in range(n):
+            s += (u[i + 1, j] - u[i, j]) * (u[i + 1, j] + 0.3)
+    for i in range(m):
+        for j in range(n - 1):
+            s += (u[i, j + 1] - u[i, j]) * (u[i, j + 1] + 0.3)
+    return s
+
+
+def edges(u):
+    """A quadratic with fewer neighbours at edges and corners."""
+    m, n = u.shape
+    s = 0.0
+    for i in range(m):
+        for j in range(n):
+            a = 4.0 * u[i, j]
+            if i > 0:
+                a -= u[i - 1, j]
+            if i < m - 1:
+                a -= u[i + 1, j]
+            if j > 0:
+                a -= u[i, j - 1]
+            if j < n - 1:
+                a -= u[i, j + 1]
+            s += u[i, j] * a
+    return s
+
+
+def loops_in_turn(x):
+    """A map in three loops, a stencil over its results, and a sum of some of them."""
+    n = len(x)
+    y = np.zeros(n + 4, object)
+    for i in range(n // 2):
+        y[i] = sin(x[i])
+    for i in range(n - 1, n // 2 - 1, -1):
+        y[i] = sin(x[i])
+    for i in range(4):
+        y[n + i] = sin(x[2 * i])
+    s = 0.0
+    for i in range(n + 3):
+        s += y[i] * y[i + 1]
+    for i in range(3, n):
+        s += exp(y[i])
     return s
 
 
@@ -362,6 +422,10 @@ CASES = [
     Case(surface, "matrix"),
     Case(framed_surface, "matrix", gathers=3, most=100),
     Case(torus, "matrix"),
+    Case(lattice, "flat coordinates"),
+    Case(two_directions, "matrix"),
+    Case(edges, "matrix", most=30),
+    Case(loops_in_turn, gathers=2, same_text=False),
     Case(laplacian, "matrix", same_text=False),
     Case(filtered, "matrix"),
     Case(box, "cube"),
@@ -460,6 +524,35 @@ def test_other_outcomes_of_branches_are_the_same_text():
     counts = {int(tape.guards.outcomes.sum()) for tape in tapes}
     assert len(counts) == 2
     assert texts(case, 30, 0) == texts(case, 30, 1)
+
+
+def sums_over(outputs, node):
+    value = p.sum_(outputs, axes=(0,))
+    return outputs, gradient(value, node), hvp(value, node, node)
+
+
+@pytest.mark.parametrize("keeps_guards", [True, False])
+def test_random_loops_give_what_their_sweeps_give(keeps_guards):
+    """Where these are finite: a part that is needed nowhere may be NaN in either. Without their
+    guards too, which keep classes whole."""
+    for seed in range(600 if THOROUGH else 60):
+        tape = random_tape(np.random.default_rng(seed))
+        if not keeps_guards:
+            none = Guards(*(column[:0] for column in astuple(tape.guards)))
+            tape = replace(tape, guards=none)
+        x, ends = tape.values[1 : tape.start], np.cumsum(tape.sizes).tolist()
+        node = p.input_node(Pool(), "x", x.shape, x.dtype)
+        parts = [
+            p.slice_(node, start=(end - size,), step=(1,), size=(size,))
+            for size, end in zip(tape.sizes, ends, strict=True)
+        ]
+        found = roll(tape, parts, most_classes=1000)
+        ways = sums_over(found.outputs, node), sums_over(replay(node, tape), node)
+        with np.errstate(all="ignore"):
+            ours, swept = (interpret(Graph((node,), way), x) for way in ways)
+        if all(np.isfinite(one).all() for one in swept):
+            for one, other in zip(ours, swept, strict=True):
+                assert_close(one, other, 1e-9)
 
 
 def recurrence(x):

@@ -15,6 +15,7 @@ import math
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,7 +25,16 @@ from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.table.tape import Tape
 from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
 from nbhvp.loops.roll.costs import Costs
-from nbhvp.loops.roll.views import MOST_COLUMNS, Read, Source, grids, is_affine, read
+from nbhvp.loops.roll.views import (
+    MOST_COLUMNS,
+    MOST_PARTS,
+    Read,
+    Source,
+    grids,
+    is_affine,
+    patterns,
+    read,
+)
 
 __all__ = ["MOST_CLASSES", "Rolled", "roll"]
 
@@ -103,6 +113,8 @@ class _Roll:
             node = p.reshape(p.cast(node, dtype=np.dtype(np.float64)), shape=shape)
             self.sources[k] = Source(shape, node)
         self.guards: list[tuple[Node, np.ndarray]] = []
+        self._may_part = not tape.guards.codes.size
+        """Where branches decide which instances there are, all outcomes should have one text."""
         self.sums = 0
         self.views = self.gathers = 0
 
@@ -123,22 +135,58 @@ class _Roll:
         )  # fmt: skip
 
     def _find_grids(self, needed: list[int]) -> None:
-        """The grid over which most of an input is read, so that its edges are read over it too."""
+        """Give inputs the grid over which most of them is read, so that their edges are read over it."""
         for k in sorted(needed, key=self.classes.size, reverse=True):
             members = self.classes.members_of(k)
-            source = self.sources.get(int(self.classes.of[self.first[members[0]]]))
+            of = int(self.classes.of[self.first[members[0]]])
+            source = self.sources.get(of)
             if self.classes.codes[k] == SUM or source is None or source.grids:
                 continue
             index = self.classes.places[self.first[members]].astype(np.int64)
-            grid = grids(index)
-            if len(grid) > 1:
-                read(source, index, grid).make()
+            self._find_grid(source, index)
+        for k, source in self.sources.items():
+            if source.grids:
+                shape = source.grids[0]
+                self.sources[k] = Source(shape, p.reshape(source.node, shape=shape))
+
+    def _find_grid(self, source: Source, index: np.ndarray) -> None:
+        """Read a source over the grid of an index, or of a part of it."""
+        parts = [index]
+        if self._may_part and not is_affine(
+            index, index[0], index[min(1, index.size - 1)] - index[0]
+        ):
+            parts += np.split(index, patterns([index])[1:-1])
+        for part in parts:
+            if not source.grids and len(grid := grids(part)) > 1:
+                read(source, part, grid).make()
 
     def _operation(self, k: int) -> Source:
         """All instances of a class of operations."""
         entry, operands = self._operands(k)
-        shape = self._shape([one for one in operands if isinstance(one, tuple)], self._size(k))
-        return self._applied(entry, operands, shape)
+        reads = _reads(operands)
+        shape, found = self._laid_out(reads, self._size(k))
+        cuts = self._cuts(reads, found)
+        if not cuts:
+            return self._applied(entry, operands, shape, found)
+        parts = []
+        for start, end in pairwise(cuts):
+            some = [_between(one, start, end) for one in operands]
+            parts.append(self._applied(entry, some, *self._laid_out(_reads(some), end - start)))
+        return Source((self._size(k),), parts=tuple(parts))
+
+    def _cuts(self, reads: list[tuple[Source, np.ndarray]], together: list[Read]) -> list[int]:
+        """Where the parts of a class begin, and the last one ends; nothing if it is one array."""
+        inner = {at for source, index in reads for at in source.crossings(index)}
+        size = reads[0][1].size if reads else 0
+        if inner:
+            return [0, *sorted(inner), size] if len(inner) < MOST_PARTS else []
+        if not self._may_part or not any(one.gathers for one in together):
+            return []
+        cuts, cost = patterns([index for _, index in reads]), 0.0
+        for start, end in pairwise(cuts):
+            _, apart = self._laid_out([_between(one, start, end) for one in reads], end - start)
+            cost += sum(one.cost for one in apart) * (end - start) / size
+        return cuts if len(cuts) > 2 and cost < sum(one.cost for one in together) / 2 else []
 
     def _size(self, k: int) -> int:
         return self.classes.size(k)
@@ -157,39 +205,40 @@ class _Roll:
         if not 1 < len(family) <= MOST_COLUMNS:
             return False
         entry, own = self._operands(k)
-        reads = [one for one in own if isinstance(one, tuple)]
-        grid = self._shape(reads, self._size(k))
-        alone = [read(*one, grid) for one in reads]
-        if not any(one.gathers for one in alone):
+        _, alone = self._laid_out(_reads(own), self._size(k))
+        if not any(one.gathers for one in alone) or self._cuts(_reads(own), alone):
             return False
         operands = {j: self._operands(j)[1] for j in family}
         at = next(at for at, one in enumerate(own) if isinstance(one, tuple))
         family.sort(key=lambda j: int(operands[j][at][1][0]))
         rows = [_interleaved([operands[j][at] for j in family]) for at in range(len(own))]
         shape = (self._size(k), len(family))
-        reads = [read(*one, shape) for one in rows if isinstance(one, tuple)]
+        reads = [read(*one, shape) for one in _reads(rows)]
         if any(one is None for one in rows):
             return False
         if sum(one.cost for one in reads) >= sum(one.cost for one in alone):
             return False
-        whole = self._applied(entry, rows, shape)
+        whole = self._applied(entry, rows, shape, reads)
         for column, j in enumerate(family):
             index = np.arange(column, self._size(k) * len(family), len(family))
             self.sources[j] = self._source(read(whole, index, shape[:1]).make(), shape[:1])
         return True
 
-    def _applied(self, entry: Primitive, operands: list, shape: tuple[int, ...]) -> Source:
+    def _applied(
+        self, entry: Primitive, operands: list, shape: tuple[int, ...], reads: list[Read]
+    ) -> Source:
         """A primitive of operands over a grid, column by column where they are read like that."""
-        reads = [read(*one, shape) if isinstance(one, tuple) else one for one in operands]
-        if any(isinstance(one, Read) and one.columns for one in reads):
-            columns = [
-                self._applied(entry, [_column(one, k, shape[-1]) for one in operands], shape[:-1])
-                for k in range(shape[-1])
-            ]
+        if any(one.columns for one in reads):
+            columns = []
+            for k in range(shape[-1]):
+                some = [_column(one, k, shape[-1]) for one in operands]
+                found = [read(*one, shape[:-1]) for one in _reads(some)]
+                columns.append(self._applied(entry, some, shape[:-1], found))
             return Source(shape, columns=tuple(columns))
+        made = iter(reads)
         args = [
-            self._made(one) if isinstance(one, Read) else self._constant(one, shape)
-            for one in reads
+            self._made(next(made)) if isinstance(one, tuple) else self._constant(one, shape)
+            for one in operands
         ]
         return self._source(entry(*args), shape)
 
@@ -198,7 +247,7 @@ class _Roll:
         of = int(self.classes.of[records[0]])
         if of == CONSTANTS:
             return self.values[records]
-        return self.sources[of], self.classes.places[records].astype(np.int64)
+        return self.sources[of].around(self.classes.places[records].astype(np.int64))
 
     def _source(self, node: Node, shape: tuple[int, ...]) -> Source:
         missing = len(shape) - node.ndim
@@ -220,14 +269,14 @@ class _Roll:
             return p.constant(self.pool, bits.reshape(()).view(np.float64)[()])
         return p.constant(self.pool, np.ascontiguousarray(bits).view(np.float64))
 
-    def _shape(self, reads: Iterable[tuple[Source, np.ndarray]], count: int) -> tuple[int, ...]:
-        """The grid of instances over which their reads cost least."""
-        reads = list(reads)
-        found = _refined(_shapes(reads, count), count)
-        if len(found) == 1:
-            return found[0]
-        costs = {s: sum(read(*one, s).cost for one in reads) for s in found}
-        return min(found, key=lambda s: (costs[s], len(s)))
+    def _laid_out(
+        self, reads: list[tuple[Source, np.ndarray]], count: int
+    ) -> tuple[tuple[int, ...], list[Read]]:
+        """The grid of instances over which their reads cost least, and these reads."""
+        found = {
+            s: [read(*one, s) for one in reads] for s in _refined(_shapes(reads, count), count)
+        }
+        return min(found.items(), key=lambda one: (sum(r.cost for r in one[1]), len(one[0])))
 
     def _guard(self, found: Source, outcomes: np.ndarray) -> None:
         node = found.whole() if found.columns else found.node
@@ -262,8 +311,7 @@ class _Roll:
         """What the terms of one class and sign add to each sum."""
         source, places = self.sources[group.of], group.places.astype(np.int64)
         if count == 1:
-            all_of_it = self._shape([(source, places)], places.size)
-            return _summed(self._made(read(source, places, all_of_it)), (), all_of_it)
+            return self._total(source, places)
         if not group.uniform:
             return p.reshape(self._segments(source, places, group.counts), shape=shape)
         each = group.uniform
@@ -280,6 +328,15 @@ class _Roll:
             if sum(one.cost for one in columns) < each * found[best].cost:
                 return sum_of([self._made(one) for one in columns])
         return _summed(self._made(found[best]), shape, (*shape, *best))
+
+    def _total(self, source: Source, places: np.ndarray) -> Node:
+        """The sum of all terms of one class, part by part."""
+        cuts = [0, *source.crossings(places), places.size]
+        if 2 < len(cuts) <= MOST_PARTS + 1:
+            parts = [source.around(places[a:b]) for a, b in pairwise(cuts)]
+            return sum_of([self._total(*part) for part in parts])
+        shape, (terms,) = self._laid_out([(source, places)], places.size)
+        return _summed(self._made(terms), (), shape)
 
     def _segments(self, source: Source, places: np.ndarray, counts: np.ndarray) -> Node:
         """Sums of numbers of terms that differ."""
@@ -312,6 +369,19 @@ class _Roll:
         together = pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, axis=0)
         places = np.argsort(np.concatenate(order))
         return read(Source(together.shape, together), places, places.shape).make()
+
+
+def _reads(operands: list) -> list[tuple[Source, np.ndarray]]:
+    """Those operands that are no numbers."""
+    return [one for one in operands if isinstance(one, tuple)]
+
+
+def _between(operand, start: int, end: int):
+    """An operand at instances from `start` to `end`."""
+    if isinstance(operand, tuple):
+        source, index = operand
+        return source.around(index[start:end])
+    return operand[start:end]
 
 
 def _column(operand, k: int, count: int):
@@ -383,6 +453,9 @@ def _shapes(reads: Iterable[tuple[Source, np.ndarray]], count: int) -> list[tupl
             for k in range(2, len(source.shape) + 1):
                 if math.prod(source.shape[:k]) == count:
                     found[source.shape[:k]] = None
+            inner = math.prod(source.shape[1:])
+            if count % inner == 0:
+                found[count // inner, *source.shape[1:]] = None
     return list(found)
 
 

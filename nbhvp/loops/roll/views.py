@@ -25,7 +25,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.loops.roll.records import compiled
 
-__all__ = ["Read", "Source", "grids", "is_affine", "read"]
+__all__ = ["MOST_PARTS", "Read", "Source", "grids", "is_affine", "patterns", "read"]
 
 MOST_PIECES = 3
 """Pieces of one step along an axis that are concatenated rather than gathered."""
@@ -39,6 +39,8 @@ REGROUPED = 0.5
 """What it costs to read an array over axes that are not its own."""
 TRIED = 6
 """Breaks of a pattern between which a period is looked for."""
+MOST_PARTS = 4
+"""Patterns that follow one another in a class, each of which becomes an array."""
 
 
 @dataclass(eq=False)
@@ -46,12 +48,14 @@ class Source:
     """All instances of a class: a node that broadcasts to `shape`, which they fill in C order.
 
     Or a column for each position of the last axis, where these have no more in common: differences
-    to several neighbours are one class, and an array each.
+    to several neighbours are one class, and an array each. Or parts that follow one another, where
+    the instances are those of several loops.
     """
 
     shape: tuple[int, ...]
     node: Node | None = None
     columns: tuple[Source, ...] = ()
+    parts: tuple[Source, ...] = ()
     grids: list[tuple[int, ...]] = field(default_factory=list)
     """Shapes in which it has been read."""
 
@@ -70,9 +74,33 @@ class Source:
 
     def whole(self) -> Node:
         """One node of the whole shape."""
-        if self.node is None:
+        if self.node is None and self.parts:
+            flat = [p.reshape(part.whole(), shape=(part.size,)) for part in self.parts]
+            self.node = p.concatenate(*flat, axis=0)
+        elif self.node is None:
             self.node = _stacked([column.whole() for column in self.columns])
         return p.broadcast(self.node, shape=self.shape)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where each part ends."""
+        return np.cumsum([part.size for part in self.parts])
+
+    def crossings(self, index: np.ndarray) -> list[int]:
+        """Where positions leave a part for another; too many of them where they go to and fro."""
+        if not self.parts:
+            return []
+        parts = np.searchsorted(self.ends, index, "right")
+        return (1 + np.flatnonzero(np.diff(parts))[: MOST_PARTS + 1]).tolist()
+
+    def around(self, index: np.ndarray) -> tuple[Source, np.ndarray]:
+        """The part that all positions are in, if there is one, and their positions there."""
+        if self.parts:
+            first, last = np.searchsorted(self.ends, (index.min(), index.max()), "right")
+            if first == last:
+                part = self.parts[first]
+                return part, index - (self.ends[first] - part.size)
+        return self, index
 
 
 @dataclass(frozen=True)
@@ -93,9 +121,9 @@ def read(source: Source, index: np.ndarray, shape: tuple[int, ...]) -> Read:
         count = len(source.columns)
         if _share(index, count):
             return read(source.columns[index[0] % count], index // count, shape)
-    elif index.size == source.size and is_affine(index, 0, 1):
+    if not source.columns and index.size == source.size and is_affine(index, 0, 1):
         if shape == source.shape:
-            return Read(0.0, lambda: source.node)
+            return Read(0.0, lambda: source.node or source.whole())
         return Read(REGROUPED, lambda: p.reshape(source.whole(), shape=shape))
     together = _read_at_once(source, index, shape)
     if together.cost < GATHERED / 2 and not source.columns:
@@ -162,6 +190,19 @@ def grids(index: np.ndarray) -> tuple[int, ...]:
         index = np.ascontiguousarray(index[::period])
 
 
+def patterns(indices: list[np.ndarray]) -> list[int]:
+    """Where grids that follow one another in all of some indices begin, from 0, and where the last ends.
+
+    Nothing if there are more than `MOST_PARTS`.
+    """
+    cuts, size = [0], indices[0].size
+    while cuts[-1] < size:
+        if len(cuts) > MOST_PARTS:
+            return []
+        cuts.append(min(int(_reach(index, cuts[-1], TRIED)) for index in indices))
+    return cuts
+
+
 def is_affine(index: np.ndarray, start: int, step: int) -> bool:
     return bool(_is_affine(index, start, step))
 
@@ -226,15 +267,49 @@ def _block(index):
 
 
 @compiled
-def _breaks(index, most):
+def _breaks(index, step, most):
     found = np.empty(most, np.int64)
-    count, k, step = 0, 1, index[1] - index[0]
+    count, k = 0, 1
     while k < index.size and count < most:
         if index[k] - index[k - 1] != step:
             found[count] = k
             count += 1
         k += 1
     return found[:count]
+
+
+@compiled
+def _extended(index, start, period):
+    """Where rows that are the one before, shifted by one distance each, end."""
+    end = start + period
+    if end + period > index.size:
+        return end
+    shift = index[end] - index[start]
+    while end + period <= index.size:
+        for k in range(end, end + period):
+            if index[k] - index[k - period] != shift:
+                return end
+        end += period
+    return end
+
+
+@compiled
+def _reach(index, start, most):
+    """Where the largest grid that begins at a position ends: rows of rows, the first one of any form."""
+    furthest = start + 1
+    for at in range(start + 1, index.size):
+        if at > start + 1 and index[at] - index[at - 1] == index[at - 1] - index[at - 2]:
+            continue
+        if most == 0:
+            break
+        most -= 1
+        period, end = 0, at
+        while end - start > period:
+            period = end - start
+            end = _extended(index, start, period)
+        if end > at:
+            furthest = max(furthest, end)
+    return furthest
 
 
 @compiled
@@ -252,7 +327,7 @@ def _period(index: np.ndarray) -> int:
     """A period of a pattern that is the same, but for a shift, each time; 0 if none is seen."""
     if index.size < 4:
         return 0
-    breaks = _breaks(index, TRIED).tolist()
+    breaks = _breaks(index, index[1] - index[0], TRIED).tolist()
     tried = set(breaks) | {b - a for k, a in enumerate(breaks) for b in breaks[k + 1 :]}
     for period in sorted(tried):
         if 1 < period < index.size and index.size % period == 0 and _rows_alike(index, period):
@@ -291,9 +366,9 @@ class _Axis:
 
     def pieces(self) -> list[np.ndarray]:
         """The places in runs of their commonest step, as where they wrap; none if there are many."""
-        steps = np.diff(self.places)
-        step = np.partition(steps, steps.size // 2)[steps.size // 2]
-        breaks = 1 + np.flatnonzero(steps != step)
+        steps = np.sort(np.diff(self.places[: 2 * MOST_PIECES]))  # most of these are that step
+        step = steps[steps.size // 2]
+        breaks = _breaks(self.places, step, MOST_PIECES)
         return np.split(self.places, breaks) if step and breaks.size < MOST_PIECES else []
 
 
@@ -340,7 +415,7 @@ def _units(grid: tuple[int, ...]) -> list[int]:
 
 def _cut(source: Source, base: int, grid: tuple[int, ...], axes: list[_Axis]) -> Node:
     """The elements of a source along axes of a grid; extent 1 where an axis goes nowhere."""
-    if grid != source.shape or source.columns:
+    if grid != source.shape or source.node is None:
         node = p.reshape(source.whole(), shape=grid)
         if len(grid) > 1 and grid not in source.grids:
             source.grids.append(grid)

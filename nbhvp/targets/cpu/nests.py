@@ -28,6 +28,9 @@ from nbhvp.targets.cpu import sweep
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "has_kernels", "seconds"]
 
+FEW = 2
+"""Places apart, such as both edges of a grid, at each of which a loop is cut."""
+
 
 def has_kernels(step: Step) -> bool:
     """Whether a step is made of kernels: neither BLAS nor a call of NumPy."""
@@ -143,8 +146,7 @@ def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], 
     along, across = _guards(exprs, variable, body.dropped)
     cuts = {0, loop.extent}
     for condition in along:
-        first = -condition.index.const
-        cuts |= {min(max(0, at), loop.extent) for at in (first, first + condition.extent)}
+        cuts |= {min(max(0, at), loop.extent) for both in _intervals(condition) for at in both}
     long, short = [], []
     for part in pairwise(sorted(cuts)):
         (short if part[1] - part[0] <= CPU.narrow else long).append(part)
@@ -174,8 +176,7 @@ def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], 
     for part in long:
         body.assumed, body.denied = set(across) - rare, set(rare)
         for condition in along:
-            first = -condition.index.const
-            holds = first <= part[0] and part[1] <= first + condition.extent
+            holds = any(a <= part[0] and part[1] <= b for a, b in _intervals(condition))
             (body.assumed if holds else body.denied).add(condition)
         body.scoped(f"for {variable.name} in range({', '.join(clip(part))}):", inside)
     body.assumed, body.denied = set(), set()
@@ -186,7 +187,7 @@ def _guards(exprs: list[Expr], variable: Var, dropped: set[Var]):
     along, across = [], []
     for condition in _conditions(exprs):
         live = {atom: c for atom, c in condition.index.terms.items() if atom not in dropped}
-        if condition.step != 1 or not all(isinstance(atom, Var) for atom in live):
+        if not _intervals(condition) or not all(isinstance(atom, Var) for atom in live):
             continue
         if live == {variable: 1}:
             along.append(condition)
@@ -195,10 +196,20 @@ def _guards(exprs: list[Expr], variable: Var, dropped: set[Var]):
     return along, across
 
 
+def _intervals(condition: Inside) -> list[tuple[int, int]]:
+    """Where a guard of one variable holds; nothing if that is at many places apart."""
+    first, step = -condition.index.const, condition.step
+    if step == 1:
+        return [(first, first + condition.extent)]
+    places = range(first, first + condition.extent, step)
+    return [(at, at + 1) for at in places] if len(places) <= FEW else []
+
+
 def _is_rare(condition: Inside) -> bool:
     """Whether a guard of one outer loop holds in few of its iterations, as at the edge of a grid."""
     steps = list(condition.index.terms.values())
-    return len(steps) == 1 and condition.extent <= CPU.narrow * abs(steps[0])
+    few = condition.step > 1 or condition.extent <= CPU.narrow * abs(steps[0])
+    return len(steps) == 1 and few
 
 
 def _conditions(exprs: list[Expr]) -> list[Inside]:
