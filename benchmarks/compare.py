@@ -7,6 +7,7 @@ Sections, each with the bars that it is held to:
 - ``point``: value, gradient, point program and one-shot product, x new with every call, next to
   the function itself in NumPy or as a plain loop of numba, whichever is faster;
 - ``calls``: what a call costs where the arithmetic is nothing;
+- ``new``: small functions at points not seen before, next to the closed form in NumPy and to peers;
 - ``columns``: 32 vectors at once;
 - ``threads``: two threads over one, by two processes that take turns;
 - ``loops``: functions written as loops, under ``@njit``, next to the same functions in NumPy and to
@@ -24,6 +25,7 @@ whichever is longer. Reading is faster than copying, so what only reads may be f
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -361,6 +363,36 @@ def section_calls(run) -> None:
     print(bar("at most 2 µs each", met))
 
 
+# --- new points -----------------------------------------------------------------------------------
+
+NEW_BARS = {"value": 2e-6, "grad": 4e-6, "value_and_grad": 4e-6, "hvp": 5e-6}
+
+
+def section_new(run) -> None:
+    """Small functions at points not seen before, by the microsecond."""
+    from benchmarks import new_points
+
+    met: dict[str, dict[str, bool | None]] = {request: {} for request in NEW_BARS}
+    for request in new_points.REQUESTS:
+        rows, names = [], [HAND, OURS]
+        for label, case in new_points.CASES.items():
+            if run.only is not None and run.only.lower() not in label.lower():
+                continue
+            contestants = {HAND: new_points.by_hand(case), OURS: new_points.ours(case)}
+            for name, make in new_points.PEERS.items() if run.peers else ():
+                with contextlib.suppress(ImportError):
+                    contestants[name] = make(case)
+            names = list(contestants)
+            calls = new_points.checked(request, label, case, contestants)
+            measured = run.rounds(calls)
+            rows.append([marked(label, measured), *(micro(measured.best(n)) for n in names)])
+            if request in met:
+                met[request][label] = decided(measured, measured.best(OURS) <= NEW_BARS[request])
+        print(table([f"{request}, µs", *names], rows) + "\n", flush=True)
+    for request, limit in NEW_BARS.items():
+        print(bar(f"{request} at a new x at most {1e6 * limit:g} µs", met[request]))
+
+
 # --- columns --------------------------------------------------------------------------------------
 
 
@@ -692,6 +724,7 @@ SECTIONS = {
     "product": section_product,
     "point": section_point,
     "calls": section_calls,
+    "new": section_new,
     "columns": section_columns,
     "threads": section_threads,
     "loops": section_loops,
