@@ -39,7 +39,6 @@ from nbhvp.runtime.inputs import as_given, as_vector, direction, takes
 from nbhvp.runtime.memory import Memory
 from nbhvp.runtime.report import Report
 from nbhvp.runtime.tracer import Options, Tracer
-from nbhvp.runtime.validity import is_at_a_glance
 from nbhvp.trace import pickling
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
 from nbhvp.tree import Unravel
@@ -228,19 +227,19 @@ class Function:
                 product = HESSIANS.get(mode)
         memory = self._memory
         point = memory.point
-        # A small product waits for Python above all: no frame for what one condition tells, and
-        # `__call__` by name, since Python inlines calls of methods and not those of objects.
+        # A small product waits for Python above all: no frame for what one condition tells.
         if (
             point is not None
+            and not kwargs
             and product in point.products
-            and is_at_a_glance(point, x, args, kwargs, self._tracer.owner)
-            and type(v) is np.ndarray
-            and v.dtype is point.recorded.dtype
-            and v.shape == point.recorded.shape
-            and v.flags.c_contiguous
+            and point.recorded.owner is self._tracer.owner
+            and point.recorded.direct.same(point.inputs, x, *args)
         ):
-            memory.report.product_runs += 1
-            return point.products[product].__call__(v)
+            found = point.products[product].directly(v)
+            if found is not None:
+                memory.report.product_runs += 1
+                memory.hessian = product
+                return found
         vector = as_vector(v, self.unravel)
         if product is None:
             found = self._difference(mode, x, vector, args, kwargs)

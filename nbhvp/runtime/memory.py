@@ -2,7 +2,11 @@
 
 Every request for values or derivatives at some arguments comes through this module. It takes the
 remembered point, if it is at these arguments (`validity`); else the first trace whose guards hold, or
-a new trace if there is none; then the program of that trace, or a new point with a product ready.
+a new trace if there is none; then the program of that trace, or a new point with a product ready. Calls
+like the latest one are first tried directly (`direct`).
+
+A gradient at a new x computes the state of products too if a product has been taken since the last
+gradient at a new x; if not, it runs the gradient program alone, and no point is remembered.
 
 Replacing the remembered point is one assignment, so threads need no lock to use it. The lock is held
 only to trace, to compile and to change the list of traces.
@@ -24,12 +28,13 @@ import numpy as np
 from nbhvp.graph.linear_map import Product
 from nbhvp.plan.costs import CPU
 from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, can_be_remembered, copied, kept
+from nbhvp.runtime.direct import general
 from nbhvp.runtime.inputs import direction, weights
 from nbhvp.runtime.point import Point, new_point
 from nbhvp.runtime.programs import Compiler
 from nbhvp.runtime.recorded import Recorded
 from nbhvp.runtime.tracer import Tracer
-from nbhvp.runtime.validity import is_at, is_at_a_glance, serves, serves_at_a_glance
+from nbhvp.runtime.validity import is_at, serves
 
 __all__ = ["MOST_TAPE_BYTES", "MOST_TRACES", "Memory"]
 
@@ -52,22 +57,30 @@ class Memory:
         self.compiler = Compiler(target)
         self.report = self.compiler.report
         self.traces: tuple[Recorded, ...] = ()
+        self.latest: Recorded | None = None
+        """The first of them."""
         self.point: Point | None = None
         self.hessian: Product | None = None
-        """The latest Hessian-vector product; None before the first."""
+        """The Hessian-vector product that was taken since the last gradient at a new x."""
 
     # What is asked.
 
     def value(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Any:
         """The value: a scalar, or a fresh array."""
-        point = self.point
-        if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
+        point = self._here(tracer, x, args, kwargs)
+        if point is not None:
             value = point.known.get(point.recorded.output)
             if value is not None:
                 return value.copy()[()]
-        found = self._at_once(Recorded.value_at, tracer, x, args, kwargs)
-        if found is not None:
-            *_, outputs = found
+        recorded = self._latest(tracer, kwargs)
+        if recorded is not None:
+            found = recorded.direct.value((), x, *args)
+            if found is not None:
+                self.report.value_runs += 1
+                return found
+        at_once = self._at_once(Recorded.value_at, tracer, x, args, kwargs)
+        if at_once is not None:
+            *_, outputs = at_once
         else:
             call = tracer.call(x, args, kwargs)
             point = self._remembered(call)
@@ -78,28 +91,46 @@ class Memory:
         return outputs[0][()]
 
     def gradient(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
-        """The value and a fresh gradient. After the first product, products there are ready too."""
-        point, hessian, is_new = self.point, self.hessian, False
-        if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
+        """The value and a fresh gradient; products there are ready too, if one came last time."""
+        point, hessian, is_new = self._here(tracer, x, args, kwargs), self.hessian, False
+        if point is not None:
             gradient = point.known.get(point.recorded.gradient)
             if gradient is not None:
                 return point.known[point.recorded.output][()], copied(gradient)
         if hessian is not None:
             point, is_new = self._at(tracer, hessian, x, args, kwargs, complete=True)
         if hessian is None or point is None:
-            found = self._at_once(Recorded.gradient_at, tracer, x, args, kwargs)
-            if found is None:
-                return self.gradient_alone(tracer, tracer.call(x, args, kwargs))
-            self.report.gradient_runs += 1
-            *_, (value, gradient) = found
-            return value[()], gradient
+            return self._gradient_without_point(tracer, x, args, kwargs)
         gradient = point.known[point.recorded.gradient]
+        if is_new:
+            self.hessian = None
         if not is_new or gradient.nbytes < SHARED:
             self.point, gradient = point, copied(gradient)
         else:
             # Nobody has this point yet: to copy what is large may take as long as to compute it.
             self.point = point.without(point.recorded.gradient)
         return point.known[point.recorded.output][()], gradient
+
+    def _gradient_without_point(
+        self, tracer: Tracer, x: Any, args: tuple, kwargs: dict
+    ) -> tuple[Any, np.ndarray]:
+        recorded = self._latest(tracer, kwargs)
+        if recorded is not None:
+            found = recorded.direct.gradient((), x, *args)
+            if found is not None:
+                self.report.gradient_runs += 1
+                return found
+        at_once = self._at_once(Recorded.gradient_at, tracer, x, args, kwargs)
+        if at_once is None:
+            call = tracer.call(x, args, kwargs)
+            point = self._remembered(call)
+            if point is not None and point.recorded.gradient in point.known:
+                gradient = copied(point.known[point.recorded.gradient])
+                return point.known[point.recorded.output][()], gradient
+            return self.gradient_alone(tracer, call)
+        self.report.gradient_runs += 1
+        *_, (value, gradient) = at_once
+        return value[()], gradient
 
     def gradient_alone(self, tracer: Tracer, call: Call) -> tuple[Any, np.ndarray]:
         """Value and gradient, with nothing remembered."""
@@ -156,16 +187,37 @@ class Memory:
 
         def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             inputs = at_weights(recorded).inputs  # before anything is compiled
-            return recorded.linearized(product).at(inputs, complete=False)
+            program = recorded.linearized(product).point(complete=False)
+            self.report.point_runs += program is not None
+            return program(*inputs) if program else []
 
         recorded, outputs = self._run(run, tracer, call)
         return new_point(recorded, at_weights(recorded), product, outputs)
 
     # Points.
 
+    def _here(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Point | None:
+        """The remembered point if a direct test finds a call there."""
+        point = self.point
+        if point is None or kwargs:
+            return None
+        recorded, owner = point.recorded, tracer.owner
+        if recorded.owner is not owner and recorded.owner != owner:
+            return None
+        if not recorded.direct.same(point.inputs, x, *args):
+            return None
+        return None if recorded.closure.is_deep and recorded.closure.changed() else point
+
     def _remembered(self, call: Call) -> Point | None:
         point = self.point
         return point if point is not None and is_at(point, call) else None
+
+    def _latest(self, tracer: Tracer, kwargs: dict) -> Recorded | None:
+        """The trace used last, if calls may go there directly."""
+        recorded, owner = self.latest, tracer.owner
+        if recorded is None or kwargs or (recorded.owner is not owner and recorded.owner != owner):
+            return None
+        return recorded
 
     def _at(
         self,
@@ -180,9 +232,18 @@ class Memory:
 
         None where nothing could tell later whether another call is at the same point.
         """
-        point = self.point
-        if point is not None and is_at_a_glance(point, x, args, kwargs, tracer.owner, True):
+        point = self._here(tracer, x, args, kwargs)
+        if point is not None:
             return point.extended(product, complete), False
+        recorded = self._latest(tracer, kwargs)
+        if recorded is not None and recorded.direct.can_be_kept:
+            direct = recorded.direct
+            entry = (direct.full_points if complete else direct.points).get(product, general)
+            outputs = entry((), x, *args)
+            if outputs is not None:
+                self.report.point_runs += bool(outputs)
+                call = kept(x, direct.leaves(args), recorded.key)
+                return new_point(recorded, call, product, outputs), True
         run = _point_program(product, complete)
         found = self._at_once(run, tracer, x, args, kwargs, keeps=True)
         if found is not None:
@@ -210,13 +271,13 @@ class Memory:
     ) -> tuple[Recorded, Sequence[np.ndarray], list[np.ndarray]] | None:
         """The trace used last, the arrays beside x and the outputs of a program.
 
-        None where a glance does not tell that the trace holds, or that what it `keeps` may be kept.
+        None where a direct test does not tell that the trace holds, or that what it `keeps` may be kept.
         """
-        recorded = self.traces[0] if self.traces else None
-        if recorded is None:
+        recorded = self._latest(tracer, kwargs)
+        if recorded is None or not recorded.direct.accept(x, *args):
             return None
-        leaves = serves_at_a_glance(recorded, x, args, kwargs, tracer.owner)
-        if leaves is None or (keeps and leaves and not can_be_remembered(leaves)):
+        leaves = recorded.direct.leaves(args)
+        if keeps and not recorded.direct.can_be_kept and not can_be_remembered(leaves):
             return None
         try:
             outputs = run(recorded, as_inputs(x, leaves) if leaves else (x,))
@@ -240,6 +301,7 @@ class Memory:
             # A trace just made at x holds there: its guards are not looked at.
             found = found or (recorded, run(recorded, call.inputs))
         recorded, outputs = found
+        recorded.count_call()
         return recorded, outputs[len(recorded.guards) :]
 
     def _search(
@@ -268,7 +330,10 @@ class Memory:
             return
         with self.compiler.lock:
             others = [other for other in self.traces if other is not recorded]
-            self.traces = (recorded, *others)[:MOST_TRACES]
+            self._hold((recorded, *others)[:MOST_TRACES])
+
+    def _hold(self, traces: tuple[Recorded, ...]) -> None:
+        self.traces, self.latest = traces, traces[0] if traces else None
 
     def _record(self, tracer: Tracer, call: Call) -> Recorded:
         """A new trace, put first unless the function is traced at every call. The lock is held."""
@@ -283,7 +348,7 @@ class Memory:
         report.loops = trace.loops
         if not tracer.is_always:
             report.retraces += any(other.key == recorded.key for other in self.traces)
-            self.traces = _bounded((recorded, *filter(_is_current, self.traces)))
+            self._hold(_bounded((recorded, *filter(_is_current, self.traces))))
         self.compiler.tell(trace.notes)
         return recorded
 
@@ -302,7 +367,7 @@ class Memory:
         lock = self.compiler.lock
         if lock.acquire(blocking=False):
             try:
-                self.traces = tuple(filter(_is_owned, self.traces))
+                self._hold(tuple(filter(_is_owned, self.traces)))
                 point = self.point
                 if point is not None and not _is_owned(point.recorded):
                     self.point = None
@@ -311,7 +376,7 @@ class Memory:
 
 
 def _point_program(product: Product, complete: bool) -> Run:
-    return lambda recorded, inputs: recorded.linearized(product).at(inputs, complete)
+    return lambda recorded, inputs: recorded.point_at(product, inputs, complete)
 
 
 def _bounded(traces: tuple[Recorded, ...]) -> tuple[Recorded, ...]:

@@ -6,7 +6,7 @@ Invariant: a point is immutable, so threads share it without a lock; further res
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from nbhvp.graph.linear_map import Product
 from nbhvp.graph.node import Node
 from nbhvp.runtime.blocks import in_blocks
-from nbhvp.runtime.call import SMALL, Call
-from nbhvp.runtime.recorded import Recorded
+from nbhvp.runtime.call import Call
+from nbhvp.runtime.recorded import Linearized, Recorded
 
 __all__ = ["Point", "new_point"]
 
@@ -28,12 +28,8 @@ class Point:
     call: Call
     known: dict[Node, np.ndarray]
     products: dict[Product, Any]
-    bits: bytes | None = field(init=False)
-    """The bytes of a small x."""
-
-    def __post_init__(self) -> None:
-        x = self.call.x
-        self.bits = x.tobytes() if x.nbytes <= SMALL else None
+    inputs: tuple[np.ndarray, ...]
+    """What programs take there."""
 
     def extended(self, product: Product, complete: bool = False) -> Point:
         """The point with one more product ready, and with its results if `complete`."""
@@ -41,14 +37,14 @@ class Point:
         missing = complete and any(node not in self.known for node in linearized.results)
         if product in self.products and not missing:
             return self
-        outputs = linearized.at(self.call.inputs, missing)[len(self.recorded.guards) :]
-        known, products = _shared_out(self.recorded, self.call, product, outputs)
-        return Point(self.recorded, self.call, self.known | known, self.products | products)
+        outputs = self.recorded.point_at(product, self.inputs, missing)[len(self.recorded.guards) :]
+        known, products = _shared_out(linearized, self.inputs, product, outputs)
+        return replace(self, known=self.known | known, products=self.products | products)
 
     def without(self, node: Node) -> Point:
         """The point, where a result is not known any more."""
         known = {other: value for other, value in self.known.items() if other is not node}
-        return Point(self.recorded, self.call, known, self.products)
+        return replace(self, known=known)
 
     def times(self, product: Product, v: np.ndarray) -> np.ndarray:
         """The product with a direction, or with each along one more, last axis of v."""
@@ -64,14 +60,19 @@ def new_point(
     recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
 ) -> Point:
     """The point of a call that is kept, with what a point program gave."""
-    return Point(recorded, call, *_shared_out(recorded, call, product, outputs))
+    inputs = call.inputs
+    linearized = recorded.linearized(product)
+    known, products = _shared_out(linearized, inputs, product, outputs)
+    return Point(recorded, call, known, products, inputs)
 
 
 def _shared_out(
-    recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
+    linearized: Linearized,
+    inputs: tuple[np.ndarray, ...],
+    product: Product,
+    outputs: Sequence[np.ndarray],
 ) -> tuple[dict[Node, np.ndarray], dict[Product, Any]]:
     """Results that are known, and the product, from state and results if any were needed."""
-    linearized = recorded.linearized(product)
     count = len(linearized.state)
     known = dict(zip(linearized.results, outputs[count:], strict=False))
-    return known, {product: linearized.product.bind(*outputs[:count], *call.inputs)}
+    return known, {product: linearized.product.bind(*outputs[:count], *inputs)}

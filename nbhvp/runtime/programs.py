@@ -31,6 +31,8 @@ class Compiler:
 
     def __init__(self, target: str):
         self._target = _target(target)
+        self.is_direct = target == "cpu"
+        """Whether programs can be called by compiled code."""
         self.lock = threading.RLock()
         self.report = Report()
         self.products = Products()

@@ -3,14 +3,17 @@
 The guards of a trace are the first outputs of all its programs. All products come from one mechanism:
 a `LinearMap` is split into a point program (once per x) and a product program (once per direction),
 and together these are a `Linearized` map.
+
+Calls that repeat are made directly: functions of compiled code (`targets.cpu.forms`) test whether the
+arguments are those of this trace, and run its programs. `runtime.direct` makes them.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +25,8 @@ from nbhvp.graph.linear_map import LinearMap, Primal, Product
 from nbhvp.graph.node import Node
 from nbhvp.plan.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
+from nbhvp.runtime.direct import DIRECT_FROM, Direct, directly, general
 from nbhvp.runtime.programs import Compiler, Programs
-from nbhvp.runtime.validity import plain_arguments
 from nbhvp.trace.record import Trace
 
 __all__ = ["Linearized", "Recorded"]
@@ -39,13 +42,9 @@ class Recorded:
         self.trace, self.closure, self.key = trace, trace.closure, key
         (self.output,) = trace.outputs
         self.primal = Primal(trace.inputs, self.output, source)
-        self.owner, self.shape, _, arguments = key
-        # One object, to be compared by identity; none if a glance at a call is not enough.
-        dtype = self.primal.x.dtype
-        self.dtype = np.dtype(dtype.char) if trace.aliases is None else None
-        self.plain_arguments = plain_arguments(arguments)
-        self.is_bare = not arguments
-        """Whether x is all that the function is given."""
+        self.owner, *_ = key
+        self.direct = Direct()
+        self._calls = 0
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
         self.compiler = compiler
@@ -53,10 +52,21 @@ class Recorded:
         self._linear_maps: dict[Product, LinearMap] = {}
         self._linearized: dict[Product, Linearized] = {}
         self._gradient: Node | None = None
-        self._value_program: Callable | None = None
-        self._gradient_program: Callable | None = None
+        self._value_program: Guarded | None = None
+        self._gradient_program: Guarded | None = None
         self.death: weakref.ref | None = None
         """Of the instance whose method was traced: what happens then."""
+
+    def count_call(self) -> None:
+        """Let later calls go directly, once this one is not the first."""
+        self._calls += 1
+        if self._calls == DIRECT_FROM and self.compiler.is_direct:
+            self.direct = directly(self.trace, self.key)
+
+    def _see_watches(self) -> None:
+        """What a derivative depends on may be watched in addition."""
+        if self.direct.watches not in (None, self.closure.watches):
+            self._calls, self.direct = 0, Direct()
 
     def holds(self, outputs: Sequence[np.ndarray]) -> bool:
         """Whether the guards, the first outputs of a program, are as they were when tracing."""
@@ -70,31 +80,55 @@ class Recorded:
             with self.compiler.preparing():
                 self._see_ties()
                 self._gradient = self.primal.gradient
+                self._see_watches()
         return self._gradient
 
     def value_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Guards and the value."""
         if self._value_program is None:
             self._value_program = self._guarded(self.output)
-        return self._value_program(*inputs)
+        program = self._value_program
+        if self.direct.value is general:
+            self.direct.value = program.directly(self.direct, as_numbers=True, as_tuple=False)
+        return program(inputs)
 
     def gradient_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Guards, value and gradient."""
         if self._gradient_program is None:
             self._gradient_program = self._guarded(self.primal.value, self.gradient)
-        return self._gradient_program(*inputs)
+        program = self._gradient_program
+        if self.direct.gradient is general:
+            self.direct.gradient = program.directly(self.direct, as_numbers=True)
+        return program(inputs)
 
     def guards_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Guards alone."""
         return self._programs.of(self.trace.inputs, self.guards)(*inputs) if self.guards else []
 
-    def _guarded(self, *outputs: Node) -> Callable:
+    def point_at(
+        self, product: Product, inputs: Sequence[np.ndarray], complete: bool
+    ) -> list[np.ndarray]:
+        """Guards, the state of a product, and results if `complete`; nothing if nothing is needed."""
+        direct = self.direct
+        program = self.linearized(product).point(complete)
+        known = direct.full_points if complete else direct.points
+        if program is None:
+            known[product] = direct.needing_nothing()
+            return []
+        if product not in known:
+            known[product] = direct.entry(program, self._expected)
+        self.compiler.report.point_runs += 1
+        return program(*inputs)
+
+    def _guarded(self, *outputs: Node) -> Guarded:
         """The program of the guards and some outputs, of which the result is the first."""
-        if [(node.primitive, node.args) for node in self.guards] == [(p.isfinite, (self.output,))]:
+        guards = [(node.primitive, node.args) for node in self.guards]
+        if guards == [(p.isfinite, (self.output,))] and self._expected == (_TRUTHS[1].tobytes(),):
             # Python tells in less time than one more output of a program takes.
-            program = self._programs.of(self.trace.inputs, outputs)
-            return functools.partial(_with_finiteness, program)
-        return self._programs.of(self.trace.inputs, (*self.guards, *outputs))
+            return Guarded(self._programs.of(self.trace.inputs, outputs), is_finite=True)
+        return Guarded(
+            self._programs.of(self.trace.inputs, (*self.guards, *outputs)), self._expected
+        )
 
     def linear_map(self, product: Product) -> LinearMap:
         """The graph of a product."""
@@ -103,6 +137,7 @@ class Recorded:
                 if product not in self._linear_maps:
                     self._see_ties()
                     self._linear_maps[product] = product(self.primal)
+                    self._see_watches()
         return self._linear_maps[product]
 
     def linearized(self, product: Product) -> Linearized:
@@ -130,10 +165,22 @@ class Recorded:
 _TRUTHS = np.array(False), np.array(True)
 
 
-def _with_finiteness(program: Callable, *inputs: np.ndarray) -> list[np.ndarray]:
-    """The outputs of a program behind a guard: whether the first, a number, is finite."""
-    outputs = program(*inputs)
-    return [_TRUTHS[math.isfinite(outputs[0])], *outputs]
+@dataclass(frozen=True)
+class Guarded:
+    """A program, and what its first outputs must be, or whether the first must be finite."""
+
+    program: Any
+    expected: Sequence[bytes] = ()
+    is_finite: bool = False
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Guards and outputs."""
+        outputs = self.program(*inputs)
+        return [_TRUTHS[math.isfinite(outputs[0])], *outputs] if self.is_finite else outputs
+
+    def directly(self, direct: Direct, **how: bool) -> Callable:
+        """The direct call, which gives what is no guard."""
+        return direct.entry(self.program, self.expected, is_finite=self.is_finite, **how)
 
 
 class Linearized:
@@ -154,19 +201,18 @@ class Linearized:
         """How many directions are taken at once; 0 until that is asked for."""
         self._several: Several | None = None
 
-    def at(self, inputs: Sequence[np.ndarray], complete: bool) -> list[np.ndarray]:
-        """Guards, state, and results if `complete`; nothing where nothing is needed."""
+    def point(self, complete: bool) -> Any:
+        """The program of guards, state, and results if `complete`; None where nothing is needed."""
         if not (complete or self.state or self._guards):
-            return []  # the product needs no state, and nothing can fail
-        report = self._programs.compiler.report
+            return None  # the product needs no state, and nothing can fail
         # Who has asked for gradients will do so at other points: one program serves for both.
-        complete = complete or True in self._points or report.gradient_runs > 0
+        has_gradients = self._programs.compiler.report.gradient_runs > 0
+        complete = complete or True in self._points or has_gradients
         program = self._points.get(complete)
         if program is None:
             outputs = (*self._guards, *self.state, *(self.results if complete else ()))
             program = self._points[complete] = self._programs.of(self.inputs, outputs)
-        report.point_runs += 1
-        return program(*inputs)
+        return program
 
     def several(self, count: int) -> Several | None:
         """The product with a block of directions, where `count` are worth a program."""

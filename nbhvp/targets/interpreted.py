@@ -38,6 +38,9 @@ class Bound:
         self._graph = graph
         self.stored = self._cold = tuple(cold)
 
+    def directly(self, x: np.ndarray) -> None:
+        """There is no compiled code that could take x."""
+
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The last output, in a fresh array or in `out`."""
         result = interpret(self._graph, *self._cold, x)[-1]

@@ -1,11 +1,12 @@
-"""Whether what is remembered holds: the test of a call, and the glance that spares making one."""
+"""Whether what is remembered holds: the test of a call, and the direct one in compiled code."""
 
 import numpy as np
 import pytest
 
 import nbhvp
 from nbhvp.runtime.call import LARGE
-from nbhvp.runtime.validity import is_at, is_at_a_glance, serves, serves_at_a_glance
+from nbhvp.runtime.direct import directly
+from nbhvp.runtime.validity import is_at, serves
 
 X = np.array([[1.0, -2.0, 0.0], [0.5, 3.0, 1.0]])
 SMALL = np.array([1.0, np.nan, -0.0])
@@ -27,7 +28,7 @@ def fun(x, *args, **kwargs):
 
 CALLS = {
     # The call that is remembered, another one: is its trace that of the other, its point, and does
-    # a glance at the other call tell.
+    # the direct test of the other call tell.
     "the same": ((X,), (X,), True, True, True),
     "equal": ((X,), (X.copy(),), True, True, True),
     "another x": ((X,), (X + 1,), True, False, True),
@@ -41,7 +42,7 @@ CALLS = {
     "equal arrays": ((X, SMALL), (X, SMALL.copy()), True, True, True),
     "another array": ((X, SMALL), (X, np.abs(SMALL)), True, False, True),
     "another length": ((X, SMALL), (X, SMALL[:2]), False, False, True),
-    "every second element": ((X, SMALL[:2]), (X, np.array([1.0, 5.0, np.nan])[::2]), True, True, True),
+    "every second element": ((X, SMALL[:2]), (X, np.array([1.0, 5.0, np.nan])[::2]), True, True, False),
     "integers": ((X, SMALL), (X, np.arange(3)), False, False, True),
     "swapped bytes": ((X, SMALL), (X, SMALL.astype(">f8")), True, False, False),
     "the same bytes, swapped": ((X, SMALL), (X, SMALL.view(">f8")), True, False, False),
@@ -71,56 +72,60 @@ def recalled(first):
     return f, point, point.recorded
 
 
+def direct_tests(point):
+    """The direct tests: whether a trace serves a call, and whether a point is there."""
+    direct = directly(point.recorded.trace, point.recorded.key)
+    return direct, lambda x, *args: direct.same(point.inputs, x, *args)
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_a_glance_tells_what_the_test_tells(name):
+def test_a_direct_test_tells_what_the_test_tells(name):
     first, second, is_served, is_there, tells = CALLS[name]
-    _, point, recorded = recalled(first)
+    f, point, recorded = recalled(first)
     x, *args = second
-    given = x, tuple(args), {}, None
-    call = nbhvp.differentiable(fun, target="interpret")._tracer.call(*given[:3])
+    call = f._tracer.call(x, tuple(args), {})
     assert (serves(recorded, call), is_at(point, call)) == (is_served, is_there)
-    leaves = serves_at_a_glance(recorded, *given)
-    assert (leaves is not None) == (is_served and tells)
-    for a, b in zip(call.leaves, call.leaves if leaves is None else leaves, strict=True):
-        np.testing.assert_array_equal(a, b)
-    # Even where x is not in C order, a glance may tell that its bits are those of the point.
-    found = is_at_a_glance(point, *given)
-    assert found == is_there if tells else found <= is_there
+    direct, is_same = direct_tests(point)
+    assert direct.accept(*second) is (True if is_served and tells else None)
+    assert is_same(*second) is (True if is_there and tells else None)
+    if is_served and tells:
+        for a, b in zip(call.leaves, direct.leaves(args), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
-def test_named_arguments_are_none_for_a_glance():
-    f, point, recorded = recalled((X, 0.5))
-    given = X, (0.5,), {"b": 1.0}, None
-    assert not serves(recorded, f._tracer.call(*given[:3]))
-    assert serves_at_a_glance(recorded, *given) is None
-    assert not is_at_a_glance(point, *given)
+@pytest.mark.parametrize("given", [(), (X, X), (None,), (3.0,), (Weights,), (X.view(np.matrix),)])
+def test_no_direct_test_holds_of_something_else(given):
+    _, point, _ = recalled((X,))
+    direct, is_same = direct_tests(point)
+    assert direct.accept(*given) is None
+    if given:
+        assert is_same(*given) is None
 
 
 @pytest.mark.parametrize("first", [(X,), (X, SMALL)])
 def test_what_was_read_elsewhere(first, monkeypatch):
     f, point, recorded = recalled(first)
     x, *args = first
-    given = x, tuple(args), {}, None
-    call = f._tracer.call(*given[:3])
+    call = f._tracer.call(x, tuple(args), {})
+    direct, is_same = direct_tests(point)
+    assert direct.accept(*first) and is_same(*first)
     monkeypatch.setattr(Weights, "scale", 3.0)
     assert not serves(recorded, call) and not is_at(point, call)
-    assert serves_at_a_glance(recorded, *given) is None and not is_at_a_glance(point, *given)
+    assert direct.accept(*first) is None and is_same(*first) is None
 
 
 def test_an_element_that_a_glance_misses():
-    """Of a large array, a glance at a point sees a sample; a thorough one sees all."""
+    """Of a large array, the direct test of a point sees a sample; that of a trace sees all."""
     large = np.ones(1 << 18)
     f = nbhvp.differentiable(lambda x: np.sum(large) * np.sum(x**2), target="interpret")
     f.hessian(X)
-    point = f._memory.point
+    direct, is_same = direct_tests(f._memory.point)
     large[1] = 2.0
-    given = X, (), {}, None
-    assert is_at_a_glance(point, *given)
-    assert not is_at_a_glance(point, *given, True)
-    assert serves_at_a_glance(point.recorded, *given) is None
+    assert is_same(X)
+    assert direct.accept(X) is None
 
 
-def test_what_a_function_writes_into_is_no_matter_of_a_glance():
+def test_what_a_function_writes_into_is_no_matter_of_a_direct_test():
     def writes(x, a):
         x[0] = 1.0
         return np.sum(a * x**2)
@@ -128,8 +133,55 @@ def test_what_a_function_writes_into_is_no_matter_of_a_glance():
     f = nbhvp.differentiable(writes, target="interpret")
     x, a = np.arange(3.0), np.ones(3)
     f.hessian(x, a)
-    point, given = f._memory.point, (x, (a,), {}, None)
-    assert is_at(point, f._tracer.call(*given[:3]))
-    assert not is_at_a_glance(point, *given)
-    assert serves_at_a_glance(point.recorded, *given) is None
+    point = f._memory.point
+    direct, is_same = direct_tests(point)
+    assert is_at(point, f._tracer.call(x, (a,), {}))
+    assert direct.accept(x, a) is None and is_same(x, a) is None
     assert not serves(point.recorded, f._tracer.call(x, (x,), {}))
+
+
+counted = 0.0
+
+
+def changes(kind):
+    """A function, and what changes something that it reads; both for each kind of watch."""
+    cell, array, table = [2.0], np.arange(3.0), {"a": 2.0}
+
+    def helper(x, power=3):
+        return x**power
+
+    def set_default():
+        helper.__defaults__ = (2,)
+
+    def rebind():
+        nonlocal_value[0] = 3.0
+
+    nonlocal_value = cell
+    return {
+        "a global": (
+            lambda x: np.sum(x**3) + counted * x[0],
+            lambda: globals().update(counted=1.0),
+        ),
+        "an array": (lambda x: np.sum(array * x**3), lambda: array.__setitem__(0, 5.0)),
+        "the shape of an array": (
+            lambda x: np.sum(array) * np.sum(x**3),
+            lambda: array.resize(2, refcheck=False),
+        ),
+        "a list": (lambda x: cell[0] * np.sum(x**3), rebind),
+        "a dictionary": (lambda x: table["a"] * np.sum(x**3), lambda: table.update(a=1.0)),
+        "a default": (lambda x: np.sum(helper(x)), set_default),
+    }[kind]
+
+
+KINDS = "a global", "an array", "the shape of an array", "a list", "a dictionary", "a default"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_surroundings_is_seen_directly(kind):
+    fun, change = changes(kind)
+    f = nbhvp.differentiable(fun, target="interpret")
+    f.hessian(X[0])
+    direct, is_same = direct_tests(f._memory.point)
+    assert direct.accept(X[0]) and is_same(X[0])
+    change()
+    assert direct.accept(X[0]) is None and is_same(X[0]) is None

@@ -3,11 +3,13 @@
 An argument is an array, passed as its address, or an integer. The dtype and the number of axes of an
 array do not matter, and nothing is checked. The functions receive their arguments from the interpreter
 directly (METH_FASTCALL). They are bound to None, which most of them return. A call that may take long
-releases the interpreter. Their object code lies on the disk beside that of kernels.
+releases the interpreter. Functions of "objects" are bound to objects of their own, and take the
+interpreter's arguments as they are. Object code lies on the disk beside that of kernels.
 """
 
 import ctypes
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nbhvp.targets.cpu import cache
 
@@ -18,8 +20,13 @@ METH_FASTCALL = 0x80
 
 def load(module: str, arguments: Mapping[str, str]) -> dict[str, Callable]:
     """Functions of a module by their names, and the letters of their arguments."""
+    return {name: binder(None) for name, binder in load_binders(module, arguments).items()}
+
+
+def load_binders(module: str, arguments: Mapping[str, str]) -> dict[str, Callable]:
+    """The same, where each is still to be bound to an object."""
     addresses = cache.load_entries(module, arguments)
-    return {name: _function(name, address) for name, address in addresses.items()}
+    return {name: _binder(name, address) for name, address in addresses.items()}
 
 
 class _Definition(ctypes.Structure):
@@ -37,7 +44,7 @@ _definitions: list[_Definition] = []
 """Functions refer to them for ever."""
 
 
-def _function(name: str, address: int) -> Callable:
+def _binder(name: str, address: int) -> Callable[[Any], Callable]:
     definition = _Definition(name.encode(), address, METH_FASTCALL, None)
     _definitions.append(definition)
     make = ctypes.pythonapi.PyCFunction_NewEx
@@ -45,4 +52,4 @@ def _function(name: str, address: int) -> Callable:
         [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p],
         ctypes.py_object,
     )
-    return make(ctypes.addressof(definition), None, None)
+    return lambda owned: make(ctypes.addressof(definition), owned, None)

@@ -1,4 +1,6 @@
-"""The layout in memory of programs and teams of threads, which `run` writes and `drivers` reads."""
+"""The layout in memory of programs, teams of threads and direct calls, which Python and drivers share."""
+
+from types import FunctionType
 
 HEADER = 4  # words: number of steps, patches from v and to out (bytes), most blocks of a step
 STEP = 4  # words: kernel, table (bytes from the program's start), extent, block
@@ -14,3 +16,56 @@ WORKER = 5 * LINE  # from here a line per worker: is it awake, the address of it
 PATIENCE = 300  # looks at the ticket before a worker sleeps: about as long as a wake-up takes
 SPINS = 1000  # looks at DONE before the caller gives way
 UNCLAIMED = 0xFFFFFFFF
+
+# Objects of Python and arrays of NumPy: bytes from their beginning, as the interfaces of both fix them.
+OBJECT = object.__basicsize__  # what all objects have
+TYPE = OBJECT - 8
+DATA = OBJECT  # of an array: the address of its elements
+NDIM = OBJECT + 8
+DIMENSIONS = OBJECT + 16
+DTYPE = OBJECT + 40
+FLAGS = OBJECT + 48
+ITEMS = tuple.__basicsize__
+ATTRIBUTES = FunctionType.__dictoffset__  # of a function: its dictionary, or 0
+PLAIN = 0x101  # flags of an array: aligned, in C order
+HALF = 0xFFFFFFFF  # the bits of an integer of C in a word
+
+# The form of a call, as bytes: header, a record per argument, the watches.
+ARGUMENTS = 0  # how many
+SYSTEM_OF = 8  # the address of the table of functions
+NOTHING = 16  # the addresses of None and of True
+TRUTH = 24
+WATCHES = 32  # where, from the beginning: their number, then one by one
+FORM = 40
+
+# A program that is called directly: header, for each input the address of patches or 0, more sections.
+ENTERED = 0  # a call has it
+IS_LONG = 8  # whether it lets go of the interpreter
+STEPS = 16  # the address of its words
+COLD = 24  # the number of inputs that come first, in a tuple
+OUTPUTS = 32  # where, from the beginning: their number, whether the result is the first, records
+GUARDS = 40  # where: their number, then a record of each
+INPUTS = 48
+
+# A record of an argument, an output, a guard, or an array that is watched.
+KIND = 0
+NEXT = 8  # bytes to the next one
+CLASS = 16  # the address of the type, or of the object itself (SAME)
+DTYPE_OF = 24  # of an object (SAME) the type, if others of it may be equal
+BYTES = 32
+PLACE = 40  # the address of patches (FRESH), of a buffer, of what is compared with `CLASS`
+AXES = 48  # their number, then the extents
+SAME, NUMBER, ARRAY = 0, 1, 2  # kinds of arguments
+FRESH, COPY, SCALAR = 0, 1, 2  # and of outputs: written where they stay, copied from a buffer
+EQUAL, FINITE = 0, 1  # and of guards: the bytes at PLACE, those of one double
+EXPONENT = 0x7FF0000000000000
+
+# A watch: KIND, NEXT, an object at CLASS, then what it was.
+ITEM, ABSENT, CELL, FUNCTION, CONTENT = 0, 1, 2, 3, 4
+FIRST, SECOND, THIRD = 24, 32, 40  # in a watch of an array the first is where its record begins
+
+# The table of functions, by word.
+GET_ITEM, GET_CODE, GET_DEFAULTS, GET_KEYWORDS, SIZE = 0, 1, 2, 3, 4
+TAKE, DROP, NEW_TUPLE, SAVE, RESTORE = 5, 6, 7, 8, 9
+COMPARE, NEW_ARRAY, NEW_SCALAR, DIFFER, MOVE = 10, 11, 12, 13, 14
+EQUALITY = 2  # what COMPARE asks for

@@ -34,6 +34,7 @@ from llvmlite import ir
 
 from nbhvp.graph.table import incomplete
 from nbhvp.targets.cpu import machine, scalars, words
+from nbhvp.targets.cpu.layouts import DATA
 from nbhvp.targets.cpu.syntax import has_rare_cases, is_short, written_slots
 from nbhvp.targets.cpu.values import (
     BYTES,
@@ -370,9 +371,6 @@ def _add_body(made: ir.Function, tree: ast.Module, source: ast.FunctionDef, kind
 
 # Functions that Python calls.
 
-OBJECT = object.__basicsize__
-"""Where the address of an array's elements lies in it: that much is NumPy's ABI."""
-
 _NOTHING = ast.FunctionDef("entry", ast.arguments([], [], None, [], [], None, []), [], [])
 
 
@@ -380,7 +378,8 @@ def lowered_entries(functions: ModuleType, arguments: Mapping[str, str], prefix:
     """The LLVM text of functions as the interpreter calls them, each under a prefix and its name.
 
     An argument is the address of an array ("a") or an integer ("i"). A function of one argument gives
-    an integer; others may take long, and let go of the interpreter.
+    an integer; others may take long, and let go of the interpreter. A function of "objects" gets what
+    the interpreter gives, and returns an object.
     """
     module = _empty_module(prefix)
     for name, letters in arguments.items():
@@ -395,6 +394,13 @@ def lowered_entries(functions: ModuleType, arguments: Mapping[str, str], prefix:
 def _entry(begun, made: ir.Function, function: Callable, arguments: str) -> None:
     """Unpack the arguments, call the function, and return its result or None."""
     builder, python = begun.builder, functools.partial(_python, begun)
+    if arguments == "objects":
+        owned, given, count = made.args
+        numbers = [builder.ptrtoint(owned, I64), builder.ptrtoint(given, I64), count]
+        walk = Walk(begun, {}, _NOTHING, ())
+        found = _word(function)(walk, *(Value("i8", (one,)) for one in numbers)).parts[0]
+        builder.ret(builder.inttoptr(found, BYTES))
+        return
     places = [builder.gep(made.args[1], [I64(k)]) for k in range(len(arguments))]
     numbers = [
         _address_of(builder, builder.load(place))
@@ -415,7 +421,7 @@ def _entry(begun, made: ir.Function, function: Callable, arguments: str) -> None
 
 
 def _address_of(builder: ir.IRBuilder, array):
-    word = builder.add(builder.ptrtoint(array, I64), I64(OBJECT))
+    word = builder.add(builder.ptrtoint(array, I64), I64(DATA))
     return builder.load(builder.inttoptr(word, I64.as_pointer()))
 
 

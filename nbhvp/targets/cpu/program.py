@@ -27,6 +27,7 @@ from nbhvp.plan.layout import Layout, layout
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule, schedule
 from nbhvp.targets.cpu import blas, cache, machine, results
 from nbhvp.targets.cpu import run as cpu
+from nbhvp.targets.cpu.forms import Array, Form
 from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, emit, has_kernels
 
 __all__ = ["Bound", "Program"]
@@ -88,6 +89,9 @@ class Program:
             node: [_references(s, node) for s in self._stretches]
             for node in (*self._cold, *self._direct)
         }
+        self._runs = 0
+        self.directly: Callable = general
+        """``directly(cold, x)``, for the hot input alone; None of what it leaves to the general way."""
         self._free: list[_Workspace] = []
         self._most_free = MOST_FREE if self._layout.size <= CPU.l2 else 1
         self.counts = cache.counts() - before
@@ -122,6 +126,24 @@ class Program:
         """The program with all inputs but the hot one fixed."""
         return Bound(self, cold)
 
+    def alone(self) -> _Alone | None:
+        """What a direct call needs; None unless it is one call on one thread with small results."""
+        main = self.graph.outputs[self.main]
+        is_large = main.size * main.dtype.itemsize >= CPU.l2
+        is_single = len(self._stretches) == 1 and self._stretches[0].library is None
+        if self.runner is not cpu.run.call or self._direct or is_large or not is_single:
+            return None
+        return _Workspace(self).alone()
+
+    def prepare(self) -> None:
+        """Make the direct call, from the second run on: most programs of large functions run once."""
+        self._runs += 1
+        if self._runs == 2:
+            x = self.graph.inputs[self.hot]
+            form = Form([Array(x.shape, np.dtype(x.dtype.char))])
+            cold = len(self._inputs) - 1
+            self.directly = form.evaluate(self, cold=cold, as_tuple=False) or general
+
     def take(self, cold: Sequence[np.ndarray]) -> _Workspace:
         """A workspace that nobody else uses, bound to the values of all inputs but the hot one."""
         try:
@@ -139,6 +161,10 @@ class Program:
             self._free.append(workspace)
 
 
+def general(*_: Any) -> None:
+    """A direct call that leaves everything to the general way."""
+
+
 class Bound:
     """A program of one input: a product at a fixed point. Safe to call from several threads."""
 
@@ -148,8 +174,17 @@ class Bound:
         self._free: list[_Workspace] = []
         self._empty = program.empty
 
+    def directly(self, x: Any) -> np.ndarray | None:
+        """The main output, if x is an array in C order of the right shape and dtype."""
+        return self.program.directly(self.stored, x)
+
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The main output at a C-contiguous x of the right shape and dtype: nothing is checked."""
+        """The main output at a C-contiguous x of the right shape and dtype."""
+        if out is None:
+            found = self.program.directly(self.stored, x)
+            if found is not None:
+                return found
+        self.program.prepare()
         try:
             workspace = self._free.pop()
         except IndexError:
@@ -207,6 +242,26 @@ class _Workspace:
             if references is not None:
                 cpu.place.call(words, references, array)
 
+    def alone(self) -> _Alone | None:
+        """The addresses of a workspace that nobody else uses."""
+        if any(array is None for _, array, _ in self._others):
+            return None  # an output that is in the list twice
+        program, (words,) = self.program, self._words
+        assert isinstance(words, np.ndarray), "no library call"
+        start = cpu.address(words)
+        hot, main = (start + int(words[k]) for k in (1, 2))
+        patches = [program._patches.get(node, [None])[0] for node in program._inputs]
+        inputs = [0 if one is None else cpu.address(one) for one in patches]
+        inputs[program.hot] = hot
+        outputs: list[np.ndarray | None] = [array for _, array, _ in self._others]
+        buffer = None
+        result = program.graph.outputs[program.main]
+        if result.shape == ():
+            buffer = np.empty((), result.dtype)
+            cpu.place.call(words, words[words[2] // 8 :], buffer)
+        outputs.insert(program.main, buffer)
+        return _Alone(words, inputs, outputs, main, result.dtype, (self, patches))
+
     def release(self) -> None:
         """Let go of the values of inputs."""
         if self.cold or not self._is_single or self.program._direct:
@@ -238,6 +293,21 @@ class _Workspace:
             found.append(own)
         found.insert(self.program.main, main)
         return found
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A workspace for direct calls: addresses of patches, and buffers of outputs."""
+
+    words: np.ndarray
+    inputs: list[int]
+    """Where the patches of each input lie, or 0."""
+    outputs: list[np.ndarray | None]
+    """None for an array that each call makes."""
+    main: int
+    """Where the patches of that array lie."""
+    dtype: np.dtype
+    kept: tuple
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:

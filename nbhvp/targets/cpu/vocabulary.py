@@ -293,7 +293,13 @@ def invoke(walk, address, *xs):
     _c_call(walk, walk.cast(address, "i8").parts[0], ir.VoidType(), numbers)
 
 
-WORDS_OF_DRIVERS = {read, write, load, store, add, replace, invoke}
+def ask(walk, address, *xs):
+    """Call a C function of 64-bit words, which gives another one."""
+    numbers = [walk.cast(x, "i8").parts[0] for x in xs]
+    return Value("i8", (_c_call(walk, walk.cast(address, "i8").parts[0], I64, numbers),))
+
+
+WORDS_OF_DRIVERS = {read, write, load, store, add, replace, invoke, ask}
 
 LANGUAGE: dict[str, Callable] = {
     "reads": _array(is_written=False),

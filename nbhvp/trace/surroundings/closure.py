@@ -318,6 +318,26 @@ class Closure:
         self.watches = ()
         self.extend(watches)
 
+    def by_identity(self) -> list[tuple] | None:
+        """All watches, if the identity of objects and the bytes of arrays tell whether they hold.
+
+        Each is a name, an object, and what it was: ("item", mapping, seen, key), ("absent", mapping,
+        None, key), ("cell", cell, seen), ("function", function, code, defaults, defaults of
+        keywords), ("content", array, copy).
+        """
+        mappings = [mapping for mapping, *_ in (*self._items, *self._absent)]
+        if self._holds_objects or any(type(mapping) is not dict for mapping in mappings):
+            return None
+        if any(attributes is not None for *_, attributes in self._functions):
+            return None
+        return [
+            *(("item", mapping, seen, key) for mapping, key, seen in self._items),
+            *(("absent", mapping, None, key) for mapping, key in self._absent),
+            *(("cell", cell, seen) for cell, seen in self._cells),
+            *(("function", *found[:4]) for found in self._functions),
+            *(("content", a, np.frombuffer(content, np.uint8)) for a, content, *_ in self._exact),
+        ]
+
     def changed(self) -> bool:
         """Whether anything has changed."""
         return self.glance() or (self.is_deep and any(watch.changed() for watch in self._arrays))

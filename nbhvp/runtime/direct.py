@@ -1,0 +1,154 @@
+"""Calls that go straight to compiled code: the same trace, at arguments of the same kind.
+
+A small function waits for Python above all. `nbhvp.targets.cpu.forms` makes functions that test whether
+the arguments of a call are those of a trace and run one of its programs, in a fraction of a
+microsecond. Each gives None wherever that test does not tell; the general way (`memory`, `validity`)
+then finds out what the call needs. `Direct` has the functions of one trace.
+
+What is tested in compiled code: types, dtypes and shapes of arrays and floats that are given by position,
+static arguments, and objects that the trace has read elsewhere, if these are compared by identity or
+have their bytes compared. Other objects are looked at in Python first (`Closure`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbhvp.graph.linear_map import Product
+from nbhvp.runtime.call import LARGE, SHARED, same_argument, same_bits
+from nbhvp.trace.arguments import Leaf, Static
+from nbhvp.trace.record import Trace
+from nbhvp.trace.surroundings.closure import Closure
+
+__all__ = ["DIRECT_FROM", "Direct", "directly", "general"]
+
+DIRECT_FROM = 2
+"""The call of a trace after which later ones may go directly: those of large functions may be few."""
+
+Entry = Callable[..., Any]
+"""``entry(cold, x, *args)``: outputs, or None."""
+
+
+def general(*_: Any) -> None:
+    """What leaves everything to the general way."""
+
+
+@dataclass(eq=False)
+class Direct:
+    """The direct calls of one trace; those that are not known leave everything to the general way."""
+
+    accept: Entry = general
+    """``accept(x, *args)`` is True if the trace serves a call, its guards aside."""
+    same: Entry = general
+    """``same(inputs, x, *args)`` is True if a call has these inputs, bit by bit, too."""
+    value: Entry = general
+    gradient: Entry = general
+    """Value and gradient."""
+    points: dict[Product, Entry] = field(default_factory=dict)
+    """State of a product, and perhaps results."""
+    full_points: dict[Product, Entry] = field(default_factory=dict)
+    """State and results."""
+    keys: Sequence[Leaf | Static] = ()
+    form: Any = None
+    closure: Closure | None = None
+    """Where it has to be looked at in Python."""
+    watches: tuple | None = None
+    can_be_kept: bool = False
+    """Whether a later call can tell if it has the same arguments."""
+
+    def entry(self, program: Any, guards: Sequence[bytes], **how: bool) -> Entry:
+        """The direct call of a program, whose first outputs are guards."""
+        found = None if self.form is None else self.form.evaluate(program, guards, **how)
+        return general if found is None else self._watched(found)
+
+    def needing_nothing(self) -> Entry:
+        """The direct call of a program without outputs."""
+        accept = self.accept
+        return lambda cold, *arguments: () if accept(*arguments) else None
+
+    def leaves(self, args: Sequence[Any]) -> Sequence[np.ndarray]:
+        """The arrays beside x of a call that has the form; floats as arrays."""
+        if not self.keys:
+            return ()
+        pairs = zip(self.keys, args, strict=True)
+        return [np.asarray(value) for key, value in pairs if type(key) is Leaf]
+
+    def _watched(self, entry: Entry) -> Entry:
+        closure = self.closure
+        if closure is None:
+            return entry
+        return lambda *arguments: None if closure.changed() else entry(*arguments)
+
+
+def directly(trace: Trace, key: tuple) -> Direct:
+    """The direct calls of a trace with a key, none of whose programs is known yet."""
+    _, shape, dtype, arguments = key
+    keys, closure = _plain_arguments(arguments), trace.closure
+    if keys is None or trace.aliases is not None:
+        return Direct()
+    forms = importlib.import_module("nbhvp.targets.cpu.forms")  # which only compiled programs need
+    watches = closure.by_identity()
+    described = [forms.Array(shape, np.dtype(dtype.char)), *(_described(forms, k) for k in keys)]
+    form = forms.Form(described, watches or ())
+    leaves = [Leaf("array", shape, dtype), *(one for one in keys if type(one) is Leaf)]
+    sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves]
+    made = Direct(
+        keys=keys,
+        form=form,
+        closure=closure if watches is None else None,
+        watches=closure.watches,
+        can_be_kept=all(size <= LARGE for size in sizes[1:]),
+    )
+    made.accept = made._watched(form.accept())
+    made.same = form.same() if max(sizes) < SHARED and made.can_be_kept else _same(made, form)
+    if watches is None:
+        made.same = _glanced(closure, made.same)
+    return made
+
+
+def _glanced(closure: Closure, same: Entry) -> Entry:
+    """A test that looks at large arrays of the surroundings by some of their elements."""
+    return lambda *arguments: None if closure.glance() else same(*arguments)
+
+
+def _same(direct: Direct, form: Any) -> Entry:
+    """The test of large arguments, which are compared in blocks or by identity."""
+    accept = form.accept()
+
+    def same(inputs: Sequence[np.ndarray], x: np.ndarray, *args: Any) -> bool | None:
+        if not accept(x, *args) or not same_bits(x, inputs[0]):
+            return None
+        return all(map(same_argument, direct.leaves(args), inputs[1:])) or None
+
+    return same
+
+
+_PLAIN = (bool, int, str, type(None))
+_KINDS = {"float": float, "scalar": np.float64}
+
+
+def _plain_arguments(key: tuple) -> Sequence[Leaf | Static] | None:
+    """The keys of arguments if they are arrays, floats, ... given by position."""
+    if not key:
+        return ()
+    args, named = key
+    return args if all(map(_is_plain, args)) and not named.names else None
+
+
+def _is_plain(key: Any) -> bool:
+    if type(key) is Static:
+        return key.kind in _PLAIN
+    return type(key) is Leaf and (key.kind != "scalar" or key.dtype == np.float64)
+
+
+def _described(forms: Any, key: Leaf | Static) -> Any:
+    if isinstance(key, Static):
+        return forms.Same(key.value)
+    if key.kind in _KINDS:
+        return forms.Number(_KINDS[key.kind])
+    return forms.Array(key.shape, np.dtype(key.dtype.char))
