@@ -12,7 +12,6 @@ arguments; autograd ``value_and_grad`` and ``make_hvp``.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from benchmarks.tables import bar, fresh, table
+from benchmarks.tables import bar, caches, fresh, reason, table
 
 OURS, JAX, AUTOGRAD = "nbhvp", "JAX", "autograd"
 LARGE_MLP = "MLP 784-256-128-10, batch 512"
@@ -191,7 +190,7 @@ def section(run) -> None:
     for label in labels(run):
         measured[label] = _measured(label, contestants, run.processes, missing)
         rows.append(_row(label, measured[label], contestants))
-        print(f"  {label}: done", file=sys.stderr, flush=True)
+        print(" ", *rows[-1], sep=" | ", file=sys.stderr, flush=True)
     print(table(_header(contestants), rows) + "\n")
     print("Seconds of the wall clock; in brackets seconds of the processors.\n")
     lines = (_imports(measured, contestants), _ratio_bars(measured), _bars(measured))
@@ -210,7 +209,7 @@ def labels(run) -> list[str]:
 def _is_installed(name):
     try:
         fresh(PACKAGES[name].splitlines()[0], {})
-    except subprocess.CalledProcessError:
+    except RuntimeError:
         return False
     return True
 
@@ -225,10 +224,10 @@ def _measured(label, contestants, rounds, missing):
                     # What a peer cannot do is said below the table; its cell stays empty.
                     try:
                         times = _process(name, label, Path(folder))
-                    except (subprocess.CalledProcessError, AssertionError) as error:
+                    except (RuntimeError, AssertionError) as error:
                         if name == OURS:
                             raise
-                        missing.setdefault(f"{name} ({type(error).__name__})", []).append(label)
+                        missing.setdefault(f"{name} ({reason(error)})", []).append(label)
                         break
                     taken.setdefault((name, cache), []).append(times)
     return {key: _medians(found) for key, found in taken.items()}
@@ -238,16 +237,12 @@ def _process(name, label, folder) -> dict:
     """One process; its results must be the package's."""
     import numpy as np
 
-    caches = ("NBHVP_CACHE_DIR", "NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
-    environment = {key: str(folder / key) for key in caches} | {
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_PLATFORMS": "cpu",
-    }
     results = folder / f"{name}.npz"
-    printed = fresh(PROCESS.format(package=PACKAGES[name]), environment, name, label, str(results))
+    printed = fresh(
+        PROCESS.format(package=PACKAGES[name]), caches(folder), name, label, str(results)
+    )
+    needed, found = np.load(folder / f"{OURS}.npz"), np.load(results)
     if name != OURS:
-        needed, found = np.load(folder / f"{OURS}.npz"), np.load(results)
         for key in needed:
             error = np.linalg.norm(found[key] - needed[key]) / np.linalg.norm(needed[key])
             assert error <= 1e-8, f"{name} on {label}: {key} differs by {error:.1e}"
@@ -330,5 +325,5 @@ def _bars(measured):
 
 
 def _left_out(missing):
-    for reason, places in missing.items():
-        yield f"- left out: {reason}: {', '.join(places)}."
+    for why, places in missing.items():
+        yield f"- left out: {why}: {', '.join(places)}."

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["ROOT", "bar", "fresh", "micro", "table"]
+__all__ = ["ROOT", "bar", "caches", "fresh", "micro", "reason", "table"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,11 +34,28 @@ def bar(name: str, results: dict[str, bool | None]) -> str:
 
 
 def fresh(program: str, environment: dict[str, str], *arguments: str) -> str:
-    """What a fresh process prints that runs the text of a program."""
+    """The output of a fresh process that runs the text of a program; its error as RuntimeError."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path} | environment
     # As at a user's: the package's own sources are compiled to bytecode at the first import only.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
     return done.stdout
+
+
+def reason(error: Exception) -> str:
+    """The last line of an error's message."""
+    return str(error).splitlines()[-1]
+
+
+def caches(folder) -> dict[str, str]:
+    """The environment of a process whose caches, and JAX's, lie in a folder."""
+    names = ("NBHVP_CACHE_DIR", "NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
+    return {name: str(Path(folder) / name) for name in names} | {
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_PLATFORMS": "cpu",
+    }
