@@ -6,9 +6,9 @@ A trace is valid for one shape and dtype of x, for one set of static arguments, 
 its guards have the recorded values. Guards are checked before a result or an error is returned; if no
 known trace is valid, the function is traced again. A trace that was made at x needs no check there.
 
-Before the first product, a gradient runs the program of value and gradient. After it, a gradient at a new
-x runs the point program, which computes value and gradient too, so that products at this x need no other
-run. The remembered point is identified by the bits of x and of the arguments.
+A gradient at a new x runs the point program, which computes value and gradient too, if a product has been
+taken since the last gradient at a new x: then products at this x need no other run. Else it runs the
+program of value and gradient. The remembered point is identified by the bits of x and of the arguments.
 """
 
 from __future__ import annotations
@@ -161,9 +161,24 @@ class Function:
         return self._memory.value(self._tracer, x, args, kwargs)
 
     def grad(self, x: Vector, /, *args: Any, **kwargs: Any) -> np.ndarray:
-        """The gradient, of the shape and dtype of x."""
+        """The gradient, of the shape and dtype of x.
+
+        If a Hessian-vector product has been taken, or an operator made, since the last gradient at a
+        new x, what products at this x have in common is computed too, so that they need no other
+        run. If not, the gradient alone is computed. ``report()`` counts both, as runs of the point
+        program and of the gradient program.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(np.exp(x)))
+        >>> f.grad(np.zeros(2))
+        array([1., 1.])
+        """
         _, gradient = self._memory.gradient(self._tracer, x, args, kwargs)
-        return gradient if self.unravel is None else as_given(gradient, x, self.unravel)
+        unravel = self.options.unravel
+        return gradient if unravel is None else as_given(gradient, x, unravel)
 
     def value_and_grad(self, x: Vector, /, *args: Any, **kwargs: Any) -> tuple[Any, np.ndarray]:
         """The value and the gradient, computed together.
@@ -176,8 +191,9 @@ class Function:
         >>> f.value_and_grad([1.0, 2.0])
         (np.float64(5.0), array([2., 4.]))
         """
-        value, gradient = self._memory.gradient(self._tracer, x, args, kwargs)
-        return value, as_given(gradient, x, self.unravel)
+        found = self._memory.gradient(self._tracer, x, args, kwargs)
+        unravel = self.options.unravel
+        return found if unravel is None else (found[0], as_given(found[1], x, unravel))
 
     def hvp(
         self, x: Vector, v: Vector, /, *args: Any, mode: str = DEFAULT_MODE, **kwargs: Any
@@ -225,26 +241,29 @@ class Function:
                 kwargs["mode"] = mode
             else:
                 product = HESSIANS.get(mode)
-        memory = self._memory
-        point = memory.point
+        memory, tracer = self._memory, self._tracer
         # A small product waits for Python above all: no frame for what one condition tells.
-        if (
-            point is not None
-            and not kwargs
-            and product in point.products
-            and point.recorded.owner is self._tracer.owner
-            and point.recorded.direct.same(point.inputs, x, *args)
-        ):
-            found = point.products[product].directly(v)
-            if found is not None:
-                memory.report.product_runs += 1
-                memory.hessian = product
-                return found
+        if not kwargs and product is not None:
+            point = memory.point
+            if (
+                point is None
+                or point.recorded.owner is not tracer.owner
+                or not point.recorded.direct.same(point.inputs, x, *args)
+            ):
+                point = memory.new_directly(tracer, product, x, args)
+                if point is not None:
+                    memory.point = point
+            if point is not None and product in point.products:
+                found = point.products[product].directly(v)
+                if found is not None:
+                    memory.report.product_runs += 1
+                    memory.hessian = product
+                    return found
         vector = as_vector(v, self.unravel)
         if product is None:
             found = self._difference(mode, x, vector, args, kwargs)
         else:
-            found = memory.product(self._tracer, product, x, vector, args, kwargs)
+            found = memory.product(tracer, product, x, vector, args, kwargs)
             memory.hessian = product
         return as_given(found, v, self.unravel)
 
@@ -278,7 +297,7 @@ class Function:
         """
         point = self._memory.at(self._tracer, HESSIAN, x, args, kwargs)
         self._memory.hessian = HESSIAN
-        origin = functools.partial(self.hessian, point.call.x, *args, **kwargs)
+        origin = functools.partial(self.hessian, point.x, *args, **kwargs)
         return HessianOperator(point, HESSIAN, origin, self.unravel)
 
     # Derivatives of functions with array results.
@@ -306,7 +325,7 @@ class Function:
                [ 0., 10.]])
         """
         point = self._memory.at(self._tracer, jacobian, x, args, kwargs)
-        origin = functools.partial(self.jacobian, point.call.x, *args, **kwargs)
+        origin = functools.partial(self.jacobian, point.x, *args, **kwargs)
         return JacobianOperator(point, origin)
 
     def weighted_hessian(
@@ -327,7 +346,7 @@ class Function:
         """
         w = np.array(w)
         point = self._memory.weighted(self._tracer, weighted_hessian, x, w, args, kwargs)
-        origin = functools.partial(self.weighted_hessian, point.call.x, w, *args, **kwargs)
+        origin = functools.partial(self.weighted_hessian, point.x, w, *args, **kwargs)
         return HessianOperator(point, weighted_hessian, origin, self.unravel)
 
     def report(self) -> Report:

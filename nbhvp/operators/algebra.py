@@ -11,6 +11,7 @@ with a matrix, sparse or not, is an array. Nothing but `toarray` makes an array 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,8 +28,19 @@ UNITS = 64
 """Unit vectors in a block of `columns` and `diagonal`, which bounds their memory."""
 
 
+@functools.lru_cache(maxsize=64)
+def _attributes(dtype: np.dtype, shape: tuple[int, int]) -> dict[str, Any]:
+    """What SciPy's operators of a dtype and shape have; to check that takes SciPy microseconds."""
+    operator = object.__new__(LinearOperator)
+    LinearOperator.__init__(operator, dtype, shape)
+    return vars(operator)
+
+
 class Operator(LinearOperator):
     """A LinearOperator that adds up with matrices, and says what it is where an array is needed."""
+
+    def __init__(self, dtype: np.dtype, shape: tuple[int, int]):
+        self.__dict__.update(_attributes(dtype, shape))
 
     def dot(self, x: Any) -> Any:
         """The product with a vector, the k columns of a matrix, a number or another operator."""

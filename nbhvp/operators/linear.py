@@ -108,7 +108,7 @@ class HessianOperator(Operator):
     """
 
     def __init__(self, point: Point, product: Product, origin: Callable, unravel: Unravel | None):
-        x = point.call.x
+        x = point.x
         super().__init__(x.dtype, (x.size, x.size))
         self._point, self._map = point, product
         self._origin, self._unravel = origin, unravel
@@ -312,7 +312,7 @@ class JacobianOperator(Operator):
     """
 
     def __init__(self, point: Point, origin: Callable):
-        x, result = point.call.x, point.recorded.output
+        x, result = point.x, point.recorded.output
         super().__init__(np.result_type(x.dtype, result.dtype), (result.size, x.size))
         self._point, self._origin = point, origin
         self.tally = Tally(point.recorded.compiler.products)

@@ -59,18 +59,6 @@ class Call:
     def inputs(self) -> tuple[np.ndarray, ...]:
         return as_inputs(self.x, self.leaves)
 
-    def kept(self) -> Call:
-        """The same values, safe from later writes; large arguments are kept as they are."""
-        return kept(self.x, self.leaves, self.key)
-
-    def equals(self, other: Call) -> bool:
-        """Whether another call has the same arguments, bit by bit."""
-        return (
-            self.key == other.key
-            and same_bits(self.x, other.x)
-            and all(map(same_argument, self.leaves, other.leaves))
-        )
-
 
 def as_inputs(x: np.ndarray, leaves: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """What programs take: C-contiguous arrays in native byte order."""
@@ -83,10 +71,9 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.asarray(native(array), order="C")
 
 
-def kept(x: np.ndarray, leaves: Sequence[np.ndarray], key: tuple) -> Call:
-    """A call with values that are safe from later writes; large arguments are kept as they are."""
-    leaves = leaves and [a if a.nbytes > LARGE else a.copy() for a in leaves]
-    return Call(copied(x), leaves, key)
+def kept(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Arguments beside x that are safe from later writes; large ones are kept as they are."""
+    return arrays and [a if a.nbytes > LARGE else a.copy() for a in arrays]
 
 
 def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 
 from nbhvp.graph.linear_map import Product
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, can_be_remembered, copied, kept
+from nbhvp.runtime.call import SHARED, Call, Owner, can_be_remembered, copied, kept
 from nbhvp.runtime.direct import general
 from nbhvp.runtime.inputs import direction, weights
 from nbhvp.runtime.point import Point, new_point
@@ -67,70 +67,50 @@ class Memory:
 
     def value(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Any:
         """The value: a scalar, or a fresh array."""
-        point = self._here(tracer, x, args, kwargs)
-        if point is not None:
-            value = point.known.get(point.recorded.output)
-            if value is not None:
-                return value.copy()[()]
+        point = self.here(tracer, x, args, kwargs)
+        if point is not None and (value := point.known.get(point.recorded.output)) is not None:
+            return value.copy()[()]
         recorded = self._latest(tracer, kwargs)
-        if recorded is not None:
-            found = recorded.direct.value((), x, *args)
-            if found is not None:
-                self.report.value_runs += 1
-                return found
-        at_once = self._at_once(Recorded.value_at, tracer, x, args, kwargs)
-        if at_once is not None:
-            *_, outputs = at_once
-        else:
-            call = tracer.call(x, args, kwargs)
-            point = self._remembered(call)
-            if point is not None and point.recorded.output in point.known:
-                return point.known[point.recorded.output].copy()[()]
-            _, outputs = self._run(Recorded.value_at, tracer, call)
+        if recorded is not None and (found := recorded.direct.value((), x, *args)) is not None:
+            self.report.value_runs += 1
+            return found
+        call = tracer.call(x, args, kwargs)
+        point = self._remembered(call)
+        if point is not None and (value := point.known.get(point.recorded.output)) is not None:
+            return value.copy()[()]
         self.report.value_runs += 1
+        _, outputs = self._run(Recorded.value_at, tracer, call)
         return outputs[0][()]
 
     def gradient(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         """The value and a fresh gradient; products there are ready too, if one came last time."""
-        point, hessian, is_new = self._here(tracer, x, args, kwargs), self.hessian, False
-        if point is not None:
-            gradient = point.known.get(point.recorded.gradient)
-            if gradient is not None:
-                return point.known[point.recorded.output][()], copied(gradient)
-        if hessian is not None:
-            point, is_new = self._at(tracer, hessian, x, args, kwargs, complete=True)
-        if hessian is None or point is None:
-            return self._gradient_without_point(tracer, x, args, kwargs)
-        gradient = point.known[point.recorded.gradient]
-        if is_new:
-            self.hessian = None
-        if not is_new or gradient.nbytes < SHARED:
-            self.point, gradient = point, copied(gradient)
-        else:
-            # Nobody has this point yet: to copy what is large may take as long as to compute it.
-            self.point = point.without(point.recorded.gradient)
-        return point.known[point.recorded.output][()], gradient
-
-    def _gradient_without_point(
-        self, tracer: Tracer, x: Any, args: tuple, kwargs: dict
-    ) -> tuple[Any, np.ndarray]:
-        recorded = self._latest(tracer, kwargs)
-        if recorded is not None:
-            found = recorded.direct.gradient((), x, *args)
-            if found is not None:
+        point, hessian = self.here(tracer, x, args, kwargs), self.hessian
+        if point is not None and point.recorded.gradient in point.known:
+            return point.value_and_gradient()
+        if hessian is None:
+            recorded = self._latest(tracer, kwargs)
+            if (
+                recorded is not None
+                and (found := recorded.direct.gradient((), x, *args)) is not None
+            ):
                 self.report.gradient_runs += 1
                 return found
-        at_once = self._at_once(Recorded.gradient_at, tracer, x, args, kwargs)
-        if at_once is None:
             call = tracer.call(x, args, kwargs)
             point = self._remembered(call)
             if point is not None and point.recorded.gradient in point.known:
-                gradient = copied(point.known[point.recorded.gradient])
-                return point.known[point.recorded.output][()], gradient
+                return point.value_and_gradient()
             return self.gradient_alone(tracer, call)
-        self.report.gradient_runs += 1
-        *_, (value, gradient) = at_once
-        return value[()], gradient
+        point, is_new = self._at(tracer, hessian, x, args, kwargs, complete=True)
+        if point is None:
+            return self.gradient_alone(tracer, tracer.call(x, args, kwargs))
+        self.point, gradient = point, point.known[point.recorded.gradient]
+        if is_new:
+            self.hessian = None
+            if gradient.nbytes >= SHARED:
+                # Nobody has it yet: to copy what is large may take as long as to compute it.
+                self.point = point.without(point.recorded.gradient)
+                return point.known[point.recorded.output][()], gradient
+        return point.value_and_gradient()
 
     def gradient_alone(self, tracer: Tracer, call: Call) -> tuple[Any, np.ndarray]:
         """Value and gradient, with nothing remembered."""
@@ -179,7 +159,8 @@ class Memory:
         self, tracer: Tracer, product: Product, x: Any, w: Any, args: tuple, kwargs: dict
     ) -> Point:
         """A point that is not remembered, of a product whose last input is weights of the result."""
-        call = tracer.call(x, args, kwargs).kept()
+        call = tracer.call(x, args, kwargs)
+        call = replace(call, x=copied(call.x), leaves=kept(call.leaves))
 
         def at_weights(recorded: Recorded) -> Call:
             like = recorded.linear_map(product).inputs[-1]
@@ -192,11 +173,11 @@ class Memory:
             return program(*inputs) if program else []
 
         recorded, outputs = self._run(run, tracer, call)
-        return new_point(recorded, at_weights(recorded), product, outputs)
+        return new_point(recorded, call.x, at_weights(recorded).leaves, product, outputs)
 
     # Points.
 
-    def _here(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Point | None:
+    def here(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Point | None:
         """The remembered point if a direct test finds a call there."""
         point = self.point
         if point is None or kwargs:
@@ -210,7 +191,10 @@ class Memory:
 
     def _remembered(self, call: Call) -> Point | None:
         point = self.point
-        return point if point is not None and is_at(point, call) else None
+        if point is None or not is_at(point, call):
+            return None
+        point.recorded.count_call()
+        return point
 
     def _latest(self, tracer: Tracer, kwargs: dict) -> Recorded | None:
         """The trace used last, if calls may go there directly."""
@@ -218,6 +202,23 @@ class Memory:
         if recorded is None or kwargs or (recorded.owner is not owner and recorded.owner != owner):
             return None
         return recorded
+
+    def new_directly(
+        self, tracer: Tracer, product: Product, x: Any, args: tuple, complete: bool = False
+    ) -> Point | None:
+        """A new point, made directly."""
+        recorded = self._latest(tracer, {})
+        if recorded is None or not recorded.direct.can_be_kept:
+            return None
+        direct = recorded.direct
+        entry = (direct.full_points if complete else direct.points).get(product, general)
+        outputs = entry((), x, *args)
+        if outputs is None:
+            return None
+        if outputs:
+            self.report.point_runs += 1
+        leaves = kept(direct.leaves(args)) if args else ()
+        return new_point(recorded, x.copy(), leaves, product, outputs)
 
     def _at(
         self,
@@ -232,23 +233,13 @@ class Memory:
 
         None where nothing could tell later whether another call is at the same point.
         """
-        point = self._here(tracer, x, args, kwargs)
-        if point is not None:
-            return point.extended(product, complete), False
-        recorded = self._latest(tracer, kwargs)
-        if recorded is not None and recorded.direct.can_be_kept:
-            direct = recorded.direct
-            entry = (direct.full_points if complete else direct.points).get(product, general)
-            outputs = entry((), x, *args)
-            if outputs is not None:
-                self.report.point_runs += bool(outputs)
-                call = kept(x, direct.leaves(args), recorded.key)
-                return new_point(recorded, call, product, outputs), True
-        run = _point_program(product, complete)
-        found = self._at_once(run, tracer, x, args, kwargs, keeps=True)
-        if found is not None:
-            recorded, leaves, outputs = found
-            return new_point(recorded, kept(x, leaves, recorded.key), product, outputs), True
+        if not kwargs:
+            point = self.here(tracer, x, args, kwargs)
+            if point is not None:
+                return point.extended(product, complete), False
+            point = self.new_directly(tracer, product, x, args, complete)
+            if point is not None:
+                return point, True
         call = tracer.call(x, args, kwargs)
         if tracer.is_always or not can_be_remembered(call.leaves):
             return None, False
@@ -262,32 +253,9 @@ class Memory:
     ) -> Point:
         recorded, outputs = self._run(_point_program(product, complete), tracer, call)
         # Copied after the trace, whose temporary arrays are gone by now.
-        return new_point(recorded, call.kept(), product, outputs)
+        return new_point(recorded, copied(call.x), kept(call.leaves), product, outputs)
 
     # Traces.
-
-    def _at_once(
-        self, run: Run, tracer: Tracer, x: Any, args: tuple, kwargs: dict, keeps: bool = False
-    ) -> tuple[Recorded, Sequence[np.ndarray], list[np.ndarray]] | None:
-        """The trace used last, the arrays beside x and the outputs of a program.
-
-        None where a direct test does not tell that the trace holds, or that what it `keeps` may be kept.
-        """
-        recorded = self._latest(tracer, kwargs)
-        if recorded is None or not recorded.direct.accept(x, *args):
-            return None
-        leaves = recorded.direct.leaves(args)
-        if keeps and not recorded.direct.can_be_kept and not can_be_remembered(leaves):
-            return None
-        try:
-            outputs = run(recorded, as_inputs(x, leaves) if leaves else (x,))
-        except Exception:
-            return None  # whose error it is, the general way finds out
-        if recorded.guards:
-            if not recorded.holds(outputs):
-                return None
-            outputs = outputs[len(recorded.guards) :]
-        return recorded, leaves, outputs
 
     def _run(self, run: Run, tracer: Tracer, call: Call) -> tuple[Recorded, list[np.ndarray]]:
         """The first trace whose guards hold at a call, and the outputs of one of its programs."""

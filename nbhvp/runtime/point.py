@@ -14,7 +14,7 @@ import numpy as np
 from nbhvp.graph.linear_map import Product
 from nbhvp.graph.node import Node
 from nbhvp.runtime.blocks import in_blocks
-from nbhvp.runtime.call import Call
+from nbhvp.runtime.call import as_inputs, copied
 from nbhvp.runtime.recorded import Linearized, Recorded
 
 __all__ = ["Point", "new_point"]
@@ -22,14 +22,21 @@ __all__ = ["Point", "new_point"]
 
 @dataclass(eq=False, slots=True)
 class Point:
-    """A call to a trace, with results that are known there, and products bound to it."""
+    """The arguments of a trace, with results that are known there, and products bound to it."""
 
     recorded: Recorded
-    call: Call
+    x: np.ndarray
+    leaves: Sequence[np.ndarray]
+    """The arrays among the other arguments."""
+    inputs: tuple[np.ndarray, ...]
+    """What programs take: x, and the same arrays in C order."""
     known: dict[Node, np.ndarray]
     products: dict[Product, Any]
-    inputs: tuple[np.ndarray, ...]
-    """What programs take there."""
+
+    def value_and_gradient(self) -> tuple[Any, np.ndarray]:
+        """Both, where they are known; the gradient as a copy."""
+        recorded = self.recorded
+        return self.known[recorded.output][()], copied(self.known[recorded.gradient])
 
     def extended(self, product: Product, complete: bool = False) -> Point:
         """The point with one more product ready, and with its results if `complete`."""
@@ -57,13 +64,16 @@ class Point:
 
 
 def new_point(
-    recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
+    recorded: Recorded,
+    x: np.ndarray,
+    leaves: Sequence[np.ndarray],
+    product: Product,
+    outputs: Sequence[np.ndarray],
 ) -> Point:
-    """The point of a call that is kept, with what a point program gave."""
-    inputs = call.inputs
-    linearized = recorded.linearized(product)
-    known, products = _shared_out(linearized, inputs, product, outputs)
-    return Point(recorded, call, known, products, inputs)
+    """The point at arguments that are kept, with what a point program gave."""
+    inputs = as_inputs(x, leaves)
+    shared = _shared_out(recorded.linearized(product), inputs, product, outputs)
+    return Point(recorded, x, leaves, inputs, *shared)
 
 
 def _shared_out(
@@ -74,5 +84,5 @@ def _shared_out(
 ) -> tuple[dict[Node, np.ndarray], dict[Product, Any]]:
     """Results that are known, and the product, from state and results if any were needed."""
     count = len(linearized.state)
-    known = dict(zip(linearized.results, outputs[count:], strict=False))
+    known = dict(zip(linearized.results, outputs[count:], strict=False)) if outputs else {}
     return known, {product: linearized.product.bind(*outputs[:count], *inputs)}

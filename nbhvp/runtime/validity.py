@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbhvp.runtime.call import Call
+from nbhvp.runtime.call import Call, same_argument, same_bits
 
 if TYPE_CHECKING:
     from nbhvp.runtime.point import Point
@@ -36,4 +36,9 @@ def serves(recorded: Recorded, call: Call) -> bool:
 def is_at(point: Point, call: Call) -> bool:
     """Whether a point, and its trace, are those of a call."""
     # What the trace read may be large: it is looked at last.
-    return call.equals(point.call) and serves(point.recorded, call)
+    return (
+        point.recorded.key == call.key
+        and same_bits(call.x, point.x)
+        and all(map(same_argument, call.leaves, point.leaves))
+        and serves(point.recorded, call)
+    )

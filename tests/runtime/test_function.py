@@ -828,6 +828,69 @@ def test_a_gradient_after_the_first_product_prepares_the_next():
     assert f.report().value_runs == 0
 
 
+SEQUENCES = {
+    # What is asked at which points, and how many gradient and point programs run.
+    "gradients alone": ("g0 g1 g2 g3", 4, 0),
+    "one product, long ago": ("h0 g1 g2 g3 g4", 3, 2),
+    "a product at each point": ("g0 h0 g1 h1 g2 h2 g3 h3", 1, 4),
+    "an operator at each point": ("g0 H0 g1 H1 g2 H2", 1, 3),
+    "a line search": ("g0 h0 g1 g2 g3 h3 g4 h4", 3, 4),
+    "again at one point": ("h0 g1 g1 h1 h1 g1 g2", 0, 3),
+    "products alone": ("h0 h1 h1 h2", 0, 3),
+    "products, then gradients": ("g0 h0 h1 h2 g3 g4 g5 g6", 4, 4),
+}
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("target", ["interpret", "cpu"])
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_gradient_prepares_products_if_one_came_last_time(name, target):
+    sequence, gradients, points = SEQUENCES[name]
+    f, v = nbhvp.differentiable(quartic, target=target), np.ones(3)
+    ask = {"g": f.grad, "h": lambda x: f.hvp(x, v), "H": lambda x: f.hessian(x) @ v}
+    for step in sequence.split():
+        x = np.full(3, 0.1 * int(step[1]))
+        expected = quartic_hvp(x, v) if step[0] != "g" else np.exp(x) + 4 * np.sum(x**2) * x
+        np.testing.assert_allclose(ask[step[0]](x), expected, rtol=1e-13)
+    assert (f.report().gradient_runs, f.report().point_runs) == (gradients, points)
+
+
+@pytest.mark.compiles
+def test_direct_calls_give_what_the_first_ones_give():
+    """After a few calls of one kind, compiled code takes them: results and errors stay the same."""
+
+    def fun(x, scale, power):
+        return scale * np.sum(x**power) if x[0] > 0 else np.sum(scale * x)
+
+    f, x, v = nbhvp.differentiable(fun), np.array([1.0, 2.0, -1.0]), np.ones(3)
+    for k in range(8):
+        for at in (x + k, -x - k):
+            s = 1.0 + k
+            above = at[0] > 0
+            before = at.copy()
+            value, gradient = f.value_and_grad(at, s, 3)
+            assert type(value) is type(f(at, s, 3)) is np.float64
+            assert value == f(at, s, 3) == pytest.approx(fun(at, s, 3), rel=1e-14)
+            np.testing.assert_allclose(gradient, 3 * s * at**2 if above else s + 0 * at)
+            np.testing.assert_allclose(f.grad(at, s, 3), gradient)
+            np.testing.assert_allclose(f.hvp(at, v, s, 3), 6 * s * at if above else 0 * at)
+            np.testing.assert_allclose(f.hessian(at, s, 3) @ v, f.hvp(at, v, s, 3))
+            assert gradient.flags.owndata and gradient.base is None
+            np.testing.assert_array_equal(at, before)
+        read_only = at.copy()
+        read_only.flags.writeable = False
+        strided = np.repeat(at, 2)[::2]
+        for other in (read_only, strided, at.tolist(), tuple(at), at.astype(">f8")):
+            np.testing.assert_array_equal(f.grad(other, s, 3), f.grad(at, s, 3))
+        assert f.grad(at.astype(np.float32), s, 3).dtype == np.float32
+        for wrong, message in ((at + 1j, "complex"), (at.astype(object), "object"), (None, "None")):
+            with pytest.raises(TypeError, match=message):
+                f.grad(wrong, s, 3)
+        with pytest.raises(ValueError, match="shape"):
+            f.hvp(at, np.ones(4), s, 3)
+        assert f(np.array([np.nan, 1.0, 1.0]), s, 3) != f(at, s, 3)
+
+
 @pytest.mark.compiles
 def test_a_product_without_state_runs_alone():
     f = nbhvp.differentiable(rosenbrock)

@@ -140,6 +140,15 @@ def test_what_a_function_writes_into_is_no_matter_of_a_direct_test():
     assert not serves(point.recorded, f._tracer.call(x, (x,), {}))
 
 
+class Thing:
+    def __init__(self):
+        self.a = 2.0
+
+
+class Other(Thing):
+    """Another class of the same layout."""
+
+
 counted = 0.0
 
 
@@ -156,7 +165,11 @@ def changes(kind):
     def rebind():
         nonlocal_value[0] = 3.0
 
-    nonlocal_value = cell
+    def reorder():
+        table["a"] = table.pop("a")
+
+    nonlocal_value, thing = cell, Thing()
+    table["b"] = 3.0
     return {
         "a global": (
             lambda x: np.sum(x**3) + counted * x[0],
@@ -169,15 +182,26 @@ def changes(kind):
         ),
         "a list": (lambda x: cell[0] * np.sum(x**3), rebind),
         "a dictionary": (lambda x: table["a"] * np.sum(x**3), lambda: table.update(a=1.0)),
+        "an order": (lambda x: sum(table.values()) * np.sum(x**3), reorder),
+        "an attribute": (lambda x: thing.a * np.sum(x**3), lambda: setattr(thing, "a", 1.0)),
+        "a class": (lambda x: thing.a * np.sum(x**3), lambda: setattr(thing, "__class__", Other)),
+        "attributes": (lambda x: thing.a * np.sum(x**3), lambda: setattr(thing, "b", 1.0)),
+        "a name": (lambda x: abs(x[0]) ** 3, lambda: globals().update(abs=np.abs)),
         "a default": (lambda x: np.sum(helper(x)), set_default),
     }[kind]
 
 
-KINDS = "a global", "an array", "the shape of an array", "a list", "a dictionary", "a default"
+KINDS = (
+    "a global", "an array", "the shape of an array", "a list", "a dictionary", "an order",
+    "an attribute", "a class", "attributes", "a name", "a default",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_surroundings_is_seen_directly(kind):
+def test_each_kind_of_surroundings_is_seen_directly(kind, monkeypatch):
+    monkeypatch.setitem(globals(), "abs", None)
+    monkeypatch.delitem(globals(), "abs")  # and again at the end
+    monkeypatch.setitem(globals(), "counted", 0.0)
     fun, change = changes(kind)
     f = nbhvp.differentiable(fun, target="interpret")
     f.hessian(X[0])

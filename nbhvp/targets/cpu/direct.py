@@ -38,15 +38,20 @@ from nbhvp.targets.cpu.layouts import (
     FUNCTION,
     GET_CODE,
     GET_DEFAULTS,
+    GET_DICT,
     GET_ITEM,
+    GET_KEYS,
     GET_KEYWORDS,
+    GET_SIZE,
     GUARDS,
     HALF,
     INPUTS,
+    INSTANCE,
     IS_LONG,
     ITEM,
     ITEMS,
     KIND,
+    LIST,
     MOVE,
     NDIM,
     NEW_ARRAY,
@@ -56,6 +61,7 @@ from nbhvp.targets.cpu.layouts import (
     NOTHING,
     NUMBER,
     OBJECT,
+    ORDER,
     OUTPUTS,
     PLACE,
     PLAIN,
@@ -149,29 +155,81 @@ def equal(form, arguments, kept):
 
 
 @driver
+def same_function(form, watch, function):
+    """Whether a function has its code and defaults, and no attributes."""
+    attributes = read(function + ATTRIBUTES)
+    if attributes != 0 and ask(system(form, GET_SIZE), attributes) != 0:
+        return 0
+    if ask(system(form, GET_CODE), function) != read(watch + FIRST):
+        return 0
+    if ask(system(form, GET_DEFAULTS), function) != read(watch + SECOND):
+        return 0
+    return equals(ask(system(form, GET_KEYWORDS), function), read(watch + THIRD))
+
+
+@driver
+def same_instance(form, watch, value):
+    """Whether an object has its class, and the dictionary of its attributes."""
+    if read(value + TYPE) != read(watch + FIRST):
+        return 0
+    found = ask(system(form, GET_DICT), value, 0)
+    dropped(form, found)
+    return equals(found, read(watch + SECOND))
+
+
+@driver
+def same_order(form, watch, mapping):
+    """Whether a dictionary has its keys, which are as many as before, in their order."""
+    keys, found = ask(system(form, GET_KEYS), mapping), 1
+    if keys == 0:
+        return 0
+    for k in range((read(watch + NEXT) - FIRST) // 8):
+        if read(read(keys + LIST) + 8 * k) != read(watch + FIRST + 8 * k):
+            found = 0
+    dropped(form, keys)
+    return found
+
+
+@driver
+def same_content(form, record, array):
+    """Whether an array has its shape, dtype and bytes."""
+    if fits_array(record, array) == 0:
+        return 0
+    content, size = read(record + PLACE), read(record + BYTES)
+    return equals(differ(form, read(array + DATA), content, size), 0)
+
+
+@driver
+def equals(a, b):
+    return 1 if a == b else 0
+
+
+@driver
+def dropped(form, result):
+    if result != 0:
+        invoke(system(form, DROP), result)
+    return 0
+
+
+@driver
 def holds(form, watch):
     """Whether an object is what it was."""
     kind, value, seen = read(watch + KIND), read(watch + CLASS), read(watch + FIRST)
     if kind == ITEM:
-        return 1 if ask(system(form, GET_ITEM), value, read(watch + SECOND)) == seen else 0
+        return equals(ask(system(form, GET_ITEM), value, read(watch + SECOND)), seen)
     if kind == ABSENT:
-        return 1 if ask(system(form, GET_ITEM), value, read(watch + SECOND)) == 0 else 0
+        return equals(ask(system(form, GET_ITEM), value, read(watch + SECOND)), 0)
     if kind == CELL:
-        return 1 if read(value + OBJECT) == seen else 0
+        return equals(read(value + OBJECT), seen)
     if kind == FUNCTION:
-        attributes = read(value + ATTRIBUTES)
-        if attributes != 0 and ask(system(form, SIZE), attributes) != 0:
-            return 0
-        if ask(system(form, GET_CODE), value) != seen:
-            return 0
-        if ask(system(form, GET_DEFAULTS), value) != read(watch + SECOND):
-            return 0
-        return 1 if ask(system(form, GET_KEYWORDS), value) == read(watch + THIRD) else 0
-    record = watch + FIRST
-    if fits_array(record, value) == 0:
-        return 0
-    content, size = read(record + PLACE), read(record + BYTES)
-    return 1 if differ(form, read(value + DATA), content, size) == 0 else 0
+        return same_function(form, watch, value)
+    if kind == INSTANCE:
+        return same_instance(form, watch, value)
+    if kind == SIZE:
+        return equals(ask(system(form, GET_SIZE), value), seen)
+    if kind == ORDER:
+        return same_order(form, watch, value)
+    return same_content(form, watch + FIRST, value)
 
 
 @driver
@@ -193,13 +251,6 @@ def told(form, which):
     """One of Python's own objects, for the caller to keep."""
     invoke(system(form, TAKE), read(form + which))
     return read(form + which)
-
-
-@driver
-def dropped(form, result):
-    if result != 0:
-        invoke(system(form, DROP), result)
-    return 0
 
 
 @driver

@@ -88,12 +88,20 @@ def _watch(watch: tuple) -> list[int]:
         case ("function", function, code, *defaults):
             missing = (0 if one is None else id(one) for one in defaults)
             return [layouts.FUNCTION, 48, id(function), id(code), *missing]
+        case ("size", mapping, size):
+            return [layouts.SIZE, 32, id(mapping), size]
         case (name, *objects):
             return [_SIMPLE[name], 8 * (2 + len(objects)), *map(id, objects)]
     raise AssertionError(f"a watch has a name, not {watch!r}")
 
 
-_SIMPLE = {"item": layouts.ITEM, "absent": layouts.ABSENT, "cell": layouts.CELL}
+_SIMPLE = {
+    "item": layouts.ITEM,
+    "absent": layouts.ABSENT,
+    "cell": layouts.CELL,
+    "instance": layouts.INSTANCE,
+    "order": layouts.ORDER,
+}
 
 
 class Form:
@@ -103,8 +111,7 @@ class Form:
     ----------
     arguments : sequence of Array, Number or Same
     watches : sequence of tuple
-        ("item", mapping, seen, key), ("absent", mapping, None, key), ("cell", cell, seen),
-        ("function", function, code, defaults, defaults of keywords), ("content", array, copy).
+        As `Closure.by_identity` gives them.
     """
 
     def __init__(self, arguments: Sequence[Array | Number | Same], watches: Sequence[tuple] = ()):
@@ -197,8 +204,8 @@ def _output(
 
 _PYTHON = (
     "PyDict_GetItem", "PyFunction_GetCode", "PyFunction_GetDefaults", "PyFunction_GetKwDefaults",
-    "PyDict_Size", "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyEval_SaveThread",
-    "PyEval_RestoreThread", "PyObject_RichCompareBool",
+    "PyDict_Size", "PyDict_Keys", "PyObject_GenericGetDict", "Py_IncRef", "Py_DecRef", "PyTuple_New",
+    "PyEval_SaveThread", "PyEval_RestoreThread", "PyObject_RichCompareBool",
 )  # fmt: skip
 _NUMPY = 184, 60
 """Where NumPy's table, which never changes, has PyArray_Empty and PyArray_Scalar."""

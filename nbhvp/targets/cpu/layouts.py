@@ -26,6 +26,7 @@ DIMENSIONS = OBJECT + 16
 DTYPE = OBJECT + 40
 FLAGS = OBJECT + 48
 ITEMS = tuple.__basicsize__
+LIST = OBJECT + 8  # of a list: the address of its items
 ATTRIBUTES = FunctionType.__dictoffset__  # of a function: its dictionary, or 0
 PLAIN = 0x101  # flags of an array: aligned, in C order
 HALF = 0xFFFFFFFF  # the bits of an integer of C in a word
@@ -61,11 +62,11 @@ EQUAL, FINITE = 0, 1  # and of guards: the bytes at PLACE, those of one double
 EXPONENT = 0x7FF0000000000000
 
 # A watch: KIND, NEXT, an object at CLASS, then what it was.
-ITEM, ABSENT, CELL, FUNCTION, CONTENT = 0, 1, 2, 3, 4
+ITEM, ABSENT, CELL, FUNCTION, INSTANCE, SIZE, ORDER, CONTENT = 0, 1, 2, 3, 4, 5, 6, 7
 FIRST, SECOND, THIRD = 24, 32, 40  # in a watch of an array the first is where its record begins
 
 # The table of functions, by word.
-GET_ITEM, GET_CODE, GET_DEFAULTS, GET_KEYWORDS, SIZE = 0, 1, 2, 3, 4
-TAKE, DROP, NEW_TUPLE, SAVE, RESTORE = 5, 6, 7, 8, 9
-COMPARE, NEW_ARRAY, NEW_SCALAR, DIFFER, MOVE = 10, 11, 12, 13, 14
+GET_ITEM, GET_CODE, GET_DEFAULTS, GET_KEYWORDS, GET_SIZE, GET_KEYS, GET_DICT = 0, 1, 2, 3, 4, 5, 6
+TAKE, DROP, NEW_TUPLE, SAVE, RESTORE, COMPARE = 7, 8, 9, 10, 11, 12
+NEW_ARRAY, NEW_SCALAR, DIFFER, MOVE = 13, 14, 15, 16
 EQUALITY = 2  # what COMPARE asks for

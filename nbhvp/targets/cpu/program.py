@@ -169,10 +169,8 @@ class Bound:
     """A program of one input: a product at a fixed point. Safe to call from several threads."""
 
     def __init__(self, program: Program, cold: Sequence[np.ndarray]):
-        self.program = program
-        self.stored = cold
-        self._free: list[_Workspace] = []
-        self._empty = program.empty
+        self.program, self.stored = program, cold
+        self._free: _Free | None = None
 
     def directly(self, x: Any) -> np.ndarray | None:
         """The main output, if x is an array in C order of the right shape and dtype."""
@@ -185,18 +183,27 @@ class Bound:
             if found is not None:
                 return found
         self.program.prepare()
+        free = self._free = self._free or _Free(self.program)
         try:
-            workspace = self._free.pop()
+            workspace = free.workspaces.pop()
         except IndexError:
             workspace = self.program.take(self.stored)
         if out is None:
-            out = self._empty()
+            out = self.program.empty()
         workspace.run(x, out)
-        self._free.append(workspace)
+        free.workspaces.append(workspace)
         return out
 
+
+class _Free:
+    """Workspaces that are bound to the inputs of one point, which the program gets back in the end."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.workspaces: list[_Workspace] = []
+
     def __del__(self):
-        for workspace in self._free:
+        for workspace in self.workspaces:
             self.program.give(workspace)
 
 

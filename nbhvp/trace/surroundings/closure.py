@@ -323,10 +323,12 @@ class Closure:
 
         Each is a name, an object, and what it was: ("item", mapping, seen, key), ("absent", mapping,
         None, key), ("cell", cell, seen), ("function", function, code, defaults, defaults of
-        keywords), ("content", array, copy).
+        keywords), ("instance", value, class, dictionary), ("size", mapping, number),
+        ("order", mapping, *keys), ("content", array, copy).
         """
-        mappings = [mapping for mapping, *_ in (*self._items, *self._absent)]
-        if self._holds_objects or any(type(mapping) is not dict for mapping in mappings):
+        mappings = [mapping for mapping, *_ in (*self._items, *self._absent, *self._dicts)]
+        others = self._owners, self._classes, self._others, self._arrays
+        if any(others) or any(type(mapping) is not dict for mapping in mappings):
             return None
         if any(attributes is not None for *_, attributes in self._functions):
             return None
@@ -335,6 +337,10 @@ class Closure:
             *(("absent", mapping, None, key) for mapping, key in self._absent),
             *(("cell", cell, seen) for cell, seen in self._cells),
             *(("function", *found[:4]) for found in self._functions),
+            *(("instance", *found) for found in self._instances),
+            *(("size", mapping, size) for mapping, size, *_ in self._dicts),
+            *(("order", mapping, *order) for mapping, _, order, _ in self._dicts if order),
+            *(("item", m, seen, key) for m, *_, items in self._dicts for key, seen in items),
             *(("content", a, np.frombuffer(content, np.uint8)) for a, content, *_ in self._exact),
         ]
 
