@@ -153,6 +153,11 @@ class Costs:
         return 2 * self.lanes
 
     @property
+    def rare(self) -> float:
+        """The part of a loop that may go without vectors: it takes at most as long as the rest."""
+        return 1 / self.lanes
+
+    @property
     def share(self) -> int:
         """A partial result is the sum of at least so many times its own elements: four vectors."""
         return 4 * self.lanes

@@ -15,6 +15,7 @@ kinds of its operands. So a kernel takes milliseconds; Numba's type inference ta
 The text means the same as under Numba. Any other construct raises `Unknown`, and Numba compiles the
 kernel. Flags: products and sums may be contracted to fused multiply-adds, only `add_reassoc` may be
 reordered, and `times` may be neither. `//` and `%` of integers round down, and are 0 for a divisor of 0.
+Loops over parts are the edges of long ones: LLVM makes no vectors of them.
 
 Invariants: a kernel may run twice on a range, because its results depend only on memory that it does
 not write. Pointers that are written overlap no others, and metadata tell LLVM so (`alias_marks`).
@@ -317,19 +318,19 @@ def lowered(source: str, name: str) -> str:
     kinds: dict = {}
     while True:
         try:
-            return _kernel(tree, name, kinds)
+            return _kernel(tree, name, kinds, has_rare_cases(source))
         except Widen as needed:
             assert kinds.get(needed.name) != needed.kind, "a name is widened once to a kind"
             kinds[needed.name] = needed.kind
 
 
-def _kernel(tree: ast.Module, name: str, kinds: dict) -> str:
+def _kernel(tree: ast.Module, name: str, kinds: dict, has_rare: bool) -> str:
     source = tree.body[-1]
     if not isinstance(source, ast.FunctionDef):
         raise Unknown("a text that does not end with its kernel")
     module = _empty_module(name)
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), KERNEL), name)
-    if not has_rare_cases(source):
+    if not has_rare:
         _add_body(made, tree, source, kinds, tells=False)
         return str(module)
     # All elements as if no argument were far away; if one was, all again, so that the loops of the

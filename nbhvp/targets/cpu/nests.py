@@ -140,10 +140,15 @@ def _open(body: Body, loop: _Loop, inside: Callable[[], None]) -> None:
     body.scoped(f"for {loop.variable.name} in range({start}, {end}):", inside)
 
 
-def _innermost(body: Body, loop: _Loop, exprs: list[Expr], inside: Callable[[], None]) -> None:
-    """An innermost loop, cut where its guards change."""
+def _innermost(
+    body: Body, loops: list[_Loop], exprs: list[Expr], inside: Callable[[], None]
+) -> None:
+    """The last of some loops, cut where its guards change."""
+    loop = loops[-1]
     variable = loop.variable
     along, across = _guards(exprs, variable, body.dropped)
+    if sum(_exceptions(condition, loops) for condition in across) > CPU.rare:
+        across = []  # too many rows for the guarded text, which has no vectors
     cuts = {0, loop.extent}
     for condition in along:
         cuts |= {min(max(0, at), loop.extent) for both in _intervals(condition) for at in both}
@@ -203,6 +208,18 @@ def _intervals(condition: Inside) -> list[tuple[int, int]]:
         return [(first, first + condition.extent)]
     places = range(first, first + condition.extent, step)
     return [(at, at + 1) for at in places] if len(places) <= FEW else []
+
+
+def _exceptions(condition: Inside, loops: list[_Loop]) -> float:
+    """The part of the iterations of outer loops in which a guard is not as it is mostly."""
+    index = condition.index
+    extents = {loop.variable: loop.extent for loop in loops}
+    spans = [step * (extents[atom] - 1) for atom, step in index.terms.items() if atom in extents]
+    first = index.const + sum(span for span in spans if span < 0)
+    end = index.const + sum(span for span in spans if span > 0) + 1
+    both = max(0, min(end, condition.extent) - max(first, 0))
+    inside = both / condition.step / (end - first)
+    return min(inside, 1 - inside)
 
 
 def _is_rare(condition: Inside) -> bool:
@@ -352,7 +369,7 @@ class _Kernel:
             self._assign(statement, loops)
         elif depth == len(loops) - 1:
             exprs = [expr for member in statement.members for expr in member.exprs]
-            _innermost(body, loops[-1], exprs, lambda: self._enter(at, depth + 1))
+            _innermost(body, loops, exprs, lambda: self._enter(at, depth + 1))
         else:
             _open(body, loops[depth], lambda: self._enter(at, depth + 1))
         if depth:

@@ -130,3 +130,19 @@ def alias_marks(module: ir.Module, number: int | None, bits: int) -> dict[str, A
     others = [scope(f"bit {bit} is {1 - value}", f"bit {bit}") for bit, value in of_number]
     marks = {"alias.scope": node([written, *own])}
     return marks | {"noalias": node(others)} if others else marks
+
+
+class _Loop(ir.values.MDValue):
+    """Metadata of one loop: LLVM asks that a loop's node is its own first operand."""
+
+    def descr(self, buf):
+        operands = [self, *self.operands]
+        buf.append(f"distinct !{{ {', '.join(one.get_reference() for one in operands)} }}\n")
+
+
+def without_vectors(module: ir.Module) -> dict[str, Any]:
+    """The mark of the last branch of a loop that has few iterations: LLVM leaves it as it is."""
+    texts = "llvm.loop.vectorize.enable", "llvm.loop.unroll.disable"
+    words = [ir.MetaDataString(module, text) for text in texts]
+    options = [module.add_metadata([words[0], I1(0)]), module.add_metadata([words[1]])]
+    return {"llvm.loop": _Loop(module, options, str(len(module.metadata)))}

@@ -39,6 +39,7 @@ from nbhvp.targets.cpu.values import (
     size,
     split,
     unsigned,
+    without_vectors,
 )
 
 __all__ = ["CONTRACT", "Function", "Walk", "Widen"]
@@ -84,6 +85,8 @@ class Walk:
         self.places: dict[str, tuple] = {}
         self.varied = assigned_often(tree)
         self.loops: list[ir.Block] = []
+        self.is_in_parts = False
+        """Whether the loops here are over parts of ranges, which have few iterations."""
         self.returned: list[tuple[Value, ir.Block]] | None = None
         """Results, and the empty blocks where each is at hand; None in a kernel."""
         for argument, value in zip(tree.args.args, values, strict=True):
@@ -597,7 +600,10 @@ class Walk:
         builder.position_at_end(step)
         following = builder.add(index, I64(by), flags=["nsw"])
         index.add_incoming(following, step)
-        builder.cbranch(goes_on(following), inside, after)
+        last = builder.cbranch(goes_on(following), inside, after)
+        if self.is_in_parts:
+            for key, node in without_vectors(self.function.module).items():
+                last.set_metadata(key, node)
         builder.position_at_end(after)
 
     def _for_pairs(self, node) -> None:
@@ -618,7 +624,9 @@ class Walk:
             for j, number in enumerate(numbers):
                 self.builder.store(number, at(I64(k), I64(j)))
         value = lambda index: Pairs(at(index), count)
+        self.is_in_parts = True
         self._loop(I64(0), I64(len(rows)), node.target.id, node.body, value)
+        self.is_in_parts = False
 
     def _While(self, node):
         builder = self.builder

@@ -13,10 +13,10 @@ import pytest
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
 from nbhvp.graph.interpret import interpret
-from nbhvp.graph.node import Graph
+from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.schedule import schedule
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu import cache, lower
 from tests.checks import (
     THOROUGH,
     assert_close,
@@ -39,9 +39,28 @@ def sizes(request, monkeypatch):
     if request.param == "large":
         monkeypatch.setitem(vars(CPU), "written_out", 1)
         for name, value in dict(
-            most_written_out=1, block_size=4, share=1, narrow=0, rows=1
+            most_written_out=1, block_size=4, share=1, narrow=0, rows=1, rare=99
         ).items():
             monkeypatch.setattr(Costs, name, value)
+
+
+def stencil(shape: tuple[int, int]) -> str:
+    """The text of the gradient of a sum over neighbours in a grid."""
+    x = p.input_node(Pool(), "x", shape, np.float64)
+    size = shape[0] - 1, shape[1] - 1
+    at = lambda i, j: p.slice_(x, start=(i, j), step=(1, 1), size=size)
+    value = p.sum_((at(0, 0) - at(1, 0)) ** 4 + (at(0, 0) - at(0, 1)) ** 4, axes=(0, 1))
+    plan = schedule(Graph((x,), (gradient(value, x),)))
+    return max(texts_of(plan), key=len)
+
+
+@pytest.mark.parametrize("rows", [3, 100])
+def test_rows_at_edges_have_no_vectors_if_they_are_few(rows):
+    """Where most rows are edges, their guards stand in the one text of all rows."""
+    text = stencil((rows, 1000))
+    assert ("stop = " in text) == (rows == 100)
+    marks = lower.lowered(text, "kernel").count("!llvm.loop ")
+    assert marks == 2 * text.count("for part in") > 0  # of each loop over parts, and within it
 
 
 @pytest.mark.no_cover
