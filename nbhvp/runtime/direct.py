@@ -25,10 +25,12 @@ from nbhvp.trace.arguments import Leaf, Static
 from nbhvp.trace.record import Trace
 from nbhvp.trace.surroundings.closure import Closure
 
-__all__ = ["DIRECT_FROM", "Direct", "directly", "general"]
+__all__ = ["Direct", "directly", "general", "is_worthwhile"]
 
-DIRECT_FROM = 2
-"""The call of a trace after which later ones may go directly: those of large functions may be few."""
+DIRECT_FROM, COMPILED_FROM = 2, 1000
+"""The call of a trace after which later ones may go directly, as those of large functions may be few;
+and where compiled code for it has to be made first, once on a machine, which takes the time that is
+lost in 50,000 calls."""
 
 Entry = Callable[..., Any]
 """``entry(cold, x, *args)``: outputs, or None."""
@@ -85,13 +87,22 @@ class Direct:
         return lambda *arguments: None if closure.changed() else entry(*arguments)
 
 
+def is_worthwhile(calls: int) -> bool:
+    """Whether calls of a trace are to be direct after so many."""
+    return calls == COMPILED_FROM or (calls == DIRECT_FROM and _forms().are_compiled())
+
+
+def _forms() -> Any:
+    return importlib.import_module("nbhvp.targets.cpu.forms")  # which only compiled programs need
+
+
 def directly(trace: Trace, key: tuple) -> Direct:
     """The direct calls of a trace with a key, none of whose programs is known yet."""
     _, shape, dtype, arguments = key
     keys, closure = _plain_arguments(arguments), trace.closure
     if keys is None or trace.aliases is not None:
         return Direct()
-    forms = importlib.import_module("nbhvp.targets.cpu.forms")  # which only compiled programs need
+    forms = _forms()
     watches = closure.by_identity()
     described = [forms.Array(shape, np.dtype(dtype.char)), *(_described(forms, k) for k in keys)]
     form = forms.Form(described, watches or ())

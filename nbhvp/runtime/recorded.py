@@ -25,7 +25,7 @@ from nbhvp.graph.linear_map import LinearMap, Primal, Product
 from nbhvp.graph.node import Node
 from nbhvp.plan.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
-from nbhvp.runtime.direct import DIRECT_FROM, Direct, directly, general
+from nbhvp.runtime.direct import Direct, directly, general, is_worthwhile
 from nbhvp.runtime.programs import Compiler, Programs
 from nbhvp.trace.record import Trace
 
@@ -58,9 +58,9 @@ class Recorded:
         """Of the instance whose method was traced: what happens then."""
 
     def count_call(self) -> None:
-        """Let later calls go directly, once this one is not the first."""
+        """Let later calls go directly, once that is worthwhile."""
         self._calls += 1
-        if self._calls == DIRECT_FROM and self.compiler.is_direct:
+        if self.compiler.is_direct and is_worthwhile(self._calls):
             self.direct = directly(self.trace, self.key)
 
     def _see_watches(self) -> None:

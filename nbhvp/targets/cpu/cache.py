@@ -172,7 +172,7 @@ def _load(name, source, is_small):
 def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
     """The addresses of functions of a module of ours, as Python calls them; see `lowered_entries`."""
     with _lock:
-        prefix = digest(repr(dict(arguments)), inlined(f"from {module} import"))
+        prefix = _prefix(module, *arguments.items())
         path = disk.path_of(prefix)
         code = disk.read(path)
         if code is None:
@@ -183,6 +183,16 @@ def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
             disk.write(path, code)
         addresses = machine.link_all([f"{prefix} {name}" for name in arguments], code)
         return dict(zip(arguments, addresses, strict=True))
+
+
+def has_entries(module: str, arguments: Mapping[str, str]) -> bool:
+    """Whether the code of these functions is on the disk."""
+    return disk.path_of(_prefix(module, *arguments.items())).exists()
+
+
+@functools.cache
+def _prefix(module, *arguments):
+    return digest(repr(arguments), inlined(f"from {module} import"))
 
 
 def _name(source):

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu import entries, layouts, machine
+from nbhvp.targets.cpu import cache, entries, layouts, machine
 from nbhvp.targets.cpu import run as cpu
 
 if TYPE_CHECKING:
     from nbhvp.targets.cpu.program import Program
 
-__all__ = ["Array", "Form", "Number", "Same"]
+__all__ = ["Array", "Form", "Number", "Same", "are_compiled"]
 
 SHORT = CPU.wake / 6
 """Seconds of a program that keeps the interpreter, which others wait for as long as for a call."""
@@ -223,7 +223,15 @@ def _system() -> np.ndarray:
     return np.array([*python, *(table[k] for k in _NUMPY), *of_c], np.int64)
 
 
+_MODULE = "nbhvp.targets.cpu.direct"
+_NAMES = dict.fromkeys(("evaluate", "accept", "same"), "objects")
+
+
 @functools.cache
 def _binders() -> dict[str, Callable]:
-    names = dict.fromkeys(("evaluate", "accept", "same"), "objects")
-    return entries.load_binders("nbhvp.targets.cpu.direct", names)
+    return entries.load_binders(_MODULE, _NAMES)
+
+
+def are_compiled() -> bool:
+    """Whether the functions that forms make have been compiled, in this process or another one."""
+    return _binders.cache_info().currsize > 0 or cache.has_entries(_MODULE, _NAMES)
