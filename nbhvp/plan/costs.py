@@ -73,6 +73,8 @@ class Costs:
     """The extent up to which a trailing axis, of coordinates say, is no loop."""
     pieces: int
     """Pieces of a concatenation in one kernel, factors of a coefficient: each is written out."""
+    narrow_step: int
+    """Scalar operations of a step up to which a recurrence is one loop of one kernel."""
     inlined: int
     """Instructions, in LLVM's language, of a function that may be copied to where it is called."""
 
@@ -183,6 +185,11 @@ class Costs:
         return self.pieces // 4
 
     @property
+    def collected(self) -> int:
+        """Numbers that a recurrence carries, up to which the coefficients of each are collected."""
+        return self.lanes
+
+    @property
     def shared(self) -> int:
         """Bytes from which arrays are copied and compared on several threads: beyond their caches."""
         return 4 * self.l2
@@ -214,5 +221,6 @@ CPU = Costs(
     limit=150.0,
     written_out=4,
     pieces=16,
+    narrow_step=1500,
     inlined=400,
 )

@@ -30,9 +30,10 @@ _Form = dict[Node, tuple[Node, ...]]
 """For each tangent, the factors of its coefficient."""
 
 
-def collected(graph: Graph, direction: Node) -> Graph:
-    """The same product, with the coefficients of each tangent collected."""
-    active = dependent(graph.nodes, [direction]) | {direction}
+def collected(graph: Graph, directions: Iterable[Node], most: int = CPU.tangents) -> Graph:
+    """The same product, with the coefficients of each tangent collected, of so many in one sum."""
+    directions = [*directions]
+    active = dependent(graph.nodes, directions) | {*directions}
     users: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         for arg in node.args:
@@ -49,7 +50,7 @@ def collected(graph: Graph, direction: Node) -> Graph:
         if node.primitive is p.sum_ and _is_collected(node):
             form = _form_of_sum(node, forms[node.args[0]])
         elif _is_collected(node):
-            form = _form(node, active, forms, new)
+            form = _form(node, active, forms, new, most)
         if form is None:
             new[node], forms[node] = same, {same: ()}
             continue
@@ -66,7 +67,7 @@ def _is_collected(node: Node) -> bool:
     return node.primitive in kinds and node.dtype.kind == "f"
 
 
-def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None:
+def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int) -> _Form | None:
     """A node as a sum over tangents; None if these are too many, or their dtypes differ."""
     first, *rest = node.args
     entry = node.primitive
@@ -90,7 +91,7 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict) -> _Form | None
         (factor,) = (arg for arg in node.args if arg not in active)
         parts = [_times(node, forms[tangent], new[factor])]
     total = _sum_of_forms(node, *parts)
-    if len(total) > CPU.tangents or any(t.dtype != node.dtype for t in total):
+    if len(total) > most or any(t.dtype != node.dtype for t in total):
         return None
     return total
 

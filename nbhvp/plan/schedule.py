@@ -40,6 +40,7 @@ from nbhvp.plan.pull import (
     Expr,
     Load,
     Puller,
+    Value,
     Var,
     contiguous,
     is_pulled,
@@ -50,6 +51,7 @@ from nbhvp.plan.pull import (
     parts,
     weight,
 )
+from nbhvp.plan.recurrence import Recurrence, is_narrow, positions
 
 __all__ = [
     "Library",
@@ -102,7 +104,7 @@ class Library:
     node: Node
 
 
-Step = Nest | Reduction | MatrixProduct | Library
+Step = Nest | Reduction | MatrixProduct | Recurrence | Library
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,10 @@ class _Memory:
                     shown = self.shown(arg, padding=False)
                     self.store(shown if matrix_operand(self, arg, shown) else arg)
             self.operands[node] = tuple(matrix_operand(self, arg) for arg in node.args)
+        elif is_loop(node):
+            for arg in node.args:
+                if not isinstance(self.inlined.at(arg, variables(arg.shape)), Load | Value):
+                    self.store(arg)
         else:
             for arg in node.args:
                 if arg.value is None and self.strides.get(arg) != contiguous(arg.shape):
@@ -463,6 +469,8 @@ def _steps(memory: _Memory) -> list[Step]:
         elif is_pulled(node) or node.primitive.reduction in NESTED:
             position[node] = _nested(memory, puller, node, steps, position)
             continue
+        elif is_loop(node):
+            steps.append(_recurrence(node, memory.puller()))
         elif node.primitive.reduction is None:
             steps.append(Library(node))
         else:
@@ -470,6 +478,20 @@ def _steps(memory: _Memory) -> list[Step]:
             steps.append(Reduction(node, loops, memory.puller().at(node.args[0], loops)))
         position[node] = len(steps) - 1
     return _needed(memory, steps)
+
+
+def is_loop(node: Node) -> bool:
+    """Whether a node is a recurrence of narrow steps."""
+    return node.primitive.body is not None and is_narrow(node.primitive.body)
+
+
+def _recurrence(node: Node, puller: Puller) -> Recurrence:
+    body, (k,) = node.primitive.body, variables((1,))
+    elements = []
+    for place, (arg, like) in enumerate(zip(node.args, body.graph.inputs, strict=True)):
+        at = (k,) if body.carries <= place < body.rest else ()
+        elements.append(tuple(puller.at(arg, (*at, *one)) for one in positions(like)))
+    return Recurrence(node, tuple(elements))
 
 
 NESTED = ("sum", "all", "segment_sum")
@@ -543,7 +565,7 @@ def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
     return found[::-1]
 
 
-def _reads(step: Reduction | MatrixProduct | Library) -> set[Node]:
+def _reads(step: Reduction | MatrixProduct | Recurrence | Library) -> set[Node]:
     if isinstance(step, MatrixProduct):
         return {array for _, *operands in step.terms for array, _, _ in operands}
     if isinstance(step, Library):

@@ -1,41 +1,24 @@
 """Splits the graph of a product: a part computed once per point, and a part for each direction.
 
 Given the graph of a product (x, args, v) -> H v, all nodes that do not depend on v can be computed at
-the point. The cut for which a product costs least is a minimum cut: the product loads the stored nodes,
-and computes the nodes behind them again. Both are counted in additions per element, for each node:
-
-    source --compute--> node (in) --load--> node (out) --infinite--> node (in) of each user
-
-A cut at `load` stores the node; a cut at `compute` computes it again, which needs all its arguments on
-the product's side. Inputs, and views of inputs, are in memory in any case: loading one costs less than
-loading a node that has to be stored first.
+the point. A minimum cut (`cut`) decides which of them are stored there, and which are computed again
+for each direction. Steps of recurrences are split in the same way first (`hoist`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
-
 from nbhvp.graph import derive
-from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
 from nbhvp.plan.axes import long_axis_last
 from nbhvp.plan.costs import CPU
+from nbhvp.plan.cut import is_given, minimum_cut, started
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fold import collected
+from nbhvp.plan.hoist import hoisted
 from nbhvp.plan.lower import lower
-from nbhvp.plan.pull import is_pulled, is_small_sum, is_view
 from nbhvp.plan.schedule import stored_nodes
 
 __all__ = ["split"]
-
-GIVEN = 0.75
-"""What a load of an input counts beside one of what must be stored first, and kept."""
-_INFINITE = 2**30
-_LARGEST = 2**20
 
 
 def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
@@ -44,16 +27,17 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
     of `graph`, in this order.
     """
+    graph = hoisted(graph, direction)
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
-    graph = long_axis_last(collected(decided(lower(graph, products=False)), direction))
+    graph = long_axis_last(collected(decided(lower(graph, products=False)), [direction]))
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
     needed |= {node for node in graph.outputs if node not in active}
     needed.discard(direction)
-    state = [node for node in _minimum_cut(fixed, needed) if not _is_given(node)]
-    product, again = _product(graph, state, fixed)
+    state = [node for node in minimum_cut(fixed, needed) if not is_given(node)]
+    product, again = started(graph, state, fixed)
     # What the product would store, though it is the same for all v, had better be state; but zeros
     # as an input would no longer be known as such, and what they are joined to seem affine.
     candidates = [node for node in fixed if not derive.is_zero(node)]
@@ -62,81 +46,5 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     promoted = [node for node in candidates if stored.get(again[node], 0) > least(node)]
     if promoted:
         state = [*state, *promoted]
-        product, _ = _product(graph, state, fixed)
+        product, _ = started(graph, state, fixed)
     return tuple(state), derive.check(product, linear_in=direction)
-
-
-def _product(graph: Graph, state: list[Node], fixed: list[Node]) -> tuple[Graph, dict[Node, Node]]:
-    """The product from a state, and what each fixed node is there."""
-    inputs = {
-        node: p.input_node(node.pool, f"state{k}", node.shape, node.dtype)
-        for k, node in enumerate(state)
-    }
-    new = derive.substitute((*graph.outputs, *fixed), inputs)
-    outputs = tuple(new[: len(graph.outputs)])
-    again = dict(zip(fixed, new[len(graph.outputs) :], strict=True))
-    return Graph((*inputs.values(), *graph.inputs), outputs), again
-
-
-def _minimum_cut(nodes: Sequence[Node], needed: set[Node]) -> list[Node]:
-    """The nodes at which the cheapest product starts, in order."""
-    if not needed:
-        return []
-    number = {node: k for k, node in enumerate(nodes)}
-    source, sink = 2 * len(nodes), 2 * len(nodes) + 1
-    edges: list[tuple[int, int, float]] = []
-    for node, k in number.items():
-        edges.append((source, 2 * k, _compute(node)))
-        edges.append((2 * k, 2 * k + 1, _load(node)))
-        edges += [(2 * number[arg] + 1, 2 * k, np.inf) for arg in node.args]
-        if node in needed:
-            edges.append((2 * k + 1, sink, np.inf))
-    starts, ends, costs = map(np.array, zip(*edges, strict=True))
-    finite = np.isfinite(costs)
-    scale = _LARGEST / max(1.0, costs[finite].max())
-    scaled = np.full(len(edges), _INFINITE)
-    scaled[finite] = np.ceil(costs[finite] * scale)
-    network = csr_array((scaled.astype(np.int32), (starts, ends)), shape=(sink + 1, sink + 1))
-    residual = (network - maximum_flow(network, source, sink).flow).tocsr()
-    residual.data = np.where(residual.data > 0, 1, 0)
-    residual.eliminate_zeros()
-    # Of all cheapest cuts the one nearest to the product, which computes least.
-    behind = set(breadth_first_order(residual.T.tocsr(), sink, return_predecessors=False).tolist())
-    cut = (node for node, k in number.items() if 2 * k + 1 in behind and 2 * k not in behind)
-    return list(dict.fromkeys(map(_original, cut)))
-
-
-def _compute(node: Node) -> float:
-    """What it costs to compute a node again from its arguments."""
-    if not is_pulled(node):
-        return np.inf
-    if is_small_sum(node):
-        return float(node.args[0].size)
-    if node.primitive.is_elementwise:
-        return node.primitive.cost * node.size
-    if node.primitive.repeats and len(node.args) > 1:
-        source = node.args[0]
-        return CPU.fetch(source.size * source.dtype.itemsize) / CPU.flop * node.size
-    return CPU.choice * node.size if len(node.args) > 1 else 0.0
-
-
-def _load(node: Node) -> float:
-    """What it costs to load a node: constants that are one number are in the text or the table."""
-    if p.scalar_value(node) is not None:
-        return 0.0
-    each = CPU.loaded if node.size > 1 else CPU.choice
-    return each * node.size * (GIVEN if _is_given(node) else 1.0)
-
-
-def _is_given(node: Node) -> bool:
-    """Whether a node is an input, a constant or a view of one: it is never stored."""
-    while is_view(node):
-        node = node.args[0]
-    return not node.args
-
-
-def _original(node: Node) -> Node:
-    """What a node is a view of, if that has the same elements: one array serves all such views."""
-    while is_view(node) and node.args[0].size == node.size:
-        node = node.args[0]
-    return node

@@ -28,7 +28,7 @@ def work(graph, v):
 
 
 def assert_collected(graph, v):
-    found = collected(graph, v)
+    found = collected(graph, [v])
     check(found, linear_in=v)
     inputs = np.random.default_rng(0).uniform(0.5, 1.5, (2, *v.shape))
     (given,), (needed,) = interpret(found, *inputs), interpret(graph, *inputs)
@@ -64,7 +64,7 @@ def test_random_graphs(seed):
     given = Graph((*graph.inputs, v), (hvp(value, x, v),))
     if v not in dependent(given.nodes, [v]):
         pytest.skip("no derivative")
-    found = check(collected(given, v), linear_in=v)
+    found = check(collected(given, [v]), linear_in=v)
     values = (*inputs, np.cos(np.arange(x.size)).reshape(x.shape))
     with np.errstate(all="ignore"):
         (a,), (b,) = interpret(found, *values), interpret(given, *values)
@@ -80,7 +80,7 @@ def test_what_is_not_chosen_cannot_spoil_the_product():
     chosen = p.where(condition, tangent + tangent, p.zeros(v.pool, (), v.dtype)) * 3.0
     values = np.linspace(1, 2, 20)
     values[5] = np.inf
-    (result,) = interpret(collected(Graph((factor, v), (chosen,)), v), values, np.ones(20))
+    (result,) = interpret(collected(Graph((factor, v), (chosen,)), [v]), values, np.ones(20))
     assert np.isfinite(result).all() and result[4] == 0
 
 

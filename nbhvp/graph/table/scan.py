@@ -22,7 +22,7 @@ Each body is a primitive of its own, outside the table. T is a parameter of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,7 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.primitives import Primitive
 
-__all__ = ["Body", "before", "collected", "final", "scan"]
+__all__ = ["Body", "Derived", "before", "collected", "final", "linear_body", "scan"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,13 +211,14 @@ class Body:
 
     def derived(self, moving: frozenset[int]) -> Derived:
         """The body of tangents, where these inputs have some, the carry among them."""
-        return self._known(("tangent", moving), lambda: _derived(self, moving))
+        return self.known(("tangent", moving), lambda: _derived(self, moving))
 
     def transposed(self, moving: frozenset[int]) -> tuple[Derived, ...]:
         """The bodies of adjoints, where the rows of these outputs have some: one after the other."""
-        return self._known(("transposed", moving), lambda: _transposed(self, moving))
+        return self.known(("transposed", moving), lambda: _transposed(self, moving))
 
-    def _known(self, key, make):
+    def known(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What is made of the body, once."""
         with self.graph.outputs[0].pool.lock:
             if key not in self._bodies:
                 self._bodies[key] = make()
@@ -331,7 +332,7 @@ def _derived(body: Body, moving: frozenset[int]) -> Derived:
     along += [(("dot", k), dots[k], True) for k in slices if k in moving]
     fixed = [(("arg", k), inputs[k], False) for k in rest]
     fixed += [(("dot", k), dots[k], True) for k in rest if k in moving]
-    return _made(found, carry, along, fixed, body.reverse, body.order + 1)
+    return linear_body(found, carry, along, fixed, body.reverse, body.order + 1)
 
 
 def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
@@ -363,16 +364,16 @@ def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
     rest = along, fixed, not body.reverse, body.order
     behind = (*totals, *slices)
     if body.order < 2:
-        whole = _made([*new, *sums, *others], [*carry, *adding], *rest)
+        whole = linear_body([*new, *sums, *others], [*carry, *adding], *rest)
         return (replace(whole, gives=(*range(n), *behind)),)
-    first = replace(_made(new, carry, *rest), gives=tuple(range(n)))
+    first = replace(linear_body(new, carry, *rest), gives=tuple(range(n)))
     if not behind:
         return (first,)
-    second = _made([*sums, *others], adding, [*carried, *along], *rest[1:])
+    second = linear_body([*sums, *others], adding, [*carried, *along], *rest[1:])
     return first, replace(second, gives=behind)
 
 
-def _made(
+def linear_body(
     outputs: Sequence[Node], carry: list, along: list, fixed: list, reverse: bool, order: int
 ) -> Derived:
     """A linear body of sources, inputs and whether it is linear in them; without inputs for nothing."""

@@ -22,9 +22,10 @@ from nbhvp.graph.primitives import CALL
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.nest import Member, Nest, Statement
 from nbhvp.plan.pull import Choose, Expr, Index, Inside, Quotient, Var, contiguous, parts
+from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import Library, Reduction, Step
 from nbhvp.plan.text import Body, KernelCall, Pointer, Scratch, Slots, Symbol, code, kernel_text
-from nbhvp.targets.cpu import sweep
+from nbhvp.targets.cpu import recurrence, sweep
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "has_kernels", "seconds"]
 
@@ -36,7 +37,7 @@ def has_kernels(step: Step) -> bool:
     """Whether a step is made of kernels: neither BLAS nor a call of NumPy."""
     if isinstance(step, Library):
         return step.node.primitive in sweep.KERNELS
-    return isinstance(step, Nest | Reduction)
+    return isinstance(step, Nest | Reduction | Recurrence)
 
 
 def emit(step: Step) -> list[KernelCall]:
@@ -45,6 +46,8 @@ def emit(step: Step) -> list[KernelCall]:
         return sweep.KERNELS[step.node.primitive](step.node)
     if isinstance(step, Nest):
         return _Kernel(step).calls()
+    if isinstance(step, Recurrence):
+        return recurrence.kernels(step)
     return _scan(step) if step.node.primitive.reduction == "cumsum" else _arg(step)
 
 

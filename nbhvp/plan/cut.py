@@ -1,0 +1,116 @@
+"""The cut between what is computed once and what is computed for each direction.
+
+The cut for which a product costs least is a minimum cut: the product loads the stored nodes, and
+computes the nodes behind them again. Both are counted in additions per element, for each node:
+
+    source --compute--> node (in) --load--> node (out) --infinite--> node (in) of each user
+
+A cut at `load` stores the node; a cut at `compute` computes it again, which needs all its arguments on
+the product's side. Inputs, and views of inputs, are in memory in any case: loading one costs less than
+loading a node that has to be stored first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.pull import is_pulled, is_small_sum, is_view
+
+__all__ = ["is_given", "minimum_cut", "started"]
+
+GIVEN = 0.75
+"""What a load of an input counts beside one of what must be stored first, and kept."""
+_INFINITE = 2**30
+_LARGEST = 2**20
+
+
+def started(graph: Graph, state: list[Node], fixed: list[Node]) -> tuple[Graph, dict[Node, Node]]:
+    """The product from a state, and what each fixed node is there."""
+    inputs = {
+        node: p.input_node(node.pool, f"state{k}", node.shape, node.dtype)
+        for k, node in enumerate(state)
+    }
+    new = derive.substitute((*graph.outputs, *fixed), inputs)
+    outputs = tuple(new[: len(graph.outputs)])
+    again = dict(zip(fixed, new[len(graph.outputs) :], strict=True))
+    return Graph((*inputs.values(), *graph.inputs), outputs), again
+
+
+def minimum_cut(nodes: Sequence[Node], needed: set[Node]) -> list[Node]:
+    """The nodes at which the cheapest product starts, in order."""
+    if not needed:
+        return []
+    number = {node: k for k, node in enumerate(nodes)}
+    source, sink = 2 * len(nodes), 2 * len(nodes) + 1
+    edges: list[tuple[int, int, float]] = []
+    for node, k in number.items():
+        edges.append((source, 2 * k, _compute(node)))
+        edges.append((2 * k, 2 * k + 1, _load(node)))
+        edges += [(2 * number[arg] + 1, 2 * k, np.inf) for arg in node.args]
+        if node in needed:
+            edges.append((2 * k + 1, sink, np.inf))
+    starts, ends, costs = map(np.array, zip(*edges, strict=True))
+    finite = np.isfinite(costs)
+    scale = _LARGEST / max(1.0, costs[finite].max())
+    scaled = np.full(len(edges), _INFINITE)
+    scaled[finite] = np.ceil(costs[finite] * scale)
+    network = csr_array((scaled.astype(np.int32), (starts, ends)), shape=(sink + 1, sink + 1))
+    residual = (network - maximum_flow(network, source, sink).flow).tocsr()
+    residual.data = np.where(residual.data > 0, 1, 0)
+    residual.eliminate_zeros()
+    # Of all cheapest cuts the one nearest to the product, which computes least.
+    behind = set(breadth_first_order(residual.T.tocsr(), sink, return_predecessors=False).tolist())
+    cut = (node for node, k in number.items() if 2 * k + 1 in behind and 2 * k not in behind)
+    return list(dict.fromkeys(map(_original, cut)))
+
+
+def _compute(node: Node) -> float:
+    """What it costs to compute a node again from its arguments."""
+    if not is_pulled(node):
+        return np.inf
+    if is_small_sum(node):
+        return float(node.args[0].size)
+    if node.primitive.is_elementwise:
+        return node.primitive.cost * node.size
+    if node.primitive.repeats and len(node.args) > 1:
+        source = node.args[0]
+        return CPU.fetch(source.size * source.dtype.itemsize) / CPU.flop * node.size
+    return CPU.choice * node.size if len(node.args) > 1 else 0.0
+
+
+def _load(node: Node) -> float:
+    """What it costs to load a node: constants that are one number are in the text or the table."""
+    if p.scalar_value(node) is not None:
+        return 0.0
+    each = CPU.loaded if node.size > 1 else CPU.choice
+    return each * node.size * (GIVEN if is_given(node) else 1.0)
+
+
+def is_given(node: Node) -> bool:
+    """Whether a node is an input, a constant or a view of one: it is never stored."""
+    while is_view(node):
+        node = node.args[0]
+    return not node.args
+
+
+def _original(node: Node) -> Node:
+    """What a node is a view of, if that has the same elements: one array serves all such views.
+
+    The rows of a recurrence serve all their columns.
+    """
+    base = node
+    while is_view(base):
+        base = base.args[0]
+    if base.primitive.body is not None:
+        return base
+    while is_view(node) and node.args[0].size == node.size:
+        node = node.args[0]
+    return node
