@@ -16,13 +16,14 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
+from nbhvp.graph.recurrences import Guards, Recurrence, rolled
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
-from nbhvp.trace.arrays import Recording, Storage, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.arrays import Storage, Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.branches.exceptions import settle
 from nbhvp.trace.branches.ties import Tie, ties
-from nbhvp.trace.recording import TAPE_LIMIT, Note, source_of
+from nbhvp.trace.recording import TAPE_LIMIT, LinedPool, Note, Recording, source_of
 from nbhvp.trace.standins import Standins
 from nbhvp.trace.surroundings.aliases import Aliases
 from nbhvp.trace.surroundings.closure import Closure
@@ -58,6 +59,8 @@ class Trace:
     """What it writes of its inputs, which no other array of a call may show."""
     ties: tuple[Tie, ...] = ()
     """Guards that hold because numbers are equal: what derivatives there are worth."""
+    recurrences: tuple[Recurrence, ...] = ()
+    """The loops over time that are one node each."""
 
     @property
     def tape_bytes(self) -> int:
@@ -134,10 +137,11 @@ def record(
     values = [np.asarray(v, node.dtype) for v, node in zip((x, *leaves), nodes, strict=True)]
     tied = ties(recording, output.node, dict(zip(nodes, values, strict=True)))
     standins.finish()
+    outputs, guards, recurrences = _rolled(recording, output.node, guards)
     return Trace(
         recording.pool,
         nodes,
-        (output.node,),
+        outputs,
         form,
         guards,
         standins.closure,
@@ -146,7 +150,17 @@ def record(
         tuple(recording.notes),
         aliases,
         tied,
+        recurrences,
     )
+
+
+def _rolled(recording: Recording, output: Node, guards: Guards) -> tuple:
+    """The output, the guards, and the loops over time in them, each as one node."""
+    if isinstance(recording.pool, LinedPool):
+        return (output,), guards, ()  # each operation keeps its line
+    (output,), guards, found = rolled([output], guards)
+    recording.warn_of_scalars(reachable([output, *(node for node, _ in guards)]))
+    return (output,), tuple(guards), found
 
 
 def _check_point(x: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
@@ -138,6 +138,8 @@ class Recording:
         self.generators: list[Any] = []
         """The stand-ins of generators of random numbers."""
         self._scalars = 0
+        self._many: tuple[str, int] | None = None
+        """Where the operation on single numbers was that made them many."""
         self._live: dict[Node, bool] = {}
         self._contents: dict[tuple, np.ndarray] = {}
 
@@ -179,7 +181,14 @@ class Recording:
         """Count an operation on single numbers; many of them are a loop over elements."""
         self._scalars += 1
         if self._scalars == MANY_SCALARS:
-            warnings.warn_explicit(_UNROLLED, UserWarning, *present_place())
+            self._many = present_place()
+
+    def warn_of_scalars(self, nodes: Iterable[Node]) -> None:
+        """Warn of a loop over elements, if it is still written out among the nodes of the trace."""
+        if self._many is not None:
+            left = sum(1 for node in nodes if node.shape == () and node.args)
+            if left >= MANY_SCALARS:
+                warnings.warn_explicit(_UNROLLED, UserWarning, *self._many)
 
     def hold(self, array: np.ndarray) -> None:
         """An array that the function closes over is read."""

@@ -1,0 +1,532 @@
+"""Loops over time as scans: from a graph of all steps to one of the steps once.
+
+`rolled` finds the loops among the operations of a trace (`periods`) and puts a scan (`table/scan`) in
+the place of each that is a recurrence: its body is one step, what crosses from one step to the next is
+its carry, what moves is stacked into arrays of slices. What is used behind the loop is read from the
+rows of the scan; elements that the code collects in a list or in an array become one array again.
+Guards of all steps become one guard.
+
+Each number is computed as before, in the same order of operations. Loops stay as they are if no step
+needs the one before but to add to a sum, if a step is larger than a kernel should be, or has other
+operations than a kernel computes, or if so much is used of so many steps that nothing would be won.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Node, Pool, reachable
+from nbhvp.graph.periods import Carried, Constants, Loop, Slices, longest, writes
+from nbhvp.graph.table.scan import Body, collected, final, scan
+
+__all__ = ["LEAST", "MOST", "Recurrence", "rolled"]
+
+LEAST = 50
+"""Operations of all steps: fewer compile as fast written out (measured: 8 steps of 4 as fast, 12 of 4 slower)."""
+MOST = 400
+"""Scalar operations of a step."""
+MOST_ELEMENTS = 16
+"""Elements of an array in a step, since each is written out."""
+MOST_READS = 8
+"""Steps of which single values are used elsewhere."""
+MOST_LOOPS = 8
+
+Guards = Sequence[tuple[Node, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What a report tells of a loop."""
+
+    steps: int
+    operations: int
+    """Scalar operations of a step."""
+
+    def __str__(self) -> str:
+        return f"{self.steps:,} steps of {self.operations:,} operations"
+
+
+def rolled(outputs: Sequence[Node], guards: Guards) -> _Rolled:
+    """Outputs and guards with scans in the place of loops, and what these are."""
+    whole = _tried(list(outputs), list(guards), None)
+    # What one loop gives in each step, another one may take: both are found, or none.
+    if _is_read_often(reachable([*whole[0], *(node for node, _ in whole[1])])):
+        return _tried(list(outputs), list(guards), MOST_READS)
+    return whole
+
+
+_Rolled = tuple[list[Node], list[tuple[Node, np.ndarray]], tuple["Recurrence", ...]]
+
+
+def _is_read_often(nodes: Sequence[Node]) -> bool:
+    """Whether single steps of a scan are read, more of them than are worth an array."""
+    counts: Counter[Node] = Counter()
+    for node in nodes:
+        if node.primitive is p.slice_ and node.params["size"][0] == 1:
+            base = node.args[0]
+            while base.primitive in (p.slice_, p.reshape):
+                (base,) = base.args
+            counts[base] += base.primitive.body is not None
+    return any(count > MOST_READS + 1 for count in counts.values())
+
+
+def _tried(outputs: list[Node], guards: list, most: int | None) -> _Rolled:
+    """The same, with so many single values of steps used elsewhere at most."""
+    found: list[Recurrence] = []
+    while len(found) < MOST_LOOPS:
+        nodes = reachable([*outputs, *(node for node, _ in guards)])
+        if len(nodes) < LEAST or any(not _is_known(node) for node in nodes):
+            break
+        loop = longest(nodes, LEAST)
+        made = loop and _Rewrite(loop, nodes, outputs, guards, most).made()
+        if not made:
+            break
+        outputs, guards, one = made
+        found.append(one)
+    return outputs, guards, tuple(found)
+
+
+def _is_known(node: Node) -> bool:
+    """Whether a node may be made again from other arguments: not so the user's own functions."""
+    return node.primitive.body is not None or p.TABLE.get(node.primitive.name) is node.primitive
+
+
+def _fits(node: Node) -> bool:
+    """Whether a kernel computes an operation on its elements, one by one."""
+    entry = node.primitive
+    is_view = entry.pull is not None and all(arg.dtype.kind == "f" for arg in node.args)
+    is_small = max(arg.size for arg in (node, *node.args)) <= MOST_ELEMENTS
+    return is_small and (entry.is_elementwise or is_view or entry in (p.sum_, p.contract))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Values of one place of a loop, in steps one after the other, as arguments of a collector."""
+
+    place: int
+    first: int
+    args: tuple[Node, ...]
+
+    def goes_on(self, t: int, place: int, arg: Node) -> bool:
+        is_next = place == self.place and t == self.first + len(self.args)
+        return is_next and arg.shape == self.args[0].shape
+
+
+@dataclass(frozen=True, eq=False)
+class _Collector:
+    """What puts values of steps side by side: a concatenation, a history of writes, conditions."""
+
+    node: Node
+    chain: tuple[Node, ...]
+    """The nodes that it is made of, itself first."""
+    parts: tuple[_Run | Node, ...]
+
+
+class _Rewrite:
+    """One loop of a graph, and the graph with a scan in its place."""
+
+    def __init__(self, loop: Loop, nodes: Sequence[Node], outputs: list[Node], guards, most=None):
+        self.loop, self.nodes, self.outputs, self.guards = loop, nodes, outputs, guards
+        self.pool, self.most = nodes[0].pool, most
+        self.where = {
+            node: (t, i) for t, step in enumerate(loop.steps) for i, node in enumerate(step)
+        }
+        self.step = loop.steps[0]
+        self.users: dict[Node, list[Node]] = defaultdict(list)
+        for node in nodes:
+            for arg in dict.fromkeys(node.args):
+                self.users[arg].append(node)
+
+    def made(self) -> tuple[list[Node], list[tuple[Node, np.ndarray]], Recurrence] | None:
+        slots = self._slots()
+        kinds = {self.step[i].dtype for i, _ in slots}
+        size = sum(node.size for node in self.step)
+        if not slots or len(kinds) != 1 or next(iter(kinds)).kind != "f" or size > MOST:
+            return None
+        if not all(map(_fits, self.step)) or not self._is_recurrent(slots):
+            return None
+        self.dtype = next(iter(kinds))
+        if not self._uses(slots):
+            return None
+        self._make_body(slots)
+        return *self._graph(), Recurrence(self.loop.length, self.body.operations)
+
+    def _slots(self) -> list[tuple[int, int]]:
+        """What is carried: places of operations, each with the number of steps that it is old."""
+        lags: dict[int, int] = {}
+        for row in self.loop.operands:
+            for one in row:
+                if isinstance(one, Carried) and one.lag:
+                    lags[one.place] = max(one.lag, lags.get(one.place, 0))
+        return [(place, lag) for place in sorted(lags) for lag in range(1, lags[place] + 1)]
+
+    def _is_recurrent(self, slots: list[tuple[int, int]]) -> bool:
+        """Whether some step needs another one for more than to add to a sum of its own."""
+        return any(not self._is_sum(place) for place, _ in slots)
+
+    def _is_sum(self, place: int) -> bool:
+        """Whether what is carried is only added to, on the way to what is carried next."""
+        at: Carried | None = Carried(place, 1)
+        while at is not None and at != Carried(place, 0):
+            users = [i for i, row in enumerate(self.loop.operands) for one in row if one == at]
+            is_added = len(users) == 1 and self.step[users[0]].primitive in (p.add, p.subtract)
+            at = Carried(users[0], 0) if is_added else None
+        return at is not None
+
+    # What is used elsewhere.
+
+    def _uses(self, slots: list[tuple[int, int]]) -> bool:
+        """Find what is used behind the loop; whether that is little enough."""
+        roots = {*self.outputs}
+        expected = {node: value for node, value in self.guards if node in self.where}
+        self.guarded: dict[int, list] = {}
+        """Places of guards, with what they have to be in each step."""
+        for i in {self.where[node][1] for node in expected}:
+            values = [expected.get(step[i]) for step in self.loop.steps]
+            if any(value is None for value in values):
+                return False
+            self.guarded[i] = values
+        self.collectors = {one.node: one for one in self._collectors(roots)}
+        used, singles = set(), set()
+        for one in self.collectors.values():
+            used |= {part.place for part in one.parts if isinstance(part, _Run)}
+        for node, (t, i) in self.where.items():
+            if node in roots or any(not self._is_covered(node, u) for u in self._outside(node)):
+                used.add(i)
+                if t < self.loop.length - 1:
+                    singles.add(node)
+        self.columns = sorted(used - {i for i, lag in slots if lag == 1})
+        kinds = {self.step[i].dtype for i in used}
+        is_few = self.most is None or len(singles) <= self.most
+        return is_few and kinds <= {self.dtype, p.BOOL}
+
+    def _outside(self, node: Node) -> list[Node]:
+        return [user for user in self.users[node] if user not in self.where]
+
+    def _is_covered(self, node: Node, user: Node) -> bool:
+        """Whether an operation goes into a collector alone, among those of other steps."""
+        if user in self.part_of:
+            return node in self.part_of[user]
+        users = self.users[user]
+        return user.primitive is p.reshape and all(self._is_covered(user, one) for one in users)
+
+    def _collectors(self, roots: set[Node]) -> list[_Collector]:
+        """The nodes that put an operation of many steps side by side."""
+        self.part_of: dict[Node, set[Node]] = {}
+        """For each collector, and what is gone with it, the arguments that are parts of runs."""
+        found: list[_Collector] = []
+        written, seen = writes(self.nodes), set(self.where)
+        for node in reversed(self.nodes):
+            if node in seen:
+                continue
+            chain = [node]
+            if node.primitive is p.concatenate:
+                args = list(node.args)
+            elif node in written:
+                while (base := chain[-1].args[0]) in written and self._is_inner(base, roots):
+                    chain.append(base)
+                args = [one.args[1] for one in reversed(chain)]
+            elif node.primitive is p.bitwise_and and node.dtype == p.BOOL:
+                args, chain = self._conditions(node, roots)
+            else:
+                continue
+            seen.update(chain)
+            parts = self._runs(args, node)
+            if any(isinstance(part, _Run) for part in parts):
+                found.append(_Collector(node, tuple(chain), tuple(parts)))
+                runs = {arg for part in parts if isinstance(part, _Run) for arg in part.args}
+                for one in chain:
+                    self.part_of[one] = runs & {*one.args}
+        return found
+
+    def _is_inner(self, node: Node, roots: set[Node]) -> bool:
+        return len(self.users[node]) == 1 and node not in roots and node not in self.where
+
+    def _conditions(self, node: Node, roots: set[Node]) -> tuple[list[Node], list[Node]]:
+        """The leaves of a tree of conditions in order, and its nodes."""
+        leaves, inner, pending = [], [node], [*node.args]
+        while pending:
+            one = pending.pop()
+            if one.primitive is p.bitwise_and and self._is_inner(one, roots):
+                inner.append(one)
+                pending += one.args
+            else:
+                leaves.append(one)
+        leaves.sort(key=lambda one: self.where.get(one, (-1, -1))[::-1])
+        return leaves, inner
+
+    def _runs(self, args: list[Node], node: Node) -> list[_Run | Node]:
+        """Arguments, with those of one place in steps one after the other as one."""
+        parts: list[_Run | Node] = []
+        for k, arg in enumerate(args):
+            shown, last = self._shown(arg), parts[-1] if parts else None
+            if shown is None:
+                parts.append(arg)
+                continue
+            t, i = shown
+            if isinstance(last, _Run) and last.goes_on(t, i, arg) and self._fits_in(node, k, last):
+                parts[-1] = _Run(i, last.first, (*last.args, arg))
+            else:
+                parts.append(_Run(i, t, (arg,)))
+        return [
+            one.args[0] if isinstance(one, _Run) and len(one.args) == 1 else one for one in parts
+        ]
+
+    def _fits_in(self, node: Node, k: int, run: _Run) -> bool:
+        """Whether argument k of a collector follows on a run as steps do."""
+        if node.primitive is p.concatenate:
+            return run.args[0].shape[: node.params["axis"]] == (1,) * node.params["axis"]
+        return True
+
+    def _shown(self, node: Node) -> tuple[int, int] | None:
+        """The step and place of an operation that a node is, or is a reshape of."""
+        while node.primitive is p.reshape and node not in self.where:
+            (node,) = node.args
+        return self.where.get(node)
+
+    # The body.
+
+    def _make_body(self, slots: list[tuple[int, int]]) -> None:
+        pool, length = Pool(), self.loop.length
+        self.slots = {slot: k for k, slot in enumerate(slots)}
+        carry = {
+            slot: _input(pool, f"u{k}", self.step[slot[0]].shape, self.dtype)
+            for slot, k in self.slots.items()
+        }
+        slices: dict[object, tuple[Node, Node | Constants | Slices]] = {}
+        fixed: dict[Node, Node] = {}
+        new: list[Node] = []
+
+        def operand(one) -> Node:
+            if isinstance(one, Carried):
+                return carry[one.place, one.lag] if one.lag else new[one.place]
+            if isinstance(one, Constants | Slices):
+                key = _key(one)
+                if key not in slices:
+                    like = one.nodes[0] if isinstance(one, Constants) else one.like
+                    made = _input(pool, f"s{len(slices)}", like.shape, like.dtype)
+                    slices[key] = made, one
+                return slices[key][0]
+            if one.value is not None and one.ndim == 0:
+                return p.constant(pool, one.value)
+            if one not in fixed:
+                fixed[one] = _input(pool, f"w{len(fixed)}", one.shape, one.dtype)
+            return fixed[one]
+
+        for node, row in zip(self.step, self.loop.operands, strict=True):
+            args = tuple(map(operand, row))
+            new.append(pool.intern(node.primitive, args, node.params, node.shape, node.dtype))
+        outputs = [new[i] if lag == 1 else carry[i, lag - 1] for i, lag in slots]
+        # A truth as 0 or 1.
+        outputs += [p.cast(new[i], dtype=self.dtype) for i in self.columns]
+        for i, values in self.guarded.items():
+            stacked = Constants(tuple(p.constant(self.pool, v, self.step[i].dtype) for v in values))
+            same = all(node is stacked.nodes[0] for node in stacked.nodes)
+            right = operand(stacked.nodes[0] if same else stacked)
+            outputs.append(p.cast(p.all_(p.equal(new[i], right)), dtype=self.dtype))
+        inputs = (*carry.values(), *(node for node, _ in slices.values()), *fixed.values())
+        self.body = Body(Graph(inputs, tuple(outputs)), len(carry), len(slices))
+        self.arguments = [
+            *(self.loop.starts[slot] for slot in slots),
+            *(one for _, one in slices.values()),
+            *fixed,
+        ]
+        assert length == len(self.loop.steps)
+
+    # The graph.
+
+    def _graph(self) -> tuple[list[Node], list[tuple[Node, np.ndarray]]]:
+        self.new: dict[Node, Node] = {}
+        self.scan: Node | None = None
+        gone = {inner for one in self.collectors.values() for inner in one.chain}
+        for node in self.nodes:
+            if node in self.where or self._is_spare(node, gone):
+                continue
+            self.new[node] = self._again(node)
+        outputs = [self._value(node) for node in self.outputs]
+        guards = [
+            (self._value(node), value)
+            for node, value in self.guards
+            if node not in self.where or self.where[node][1] not in self.guarded
+        ]
+        for k in range(len(self.guarded)):
+            column = collected(self._rows(), len(self.columns) + k)
+            guards.append((p.all_(p.not_equal(column, 0)), np.asarray(True)))
+        return outputs, guards
+
+    def _is_spare(self, node: Node, gone: set[Node]) -> bool:
+        """Whether a node only brings values of steps to a collector."""
+        if node in self.collectors:
+            return False
+        is_view = node.primitive is p.reshape and self._shown(node) is not None
+        return node in gone or (
+            is_view and all(self._is_covered(node, user) for user in self.users[node])
+        )
+
+    def _again(self, node: Node) -> Node:
+        if node in self.collectors:
+            return self._collected(self.collectors[node])
+        args = tuple(map(self._value, node.args))
+        return node if args == node.args else node.primitive(*args, **node.params)
+
+    def _collected(self, one: _Collector) -> Node:
+        if one.node.primitive is p.concatenate:
+            pieces = [self._piece(part, one.node.params["axis"]) for part in one.parts]
+            return pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, **one.node.params)
+        if one.node.primitive is p.update:
+            return self._written(one)
+        conditions = [
+            p.all_(p.not_equal(self._some(part), 0))
+            if isinstance(part, _Run)
+            else self._value(part)
+            for part in one.parts
+        ]
+        return functools.reduce(p.bitwise_and, conditions)
+
+    def _some(self, run: _Run) -> Node:
+        """An operation in the steps of a run: shape (n, ...)."""
+        every = self._all(run.place)
+        return p.slice_(
+            every,
+            start=(run.first, *(0,) * (every.ndim - 1)),
+            step=(1,) * every.ndim,
+            size=(len(run.args), *every.shape[1:]),
+        )
+
+    def _piece(self, part: _Run | Node, axis: int) -> Node:
+        if not isinstance(part, _Run):
+            return self._value(part)
+        shape = part.args[0].shape
+        together = sum(arg.shape[axis] for arg in part.args)
+        return p.reshape(self._some(part), shape=(*shape[:axis], together, *shape[axis + 1 :]))
+
+    def _written(self, one: _Collector) -> Node:
+        """Writes of many steps as one write, where their places are even."""
+        updates = iter(reversed(one.chain))
+        array = self._value(one.chain[-1].args[0])
+        for part in one.parts:
+            if not isinstance(part, _Run):
+                array = p.update(array, self._value(part), **next(updates).params)
+                continue
+            some = [next(updates) for _ in part.args]
+            array = self._write(array, part, some)
+        return array
+
+    def _write(self, array: Node, part: _Run, updates: list[Node]) -> Node:
+        starts = np.array([update.params["start"] for update in updates])
+        size, step = part.args[0].shape, updates[0].params["step"]
+        moving = np.flatnonzero((starts != starts[0]).any(axis=0))
+        strides = np.diff(starts, axis=0)
+        values = self._some(part)
+        if len(moving) == 1 and size[moving[0]] == 1 and (strides == strides[0]).all():
+            axis = int(moving[0])
+            rest = tuple(n for k, n in enumerate(size) if k != axis)
+            along = p.reshape(values, shape=(len(updates), *rest))
+            axes = [k + 1 for k in range(len(rest))]
+            axes.insert(axis, 0)
+            return p.update(
+                array,
+                p.transpose(along, axes=tuple(axes)),
+                start=updates[0].params["start"],
+                step=_with(step, axis, int(strides[0, axis])),
+            )
+        for t, update in enumerate(updates):
+            value = p.reshape(_item(values, t), shape=size)
+            array = p.update(array, value, **update.params)
+        return array
+
+    def _value(self, node: Node) -> Node:
+        if node not in self.where:
+            return self.new[node]
+        if node not in self.new:
+            t, i = self.where[node]
+            if t == self.loop.length - 1 and (i, 1) in self.slots:
+                self.new[node] = final(self._rows())[self.slots[i, 1]]
+            else:
+                item = _item(self._all(i), t)
+                self.new[node] = item if node.dtype == self.dtype else p.not_equal(item, 0)
+        return self.new[node]
+
+    def _all(self, i: int) -> Node:
+        """An operation in all steps: shape (T, ...)."""
+        rows = self._rows()
+        if (i, 1) in self.slots:
+            return _after(rows, self.slots[i, 1])
+        return collected(rows, self.columns.index(i))
+
+    def _rows(self) -> Node:
+        if self.scan is None:
+            args = [self._argument(one) for one in self.arguments]
+            self.scan = scan(self.body, self.loop.length, *args)
+        return self.scan
+
+    def _argument(self, one: Node | Constants | Slices) -> Node:
+        if isinstance(one, Constants):
+            return p.constant(self.pool, np.stack([node.params["value"] for node in one.nodes]))
+        if isinstance(one, Slices):
+            return _stacked(self._value(one.base), one)
+        return self._value(one)
+
+
+def _input(pool: Pool, name: str, shape, dtype) -> Node:
+    return p.input_node(pool, name, shape, dtype)
+
+
+def _key(one: Constants | Slices) -> object:
+    return one.nodes if isinstance(one, Constants) else (one.base, one.starts, one.like)
+
+
+def _item(array: Node, k: int) -> Node:
+    """One item along the first axis."""
+    rest = array.shape[1:]
+    part = p.slice_(array, start=(k, *(0,) * len(rest)), step=(1,) * array.ndim, size=(1, *rest))
+    return p.reshape(part, shape=rest)
+
+
+def _after(z: Node, k: int) -> Node:
+    """A carried array as each step of a scan leaves it: shape (T, ...)."""
+    body, length = z.primitive.body, z.shape[0] - 1
+    like = body.graph.outputs[k]
+    part = p.slice_(z, start=(1, body.columns[k]), step=(1, 1), size=(length, like.size))
+    return p.reshape(part, shape=(length, *like.shape))
+
+
+def _stacked(base: Node, one: Slices) -> Node:
+    """The slices of all steps as one array: a slice if the steps are even, else a gather."""
+    first = one.like
+    while first.primitive is not p.slice_:
+        (first,) = first.args
+    step, size = first.params["step"], first.params["size"]
+    starts = np.array(one.starts).reshape(len(one.starts), base.ndim)
+    shape = (len(starts), *one.like.shape)
+    moving = np.flatnonzero((starts != starts[0]).any(axis=0))
+    if len(moving) == 1 and size[moving[0]] == 1:
+        axis = int(moving[0])
+        stride = np.diff(starts[:, axis])
+        if (stride == stride[0]).all():
+            part = p.slice_(
+                base,
+                start=tuple(starts[0].tolist()),
+                step=_with(step, axis, int(stride[0])),
+                size=_with(size, axis, len(starts)),
+            )
+            axes = (axis, *(k for k in range(base.ndim) if k != axis))
+            return p.reshape(p.transpose(part, axes=axes), shape=shape)
+    offsets = np.indices(size).reshape(base.ndim, -1) * np.array(step)[:, None]
+    index = starts[:, :, None] + offsets
+    places = np.ravel_multi_index(tuple(index.transpose(1, 0, 2)), base.shape)
+    flat = p.reshape(base, shape=(base.size,))
+    picked = p.gather(flat, p.constant(base.pool, places.astype(np.int64)), axis=0)
+    return p.reshape(picked, shape=shape)
+
+
+def _with(values: Iterable[int], k: int, value: int) -> tuple[int, ...]:
+    found = list(values)
+    found[k] = value
+    return tuple(found)
