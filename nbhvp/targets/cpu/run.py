@@ -83,13 +83,15 @@ def _words(entry, addresses):
 # --- running --------------------------------------------------------------------------------------
 
 
-ENTRIES = {"run": "aaa", "place": "aaa", "address": "a", "run_shared": "aiiaa", "serve": "ii"}
-"""Functions of `drivers`, and their arguments: the addresses of arrays, or integers."""
+ALONE = {"run": "aaa", "place": "aaa", "address": "a"}
+TEAM = {"run_shared": "aiiaa", "serve": "ii"}
+"""Functions of `drivers`, and their arguments: the addresses of arrays, or integers. Those of a team
+are compiled apart, as small programs have none."""
 
 
 @functools.cache
-def _functions() -> dict[str, Callable]:
-    return entries.load("nbhvp.targets.cpu.drivers", ENTRIES)
+def _functions(is_team: bool) -> dict[str, Callable]:
+    return entries.load("nbhvp.targets.cpu.drivers", TEAM if is_team else ALONE)
 
 
 class Entry:
@@ -101,7 +103,7 @@ class Entry:
     @functools.cached_property
     def call(self) -> Callable:
         """The function itself."""
-        return _functions()[self._name]
+        return _functions(self._name in TEAM)[self._name]
 
     def __call__(self, *args):
         return self.call(*args)
