@@ -182,7 +182,7 @@ class _Memory:
             for arg in node.args:
                 self.users.setdefault(arg, []).append(node)
         work = sum(node.primitive.cost for node in self.nodes if node.primitive.is_elementwise)
-        self.heaviest = CPU.kernel if work <= CPU.kernels * CPU.kernel else CPU.limit
+        self.heaviest = CPU.kernel if work <= CPU.kernel else CPU.limit
         """The most that a kernel weighs: texts of small ones are shared by a long loop's steps."""
         self._spaces: dict[Node, Node] = {}
         for node in self.nodes:
