@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from nbhvp.graph.linear_map import Product, jacobian, transposed_jacobian
 from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
+from nbhvp.operators.on_device import on_device
 from nbhvp.runtime.point import Point
 from nbhvp.runtime.report import Tally
 from nbhvp.tree import Unravel
@@ -157,6 +158,28 @@ class HessianOperator(Operator):
         stored = dict(zip(names, self._point.products[self._map].stored, strict=True))
         steps = schedule(program.graph).steps
         return HessianReport(stored, traffic(steps), getattr(program, "seconds", math.nan))
+
+    def on_device(self) -> Any:
+        """The operator for vectors that are on the GPU already, which neither leave it nor are copied.
+
+        Returns
+        -------
+        cupyx.scipy.sparse.linalg.LinearOperator or DeviceOperator
+            The former if CuPy is installed, for the ``eigsh``, ``cg``, ``minres`` and ``lobpcg`` of
+            cupyx. Both take any array with ``__cuda_array_interface__`` in C order.
+
+        Raises
+        ------
+        TypeError
+            If the function was not made with ``target="cuda"``.
+        """
+        bound = self._point.products[self._map]
+        if not hasattr(bound, "on_device"):
+            raise TypeError(
+                "on_device needs a function on a GPU: differentiable(..., target='cuda'), "
+                f"but {self._point.recorded.primal.source} has another target"
+            )
+        return on_device(bound.on_device, self.shape, self.dtype)
 
     def _result(self, which: int) -> np.ndarray:
         self._point = self._point.extended(self._map, complete=True)

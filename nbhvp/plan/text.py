@@ -29,7 +29,17 @@ from nbhvp.plan.pull import (
     Var,
 )
 
-__all__ = ["Body", "KernelCall", "Pointer", "Scratch", "Slots", "Symbol", "code", "kernel_text"]
+__all__ = [
+    "Body",
+    "KernelCall",
+    "Pointer",
+    "Scratch",
+    "Slots",
+    "Symbol",
+    "code",
+    "kernel_name",
+    "kernel_text",
+]
 
 HEADER = '''"""One kernel of a program."""
 import cmath
@@ -346,6 +356,10 @@ class _Name(str):
 def kernel_text(kind: str, slots: Slots, body: list[str], word: str = "kernel") -> str:
     """The text of a module with one kernel, named after what it does and a hash of its text."""
     lines = [*slots.lines, *body]
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
     inner = "\n".join(f"    {line}" for line in lines)
-    return f"{HEADER}\n@{word}\ndef {kind}_{digest}(table, lo, hi):\n{inner}\n"
+    return f"{HEADER}\n@{word}\ndef {kernel_name(kind, lines)}(table, lo, hi):\n{inner}\n"
+
+
+def kernel_name(kind: str, lines: list[str]) -> str:
+    """The name of a kernel, from what it does and its text."""
+    return f"{kind}_{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:8]}"

@@ -8,13 +8,14 @@ kept as long as that trace.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,14 +56,15 @@ class Compiler:
                     compiling -= self.report.compile_seconds
                     self.report.schedule_seconds += time.perf_counter() - start + compiling
 
-    def program(self, graph: Graph) -> Any:
-        """The program of a graph. The lock is held."""
-        program = self._target(graph)
+    def program(self, graph: Graph, state: Collection[int] = ()) -> Any:
+        """The program of a graph, given which outputs only products read. The lock is held."""
+        program = self._target(graph, state)
         counts = getattr(program, "counts", None)  # the interpreter has none
         if counts is not None:
             self.report.kernels_compiled += counts.compiled
             self.report.kernels_loaded += counts.loaded
             self.report.kernels_by_numba += counts.by_numba
+            self.report.host_steps += counts.on_host
             self.report.compile_seconds += counts.seconds
         return program
 
@@ -85,8 +87,10 @@ class Programs:
         self.compiler = compiler
         self._known: dict[tuple, Any] = {}
 
-    def of(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> Any:
-        """The program of some outputs."""
+    def of(
+        self, inputs: Sequence[Node], outputs: Sequence[Node], state: Collection[int] = ()
+    ) -> Any:
+        """The program of some outputs, given the positions of those that only products read."""
         key = (tuple(inputs), tuple(outputs))
         program = self._known.get(key)
         if program is None:
@@ -94,7 +98,7 @@ class Programs:
                 program = self._known.get(key)
                 if program is None:
                     graph = derive.check(Graph(*key))
-                    program = self._known[key] = self.compiler.program(graph)
+                    program = self._known[key] = self.compiler.program(graph, state)
         return program
 
 
@@ -111,9 +115,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def _target(name: str) -> Callable[[Graph], Any]:
-    if name not in ("cpu", "interpret"):
-        raise ValueError(f"target must be 'cpu' or 'interpret', got {name!r}")
-    # Imported when wanted: the compiled programs import numba.
-    module = "interpreted" if name == "interpret" else "cpu.program"
-    return importlib.import_module(f"nbhvp.targets.{module}").Program
+def _target(name: str) -> Callable[[Graph, Collection[int]], Any]:
+    """What makes programs: of a graph, and of the outputs that stay where the program runs."""
+    # Imported when wanted: the compiled programs import LLVM.
+    if name in ("cpu", "interpret"):
+        module = "interpreted" if name == "interpret" else "cpu.program"
+        program = importlib.import_module(f"nbhvp.targets.{module}").Program
+        return lambda graph, state: program(graph)
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number or "0").isdigit():
+        raise ValueError(f"target must be 'cpu', 'cuda', 'cuda:1' ... or 'interpret', got {name!r}")
+    driver = importlib.import_module("nbhvp.targets.cuda.driver")
+    program = importlib.import_module("nbhvp.targets.cuda.program").Program
+    return functools.partial(program, driver.device(int(number or 0)))

@@ -211,7 +211,9 @@ class Linearized:
         program = self._points.get(complete)
         if program is None:
             outputs = (*self._guards, *self.state, *(self.results if complete else ()))
-            program = self._points[complete] = self._programs.of(self.inputs, outputs)
+            first = len(self._guards)
+            state = range(first, first + len(self.state))
+            program = self._points[complete] = self._programs.of(self.inputs, outputs, state)
         return program
 
     def several(self, count: int) -> Several | None:

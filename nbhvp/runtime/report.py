@@ -41,6 +41,8 @@ class Report:
     kernels_by_numba : int
         The kernels among these that Numba compiles, which takes about ten times as long: those with
         powers of integers, or with some functions of complex numbers or of parameters.
+    host_steps : int
+        Steps of programs for a GPU that run on the host, because a GPU has no code for them.
     compile_seconds : float
         The time that compiling and loading these kernels took.
     trace_seconds, schedule_seconds : float
@@ -59,6 +61,7 @@ class Report:
     kernels_compiled: int = 0
     kernels_loaded: int = 0
     kernels_by_numba: int = 0
+    host_steps: int = 0
     compile_seconds: float = 0.0
     trace_seconds: float = 0.0
     schedule_seconds: float = 0.0

@@ -51,6 +51,8 @@ class Counts:
     loaded: int = 0
     by_numba: int = 0
     seconds: float = 0.0
+    on_host: int = 0
+    """Steps of a GPU's program that no kernel computes."""
 
     def __sub__(self, earlier: "Counts") -> "Counts":
         return Counts(
@@ -58,6 +60,7 @@ class Counts:
             self.loaded - earlier.loaded,
             self.by_numba - earlier.by_numba,
             self.seconds - earlier.seconds,
+            self.on_host - earlier.on_host,
         )
 
 
@@ -239,7 +242,7 @@ def _window(table, k, code, writable):
     return Window(window.array, window.offset, writable)
 
 
-_PLAIN = SimpleNamespace(
+PLAIN = SimpleNamespace(
     kernel=lambda function: function,
     straight_kernel=lambda function: function,
     reads=lambda table, k, code: _window(table, k, code, writable=False),
@@ -263,7 +266,7 @@ def plain(source: str) -> Callable:
     """
 
     def replaced(name, *rest):
-        return _PLAIN if name == "nbhvp.targets.cpu.language" else builtins.__import__(name, *rest)
+        return PLAIN if name == "nbhvp.targets.cpu.language" else builtins.__import__(name, *rest)
 
     namespace = {"__builtins__": {**vars(builtins), "__import__": replaced}}
     exec(compile(source, "<plain>", "exec"), namespace)

@@ -185,17 +185,34 @@ def _gives(function: Callable) -> str:
 
 def _add_function(caller: Function, name: str, source: Callable, names, kinds) -> None:
     """A function of real numbers, which gives one."""
-    gives, tree = _gives(source), _tree(source)
-    kind = ir.FunctionType(TYPES[gives], [TYPES[k] for k in kinds])
+    kind = ir.FunctionType(TYPES[_gives(source)], [TYPES[k] for k in kinds])
     made = ir.Function(caller.module, kind, name)
-    made.linkage = "internal"
     function = _begin(caller.module, made, caller.kinds)
     function.walks = caller.walks
+    _define(function, source, names, kinds)
+    caller.walks = function.walks
+
+
+def _define(function: Function, source: Callable, names: Mapping, kinds) -> None:
+    """Write the body of a function of a module."""
+    made, tree = function.builder.function, _tree(source)
+    made.linkage = "internal"
     values = [Value(kind, (one,)) for kind, one in zip(kinds, made.args, strict=True)]
     walk = Walk(function, names, tree, values)
-    function.builder.ret(walk.real(walk.called(tree), gives))
-    caller.walks = function.walks
+    function.builder.ret(walk.real(walk.called(tree), _gives(source)))
     _end(function)
+
+
+def define(module: ir.Module, name: str, source: Callable, kinds: dict) -> None:
+    """Give a function of doubles that a module declares the body that `source` has."""
+    function = _begin(module, module.globals[name], kinds)
+    function.walks = FIRST_OF_DEFINED
+    names = _Globals(module, source.__globals__)
+    _define(function, source, names, ["f8"] * len(module.globals[name].args))
+
+
+FIRST_OF_DEFINED = 1 << 20
+"""Walks are numbered, and those of functions beside the kernel from here on."""
 
 
 class _Globals(Mapping):
@@ -269,33 +286,46 @@ def _empty_module(name: str) -> ir.Module:
     return module
 
 
-def _begin(module: ir.Module, made: ir.Function, kinds: dict) -> Function:
+def kernel_of(tree: ast.Module) -> ast.FunctionDef:
+    """The kernel that a text defines."""
+    source = tree.body[-1]
+    if not isinstance(source, ast.FunctionDef):
+        raise Unknown("a text that does not end with its kernel")
+    return source
+
+
+def _begin(module: ir.Module, made: ir.Function, kinds: dict, **settings) -> Function:
     entry = ir.IRBuilder(made.append_basic_block())
     start = made.append_basic_block()
-    return Function(module, ir.IRBuilder(start), entry, kinds)
+    return Function(module, ir.IRBuilder(start), entry, kinds, **settings)
 
 
 def _end(function: Function) -> None:
     function.entry.branch(function.entry.function.blocks[1])
 
 
-def _names(tree: ast.Module) -> dict:
+LANGUAGES = {"nbhvp.targets.cpu.language": LANGUAGE}
+"""The words of kernels by the module from which a text imports them."""
+
+
+def _names(tree: ast.Module, languages: Mapping[str, Mapping]) -> dict:
     """What the names that a text imports stand for."""
     names = dict(KNOWN)
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                names.update(_imported(node.module, alias))
+                names.update(_imported(node.module, alias, languages))
     return names
 
 
-def _imported(module: str | None, alias: ast.alias) -> dict:
+def _imported(module: str | None, alias: ast.alias, languages: Mapping[str, Mapping]) -> dict:
     name = alias.asname or alias.name
     if module == "numba":
         kind = "b1" if alias.name == "boolean" else name
         return {name: as_dtype(kind)} if kind in TYPES or kind in PARTS else {}
-    if module == "nbhvp.targets.cpu.language":
-        return {name: LANGUAGE[alias.name]} if alias.name in LANGUAGE else {}
+    if module is not None and module in languages:
+        words = languages[module]
+        return {name: words[alias.name]} if alias.name in words else {}
     if module != "nbhvp.targets.cpu.scalars":
         return {}
     return _scalars() if alias.name == "*" else {name: _scalars()[alias.name]}
@@ -315,23 +345,25 @@ def lowered(source: str, name: str) -> str:
         Where the source says something that is not in the language.
     """
     tree = ast.parse(source)
+    return widened(lambda kinds: _kernel(tree, name, kinds, has_rare_cases(source)))
+
+
+def widened(make: Callable[[dict], str]) -> str:
+    """A text that `make` gives, once the kinds of names on the stack are wide enough."""
     kinds: dict = {}
     while True:
         try:
-            return _kernel(tree, name, kinds, has_rare_cases(source))
+            return make(kinds)
         except Widen as needed:
             assert kinds.get(needed.name) != needed.kind, "a name is widened once to a kind"
             kinds[needed.name] = needed.kind
 
 
 def _kernel(tree: ast.Module, name: str, kinds: dict, has_rare: bool) -> str:
-    source = tree.body[-1]
-    if not isinstance(source, ast.FunctionDef):
-        raise Unknown("a text that does not end with its kernel")
     module = _empty_module(name)
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), KERNEL), name)
     if not has_rare:
-        _add_body(made, tree, source, kinds, tells=False)
+        add_body(made, tree, kinds)
         return str(module)
     # All elements as if no argument were far away; if one was, all again, so that the loops of the
     # first time have no branch. What a kernel writes depends on nothing that it has written before.
@@ -340,8 +372,8 @@ def _kernel(tree: ast.Module, name: str, kinds: dict, has_rare: bool) -> str:
     near.linkage = far.linkage = "internal"
     near.attributes.add("alwaysinline")
     set.update(far.attributes, ("noinline", "cold"))
-    _add_body(near, tree, source, kinds, tells=True)
-    _add_body(far, tree, source, kinds, tells=False)
+    add_body(near, tree, kinds, tells=True)
+    add_body(far, tree, kinds)
     builder = ir.IRBuilder(made.append_basic_block())
     was_rare = builder.icmp_signed("!=", builder.call(near, made.args), I64(0))
     with builder.if_then(was_rare):
@@ -353,15 +385,21 @@ def _kernel(tree: ast.Module, name: str, kinds: dict, has_rare: bool) -> str:
 KERNEL = [I64.as_pointer(), I64, I64]
 
 
-def _add_body(made: ir.Function, tree: ast.Module, source: ast.FunctionDef, kinds, tells) -> None:
-    """The statements of a kernel; if it `tells`, it gives whether an argument was rare."""
-    function = _begin(made.module, made, kinds)
+def add_body(
+    made: ir.Function, tree: ast.Module, kinds: dict, languages=LANGUAGES, tells=False, **settings
+) -> None:
+    """The statements of a kernel; if it `tells`, it gives whether an argument was rare.
+
+    Its arguments are the table, and integers. The settings are those of a `Function`.
+    """
+    function, source = _begin(made.module, made, kinds, **settings), kernel_of(tree)
     function.written = written_slots(source)
     if tells:
         function.rare = function.entry.alloca(I64)
         function.entry.store(I64(0), function.rare)
-    values = zip(("table", "i8", "i8"), made.args, strict=True)
-    walk = Walk(function, _names(tree), source, [Value(kind, (one,)) for kind, one in values])
+    table, *integers = made.args
+    values = [Value("table", (table,)), *(Value("i8", (one,)) for one in integers)]
+    walk = Walk(function, _names(tree, languages), source, values)
     walk.statements(source.body)
     if tells:
         function.builder.ret(function.builder.load(function.rare))

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import CALL
@@ -45,7 +46,7 @@ def emit(step: Step) -> list[KernelCall]:
     if isinstance(step, Library):
         return sweep.KERNELS[step.node.primitive](step.node)
     if isinstance(step, Nest):
-        return _Kernel(step).calls()
+        return _calls(step)
     if isinstance(step, Recurrence):
         return recurrence.kernels(step)
     return _scan(step) if step.node.primitive.reduction == "cumsum" else _arg(step)
@@ -57,7 +58,7 @@ def seconds(*exprs: Expr) -> float:
     return CPU.near + sum(cost * (CPU.scalar if cost >= CALL else CPU.flop) for cost in costs)
 
 
-def _padded(node: Node) -> int:
+def padded(node: Node) -> int:
     """How far apart the partial results of blocks lie, in elements.
 
     Not in one cache line if they are added to in memory, where threads would take it from one another.
@@ -75,7 +76,7 @@ def _block(row: float) -> int:
 
 
 @dataclass(frozen=True)
-class _Loop:
+class Loop:
     """A loop of a kernel; `summed` tells for each member whether it sums over it."""
 
     variable: Var
@@ -85,9 +86,9 @@ class _Loop:
     is_fixed: bool = False
 
 
-def _collapse(loops: list[_Loop], indices: list[Index]) -> tuple[list[_Loop], set[Var]]:
+def _collapse(loops: list[Loop], indices: list[Index]) -> tuple[list[Loop], set[Var]]:
     """Merge neighbouring loops that every index walks through as one; drop those of extent 1."""
-    kept: list[_Loop] = []
+    kept: list[Loop] = []
     dropped: set[Var] = set()
     for loop in loops:
         if loop.extent == 1 and not loop.is_fixed and not loop.bounds:
@@ -97,12 +98,12 @@ def _collapse(loops: list[_Loop], indices: list[Index]) -> tuple[list[_Loop], se
             outer = kept.pop()
             dropped.add(outer.variable)
             extent = outer.extent * loop.extent
-            loop = _Loop(loop.variable, extent, None, loop.summed)
+            loop = Loop(loop.variable, extent, None, loop.summed)
         kept.append(loop)
     return kept, dropped
 
 
-def _can_merge(outer: _Loop, inner: _Loop, indices: list[Index]) -> bool:
+def _can_merge(outer: Loop, inner: Loop, indices: list[Index]) -> bool:
     if outer.is_fixed or inner.is_fixed or outer.bounds or inner.bounds:
         return False
     return outer.summed == inner.summed and all(
@@ -121,14 +122,14 @@ def _indices(exprs: list[Expr]) -> list[Index]:
     return found
 
 
-def _flat(variables, shape) -> Index:
+def flat_index(variables, shape) -> Index:
     flat = Index()
     for variable, stride in zip(variables, contiguous(shape), strict=True):
         flat = flat + Index({variable: stride}) if stride else flat
     return flat
 
 
-def _range(body: Body, loop: _Loop) -> tuple[str, str]:
+def bounds(body: Body, loop: Loop) -> tuple[str, str]:
     """Where a loop starts and ends: the kernel's own bounds, if it is the outermost one."""
     if loop.variable is body.outer:
         return "lo", "hi"
@@ -138,13 +139,13 @@ def _range(body: Body, loop: _Loop) -> tuple[str, str]:
     return "0", body.slots.integer(("extent", loop.variable, loop.extent), loop.extent)
 
 
-def _open(body: Body, loop: _Loop, inside: Callable[[], None]) -> None:
-    start, end = _range(body, loop)
+def _open(body: Body, loop: Loop, inside: Callable[[], None]) -> None:
+    start, end = bounds(body, loop)
     body.scoped(f"for {loop.variable.name} in range({start}, {end}):", inside)
 
 
 def _innermost(
-    body: Body, loops: list[_Loop], exprs: list[Expr], inside: Callable[[], None]
+    body: Body, loops: list[Loop], exprs: list[Expr], inside: Callable[[], None]
 ) -> None:
     """The last of some loops, cut where its guards change."""
     loop = loops[-1]
@@ -161,7 +162,7 @@ def _innermost(
     if not along or loop.bounds or not 0 < len(long) <= CPU.parts:
         _open(body, loop, inside)
         return
-    start, end = _range(body, loop)
+    start, end = bounds(body, loop)
     stop = end
     rare = {c for c in across if _is_rare(c)}
     if across:
@@ -213,7 +214,7 @@ def _intervals(condition: Inside) -> list[tuple[int, int]]:
     return [(at, at + 1) for at in places] if len(places) <= FEW else []
 
 
-def _exceptions(condition: Inside, loops: list[_Loop]) -> float:
+def _exceptions(condition: Inside, loops: list[Loop]) -> float:
     """The part of the iterations of outer loops in which a guard is not as it is mostly."""
     index = condition.index
     extents = {loop.variable: loop.extent for loop in loops}
@@ -246,7 +247,7 @@ _COMBINE = {
 """Identity, text for floats and complex numbers, text for others."""
 
 
-def _combine(node: Node) -> tuple[str, str]:
+def combine(node: Node) -> tuple[str, str]:
     """The identity of a sum, and the text that adds to it."""
     name = node.primitive.reduction.replace("segment_", "")
     identity, floating, exact = _COMBINE[name]
@@ -254,10 +255,35 @@ def _combine(node: Node) -> tuple[str, str]:
     return f"{code(kind)}({identity})", floating if kind.kind in "fc" else exact
 
 
-class _Kernel:
-    """The text of one nest."""
+class Printer(Protocol):
+    """What a target prints around the bodies of a nest."""
 
-    def __init__(self, nest: Nest):
+    def block(self) -> int:
+        """The rows of which the sums are added up together."""
+
+    def begin(self) -> None:
+        """What stands at the top: among others, where the partial results of a block lie."""
+
+    def open(self, loop: Loop, inside: Callable[[], None]) -> None:
+        """A loop, and what `inside` prints in it."""
+
+    def innermost(self, loops: list[Loop], exprs: list[Expr], inside: Callable[[], None]) -> None:
+        """The last of some loops."""
+
+    def between(self) -> None:
+        """What stands between the statements of a row."""
+
+    def store(self, line: str, member: Member, loops: list[Loop]) -> str:
+        """A line that stores an element within some loops."""
+
+    def finish(self, member: Member, total: str, loops: list[Loop]) -> None:
+        """What a total that some loops have added up needs before it is the sum."""
+
+
+class Kernel:
+    """The text of one nest, with the loops of a target."""
+
+    def __init__(self, nest: Nest, printer: Callable[[Kernel], Printer]):
         self.nest = nest
         self.statements = nest.statements()
         shaped = [self._shaped(statement) for statement in self.statements]
@@ -269,50 +295,40 @@ class _Kernel:
         self.body.written = set(nest.nodes)
         self.totals: dict[Member, str] = {}
         self.seconds = sum(map(self._seconds, self.statements, self.loops))
-        self.block = self._block()
+        self.printer = printer(self)
+        self.block = self.printer.block()
         # Where each sum over rows is added up: with one block, in the node itself.
         blocks = -(-self.row.extent // self.block)
         self.partials: dict[Node, Node | Scratch] = {
-            node: Scratch((blocks, _padded(node)), node.dtype) if blocks > 1 else node
+            node: Scratch((blocks, padded(node)), node.dtype) if blocks > 1 else node
             for node in dict.fromkeys(m.node for m in nest.members if m.row.is_summed)
         }
 
-    def _shaped(self, statement: Statement) -> tuple[list[_Loop], set[Var]]:
+    def _shaped(self, statement: Statement) -> tuple[list[Loop], set[Var]]:
         """The loops of a statement, the rows first, merged where they can be."""
         first, members = statement.members[0], statement.members
         alone = len(self.statements) == 1
         rows = tuple(m.row.is_summed for m in members)
-        loops = [_Loop(first.row.variable, first.row.extent, None, rows, not alone)]
+        loops = [Loop(first.row.variable, first.row.extent, None, rows, not alone)]
         for k, (variable, extent, bounds) in enumerate(statement.loops):
             summed = tuple(m.loops[k].is_summed for m in members)
-            loops.append(_Loop(variable, extent, bounds, summed))
+            loops.append(Loop(variable, extent, bounds, summed))
         exprs = [expr for member in members for expr in member.exprs]
         indices = [*_indices(exprs), *(member.index for member in members)]
         kept, dropped = _collapse(loops, indices)
         if not kept or kept[0].bounds:
             # There is one row, but a kernel needs an outermost loop.
-            kept = [_Loop(first.row.variable, 1, None, rows), *kept]
+            kept = [Loop(first.row.variable, 1, None, rows), *kept]
         return kept, dropped
 
-    def _seconds(self, statement: Statement, loops: list[_Loop]) -> float:
+    def _seconds(self, statement: Statement, loops: list[Loop]) -> float:
         count = 1.0
         for loop in loops:
             count *= loop.extent
         return count * seconds(*(m.expr for m in statement.members))
 
-    def _block(self) -> int:
-        extent = self.row.extent
-        summed = [m for m in self.nest.members if m.row.is_summed]
-        if not summed:
-            return _block(self.seconds / max(1, extent))
-        inner = max(
-            math.prod(loop.extent for loop in loops[1:] if not loop.bounds) for loops in self.loops
-        )
-        inner = max(1, inner)
-        share = CPU.share * max(m.node.size for m in summed)
-        return max(1, -(-CPU.block_size // inner), -(-extent // CPU.blocks), share // inner)
-
-    def calls(self) -> list[KernelCall]:
+    def text(self) -> list[str]:
+        """The lines, after those that read the table."""
         body = self.body
         everything = [
             (statement, loops, dropped, k)
@@ -321,28 +337,27 @@ class _Kernel:
             )
             for k in range(len(statement.members))
         ]
-        for node in self.partials:
-            size = self.slots.integer(("size", node), _padded(node))
-            rows = self.slots.integer("block", self.block)
-            body.line(f"{self._offset(node)} = lo // {rows} * {size}")
+        self.printer.begin()
         for statement, loops, dropped, k in everything:
             body.dropped = dropped
             self._before(statement, loops, k, 0)
         if len(self.statements) == 1:
             self._enter(0, 0)
         else:
-            body.scoped(f"for {self.row.variable.name} in range(lo, hi):", self._row)
+            self.printer.open(self.row, self._row)
         for statement, loops, dropped, k in everything:
             body.dropped = dropped
             self._after(statement, loops, k, 0)
-        kind = "sum" if self.partials else "nest"
-        source = kernel_text(kind, self.slots, body.lines)
-        writes = tuple(self.partials.get(node, node) for node in self._written())
-        call = KernelCall(
-            source, self.slots.contents, self.row.extent, self.block, writes, self.seconds
-        )
-        shares = self.partials.items()
-        return [call, *(_combine_blocks(node, one) for node, one in shares if one is not node)]
+        return body.lines
+
+    @property
+    def kind(self) -> str:
+        return "sum" if self.partials else "nest"
+
+    @property
+    def writes(self) -> tuple[Node | Scratch, ...]:
+        """The memory that it writes."""
+        return tuple(self.partials.get(node, node) for node in self._written())
 
     def _written(self) -> list[Node]:
         summed = {m.node for m in self.nest.members if m.row.is_summed}
@@ -357,6 +372,8 @@ class _Kernel:
 
     def _row(self) -> None:
         for k in range(len(self.statements)):
+            if k:
+                self.printer.between()
             self._enter(k, 1)
 
     def _enter(self, at: int, depth: int) -> None:
@@ -372,96 +389,163 @@ class _Kernel:
             self._assign(statement, loops)
         elif depth == len(loops) - 1:
             exprs = [expr for member in statement.members for expr in member.exprs]
-            _innermost(body, loops, exprs, lambda: self._enter(at, depth + 1))
+            self.printer.innermost(loops, exprs, lambda: self._enter(at, depth + 1))
         else:
-            _open(body, loops[depth], lambda: self._enter(at, depth + 1))
+            self.printer.open(loops[depth], lambda: self._enter(at, depth + 1))
         if depth:
             for k in members:
                 self._after(statement, loops, k, depth)
 
-    def _assign(self, statement: Statement, loops: list[_Loop]) -> None:
+    def _assign(self, statement: Statement, loops: list[Loop]) -> None:
         """Compute, then store: a store between loads would keep LLVM from vectorising."""
         body, lines = self.body, []
         for k, member in enumerate(statement.members):
             flags = [loop.summed[k] for loop in loops]
             value = body.name(member.expr)
-            _, add = _combine(member.node) if any(flags) else ("", "")
+            _, add = combine(member.node) if any(flags) else ("", "")
             if not any(flags):
                 body.know(member.node, member.index, value)
                 if member.node in self.nest.kept:
-                    lines.append(f"{self._element(member)} = {value}")
-            elif _level(flags) < len(flags):
+                    lines.append(self._store(member, value, loops))
+            elif level(flags) < len(flags):
                 total = self.totals[member]
                 lines.append(f"{total} = {add.format(total, value)}")
             else:
                 element = self._element(member)
-                lines.append(f"{element} = {add.format(element, value)}")
+                lines.append(self._store(member, add.format(element, value), loops))
         for line in lines:
             body.line(line)
 
-    def _before(self, statement: Statement, loops: list[_Loop], k: int, depth: int) -> None:
+    def _store(self, member: Member, value: str, loops: list[Loop]) -> str:
+        return self.printer.store(f"{self._element(member)} = {value}", member, loops)
+
+    def _before(self, statement: Statement, loops: list[Loop], k: int, depth: int) -> None:
         """Set to zero what a member adds to from here on."""
         member, body = statement.members[k], self.body
         flags = [loop.summed[k] for loop in loops]
         if not any(flags):
             return
-        identity, _ = _combine(member.node)
+        identity, _ = combine(member.node)
         if _is_in_memory(flags) and flags.index(True) == depth:
             kept = [loop for loop in loops[depth:] if not loop.summed[k]]
             body.inner = kept[-1].variable
             self._clear(member, kept, identity)
             body.inner = loops[-1].variable
-        if _level(flags) == depth < len(flags):
+        if level(flags) == depth < len(flags):
             if member not in self.totals:
                 self.totals[member] = body.fresh()
             body.line(f"{self.totals[member]} = {identity}")
 
-    def _clear(self, member: Member, loops: list[_Loop], identity: str) -> None:
-        if not loops:
-            self.body.line(f"{self._element(member)} = {identity}")
-            return
-        _open(self.body, loops[0], lambda: self._clear(member, loops[1:], identity))
+    def _clear(self, member: Member, loops: list[Loop], identity: str) -> None:
+        def inside(depth: int) -> None:
+            if depth == len(loops):
+                self.body.line(self._store(member, identity, loops))
+            else:
+                self.printer.open(loops[depth], lambda: inside(depth + 1))
 
-    def _after(self, statement: Statement, loops: list[_Loop], k: int, depth: int) -> None:
+        inside(0)
+
+    def _after(self, statement: Statement, loops: list[Loop], k: int, depth: int) -> None:
         """Pass on what a member has added up since `_before`."""
         member, body = statement.members[k], self.body
         flags = [loop.summed[k] for loop in loops]
-        if not any(flags) or not _level(flags) == depth < len(flags):
+        if not any(flags) or not level(flags) == depth < len(flags):
             return
-        total = self.totals[member]
+        total, around = self.totals[member], loops[:depth]
+        self.printer.finish(member, total, loops[depth:])
         if _is_in_memory(flags):
-            _, add = _combine(member.node)
+            _, add = combine(member.node)
             element = self._element(member)
-            body.line(f"{element} = {add.format(element, total)}")
+            body.line(self._store(member, add.format(element, total), around))
             return
         if not member.row.is_summed:
             body.know(member.node, member.index, total)
         if member.row.is_summed or member.node in self.nest.kept:
-            body.line(f"{self._element(member)} = {total}")
+            body.line(self._store(member, total, around))
 
-    def _offset(self, node: Node) -> str:
+    def offset(self, node: Node) -> str:
         return f"share{list(self.partials).index(node)}"
 
     def _element(self, member: Member) -> str:
         node, position = member.node, self.body.position(member.index, member.node)
         if node in self.partials:
-            position = f"{self._offset(node)} + {position}"
+            position = f"{self.offset(node)} + {position}"
         return f"{self.slots.write(self.partials.get(node, node))}[{position}]"
 
 
-def _level(flags: list[bool]) -> int:
+class _Loops:
+    """The loops of a CPU: over a range of rows, the innermost cut where its guards change."""
+
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+
+    def block(self) -> int:
+        kernel = self.kernel
+        extent = kernel.row.extent
+        summed = [m for m in kernel.nest.members if m.row.is_summed]
+        if not summed:
+            return _block(kernel.seconds / max(1, extent))
+        inner = max(
+            math.prod(loop.extent for loop in loops[1:] if not loop.bounds)
+            for loops in kernel.loops
+        )
+        inner = max(1, inner)
+        share = CPU.share * max(m.node.size for m in summed)
+        return max(1, -(-CPU.block_size // inner), -(-extent // CPU.blocks), share // inner)
+
+    def begin(self) -> None:
+        kernel = self.kernel
+        for node in kernel.partials:
+            size = kernel.slots.integer(("size", node), padded(node))
+            rows = kernel.slots.integer("block", kernel.block)
+            kernel.body.line(f"{kernel.offset(node)} = lo // {rows} * {size}")
+
+    def open(self, loop: Loop, inside: Callable[[], None]) -> None:
+        _open(self.kernel.body, loop, inside)
+
+    def innermost(self, loops: list[Loop], exprs: list[Expr], inside: Callable[[], None]) -> None:
+        _innermost(self.kernel.body, loops, exprs, inside)
+
+    def between(self) -> None:
+        pass
+
+    def store(self, line: str, member: Member, loops: list[Loop]) -> str:
+        return line
+
+    def finish(self, member: Member, total: str, loops: list[Loop]) -> None:
+        pass
+
+
+def _calls(nest: Nest) -> list[KernelCall]:
+    """The kernel of a nest, and those that add up the partial results of its blocks."""
+    kernel = Kernel(nest, _Loops)
+    body = kernel.text()
+    source = kernel_text(kernel.kind, kernel.slots, body)
+    call = KernelCall(
+        source,
+        kernel.slots.contents,
+        kernel.row.extent,
+        kernel.block,
+        kernel.writes,
+        kernel.seconds,
+    )
+    shares = kernel.partials.items()
+    return [call, *(_combine_blocks(node, one) for node, one in shares if one is not node)]
+
+
+def level(flags: list[bool]) -> int:
     """How many loops are around an accumulator: those up to the last that is not summed."""
     return max((k + 1 for k, summed in enumerate(flags) if not summed), default=0)
 
 
 def _is_in_memory(flags: list[bool]) -> bool:
     """Whether a sum adds to memory: a loop over its elements is inside a summed one."""
-    return any(flags[: _level(flags)])
+    return any(flags[: level(flags)])
 
 
 def _combine_blocks(node: Node, partial: Scratch) -> KernelCall:
     """Add the partial results of the blocks, in order."""
-    identity, add = _combine(node)
+    identity, add = combine(node)
     slots = Slots()
     source, target = slots.read(partial, 0), slots.write(node)
     blocks = slots.integer("blocks", partial.shape[0])
@@ -481,14 +565,18 @@ def _combine_blocks(node: Node, partial: Scratch) -> KernelCall:
 # Scans and positions.
 
 
-def _along_axis(step: Reduction, flat: Index, axis: int, inside: Callable) -> KernelCall:
-    """A kernel that walks along one axis in order; `inside(body, loop)` prints what is done there."""
-    loops = [_Loop(v, n) for v, n in zip(step.variables, step.node.args[0].shape, strict=True)]
+def axis_loops(step: Reduction, flat: Index, axis: int) -> tuple[Body, list[Loop], Loop]:
+    """A body, the loops around the axis that a scan walks along, and the loop along it."""
+    loops = [Loop(v, n) for v, n in zip(step.variables, step.node.args[0].shape, strict=True)]
     along = loops.pop(axis)
     kept, dropped = _collapse(loops, [*_indices([step.expr]), flat])
-    slots = Slots()
     innermost = along.variable if axis == len(loops) else None
-    body = Body(slots, dropped, (kept or [along])[0].variable, innermost)
+    return Body(Slots(), dropped, (kept or [along])[0].variable, innermost), kept, along
+
+
+def _along_axis(step: Reduction, flat: Index, axis: int, inside: Callable) -> KernelCall:
+    """A kernel that walks along one axis in order; `inside(body, loop)` prints what is done there."""
+    body, kept, along = axis_loops(step, flat, axis)
 
     def enter(depth: int) -> None:
         if depth == len(kept):
@@ -500,17 +588,17 @@ def _along_axis(step: Reduction, flat: Index, axis: int, inside: Callable) -> Ke
     time = step.node.args[0].size * (seconds(step.expr) + CPU.latency)
     outer = kept[0].extent if kept else along.extent
     block = _block(time / max(1, outer)) if kept else max(1, along.extent)
-    source = kernel_text(step.node.primitive.reduction, slots, body.lines)
-    return KernelCall(source, slots.contents, outer, block, (step.node,), time)
+    source = kernel_text(step.node.primitive.reduction, body.slots, body.lines)
+    return KernelCall(source, body.slots.contents, outer, block, (step.node,), time)
 
 
 def _scan(step: Reduction) -> list[KernelCall]:
     node, axis = step.node, step.node.params["axis"]
-    flat = _flat(step.variables, node.shape)
+    flat = flat_index(step.variables, node.shape)
 
-    def inside(body: Body, loop: _Loop) -> None:
+    def inside(body: Body, loop: Loop) -> None:
         array = body.slots.write(node)
-        start, end = _range(body, loop)
+        start, end = bounds(body, loop)
         body.line(f"total = {code(node.dtype)}(0)")
         body.line(f"for k in range({start}, {end}):")
         body.depth += 1
@@ -525,10 +613,10 @@ def _scan(step: Reduction) -> list[KernelCall]:
 def _arg(step: Reduction) -> list[KernelCall]:
     """The first position of the largest (smallest) element; a NaN counts as both."""
     node, axis = step.node, step.node.params["axis"]
-    flat = _flat([v for k, v in enumerate(step.variables) if k != axis], node.shape)
+    flat = flat_index([v for k, v in enumerate(step.variables) if k != axis], node.shape)
     sign = ">" if node.primitive.reduction == "argmax" else "<"
 
-    def inside(body: Body, loop: _Loop) -> None:
+    def inside(body: Body, loop: Loop) -> None:
         array = body.slots.write(node)
         body.line(f"best, at = {code(node.args[0].dtype)}(0), i8(0)")
 

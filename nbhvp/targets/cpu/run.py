@@ -64,17 +64,17 @@ def assemble(
                 patches[entry.buffer][0] += 1
                 words.append(0)
             else:
-                words += _words(entry, addresses)
+                words += words_of(entry, addresses)
     end = start + len(words)
     header = [len(steps), 8 * end, 8 * (end + len(patches[v])), most]
     return np.array(header + records + words + patches[v] + patches[out], np.int64)
 
 
-def _words(entry, addresses):
+def words_of(entry, addresses=None):
     if isinstance(entry, Ref):
         return [addresses[entry.buffer] + entry.offset]
     if isinstance(entry, complex | np.complexfloating):
-        return [*_words(float(entry.real), {}), *_words(float(entry.imag), {})]
+        return [*words_of(float(entry.real)), *words_of(float(entry.imag))]
     if isinstance(entry, float | np.floating):
         return [np.float64(entry).view(np.int64)]
     return [operator.index(entry)]

@@ -511,11 +511,16 @@ def _sin_cos(x):
     near, shift = fma(-n, HALF_PI, abs(x)), n * HALF_PI_REST
     r = near - shift
     lost = ((near - r) - shift) - muladd(n, HALF_PI_TAIL, fma(n, HALF_PI_REST, -shift))
+    return bits(shifted), *_near_zero(r, lost)
+
+
+def _near_zero(r, lost):
+    """Sine and cosine of r + lost, each in two parts."""
     square = r * r
     sin_tail = muladd(square * r, polynomial(square, _SIN), lost)
     cos_head, cos_tail = _add(1.0, -0.5 * square)
     cos_tail = cos_tail + muladd(square * square, polynomial(square, _COS), -r * lost)
-    return bits(shifted), (r, sin_tail), (cos_head, cos_tail)
+    return (r, sin_tail), (cos_head, cos_tail)
 
 
 def _with_sign(x, sign):
@@ -545,6 +550,112 @@ def tan(x):
     below = [select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
     z = _quotient(*above, *below)
     return rarely(abs(x) > _FAR, "tan", x, _with_sign(z, (n << 63) ^ bits(x)))
+
+
+# The same for arguments of any size, where no library has them: as many digits of 2 / pi are
+# multiplied by x as its quadrant and a remainder need (Payne and Hanek, 1983).
+
+_DIGIT = 2.0**24
+_DIGITS = (
+    0.0, 0.0, 0.0, 0.0,
+    10680707.0, 7228996.0, 1387004.0, 2578385.0, 16069853.0, 12639074.0, 9804092.0, 4427841.0,
+    16666979.0, 11263675.0, 12935607.0, 2387514.0, 4345298.0, 14681673.0, 3074569.0, 13734428.0,
+    16653803.0, 1880361.0, 10960616.0, 8533493.0, 3062596.0, 8710556.0, 7349940.0, 6258241.0,
+    3772886.0, 3769171.0, 3798172.0, 8675211.0, 12450088.0, 3874808.0, 9961438.0, 366607.0,
+    15675153.0, 9132554.0, 7151469.0, 3571407.0, 2607881.0, 12013382.0, 4155038.0, 6285869.0,
+    7677882.0, 13102053.0, 15825725.0, 473591.0, 9065106.0, 15363067.0, 6271263.0, 9264392.0,
+    5636912.0, 4652155.0, 7056368.0, 13614112.0,
+)  # fmt: skip
+"""Of 2 / pi, of 24 bits each, after four zeros."""
+
+
+@written
+def _quarters(x):
+    """|x| / (pi / 2), finite: its nearest integer modulo 4, and the rest in two parts."""
+    z, k = abs(x), 1
+    while z >= _DIGIT:
+        z, k = z * 2.0**-24, k + 1
+    # Four digits of x, of which products with those of 2 / pi and their sums are exact.
+    a = np.floor(z)
+    z = (z - a) * _DIGIT
+    b = np.floor(z)
+    z = (z - b) * _DIGIT
+    c = np.floor(z)
+    d = (z - c) * _DIGIT
+    q0 = a * _DIGITS[k + 2] + b * _DIGITS[k + 1] + c * _DIGITS[k] + d * _DIGITS[k - 1]
+    q1 = a * _DIGITS[k + 3] + b * _DIGITS[k + 2] + c * _DIGITS[k + 1] + d * _DIGITS[k]
+    q2 = a * _DIGITS[k + 4] + b * _DIGITS[k + 3] + c * _DIGITS[k + 2] + d * _DIGITS[k + 1]
+    q3 = a * _DIGITS[k + 5] + b * _DIGITS[k + 4] + c * _DIGITS[k + 3] + d * _DIGITS[k + 2]
+    q4 = a * _DIGITS[k + 6] + b * _DIGITS[k + 5] + c * _DIGITS[k + 4] + d * _DIGITS[k + 3]
+    q5 = a * _DIGITS[k + 7] + b * _DIGITS[k + 6] + c * _DIGITS[k + 5] + d * _DIGITS[k + 4]
+    q6 = a * _DIGITS[k + 8] + b * _DIGITS[k + 7] + c * _DIGITS[k + 6] + d * _DIGITS[k + 5]
+    carry = np.floor(q6 * 2.0**-24)
+    q6, q5 = q6 - carry * _DIGIT, q5 + carry
+    carry = np.floor(q5 * 2.0**-24)
+    q5, q4 = q5 - carry * _DIGIT, q4 + carry
+    carry = np.floor(q4 * 2.0**-24)
+    q4, q3 = q4 - carry * _DIGIT, q3 + carry
+    carry = np.floor(q3 * 2.0**-24)
+    q3, q2 = q3 - carry * _DIGIT, q2 + carry
+    carry = np.floor(q2 * 2.0**-24)
+    q2, q1 = q2 - carry * _DIGIT, q1 + carry
+    carry = np.floor(q1 * 2.0**-24)
+    q1, q0 = q1 - carry * _DIGIT, q0 + carry
+    above = 1.0 if 2 * q1 >= _DIGIT else 0.0
+    q1, q0 = q1 - above * _DIGIT, q0 + above
+    high, middle = (q1 * _DIGIT + q2) * 2.0**-48, (q3 * _DIGIT + q4) * 2.0**-96
+    head = high + middle
+    tail = (middle - (head - high)) + (q5 * _DIGIT + q6) * 2.0**-144
+    return q0 - 4 * np.floor(0.25 * q0), head, tail
+
+
+def _of_quarters(head, tail):
+    """Sine and cosine of a part of pi / 2, each in two parts."""
+    r = head * HALF_PI
+    return _near_zero(r, fma(head, HALF_PI, -r) + muladd(head, HALF_PI_REST, tail * HALF_PI))
+
+
+@branchless
+def _sin_of_quarters(n, head, tail):
+    sine, cosine = _of_quarters(head, tail)
+    z = select((n == 1) | (n == 3), cosine[0] + cosine[1], sine[0] + sine[1])
+    return select(n >= 2, -z, z)
+
+
+@branchless
+def _tan_of_quarters(n, head, tail):
+    sine, cosine = (_add(*parts) for parts in _of_quarters(head, tail))
+    odd = (n == 1) | (n == 3)
+    above = [select(odd, c, s) for s, c in zip(sine, cosine, strict=True)]
+    below = [select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
+    z = _quotient(*above, *below)
+    return select(odd, -z, z)
+
+
+@written
+def far_sin(x):
+    if abs(x) == math.inf or x != x:
+        return math.nan
+    n, head, tail = _quarters(x)
+    z = _sin_of_quarters(n, head, tail)
+    return -z if x < 0 else z
+
+
+@written
+def far_cos(x):
+    if abs(x) == math.inf or x != x:
+        return math.nan
+    n, head, tail = _quarters(x)
+    return _sin_of_quarters(n + 1 if n < 3 else 0.0, head, tail)
+
+
+@written
+def far_tan(x):
+    if abs(x) == math.inf or x != x:
+        return math.nan
+    n, head, tail = _quarters(x)
+    z = _tan_of_quarters(n, head, tail)
+    return -z if x < 0 else z
 
 
 # Inverse circular functions.

@@ -69,6 +69,8 @@ class Function:
     """Of names on the stack, by the number of the walk: wider ones than their first values have."""
     written: Sequence[int] = ()
     """The slots of the pointers that are written through."""
+    is_constant: bool = False
+    """Whether nothing writes to what the kernel reads as long as it runs, in all its threads."""
     marks: dict = field(default_factory=dict)
     walks: int = 0
     rare: Any = None
@@ -500,6 +502,8 @@ class Walk:
             marks[slot] = alias_marks(self.function.module, number, bits)
         for name, node in marks[slot].items():
             access.set_metadata(name, node)
+        if self.function.is_constant and not array.is_written:
+            access.set_metadata("invariant.load", self.function.module.add_metadata([]))
 
     # Statements.
 

@@ -1,0 +1,1 @@
+"""CUDA GPUs: kernels by the driver alone, without a toolkit."""

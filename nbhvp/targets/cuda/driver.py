@@ -1,0 +1,229 @@
+"""The NVIDIA driver's library, as much of it as programs need: no toolkit, no further package.
+
+A `Device` is one GPU with its primary context, which CuPy, torch and JAX use too, and a stream of its own.
+Memory that has been freed is kept for the next request of its size, as the driver's own calls wait for
+all that runs. A call that fails raises
+RuntimeError with the driver's words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nbhvp.targets.cpu import entries
+from nbhvp.targets.cuda import cache
+from nbhvp.targets.cuda.launches import Launch, Words
+
+__all__ = ["Device", "device"]
+
+OLDEST = (7, 0)
+"""The compute capability of the oldest devices that kernels are made for."""
+CAPABILITY = (75, 76)
+PROCESSORS = 16
+LINE = 256
+"""What the driver aligns memory to."""
+OUT_OF_MEMORY = 2
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    try:
+        # Windows' convention for calls, which differs on 32 bits alone, is that of C.
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError as error:
+        raise RuntimeError(
+            f"target='cuda' needs an NVIDIA driver, which could not be loaded: {error}. "
+            "Install the driver, or use target='cpu'"
+        ) from None
+    _check(library, "cuInit", library.cuInit(0))
+    return library
+
+
+def _check(library: ctypes.CDLL, name: str, code: int) -> None:
+    if code == 0:
+        return
+    word, text = ctypes.c_char_p(), ctypes.c_char_p()
+    library.cuGetErrorName(code, ctypes.byref(word))
+    library.cuGetErrorString(code, ctypes.byref(text))
+    words = [part.value.decode() for part in (word, text) if part.value]
+    raise RuntimeError(f"{name} failed: {': '.join(words) or code}")
+
+
+class Device:
+    """One GPU."""
+
+    def __init__(self, ordinal: int = 0):
+        self._process = os.getpid()
+        self._context = ctypes.c_void_p()
+        self._kernels: dict[str, int] = {}
+        self._free: dict[int, list[int]] = {}
+        self._lock = threading.Lock()
+        handle, count = ctypes.c_int(), ctypes.c_int()
+        self._call("cuDeviceGetCount", ctypes.byref(count))
+        if not 0 <= ordinal < count.value:
+            raise ValueError(f"device {ordinal} was asked for, and there are {count.value}")
+        self._call("cuDeviceGet", ctypes.byref(handle), ordinal)
+        self.ordinal, self._handle = ordinal, handle
+        self.capability = self._attribute(CAPABILITY[0]), self._attribute(CAPABILITY[1])
+        if self.capability < OLDEST:
+            raise RuntimeError(
+                f"device {ordinal} has compute capability {self.capability[0]}.{self.capability[1]}; "
+                f"target='cuda' needs {OLDEST[0]}.{OLDEST[1]} or later"
+            )
+        self.processors = self._attribute(PROCESSORS)
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), handle)
+        self._enter()
+        stream = ctypes.c_void_p()
+        self._call("cuStreamCreate", ctypes.byref(stream), 1)  # waits for no other stream
+        self.stream = stream.value or 0
+
+    def _call(self, name: str, *arguments) -> None:
+        if self._process != os.getpid():
+            raise RuntimeError(
+                "the process was forked after its first use of the GPU, and the driver does not work "
+                "in the child: start processes by 'spawn', or use the GPU in the children alone"
+            )
+        library = _library()
+        _check(library, name, getattr(library, name)(*arguments))
+
+    def _attribute(self, which: int) -> int:
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), which, self._handle)
+        return value.value
+
+    def _enter(self) -> None:
+        """Make the context that of the thread."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    # Memory.
+
+    def allocate(self, size: int) -> int:
+        """The address of new memory."""
+        size = _rounded(size)
+        with contextlib.suppress(KeyError, IndexError):
+            return self._free[size].pop()
+        self._enter()
+        free, total, address = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_uint64()
+        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        if free.value < size:
+            self.forget()
+            self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        if free.value < size:
+            raise MemoryError(
+                f"{size:,} bytes are needed on device {self.ordinal}, and {free.value:,} of its "
+                f"{total.value:,} are free: use smaller batches, fewer directions at once, or target='cpu'"
+            )
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        return address.value
+
+    def free(self, address: int, size: int) -> None:
+        """Keep memory for the next request of its size."""
+        self._free.setdefault(_rounded(size), []).append(address)
+
+    def forget(self) -> None:
+        """Give memory that waits back to the driver."""
+        waiting, self._free = self._free, {}
+        for address in (one for some in waiting.values() for one in some):
+            self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def upload(self, address: int, array: np.ndarray, stream: int | None = None) -> None:
+        """Copy a C-contiguous array, whose memory may be used again after `wait`, or at once if pageable."""
+        if array.nbytes:
+            self._enter()
+            data, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+            target = ctypes.c_uint64(address), data, size, self._handle_of(stream)
+            self._call("cuMemcpyHtoDAsync_v2", *target)
+
+    def download(self, array: np.ndarray, address: int, stream: int | None = None) -> None:
+        """Copy into a C-contiguous array, when all that was launched before has ended."""
+        if array.nbytes:
+            self._enter()
+            data, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+            target = data, ctypes.c_uint64(address), size, self._handle_of(stream)
+            self._call("cuMemcpyDtoHAsync_v2", *target)
+        self.wait(stream)
+
+    def _handle_of(self, stream: int | None) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self.stream if stream is None else stream)
+
+    def wait(self, stream: int | None = None) -> None:
+        """Until all that was launched on a stream has ended."""
+        self._enter()
+        self._call("cuStreamSynchronize", self._handle_of(stream))
+
+    def wait_for_all(self) -> None:
+        """Until all that was launched has ended."""
+        self._enter()
+        self._call("cuCtxSynchronize")
+
+    def ordinal_of(self, address: int) -> int:
+        """The number of the device on which some memory lies."""
+        self._enter()
+        found = ctypes.c_int()
+        self._call("cuPointerGetAttribute", ctypes.byref(found), 9, ctypes.c_uint64(address))
+        return found.value
+
+    # Kernels.
+
+    def kernel(self, source: str) -> int:
+        """The handle of the kernel that a source defines.
+
+        Raises
+        ------
+        nbhvp.targets.cpu.values.Unknown
+            Where it calls what a GPU does not have.
+        """
+        if source not in self._kernels:
+            with self._lock:
+                if source not in self._kernels:
+                    self._kernels[source] = self._loaded(cache.ptx(source))
+        return self._kernels[source]
+
+    def _loaded(self, ptx: str) -> int:
+        self._enter()
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        log = ctypes.create_string_buffer(1 << 13)
+        options = (ctypes.c_int * 2)(5, 6)  # the buffer for errors, and its size
+        values = (ctypes.c_void_p * 2)(ctypes.addressof(log), len(log))
+        text = ctypes.c_char_p(ptx.encode())
+        try:
+            self._call("cuModuleLoadDataEx", ctypes.byref(module), text, 2, options, values)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; {log.value.decode()}") from None
+        name = ctypes.c_char_p(cache.NAME.encode())
+        self._call("cuModuleGetFunction", ctypes.byref(function), module, name)
+        return function.value or 0
+
+    def words(self, launches: Sequence[Launch]) -> Words:
+        """The words of some launches."""
+        launcher = ctypes.cast(_library().cuLaunchKernel, ctypes.c_void_p).value or 0
+        return Words(launches, launcher, self.stream)
+
+    def run(self, words: Words, stream: int) -> None:
+        """Launch kernels, in order; they run after all that was launched on the stream before."""
+        self._enter()
+        words.array[2] = stream
+        _check(_library(), "cuLaunchKernel", _launch()(words.array))
+
+
+def _rounded(size: int) -> int:
+    return -(-max(size, 1) // LINE) * LINE
+
+
+@functools.cache
+def _launch() -> Callable:
+    return entries.load("nbhvp.targets.cuda.launches", {"launch": "a"})["launch"]
+
+
+@functools.cache
+def device(ordinal: int) -> Device:
+    """The device of a number."""
+    return Device(ordinal)

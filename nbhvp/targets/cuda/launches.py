@@ -1,0 +1,80 @@
+"""The launches of a program as words, and the loop that hands them to the driver.
+
+`launch` is lowered like a kernel: from Python each launch would take ten times as long. The words are a
+header (the number of launches, the address of cuLaunchKernel, the stream), a record for each launch (the
+kernel's handle, the grid, the threads of a block, the address of the table) and the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbhvp.targets.cpu.run import Ref, words_of
+from nbhvp.targets.cpu.vocabulary import ask, read
+from nbhvp.targets.cpu.words import driver
+
+__all__ = ["Launch", "Words"]
+
+HEADER = 3
+RECORD = 5
+INT = 0xFFFFFFFF
+"""The part of a word that a C function of type int gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A kernel's handle, its grid, and its table: numbers, and Refs to buffers."""
+
+    kernel: int
+    grid: tuple[int, int]
+    threads: int
+    table: tuple
+
+
+class Words:
+    """Launches in memory. One call uses them at a time."""
+
+    def __init__(self, launches: Sequence[Launch], launcher: int, stream: int):
+        self.launches = launches
+        numbers: list[int] = []
+        tables = []
+        self._places: dict[Hashable, list[tuple[int, int]]] = {}
+        start = HEADER + RECORD * len(launches)
+        for one in launches:
+            tables.append(start + len(numbers))
+            for entry in one.table:
+                if isinstance(entry, Ref):
+                    place = start + len(numbers), entry.offset
+                    self._places.setdefault(entry.buffer, []).append(place)
+                    numbers.append(0)
+                else:
+                    numbers += words_of(entry)
+        self.array = np.zeros(start + len(numbers), np.int64)
+        self.array[:HEADER] = len(launches), launcher, stream
+        self.array[start:] = numbers
+        base = self.array.ctypes.data
+        for k, (one, table) in enumerate(zip(launches, tables, strict=True)):
+            record = one.kernel, *one.grid, one.threads, base + 8 * table
+            self.array[HEADER + RECORD * k :][:RECORD] = record
+
+    def place(self, addresses: Mapping[Hashable, int]) -> None:
+        """Write the addresses of buffers."""
+        for buffer, address in addresses.items():
+            for at, offset in self._places.get(buffer, ()):
+                self.array[at] = address + offset
+
+
+@driver
+def launch(words):
+    """Hand over launches until the driver refuses one: its code, or 0."""
+    for k in range(read(words)):
+        at = words + 24 + 40 * k
+        x, y, threads = read(at + 8), read(at + 16), read(at + 24)
+        kernel, launcher, stream = read(at), read(words + 8), read(words + 16)
+        code = ask(launcher, kernel, x, y, 1, threads, 1, 1, 0, stream, at + 32, 0) & INT
+        if code != 0:
+            return code
+    return 0

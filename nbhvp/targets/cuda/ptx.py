@@ -1,0 +1,113 @@
+"""Kernels for GPUs from their text to PTX, by the NVPTX back end that LLVM has in llvmlite's wheels.
+
+The text is lowered as on a CPU, with other words (`words`), and the table is the kernel's one parameter,
+by value. The driver assembles PTX for the device, so neither a toolkit nor Numba has a part in it. The
+version of PTX is an old one that every supported driver reads.
+
+Invariant: what LLVM cannot select ends the process, so nothing reaches it but the listed intrinsic
+functions and functions with a body.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import re
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from nbhvp.targets.cpu import lower, scalars
+from nbhvp.targets.cpu.values import I64, Unknown
+from nbhvp.targets.cuda.words import WORDS
+
+__all__ = ["lowered", "ptx", "slots"]
+
+TRIPLE = "nvptx64-nvidia-cuda"
+LANGUAGES = {"nbhvp.targets.cuda.words": WORDS}
+SELECTED = re.compile(
+    r"llvm\.(nvvm\..*|(fma|fmuladd|sqrt|fabs|floor|ceil|trunc|rint|copysign|minnum|maxnum)\.f(32|64)"
+    r"|memcpy\..*|memset\..*)$"
+)
+"""What LLVM translates into instructions."""
+
+BODIES = {"sin": scalars.far_sin, "cos": scalars.far_cos, "tan": scalars.far_tan}
+"""Functions of C's library that kernels call, which a GPU does not have."""
+
+
+@functools.cache
+def target_machine(architecture: str, version: str) -> llvm.TargetMachine:
+    """What makes PTX of a version ("63") for an architecture ("sm_70") and those after it."""
+    with contextlib.suppress(RuntimeError):  # since llvmlite 0.45 it does this by itself
+        llvm.initialize()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(TRIPLE).create_target_machine(
+        cpu=architecture, features=f"+ptx{version}", opt=3, codemodel="default", reloc="default"
+    )
+
+
+def ptx(source: str, name: str, architecture: str = "sm_70", version: str = "63") -> str:
+    """The PTX of the kernel that a source defines, under a name.
+
+    Raises
+    ------
+    Unknown
+        Where the kernel calls what a GPU does not have.
+    """
+    machine = target_machine(architecture, version)
+    text = lowered(source, name, str(machine.target_data))
+    module = llvm.parse_assembly(text, llvm.create_context())
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_assembly(module)
+
+
+def lowered(source: str, name: str, layout: str = "") -> str:
+    """The LLVM text of the kernel that a source defines, and of the functions that it calls."""
+    tree = ast.parse(source)
+    return lower.widened(lambda kinds: _lowered(tree, name, kinds, layout))
+
+
+def slots(tree: ast.AST) -> int:
+    """The length of a kernel's table."""
+    most = 0
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name("reads" | "writes" | "integer" | "real"), args=[_, k, *_]):
+                most = max(most, ast.literal_eval(k) + 1)
+            case ast.Call(func=ast.Name("cplx"), args=[_, k, *_]):
+                most = max(most, ast.literal_eval(k) + 2)
+    return most
+
+
+def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
+    module = ir.Module(name)
+    module.triple, module.data_layout = TRIPLE, layout
+    table = ir.ArrayType(I64, slots(tree)).as_pointer()
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), f"{name} body")
+    made.linkage = "internal"
+    made.attributes.add("alwaysinline")
+    lower.add_body(made, tree, kinds, LANGUAGES, is_constant=True)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [table]), name)
+    entry.calling_convention = "ptx_kernel"
+    entry.args[0].add_attribute("byval")
+    builder = ir.IRBuilder(entry.append_basic_block())
+    builder.call(made, [builder.bitcast(entry.args[0], I64.as_pointer())])
+    builder.ret_void()
+    for missing, source in BODIES.items():
+        if missing in module.globals:
+            lower.define(module, missing, source, kinds)
+    unknown = [
+        function.name
+        for function in module.functions
+        if function.is_declaration and not SELECTED.match(function.name)
+    ]
+    if unknown:
+        raise Unknown(f"{', '.join(unknown)} on a GPU")
+    text = str(module)
+    # Older llvmlite's do not say what lies at the pointer.
+    return re.sub(r"byval(?!\()", f"byval([{slots(tree)} x i64])", text)

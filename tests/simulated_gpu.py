@@ -1,0 +1,417 @@
+"""Kernels for GPUs as plain Python: every lane of a warp is a generator.
+
+A lane runs until it reaches a word for all lanes (`sync_warp`, `warp_sum` ...), gives it, and goes
+on with the answer once all lanes of its warp have come there. The memory that a kernel writes keeps
+the thread that stored each element, so these are errors:
+
+- an element outside its array, or a store through a pointer that is declared as read;
+- lanes of one warp that wait at different words, or only some of them;
+- an element that two threads store, or one that a thread loads which another has stored, unless
+  both are lanes of one warp and a word for all lanes lies between.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import ctypes
+import functools
+import operator
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from nbhvp.targets.cpu.cache import PLAIN, Window
+from nbhvp.targets.cuda import cache, driver
+from nbhvp.targets.cuda.nests import WARP
+from nbhvp.targets.cuda.ptx import lowered
+
+__all__ = ["Driver", "simulated", "simulated_driver"]
+
+WAITING = ("sync_warp", "warp_sum", "warp_all", "warp_scan", "warp_last", "warp_swap")
+
+
+@dataclass
+class _Place:
+    """The thread that runs."""
+
+    threads: int = 0
+    block: int = 0
+    block_y: int = 0
+    blocks_y: int = 0
+    thread: int = 0
+    epoch: int = 0
+    """How many words for all lanes its warp has passed."""
+
+    @property
+    def number(self) -> tuple[int, int, int]:
+        return self.block_y, self.block, self.thread
+
+    @property
+    def warp(self) -> tuple[int, int, int]:
+        return self.block_y, self.block, self.thread // WARP
+
+
+@dataclass
+class _Written:
+    """An array that a kernel writes, with the thread that stored each element and when."""
+
+    window: Window
+    place: _Place
+    stores: dict
+    """Of all arrays of a launch: by the address of an element."""
+
+    def _key(self, index):
+        if isinstance(self.window, _Far):
+            return self.window.key(index)
+        return id(self.window.array), operator.index(index) + self.window.offset
+
+    def __getitem__(self, index):
+        found = self.stores.get(self._key(index))
+        if found is not None and found[0] != self.place.number:
+            is_seen = found[1] == self.place.warp and found[2] < self.place.epoch
+            assert is_seen, f"thread {self.place.number} reads what {found[0]} stores"
+        return self.window[index]
+
+    def __setitem__(self, index, x):
+        found = self.stores.setdefault(self._key(index), (self.place.number, None, 0))
+        is_own = found[0] == self.place.number or (
+            found[1] == self.place.warp and found[2] < self.place.epoch
+        )
+        assert is_own, f"thread {self.place.number} stores where {found[0]} does"
+        self.stores[self._key(index)] = self.place.number, self.place.warp, self.place.epoch
+        self.window[index] = x
+
+
+@dataclass
+class _Words:
+    """What the names of a text stand for."""
+
+    place: _Place = field(default_factory=_Place)
+    stores: dict = field(default_factory=dict)
+
+    def namespace(self) -> SimpleNamespace:
+        place = self.place
+        kept = "integer", "real", "cplx", "cast", "add_reassoc", "times"
+        return SimpleNamespace(
+            **{name: getattr(PLAIN, name) for name in kept},
+            reads=lambda table, k, code: table[k],
+            writes=lambda table, k, code: _Written(table[k], place, self.stores),
+            thread=lambda: place.thread,
+            threads=lambda: place.threads,
+            block=lambda: place.block,
+            block_y=lambda: place.block_y,
+            blocks_y=lambda: place.blocks_y,
+            lane=lambda: place.thread % WARP,
+            warp=lambda: place.block * (place.threads // WARP) + place.thread // WARP,
+            **{name: functools.partial(lambda word, *xs: (word, *xs), name) for name in WAITING},
+        )
+
+
+class _Yields(ast.NodeTransformer):
+    """Words for all lanes are given to the warp."""
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in WAITING:
+            return ast.copy_location(ast.Yield(node), node)
+        return node
+
+
+def simulated(source: str) -> Callable:
+    """A kernel as a function of its grid, the threads of a block, and its table."""
+    words = _Words()
+    ours = words.namespace()
+
+    def replaced(name, *rest):
+        return ours if name == "nbhvp.targets.cuda.words" else builtins.__import__(name, *rest)
+
+    tree = ast.fix_missing_locations(_Yields().visit(ast.parse(source)))
+    namespace = {"__builtins__": {**vars(builtins), "__import__": replaced}}
+    exec(compile(tree, "<simulated>", "exec"), namespace)
+    kernel = namespace[tree.body[-1].name]
+    waits = any(isinstance(node, ast.Yield) for node in ast.walk(tree))
+
+    def launch(grid: tuple[int, int], threads: int, table: list) -> None:
+        place = words.place
+        place.threads, place.blocks_y = threads, grid[1]
+        words.stores.clear()
+        with np.errstate(all="ignore"):
+            for place.block_y in range(grid[1]):
+                for place.block in range(grid[0]):
+                    for first in range(0, threads, WARP):
+                        place.epoch = 0
+                        lanes = range(first, first + WARP)
+                        if waits:
+                            _run_warp(place, lanes, [kernel(table) for _ in lanes])
+                            continue
+                        for place.thread in lanes:
+                            kernel(table)
+
+    return launch
+
+
+def _run_warp(place: _Place, lanes: range, running: list) -> None:
+    answers = [None] * len(running)
+    while True:
+        asked = []
+        for place.thread, one, answer in zip(lanes, running, answers, strict=True):
+            try:
+                asked.append(one.send(answer))
+            except StopIteration:
+                asked.append(("end",))
+        words = {word for word, *_ in asked}
+        assert len(words) == 1, f"lanes of a warp wait at different words: {words}"
+        (word,) = words
+        if word == "end":
+            return
+        place.epoch += 1
+        answers = _answers(word, [x for _, *x in asked])
+
+
+def _answers(word: str, given: list) -> list:
+    if word == "sync_warp":
+        return [None] * len(given)
+    values = [x for x, *_ in given]
+    if word == "warp_all":
+        return [all(values)] * len(given)
+    if word == "warp_last":
+        return [values[-1]] * len(given)
+    if word == "warp_swap":
+        return [values[k ^ distance] for k, (_, distance) in enumerate(given)]
+    if word == "warp_scan":
+        for distance in (1, 2, 4, 8, 16):
+            values = [
+                x + values[k - distance] if k >= distance else x for k, x in enumerate(values)
+            ]
+        return values
+    for distance in (16, 8, 4, 2, 1):
+        values = [x + values[k ^ distance] for k, x in enumerate(values)]
+    return values
+
+
+class Driver:
+    """The driver's library without a GPU: host memory, and kernels that are `simulated`.
+
+    Each function takes what the library's own takes, and checks it: a context in the calling thread,
+    addresses within memory that is allocated, kernels that were loaded. `fail` names functions that fail.
+    """
+
+    def __init__(self, devices: int = 1, capability=(9, 0), memory: int = 1 << 30):
+        self.devices, self.capability, self.bytes = devices, capability, memory
+        self.fail: dict[str, int] = {}
+        self.calls: list[str] = []
+        self.failures: list[Exception] = []
+        """Of kernels, which the driver tells as a code."""
+        self.sources: dict[str, str] = {}
+        """Of kernels, by their PTX."""
+        self.streams = {1, 7}
+        """The legacy one, and that of the device."""
+        self._local = threading.local()
+        self._memory: dict[int, np.ndarray] = {}
+        self._kernels: list[tuple[str, Callable]] = []
+        launch = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 11)
+        self.cuLaunchKernel = launch(self._checked("cuLaunchKernel", self._launch))
+
+    def __getattr__(self, name: str) -> Callable:
+        function = getattr(type(self), f"_{name}", None)
+        if function is None:
+            raise AttributeError(name)
+        return self._checked(name, functools.partial(function, self))
+
+    def _checked(self, name: str, function: Callable) -> Callable:
+        def called(*arguments) -> int:
+            self.calls.append(name)
+            if name in self.fail:
+                return self.fail[name]
+            return function(*arguments) or 0
+
+        return called
+
+    @property
+    def used(self) -> int:
+        """Bytes that are allocated."""
+        return sum(array.nbytes for array in self._memory.values())
+
+    def _cuGetErrorName(self, code, word):
+        word._obj.value = f"CUDA_ERROR_{code}".encode()
+
+    def _cuGetErrorString(self, code, word):
+        word._obj.value = b"in words"
+
+    def _cuInit(self, flags):
+        assert flags == 0
+
+    def _cuDeviceGetCount(self, count):
+        count._obj.value = self.devices
+
+    def _cuDeviceGet(self, device, ordinal):
+        device._obj.value = 10 + ordinal
+
+    def _cuDeviceGetAttribute(self, value, which, device):
+        known = {75: self.capability[0], 76: self.capability[1], 16: 132}
+        value._obj.value = known[which]
+
+    def _cuDevicePrimaryCtxRetain(self, context, device):
+        context._obj.value = 100 + device.value
+
+    def _cuCtxSetCurrent(self, context):
+        self._local.context = context.value
+
+    def _enter(self) -> None:
+        assert getattr(self._local, "context", None), "a call without a context"
+
+    def _cuStreamCreate(self, stream, flags):
+        self._enter()
+        assert flags == 1
+        stream._obj.value = 7
+
+    def _cuStreamSynchronize(self, stream):
+        self._enter()
+        assert stream.value in self.streams
+
+    def _cuCtxSynchronize(self):
+        self._enter()
+
+    def _cuPointerGetAttribute(self, value, which, address):
+        assert which == 9
+        self._bytes(address.value)
+        value._obj.value = 0
+
+    def _cuMemGetInfo_v2(self, free, total):
+        self._enter()
+        free._obj.value, total._obj.value = self.bytes - self.used, self.bytes
+
+    def _cuMemAlloc_v2(self, address, size):
+        self._enter()
+        # All bits set: NaN, in floats, and no index that is valid.
+        memory = np.full(size.value + 256, 0xFF, np.uint8)
+        start = -memory.ctypes.data % 256
+        address._obj.value = memory.ctypes.data + start
+        self._memory[address._obj.value] = memory[start : start + size.value]
+
+    def _cuMemFree_v2(self, address):
+        self._enter()
+        del self._memory[address.value]
+
+    def _bytes(self, address: int) -> tuple[np.ndarray, int]:
+        """The memory that an address lies in, and where."""
+        start = max((one for one in self._memory if one <= address), default=0)
+        assert start, f"the address {address} is in no memory"
+        return self._memory[start], address - start
+
+    def _cuMemcpyHtoDAsync_v2(self, address, data, size, stream):
+        self._enter()
+        memory, at = self._bytes(address.value)
+        assert at + size.value <= memory.size, "a copy beyond memory"
+        ctypes.memmove(address.value, data.value, size.value)
+
+    def _cuMemcpyDtoHAsync_v2(self, data, address, size, stream):
+        self._enter()
+        memory, at = self._bytes(address.value)
+        assert at + size.value <= memory.size, "a copy beyond memory"
+        ctypes.memmove(data.value, address.value, size.value)
+
+    def _cuModuleLoadDataEx(self, module, ptx, count, options, values):
+        self._enter()
+        source = self.sources[ptx.value.decode()]
+        self._kernels.append((source, simulated(source)))
+        module._obj.value = len(self._kernels)
+
+    def _cuModuleGetFunction(self, function, module, name):
+        self._enter()
+        function._obj.value = module.value
+
+    def _launch(
+        self, kernel, x, y, z, threads, y_threads, z_threads, shared, stream, places, extra
+    ):
+        try:
+            self._enter()
+            assert (z, y_threads, z_threads, shared, extra) == (1, 1, 1, 0, 0)
+            assert stream in self.streams
+            assert threads % WARP == 0 and 0 < x < 1 << 31 and 0 < y < 1 << 16, "a grid"
+            source, launch = self._kernels[kernel - 1]
+            table = ctypes.c_uint64.from_address(places).value
+            launch((x, y), threads, self._table(source, table))
+        except Exception as error:  # ctypes would drop it
+            self.failures.append(error)
+            return 1
+        return 0
+
+    def _table(self, source: str, address: int) -> list:
+        """A table in memory, as plain Python takes it."""
+        table: list = []
+        pattern = r"(reads|writes|integer|real|cplx)\(table, (\d+)(?:, '(\w+)')?\)"
+        for word, place, kind in sorted(re.findall(pattern, source), key=lambda one: int(one[1])):
+            at = address + 8 * int(place)
+            assert len(table) == int(place), "a slot without a word"
+            if word == "integer":
+                table.append(ctypes.c_int64.from_address(at).value)
+            elif word in ("real", "cplx"):
+                count = 1 + (word == "cplx")
+                table += [ctypes.c_double.from_address(at + 8 * k).value for k in range(count)]
+            else:
+                table.append(self._window(ctypes.c_uint64.from_address(at).value, np.dtype(kind)))
+        return table
+
+    def _window(self, address: int, dtype: np.dtype) -> _Far:
+        # It may lie before its array, where guards keep a kernel from reading.
+        assert address % dtype.itemsize == 0, "an array that is not aligned"
+        return _Far(self, address, dtype)
+
+
+@dataclass
+class _Far:
+    """The elements of an array from an address on: each is looked up where it lies."""
+
+    driver: Driver
+    address: int
+    dtype: np.dtype
+
+    def _place(self, index) -> tuple[np.ndarray, int]:
+        memory, at = self.driver._bytes(self.address + operator.index(index) * self.dtype.itemsize)
+        assert at + self.dtype.itemsize <= memory.size, "an element outside its memory"
+        return memory, at
+
+    def key(self, index) -> tuple:
+        return (self.address + operator.index(index) * self.dtype.itemsize,)
+
+    def __getitem__(self, index):
+        memory, at = self._place(index)
+        return memory[at : at + self.dtype.itemsize].view(self.dtype)[0]
+
+    def __setitem__(self, index, x):
+        memory, at = self._place(index)
+        memory[at : at + self.dtype.itemsize].view(self.dtype)[0] = x
+
+
+@contextlib.contextmanager
+def simulated_driver(assembles: bool = True, **settings) -> Iterator[Driver]:
+    """A driver without a GPU in the place of the library, and no device that was made before.
+
+    If it `assembles`, kernels go through LLVM to PTX, as for a device; else they are lowered, but no more.
+    """
+    stub = Driver(**settings)
+    own, own_ptx = driver._library, cache.ptx
+
+    def ptx(source: str) -> str:
+        if assembles:
+            text = own_ptx(source)
+        else:
+            lowered(source, cache.NAME)
+            text = f"of {hash(source)}"
+        stub.sources[text] = source
+        return text
+
+    driver._library, cache.ptx = lambda: stub, ptx
+    driver.device.cache_clear()
+    try:
+        yield stub
+    finally:
+        driver._library, cache.ptx = own, own_ptx
+        driver.device.cache_clear()

@@ -1,0 +1,238 @@
+"""Functions with target="cuda", through a simulated driver: all that is asked of a function, and the flow."""
+
+import gc
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import nbhvp
+from benchmarks import problems
+from nbhvp.graph.derive import EXACT_MODES
+from nbhvp.targets.cuda import cache, driver
+from nbhvp.targets.cuda.program import DeviceArray
+from tests.simulated_gpu import simulated_driver
+
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
+
+SIZES = dict(
+    rosenbrock=50, logistic=(20, 5), surface=(7, 9), lennard_jones=(6, 4), mixture=(12, 2, 3),
+    mlp=((5, 4, 3), 6), transcendental=5, heat=(12, 3),
+)  # fmt: skip
+
+
+@pytest.fixture
+def gpu():
+    with simulated_driver(assembles=False) as stub:
+        yield stub
+        assert not stub.failures
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_problems(name, gpu):
+    """Value, gradient, and H v of one and of several vectors; several points; an operator."""
+    problem = problems.MAKERS[name](SIZES[name])
+    f, args = nbhvp.differentiable(problem.fun, target="cuda"), problem.args
+    g = nbhvp.differentiable(problem.fun, target="interpret")
+    rng = np.random.default_rng(0)
+    for x in (problem.x0, problem.x0 * 1.01):
+        same(f(x, *args), g(x, *args))
+        same(f.grad(x, *args), g.grad(x, *args))
+        for mode in EXACT_MODES:
+            same(f.hvp(x, problem.v, *args, mode=mode), g.hvp(x, problem.v, *args))
+        several = rng.standard_normal((*x.shape, 3))
+        same(f.hvp(x, several, *args), g.hvp(x, several, *args))
+    H = f.hessian(problem.x0, *args)
+    same(H @ problem.v.ravel(), g.hvp(problem.x0, problem.v, *args).ravel())
+
+
+def same(given, needed):
+    np.testing.assert_allclose(given, needed, rtol=1e-10, atol=1e-10 * np.abs(needed).max())
+
+
+def residuals(x):
+    return np.stack([np.sin(x[:-1]) * x[1:], x[1:] ** 2])
+
+
+def test_products_of_arrays(gpu):
+    f = nbhvp.differentiable(residuals, target="cuda")
+    g = nbhvp.differentiable(residuals, target="interpret")
+    x, v, w = np.linspace(0.1, 2, 6), np.arange(6.0), np.arange(10.0).reshape(2, 5)
+    same(f.jvp(x, v), g.jvp(x, v))
+    same(f.vjp(x, w), g.vjp(x, w))
+    same(f.jacobian(x).toarray(), g.jacobian(x).toarray())
+    same(f.weighted_hessian(x, w) @ v, g.weighted_hessian(x, w) @ v)
+
+
+def test_single_precision(gpu):
+    f = nbhvp.differentiable(lambda x: np.sum(np.exp(x) * x), target="cuda")
+    x = np.linspace(0, 1, 40, dtype=np.float32)
+    assert f.grad(x).dtype == np.float32
+    np.testing.assert_allclose(f.hvp(x, x), (2 + x) * np.exp(x) * x, rtol=3e-6)
+
+
+def test_branches_are_traced_anew(gpu):
+    f = nbhvp.differentiable(lambda x: np.sum(x**3) if x[0] > 0 else np.sum(x), target="cuda")
+    x = np.array([1.0, 2.0])
+    same(f.grad(x), 3 * x**2)
+    same(f.grad(-x), np.ones(2))
+    same(f.hvp(x, x), 6 * x**2)
+
+
+def test_what_a_gpu_has_no_code_for_runs_on_the_host(gpu):
+    f = nbhvp.differentiable(lambda x: np.sum(np.sort(x)[:2] ** 3) + x @ x, target="cuda")
+    x = np.array([3.0, 1.0, 2.0])
+    same(f.hvp(x, np.ones(3)), [2.0, 8.0, 14.0])
+    assert f.report().host_steps > 0
+
+
+def test_the_state_of_a_point_stays_on_the_device(gpu):
+    A = np.random.default_rng(0).standard_normal((40, 5))
+    f = nbhvp.differentiable(lambda w: np.sum(np.logaddexp(0, A @ w)), target="cuda")
+    H = f.hessian(np.ones(5))
+    H @ np.ones(5)
+    assert all(isinstance(array, DeviceArray) for array in H.report().stored.values())
+    gpu.calls.clear()
+    H @ np.ones(5)
+    assert gpu.calls.count("cuMemcpyHtoDAsync_v2") == 1, "v alone"
+    assert gpu.calls.count("cuMemcpyDtoHAsync_v2") == 1, "the product alone"
+    assert "cuMemAlloc_v2" not in gpu.calls
+
+
+def test_constants_are_copied_once_for_all_programs(gpu):
+    A = np.random.default_rng(0).standard_normal((300, 100))
+    f = nbhvp.differentiable(lambda w: np.sum((A @ w) ** 2) + np.sum(w**4), target="cuda")
+    w = np.ones(100)
+    f(w), f.grad(w), f.hvp(w, w)
+    assert gpu.used < 2 * A.nbytes
+
+
+def test_memory_is_given_back(gpu):
+    def run():
+        f = nbhvp.differentiable(lambda x: np.sum(np.exp(x)), target="cuda")
+        f.hessian(np.ones(1000)) @ np.ones(1000)
+        del f
+        gc.collect()
+
+    run()
+    first = gpu.used
+    for _ in range(3):
+        run()
+    assert gpu.used <= first, "memory that was freed serves later requests"
+    device = driver.device(0)
+    device.forget()
+    assert gpu.used < first
+
+
+def test_threads(gpu):
+    f = nbhvp.differentiable(lambda x: np.sum(np.exp(x) * x), target="cuda")
+    x = np.linspace(0, 1, 50)
+    H, found = f.hessian(x), {}
+
+    def work(k):
+        found[k] = [H @ np.full(50, float(k)) for _ in range(5)]
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, products in found.items():
+        for product in products:
+            same(product, k * (2 + x) * np.exp(x))
+
+
+def test_vectors_on_the_device(gpu):
+    f = nbhvp.differentiable(lambda x: np.sum(x**4), target="cuda")
+    x, device = np.linspace(1, 2, 6).reshape(2, 3), driver.device(0)
+    H = f.hessian(x).on_device()
+    v = DeviceArray(device, (6,), np.dtype("f8"))
+    device.upload(v.address, np.arange(6.0))
+    gpu.calls.clear()
+    product = H @ (H @ v)
+    assert "cuMemcpyHtoDAsync_v2" not in gpu.calls
+    assert isinstance(product, DeviceArray)
+    same(np.asarray(product), (12 * x.ravel() ** 2) ** 2 * np.arange(6.0))
+    same(f.hessian(x) @ np.ones(6), 12 * x.ravel() ** 2)  # memory of one's own again
+    for shape, dtype, error in (((5,), "f8", ValueError), ((6,), "f4", TypeError)):
+        with pytest.raises(error, match="must have"):
+            H @ DeviceArray(device, shape, np.dtype(dtype))
+    with pytest.raises(TypeError, match="target='cuda'"):
+        nbhvp.differentiable(np.sum, target="interpret").hessian(x).on_device()
+
+
+def test_pickling(gpu):
+    f = nbhvp.differentiable(problems.make_rosenbrock(5).fun, target="cuda")
+    assert f.report().traces == 0
+    g = pickle.loads(pickle.dumps(nbhvp.differentiable(rosenbrock, target="cuda")))
+    same(g.grad(np.ones(3)), np.zeros(3))
+
+
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+# Errors.
+
+
+def test_without_a_driver(monkeypatch):
+    driver._library.cache_clear()
+    monkeypatch.setattr(driver.ctypes, "CDLL", _no_library)
+    with pytest.raises(RuntimeError, match="target='cuda' needs an NVIDIA driver"):
+        nbhvp.differentiable(np.sum, target="cuda")
+
+
+def _no_library(name):
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+def test_devices_that_do_not_serve():
+    with simulated_driver(capability=(6, 1)), pytest.raises(RuntimeError, match=r"6\.1.*7\.0"):
+        nbhvp.differentiable(np.sum, target="cuda")
+    with simulated_driver(devices=2), pytest.raises(ValueError, match="device 2 .* there are 2"):
+        nbhvp.differentiable(np.sum, target="cuda:2")
+    with pytest.raises(ValueError, match="target must be"):
+        nbhvp.differentiable(np.sum, target="cuda:x")
+
+
+def test_memory_that_does_not_suffice():
+    with simulated_driver(assembles=False, memory=4096):
+        f = nbhvp.differentiable(rosenbrock, target="cuda")
+        with pytest.raises(MemoryError, match=r"8,\d+ bytes are needed .* 4,096 are free"):
+            f(np.ones(1000))
+
+
+@pytest.mark.parametrize(
+    "function", ["cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuModuleLoadDataEx"]
+)
+def test_the_words_of_the_driver(gpu, function):
+    f = nbhvp.differentiable(rosenbrock, target="cuda")
+    gpu.fail[function] = 700
+    with pytest.raises(RuntimeError, match=f"{function} failed: CUDA_ERROR_700: in words"):
+        f(np.ones(4))
+
+
+def test_after_a_fork(gpu, monkeypatch):
+    f = nbhvp.differentiable(rosenbrock, target="cuda")
+    f(np.ones(4))
+    own = os.getpid()
+    monkeypatch.setattr(driver.os, "getpid", lambda: own + 1)
+    with pytest.raises(RuntimeError, match="forked"):
+        f(np.zeros(4))
+
+
+def test_kernels_come_from_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("NBHVP_CACHE_DIR", str(tmp_path))
+    counts = []
+    for _ in range(2):
+        with simulated_driver(assembles=True):
+            f = nbhvp.differentiable(rosenbrock, target="cuda")
+            f(np.ones(4))
+            counts.append((f.report().kernels_compiled, f.report().kernels_loaded))
+    (compiled, loaded), again = counts
+    assert compiled > 0
+    assert loaded == 0
+    assert again == (0, compiled)
+    assert cache.NAME == "kernel"

@@ -1,0 +1,68 @@
+"""Kernels for GPUs in the simulator against the interpreter: every structure, random graphs, functions."""
+
+import numpy as np
+import pytest
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Graph, Pool
+from nbhvp.targets.cuda import driver, nests
+from nbhvp.targets.cuda.program import Program
+from tests.checks import THOROUGH, assert_close
+from tests.graphs import STRUCTURE, build, random_graph
+from tests.simulated_gpu import simulated_driver
+
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
+
+SINGLE = ("sum in single precision", "contract in single precision", "casts")
+ON_HOST = {
+    "argsort", "correlate", "last_writer", "recurrence", "searchsorted",
+    "a call of cmath.exp", "a power that does not stand in the text",
+}  # fmt: skip
+"""What a GPU has no kernel for, among the structures."""
+
+
+@pytest.fixture(scope="module")
+def device():
+    with simulated_driver(assembles=False) as stub:
+        yield driver.device(0)
+        assert not stub.failures
+
+
+def assert_same(device, graph, inputs, tolerance=1e-11):
+    program = Program(device, graph)
+    assert {reason for reason in program.hosted if not reason.startswith("an exchange")} <= ON_HOST
+    for given, needed in zip(program(*inputs), interpret(graph, *inputs), strict=True):
+        assert_close(given, needed, tolerance)
+    if graph.inputs:
+        bound, needed = program.bind(*inputs[:-1]), interpret(graph, *inputs)[-1]
+        assert_close(bound(inputs[-1]), needed, tolerance)
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_structure(name, device):
+    """Values, gradients and products of every structural primitive."""
+    assert_same(device, *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
+
+
+@pytest.mark.parametrize("seed", range(16 if THOROUGH else 4))
+def test_random_graphs(seed, device):
+    graph, inputs = random_graph(seed)
+    assert_same(device, graph, inputs, 1e-9)
+
+
+@pytest.mark.parametrize("few", [1, 4])
+@pytest.mark.parametrize("name", list(STRUCTURE)[:: 1 if THOROUGH else 4])
+def test_shapes_of_large_loops(name, few, device, monkeypatch):
+    """Lanes share short loops, and few warps share a sum, so that each has many rows."""
+    monkeypatch.setattr(nests, "FEW", few)
+    monkeypatch.setattr(nests, "WARPS", 2)
+    assert_same(device, *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
+
+
+def test_sums_have_the_same_bits_each_time(device):
+    x = p.input_node(Pool(), "x", (5000,), np.float64)
+    program = Program(device, Graph((x,), (p.sum_(p.exp(x), axes=(0,)),)))
+    values = np.random.default_rng(0).standard_normal(5000)
+    first, second = (program(values)[0] for _ in range(2))
+    assert first.tobytes() == second.tobytes()

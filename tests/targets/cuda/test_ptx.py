@@ -1,0 +1,152 @@
+"""PTX of kernels: what the problems need assembles, keeps to registers, and reads memory in order."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from benchmarks import problems
+from benchmarks.kernels import graphs
+from nbhvp.graph import primitives as p
+from nbhvp.graph.derive import check
+from nbhvp.graph.node import Graph, Pool
+from nbhvp.plan.nest import Nest
+from nbhvp.plan.schedule import MatrixProduct, Reduction, schedule
+from nbhvp.plan.text import Symbol
+from nbhvp.targets.cpu.values import Unknown
+from nbhvp.targets.cuda import matrices, nests
+from nbhvp.targets.cuda.ptx import lowered, ptx
+from tests.graphs import STRUCTURE, build
+
+pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]
+
+MOST_REGISTERS = 255
+"""All that a thread may have. Kernels of the mixture, written out, have up to 242, all others 118."""
+EXTERNAL = re.compile(r"^\s*\.extern", re.MULTILINE)
+
+
+def launches(graph: Graph):
+    for step in schedule(check(graph)).steps:
+        if isinstance(step, MatrixProduct):
+            yield from matrices.emit(step)
+        elif isinstance(step, Nest | Reduction):
+            yield from nests.emit(step)
+
+
+@pytest.fixture(scope="module")
+def sources() -> set[str]:
+    """The texts that the problems need: in the default mode all programs, of others the products."""
+    found = set()
+    for problem in problems.small():
+        for name, graph in graphs(problem.fun, problem.x0, problem.args):
+            if "reverse-over" not in name or name.startswith("product"):
+                found |= {launch.source for launch in launches(graph)}
+    return found
+
+
+@pytest.mark.parametrize("architecture, version", [("sm_70", "63"), ("sm_90", "78")])
+def test_kernels_of_the_problems(sources, architecture, version):
+    assert len(sources) > 40
+    for source in sorted(sources):
+        text = ptx(source, "kernel", architecture, version)
+        assert f".target {architecture}" in text
+        assert ".visible .entry kernel(" in text
+        assert not EXTERNAL.search(text)
+        # Memory that all threads share is known as such, and what nothing writes is read as constant.
+        assert not re.search(r"\b(ld|st)\.(b|f|u|s|v)\d", text)
+        if "writes" in source and "z0[" in source:
+            assert "st.global" in text
+        for pointer in re.findall(r"^    (a\d+) = reads", source, re.MULTILINE):
+            assert f"{pointer}[" in source
+        assert "ld.global.nc" in text or "reads(" not in source
+
+
+@pytest.mark.skipif(shutil.which("ptxas") is None, reason="needs ptxas, of nvidia-cuda-nvcc")
+def test_kernels_keep_to_their_registers(sources, tmp_path):
+    for k, source in enumerate(sorted(sources)):
+        path = tmp_path / f"{k}.ptx"
+        path.write_text(ptx(source, "kernel"))
+        command = ["ptxas", "-arch=sm_90", "-v", str(path), "-o", str(tmp_path / "cubin")]
+        log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        assert "0 bytes spill stores, 0 bytes spill loads" in log
+        assert int(re.search(r"Used (\d+) registers", log)[1]) <= MOST_REGISTERS
+
+
+LANES = re.compile(r"(\w+) = (?:\w+ \+ lane\(\)|warp\(\) \* 32 \+ lane\(\)|block\(\) \* )")
+SIZES = {
+    "rosenbrock": 500, "surface": (40, 50), "logistic": (300, 50), "mixture": (300, 20, 25)
+}  # fmt: skip
+
+
+def scattered(source: str) -> list[str]:
+    """Lines in which neighbouring lanes do not read neighbouring elements."""
+    lanes, found = set(), []
+    for line in source.splitlines():
+        if opened := LANES.search(line):
+            lanes.add(opened[1])
+        elif closed := re.search(r"for (\w+) in range", line):
+            lanes.discard(closed[1])
+        found += [line for name in lanes if re.search(rf"\[.*\b{name} \* s\d", line)]
+    return found
+
+
+@pytest.mark.parametrize("problem", SIZES)
+def test_neighbouring_lanes_read_neighbouring_elements(problem):
+    made = problems.MAKERS[problem](SIZES[problem])
+    programs = dict(graphs(made.fun, made.x0, made.args))
+    for launch in launches(programs["product forward-over-reverse"]):
+        assert not scattered(launch.source)
+
+
+HOSTED = {
+    "complex functions", "complex powers", "contract complex numbers", "argmax of the middle",
+}  # fmt: skip
+
+
+def test_structural_kernels():
+    unknown = set()
+    for name in [*STRUCTURE][::7] + sorted(HOSTED):
+        for launch in launches(build(STRUCTURE[name])[0]):
+            try:
+                ptx(launch.source, "kernel")
+            except Unknown:
+                unknown.add(name)
+    assert unknown <= HOSTED
+
+
+LEFT = {
+    "airy_ai", "airy_ai_prime", "airy_bi", "airy_bi_prime", "beta", "betaln", "binom", "cosine_integral",
+    "cosm1", "dawsn", "digamma", "ellipe", "ellipk", "ellipkm1", "erfc", "erfcinv", "erfcx", "erfi",
+    "erfinv", "exp1", "expi", "expn", "fresnel_c", "fresnel_s", "gamma", "gammainc", "gammainc_da",
+    "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "gammasgn", "hyperbolic_cosine_integral",
+    "hyperbolic_sine_integral", "hypot", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jv", "k0",
+    "k0e", "k1", "k1e", "kv", "kve", "lambertw", "log_ndtr", "modulus", "ndtr", "ndtri", "ndtri_exp",
+    "nextafter", "owens_t", "poch", "rgamma", "sine_integral", "spacing", "spence", "spherical_in",
+    "spherical_jn", "spherical_yn", "stdtr", "stdtrit", "wrightomega", "y0", "y1", "yv",
+}  # fmt: skip
+"""Elementwise functions without a body for GPUs: the host computes them."""
+
+
+def test_functions_of_the_table():
+    pool, left, count = Pool(), set(), 0
+    x, y = (p.input_node(pool, name, (40,), np.float64) for name in "xy")
+    for name, entry in sorted(p.TABLE.items()):
+        if not entry.is_elementwise or entry.arity > 2:
+            continue
+        try:
+            node = entry(*(x, y)[: entry.arity], **entry.params)
+        except TypeError:  # takes integers
+            continue
+        for launch in launches(Graph((x, y), (node,))):
+            count += 1
+            if any(isinstance(slot, Symbol) for slot in launch.slots):
+                left.add(name)
+                continue
+            try:
+                lowered(launch.source, "kernel")
+            except Unknown:
+                left.add(name)
+    assert count > 90
+    assert left == LEFT
