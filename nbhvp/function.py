@@ -75,9 +75,10 @@ def differentiable(
         "once" traces `fun` again only where its control flow, its static arguments, or values that it
         closes over differ. "always" traces at every call: for functions with hidden state or
         randomness.
-    target : {"cpu", "interpret"}
-        "cpu" compiles kernels with Numba. "interpret" runs node by node with NumPy: it is slow, and
-        the reference for tests.
+    target : str
+        "cpu" compiles kernels for the processors of this machine. "cuda", or "cuda:1" for the second
+        device, compiles them for an NVIDIA GPU (see the page on GPUs). "interpret" runs node by node
+        with NumPy: it is slow, and the reference for tests.
     unravel : Unravel
         From `ravel`. `fun` then takes the tree ``unravel(x)`` instead of x, and blocks of Hessians
         have the names of the tree. All methods take x and directions as vectors, as SciPy gives
