@@ -349,7 +349,11 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
     active = dependent(nodes, directions)
     vanishing = active | {node for node in nodes if is_zero(node)}
     for node in nodes:
-        if node not in active or node in directions:
+        if node in directions:
+            continue
+        if node not in active:
+            if _is_linear_in_zeros(node, vanishing):
+                vanishing.add(node)
             continue
         positions = {k for k, arg in enumerate(node.args) if arg in active}
         # A sum of a linear and a constant term is affine, not linear.
@@ -358,6 +362,16 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
         ):
             return node
     return None
+
+
+def _is_linear_in_zeros(node: Node, zeros: set[Node]) -> bool:
+    """Whether a node vanishes because some of its arguments do."""
+    positions = {k for k, arg in enumerate(node.args) if arg in zeros}
+    return (
+        bool(positions)
+        and node.primitive.linear_in(positions)
+        and joint_positions(node, positions) <= positions
+    )
 
 
 def is_zero(node: Node) -> bool:

@@ -37,7 +37,7 @@ from nbhvp.graph.boxes import Box
 from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
 
-__all__ = ["TABLE", "Primitive", "constant", "input_node", "primitive_of", "zeros"]
+__all__ = ["TABLE", "Primitive", "constant", "input_node", "primitive_of", "strided", "zeros"]
 
 TABLE: dict[str, Primitive] = {}
 _BY_FUNCTION: dict[Callable, Primitive] = {}
@@ -653,7 +653,7 @@ def _linear(name, evaluate, infer, rule, *, linear=((0,),), **fields) -> Primiti
     return _enter(Primitive(name, "linear", evaluate, infer, rule, linear=linear, **fields))
 
 
-def _strided(start, step, size) -> tuple[slice, ...]:
+def strided(start, step, size) -> tuple[slice, ...]:
     """NumPy slices for the `size` positions start, start + step, ... along each axis."""
     stops = (b + k * n for b, k, n in zip(start, step, size, strict=True))
     return tuple(
@@ -664,7 +664,7 @@ def _strided(start, step, size) -> tuple[slice, ...]:
 
 def _replaced(base, value, start, step):
     out = np.array(base)
-    out[_strided(start, step, np.shape(value))] = value
+    out[strided(start, step, np.shape(value))] = value
     return out
 
 
@@ -816,6 +816,10 @@ def _simplify_slice(x, start, step, size):
         return _read_past_writes(x, Box.of(start, step, size))
     if x.primitive is broadcast and x.args[0].shape == ():
         return broadcast(x.args[0], shape=size)
+    if x.primitive is concatenate and x.shape[axis := x.params["axis"]] == len(x.args):
+        return _slice_of_rows(x, axis, start, step, size)
+    if x.primitive is reshape and x.args[0].shape and math.prod(size) == 1:
+        return _element_of_reshaped(x, start, size)
     if x.primitive is slice_:
         inner = x.params
         start = tuple(
@@ -824,6 +828,24 @@ def _simplify_slice(x, start, step, size):
         step = tuple(k * s for k, s in zip(inner["step"], step, strict=True))
         return slice_(x.args[0], start=start, step=step, size=size)
     return None
+
+
+def _slice_of_rows(x, axis, start, step, size):
+    """A slice of pieces of extent 1 that is one of them, or of it."""
+    piece = x.args[start[axis]]
+    if size[axis] != 1 or piece.shape[axis] != 1:
+        return None
+    start = tuple(0 if k == axis else place for k, place in enumerate(start))
+    return slice_(piece, start=start, step=step, size=size)
+
+
+def _element_of_reshaped(x, start, size):
+    """One element, of the array as it was."""
+    (array,) = x.args
+    place = np.unravel_index(np.ravel_multi_index(start, x.shape), array.shape)
+    ones = (1,) * array.ndim
+    element = slice_(array, start=tuple(map(int, place)), step=ones, size=ones)
+    return reshape(element, shape=size)
 
 
 def _read_past_writes(x: Node, box: Box) -> Node | None:
@@ -910,7 +932,7 @@ reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x
 transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
                       pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"}, selects=True)
-slice_      = _linear("slice", lambda x, start, step, size: x[_strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
+slice_      = _linear("slice", lambda x, start, step, size: x[strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
                       lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice,
                       per_axis={"start": 0, "step": 1, "size": "extent"},
                       pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))), selects=True)

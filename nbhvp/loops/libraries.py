@@ -22,7 +22,7 @@ from numba.core import config
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.environment import lookup_environment
 
-__all__ = ["EntryLibrary", "deferring"]
+__all__ = ["EntryLibrary", "deferring", "unresolved"]
 
 LEVEL = 1
 """Of LLVM's passes and of its code generation: at 2 and 3 a recording is no faster."""

@@ -29,7 +29,6 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.graph.stack import stacked
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.answers import Answer, answer_to, ufunc_method
 from nbhvp.trace.branches.failures import attempt
@@ -65,8 +64,6 @@ __all__ = [
     "write",
 ]
 
-STACKED = 8
-"""Numbers of a list that are one array where they are of one structure."""
 _WEAK = (bool, int, float, complex)
 _NUMERIC = "biufc"
 
@@ -628,14 +625,21 @@ def _stack(nested) -> Traced:
 
     def node_of(item, shape) -> Node:
         if isinstance(item, list | tuple) and any(True for _ in traced_in(item)):
-            if len(shape) == 1 and len(item) >= STACKED:
-                numbers = [p.reshape(node_of(i, ()), shape=()) for i in item]
-                if (array := stacked(numbers)) is not None:
-                    return array
             rows = [p.reshape(node_of(i, shape[1:]), shape=(1, *shape[1:])) for i in item]
             return p.concatenate(*rows, axis=0) if len(rows) > 1 else rows[0]
         return cast_node(lift(item).node, value.dtype)
 
+    def numbers_of(item) -> Iterator[Node]:
+        if isinstance(item, list | tuple):
+            for i in item:
+                yield from numbers_of(i)
+        else:
+            node = cast_node(lift(item).node, value.dtype)
+            yield p.reshape(node, shape=(node.size,))
+
+    if all(x.size == 1 for x in traced_in(nested)) and value.size > 1:
+        flat = p.concatenate(*numbers_of(nested), axis=0)
+        return traced(p.reshape(flat, shape=value.shape), value)
     return traced(node_of(nested, value.shape), value)
 
 

@@ -17,6 +17,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
 from nbhvp.graph.recurrences import Guards, Recurrence, rolled
+from nbhvp.graph.stack import stacked
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
@@ -155,10 +156,14 @@ def record(
 
 
 def _rolled(recording: Recording, output: Node, guards: Guards) -> tuple:
-    """The output, the guards, and the loops over time in them, each as one node."""
+    """The output, the guards, and the loops over time in them, each as one node.
+
+    Of what these leave, numbers of one structure are arrays.
+    """
     if isinstance(recording.pool, LinedPool):
         return (output,), guards, ()  # each operation keeps its line
     (output,), guards, found = rolled([output], guards)
+    output = stacked(output)
     recording.warn_of_scalars(reachable([output, *(node for node, _ in guards)]))
     return (output,), tuple(guards), found
 
