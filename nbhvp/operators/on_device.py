@@ -27,13 +27,13 @@ class DeviceOperator:
         That of vectors and products.
     """
 
-    def __init__(self, product: Callable[[Any], Any], shape: tuple[int, int], dtype: np.dtype):
+    def __init__(self, product: Callable[..., Any], shape: tuple[int, int], dtype: np.dtype):
         self.shape, self.dtype = shape, dtype
         self._product = product
 
-    def matvec(self, v: Any) -> Any:
-        """The product with a vector of shape (n,)."""
-        return self._product(v)
+    def matvec(self, v: Any, out: Any = None) -> Any:
+        """The product with a vector of shape (n,), in a new array or in `out`."""
+        return self._product(v, out)
 
     __matmul__ = rmatvec = matvec
 
@@ -43,7 +43,7 @@ class DeviceOperator:
         return self
 
 
-def on_device(product: Callable[[Any], Any], shape: tuple[int, int], dtype: np.dtype) -> Any:
+def on_device(product: Callable[..., Any], shape: tuple[int, int], dtype: np.dtype) -> Any:
     """A LinearOperator of cupyx, if CuPy is installed, else a `DeviceOperator`."""
     if importlib.util.find_spec("cupy") is None:
         return DeviceOperator(product, shape, dtype)
