@@ -8,17 +8,22 @@ across processes.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import types as python
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.np.ufunc.dufunc import DUFunc
 
-from nbhvp.trace.surroundings.closure import Watch, watch_array
+from nbhvp.trace.surroundings.closure import (
+    CellWatch,
+    FunctionWatch,
+    ItemWatch,
+    contents,
+    watch_array,
+)
 from nbhvp.trace.surroundings.ownership import module_of
 from nbhvp.trace.surroundings.walk import names_in
 
@@ -40,7 +45,7 @@ def python_function(function) -> python.FunctionType | None:
 class Sources:
     """What a function and all that it calls were seen to depend on."""
 
-    watches: tuple[Watch, ...]
+    watches: tuple[Any, ...]
     digest: str | None
 
 
@@ -54,7 +59,7 @@ def sources_of(function) -> Sources:
 
 class _Looking:
     def __init__(self):
-        self.watches: list[Watch] = []
+        self.watches: list[Any] = []
         self.hash = hashlib.sha256()
         self.is_comparable = True
         self._seen: dict[int, object] = {}
@@ -92,18 +97,19 @@ class _Looking:
         self._add("function", function.__qualname__)
         self._add(sorted((k, repr(v)) for k, v in getattr(value, "targetoptions", {}).items()))
         self._code(function.__code__)
-        self._watched(getattr, function, "__code__")
-        self.at(self._watched(getattr, function, "__defaults__"))
+        self.watches.append(FunctionWatch(function))
+        self.at(function.__defaults__)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
             self._add(name)
-            self.at(self._watched(_contents, cell))
+            self.watches.append(CellWatch(cell, contents(cell)))
+            self.at(contents(cell))
         names = sorted(set(names_in(function.__code__)))
         for name in names:
             if name in function.__globals__:
                 self._add(name)
-                self._named(self._watched(function.__globals__.get, name), names)
+                self._item(function.__globals__, name, names)
 
     def _named(self, value, names) -> None:
         """A global; of a module of the user's, what the function may take from it."""
@@ -112,13 +118,11 @@ class _Looking:
             for name in names:
                 if name in vars(value):
                     self._add(name)
-                    self._named(self._watched(getattr, value, name, None), names)
+                    self._item(vars(value), name, names)
 
-    def _watched(self, read: Callable, *args):
-        read = functools.partial(read, *args)
-        seen = read()
-        self.watches.append(Watch(read, seen))
-        return seen
+    def _item(self, mapping: dict, name: str, names) -> None:
+        self.watches.append(ItemWatch(mapping, name, mapping[name]))
+        self._named(mapping[name], names)
 
     def _code(self, code: python.CodeType) -> None:
         """Instructions, names, constants and lines, which stand in errors."""
@@ -138,10 +142,3 @@ def is_library(value) -> bool:
     else:
         package = (module_of(value) or str(type(value).__module__)).partition(".")[0]
     return package in ("builtins", "cmath", "math", "numba", "numpy", "operator")
-
-
-def _contents(cell: python.CellType):
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None

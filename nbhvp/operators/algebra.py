@@ -29,18 +29,19 @@ UNITS = 64
 
 
 @functools.lru_cache(maxsize=64)
-def _attributes(dtype: np.dtype, shape: tuple[int, int]) -> dict[str, Any]:
+def _attributes(dtype: np.dtype, shape: tuple[int, int]) -> tuple[tuple[str, Any], ...]:
     """What SciPy's operators of a dtype and shape have; to check that takes SciPy microseconds."""
     operator = object.__new__(LinearOperator)
     LinearOperator.__init__(operator, dtype, shape)
-    return vars(operator)
+    return tuple(vars(operator).items())
 
 
 class Operator(LinearOperator):
     """A LinearOperator that adds up with matrices, and says what it is where an array is needed."""
 
     def __init__(self, dtype: np.dtype, shape: tuple[int, int]):
-        self.__dict__.update(_attributes(dtype, shape))
+        for name, value in _attributes(dtype, shape):
+            setattr(self, name, value)
 
     def dot(self, x: Any) -> Any:
         """The product with a vector, the k columns of a matrix, a number or another operator."""
