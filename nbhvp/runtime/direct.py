@@ -27,11 +27,6 @@ from nbhvp.trace.surroundings.closure import Closure
 
 __all__ = ["Direct", "directly", "general", "is_worthwhile"]
 
-DIRECT_FROM, COMPILED_FROM = 2, 1000
-"""The call of a trace after which later ones may go directly, as those of large functions may be few;
-and where compiled code for it has to be made first, once on a machine, which takes the time that is
-lost in 50,000 calls."""
-
 Entry = Callable[..., Any]
 """``entry(cold, x, *args)``: outputs, or None."""
 
@@ -89,7 +84,7 @@ class Direct:
 
 def is_worthwhile(calls: int) -> bool:
     """Whether calls of a trace are to be direct after so many."""
-    return calls == COMPILED_FROM or (calls == DIRECT_FROM and _forms().are_compiled())
+    return _forms().is_worthwhile(calls)
 
 
 def _forms() -> Any:

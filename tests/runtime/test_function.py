@@ -16,9 +16,9 @@ import scipy.optimize
 from scipy.optimize import rosen, rosen_der, rosen_hess_prod
 
 import nbhvp
-from nbhvp.runtime import direct
 from nbhvp.runtime.call import LARGE, same_bits
 from nbhvp.runtime.memory import MOST_TRACES
+from nbhvp.targets.cpu import forms
 
 EXACT = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
 DIFFERENCES = {"finite-difference": 1e-8, "finite-difference-forward": 1e-4}
@@ -856,10 +856,13 @@ def test_a_gradient_prepares_products_if_one_came_last_time(name, target):
     assert (f.report().gradient_runs, f.report().point_runs) == (gradients, points)
 
 
+KIND = (3,), np.dtype(float)
+
+
 @pytest.mark.compiles
 def test_direct_calls_give_what_the_first_ones_give(monkeypatch):
     """After a few calls of one kind, compiled code takes them: results and errors stay the same."""
-    monkeypatch.setattr(direct, "COMPILED_FROM", direct.DIRECT_FROM)  # in an empty cache, too
+    monkeypatch.setattr(forms, "MANY", forms.FEW)  # in an empty cache, too
 
     def fun(x, scale, power):
         return scale * np.sum(x**power) if x[0] > 0 else np.sum(scale * x)
@@ -891,6 +894,7 @@ def test_direct_calls_give_what_the_first_ones_give(monkeypatch):
         with pytest.raises(ValueError, match="shape"):
             f.hvp(at, np.ones(4), s, 3)
         assert f(np.array([np.nan, 1.0, 1.0]), s, 3) != f(at, s, 3)
+    assert all(trace.direct.accept(x, s, 3) for trace in f._memory.traces if trace.key[1:3] == KIND)
 
 
 @pytest.mark.compiles

@@ -172,8 +172,13 @@ def _load(name, source, is_small):
     return Kernel(_name(source), address, source, is_compiled, by_numba)
 
 
-def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
-    """The addresses of functions of a module of ours, as Python calls them; see `lowered_entries`."""
+def load_entries(
+    module: str, arguments: Mapping[str, str], is_plain: bool = False
+) -> dict[str, int]:
+    """The addresses of functions of a module of ours, as Python calls them; see `lowered_entries`.
+
+    They pass LLVM as they are written, if it `is_plain`.
+    """
     with _lock:
         prefix = _prefix(module, *arguments.items())
         path = disk.path_of(prefix)
@@ -182,7 +187,10 @@ def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
             from nbhvp.targets.cpu.lower import lowered_entries
 
             text = lowered_entries(importlib.import_module(module), arguments, prefix)
-            code = machine.optimised(prefix, text, is_small=True).object_code
+            made = (
+                machine.plain if is_plain else functools.partial(machine.optimised, is_small=True)
+            )
+            code = made(prefix, text).object_code
             disk.write(path, code)
         addresses = machine.link_all([f"{prefix} {name}" for name in arguments], code)
         return dict(zip(arguments, addresses, strict=True))

@@ -20,12 +20,13 @@ METH_FASTCALL = 0x80
 
 def load(module: str, arguments: Mapping[str, str]) -> dict[str, Callable]:
     """Functions of a module by their names, and the letters of their arguments."""
-    return {name: binder(None) for name, binder in load_binders(module, arguments).items()}
+    addresses = cache.load_entries(module, arguments)
+    return {name: _binder(name, address)(None) for name, address in addresses.items()}
 
 
 def load_binders(module: str, arguments: Mapping[str, str]) -> dict[str, Callable]:
-    """The same, where each is still to be bound to an object."""
-    addresses = cache.load_entries(module, arguments)
+    """The same of "objects", where each is still to be bound to one."""
+    addresses = cache.load_entries(module, arguments, is_plain=True)
     return {name: _binder(name, address) for name, address in addresses.items()}
 
 

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import importlib
 import sys
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,11 @@ from nbhvp.targets.cpu import run as cpu
 if TYPE_CHECKING:
     from nbhvp.targets.cpu.program import Program
 
-__all__ = ["Array", "Form", "Number", "Same", "are_compiled"]
+__all__ = ["Array", "Form", "Number", "Same", "is_worthwhile"]
 
+FEW, MANY = 2, 1000
+"""Calls of one kind after which later ones are direct, as those of large functions may be few; and where
+code for that has to be compiled first, once on a machine, which takes the time lost in 10,000."""
 SHORT = CPU.wake / 6
 """Seconds of a program that keeps the interpreter, which others wait for as long as for a call."""
 
@@ -223,15 +227,43 @@ def _system() -> np.ndarray:
     return np.array([*python, *(table[k] for k in _NUMPY), *of_c], np.int64)
 
 
-_MODULE = "nbhvp.targets.cpu.direct"
-_NAMES = dict.fromkeys(("evaluate", "accept", "same"), "objects")
+_CODE = "nbhvp.targets.cpu.direct", dict.fromkeys(("evaluate", "accept", "same"), "objects")
 
 
 @functools.cache
 def _binders() -> dict[str, Callable]:
-    return entries.load_binders(_MODULE, _NAMES)
+    return entries.load_binders(*_CODE)
 
 
-def are_compiled() -> bool:
+def is_worthwhile(calls: int) -> bool:
+    """Whether calls of one kind are to be direct after so many."""
+    return (calls == MANY or (calls == FEW and _are_compiled())) and _are_known()
+
+
+def _are_compiled() -> bool:
     """Whether the functions that forms make have been compiled, in this process or another one."""
-    return _binders.cache_info().currsize > 0 or cache.has_entries(_MODULE, _NAMES)
+    return _binders.cache_info().currsize > 0 or cache.has_entries(*_CODE)
+
+
+@functools.cache
+def _are_known() -> bool:
+    """Whether objects lie in memory as `layouts` says: a build of Python of its own kind may differ."""
+    array, number = np.empty((2, 3)), 0.5
+    one, items, cell = (array,), [array], types.CellType(array)
+    fields = [
+        (id(array) + layouts.TYPE, id(np.ndarray)),
+        (id(array) + layouts.DATA, array.ctypes.data),
+        (id(array) + layouts.DTYPE, id(array.dtype)),
+        (_word(id(array) + layouts.DIMENSIONS), 2),
+        (id(one) + layouts.ITEMS, id(array)),
+        (_word(id(items) + layouts.LIST), id(array)),
+        (id(cell) + layouts.OBJECT, id(array)),
+        (id(number) + layouts.OBJECT, int(np.float64(number).view(np.int64))),
+    ]
+    ndim, flags = (_word(id(array) + at) & layouts.HALF for at in (layouts.NDIM, layouts.FLAGS))
+    has_flags = ndim == 2 and flags & layouts.PLAIN == layouts.PLAIN
+    return layouts.ATTRIBUTES > 0 and has_flags and all(_word(at) == word for at, word in fields)
+
+
+def _word(address: int) -> int:
+    return ctypes.c_int64.from_address(address).value

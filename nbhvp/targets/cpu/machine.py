@@ -143,6 +143,11 @@ def optimised(name: str, text: str, is_straight: bool = False, is_small: bool = 
     return Compiled(name, module, machine)
 
 
+def plain(name: str, text: str) -> Compiled:
+    """The LLVM text of functions without LLVM's passes, which take ten times as long as all else."""
+    return Compiled(name, llvm.parse_assembly(text, llvm.create_context()), target_machine(0))
+
+
 def _level(text: str) -> int:
     return int(text) if text.isdigit() else 3
 

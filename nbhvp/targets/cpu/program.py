@@ -25,9 +25,8 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule, schedule
-from nbhvp.targets.cpu import blas, cache, machine, results
+from nbhvp.targets.cpu import blas, cache, forms, machine, results
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.forms import Array, Form
 from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, emit, has_kernels
 
 __all__ = ["Bound", "Program"]
@@ -136,12 +135,11 @@ class Program:
         return _Workspace(self).alone()
 
     def prepare(self) -> None:
-        """Make the direct call, from the second run on: most programs of large functions run once."""
+        """Count a product, and make direct calls once there are some."""
         self._runs += 1
-        if self._runs == 2:
-            x = self.graph.inputs[self.hot]
-            form = Form([Array(x.shape, np.dtype(x.dtype.char))])
-            cold = len(self._inputs) - 1
+        if forms.is_worthwhile(self._runs):
+            x, cold = self.graph.inputs[self.hot], len(self._inputs) - 1
+            form = forms.Form([forms.Array(x.shape, np.dtype(x.dtype.char))])
             self.directly = form.evaluate(self, cold=cold, as_tuple=False) or general
 
     def take(self, cold: Sequence[np.ndarray]) -> _Workspace:
