@@ -27,11 +27,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from nbhvp.targets.cpu.cache import PLAIN, Window
-from nbhvp.targets.cuda import cache, driver
+from nbhvp.targets.cuda import blas, cache, driver
 from nbhvp.targets.cuda.nests import WARP
 from nbhvp.targets.cuda.ptx import lowered
 
-__all__ = ["Driver", "simulated", "simulated_driver"]
+__all__ = ["Cublas", "Driver", "simulated", "simulated_driver"]
 
 WAITING = ("sync_warp", "warp_sum", "warp_all", "warp_scan", "warp_last", "warp_swap")
 
@@ -390,14 +390,63 @@ class _Far:
         memory[at : at + self.dtype.itemsize].view(self.dtype)[0] = x
 
 
+class Cublas:
+    """The calls of cuBLAS that programs make, in NumPy."""
+
+    def __init__(self):
+        self.products = 0
+
+    def cublasCreate_v2(self, handle):
+        handle._obj.value = 3
+        return 0
+
+    def cublasSetMathMode(self, handle, mode):
+        return 0
+
+    def cublasSetStream_v2(self, handle, stream):
+        assert (handle.value, stream.value) in {(3, 7), (3, 1)}
+        return 0
+
+    def cublasDgemmStridedBatched(self, *arguments):
+        return self._gemm(np.float64, *arguments)
+
+    def cublasSgemmStridedBatched(self, *arguments):
+        return self._gemm(np.float32, *arguments)
+
+    def _gemm(
+        self, dtype, handle, a_op, b_op, m, n, k, alpha, a, lda, a_step, b, ldb, b_step, beta,
+        c, ldc, c_step, count
+    ):  # fmt: skip
+        self.products += 1
+        size = np.dtype(dtype).itemsize
+
+        def matrix(pointer, op, rows, columns, lead, step, at):
+            assert lead >= (columns if op else rows), "a leading dimension"
+            shape, strides = (rows, columns), (size, lead * size)
+            flat = (ctypes.c_char * (size * lead * (rows if op else columns))).from_address(
+                pointer.value + at * step.value * size
+            )
+            return np.ndarray(shape, dtype, flat, 0, strides[::-1] if op else strides)
+
+        for at in range(count):
+            left = matrix(a, a_op, m, k, lda, a_step, at)
+            right = matrix(b, b_op, k, n, ldb, b_step, at)
+            result = matrix(c, 0, m, n, ldc, c_step, at)
+            old = beta._obj.value * result if beta._obj.value else 0
+            result[...] = alpha._obj.value * (left @ right) + old
+        return 0
+
+
 @contextlib.contextmanager
-def simulated_driver(assembles: bool = True, **settings) -> Iterator[Driver]:
+def simulated_driver(
+    assembles: bool = True, cublas: Cublas | None = None, **settings
+) -> Iterator[Driver]:
     """A driver without a GPU in the place of the library, and no device that was made before.
 
     If it `assembles`, kernels go through LLVM to PTX, as for a device; else they are lowered, but no more.
     """
     stub = Driver(**settings)
-    own, own_ptx = driver._library, cache.ptx
+    own, own_ptx, own_blas = driver._library, cache.ptx, blas.library
 
     def ptx(source: str) -> str:
         if assembles:
@@ -408,10 +457,10 @@ def simulated_driver(assembles: bool = True, **settings) -> Iterator[Driver]:
         stub.sources[text] = source
         return text
 
-    driver._library, cache.ptx = lambda: stub, ptx
+    driver._library, cache.ptx, blas.library = lambda: stub, ptx, lambda: cublas
     driver.device.cache_clear()
     try:
         yield stub
     finally:
-        driver._library, cache.ptx = own, own_ptx
+        driver._library, cache.ptx, blas.library = own, own_ptx, own_blas
         driver.device.cache_clear()

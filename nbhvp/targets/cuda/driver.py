@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nbhvp.targets.cpu import entries
-from nbhvp.targets.cuda import cache
+from nbhvp.targets.cuda import blas, cache
 from nbhvp.targets.cuda.launches import Launch, Words
 
 __all__ = ["Device", "device"]
@@ -65,7 +65,8 @@ class Device:
         self._context = ctypes.c_void_p()
         self._kernels: dict[str, int] = {}
         self._free: dict[int, list[int]] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held while kernels are loaded, and by calls of cuBLAS."""
         handle, count = ctypes.c_int(), ctypes.c_int()
         self._call("cuDeviceGetCount", ctypes.byref(count))
         if not 0 <= ordinal < count.value:
@@ -182,7 +183,7 @@ class Device:
             Where it calls what a GPU does not have.
         """
         if source not in self._kernels:
-            with self._lock:
+            with self.lock:
                 if source not in self._kernels:
                     self._kernels[source] = self._loaded(cache.ptx(source))
         return self._kernels[source]
@@ -206,6 +207,15 @@ class Device:
         """The words of some launches."""
         launcher = ctypes.cast(_library().cuLaunchKernel, ctypes.c_void_p).value or 0
         return Words(launches, launcher, self.stream)
+
+    @functools.cached_property
+    def blas(self) -> blas.Blas | None:
+        """cuBLAS, if it is installed."""
+        library = blas.library()
+        if library is None:
+            return None
+        self._enter()
+        return blas.Blas(library)
 
     def run(self, words: Words, stream: int) -> None:
         """Launch kernels, in order; they run after all that was launched on the stream before."""

@@ -32,10 +32,13 @@ from nbhvp.targets.cpu.cache import Counts
 from nbhvp.targets.cpu.run import Ref
 from nbhvp.targets.cpu.values import Unknown
 from nbhvp.targets.cuda import arrays, cache, matrices, nests
-from nbhvp.targets.cuda.launches import Launch
+from nbhvp.targets.cuda.blas import Gemm, gemms
+from nbhvp.targets.cuda.launches import Launch, Words
 
 __all__ = ["Bound", "DeviceArray", "Program"]
 
+LARGE = 1 << 18
+"""Multiply-adds of a matrix product from which a call of cuBLAS ends sooner than a kernel of ours."""
 MOST_FREE = 4
 """Workspaces that a program keeps for later calls."""
 
@@ -175,6 +178,14 @@ class Program:
         launches: list[Launch] = []
         present = set(plan.graph.inputs)
         for step in plan.steps:
+            products = self._products(step)
+            if products:
+                if launches:
+                    yield self.device.words(launches)
+                launches = []
+                yield from products
+                present.update(_written(step))
+                continue
             try:
                 launches += self._launches(step)
             except Unknown as reason:
@@ -186,6 +197,13 @@ class Program:
             present.update(_written(step))
         if launches:
             yield self.device.words(launches)
+
+    def _products(self, step: Any) -> list[Gemm] | None:
+        """The calls of cuBLAS that a step is, if it is there and the step is worth a call."""
+        if not isinstance(step, MatrixProduct) or self.device.blas is None:
+            return None
+        work = sum(term.size * term.args[0].shape[2] for term, *_ in step.terms)
+        return gemms(step) if work >= LARGE else None
 
     def _launches(self, step: Any) -> list[Launch]:
         if isinstance(step, MatrixProduct):
@@ -211,6 +229,8 @@ class Program:
         for one in self.stretches:
             if isinstance(one, _Host):
                 touched.append((*one.given, *one.outputs))
+            elif isinstance(one, Gemm):
+                touched.append(one.arrays)
             else:
                 touched += [
                     tuple(e.buffer for e in launch.table if isinstance(e, Ref))
@@ -298,7 +318,7 @@ class _Workspace:
         self.addresses |= program._constants
         # Each workspace has words of its own, since they hold its addresses.
         self.stretches = [
-            one if isinstance(one, _Host) else device.words(one.launches)
+            device.words(one.launches) if isinstance(one, Words) else one
             for one in program.stretches
         ]
         self._place(self.addresses)
@@ -309,7 +329,7 @@ class _Workspace:
     def _place(self, addresses: dict[Any, int]) -> None:
         self.addresses |= addresses
         for one in self.stretches:
-            if not isinstance(one, _Host):
+            if isinstance(one, Words):
                 one.place(addresses)
 
     def bind(self, cold: Sequence[DeviceArray]) -> None:
@@ -351,11 +371,16 @@ class _Workspace:
         self._run(x.stream)
 
     def _run(self, stream: int) -> None:
+        device = self.program.device
         for one in self.stretches:
             if isinstance(one, _Host):
                 self._on_host(one, stream)
+            elif isinstance(one, Gemm):
+                x, y, z = (self.addresses[array] for array in one.arrays)
+                with device.lock:
+                    device.blas.run(one, (x, y, z), stream)
             else:
-                self.program.device.run(one, stream)
+                device.run(one, stream)
 
     def _on_host(self, step: _Host, stream: int) -> None:
         device = self.program.device

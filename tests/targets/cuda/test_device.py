@@ -80,6 +80,7 @@ def test_arguments_of_any_size(name):
     np.testing.assert_allclose(f(x), getattr(np, name)(x), rtol=1e-13)
 
 
+@pytest.mark.compiles
 def test_the_benchmark_runs(capsys, monkeypatch):
     """Its logic, at tiny sizes, on a driver without a GPU."""
     monkeypatch.setattr(gpu, "ROUNDS", 1)

@@ -7,12 +7,13 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.targets.cuda import driver, nests
+from nbhvp.targets.cuda import program as programs
 from nbhvp.targets.cuda.program import Program
 from tests.checks import THOROUGH, assert_close
 from tests.graphs import STRUCTURE, build, random_graph
-from tests.simulated_gpu import simulated_driver
+from tests.simulated_gpu import Cublas, simulated_driver
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover, pytest.mark.compiles]
 
 SINGLE = ("sum in single precision", "contract in single precision", "casts")
 ON_HOST = {
@@ -66,3 +67,27 @@ def test_sums_have_the_same_bits_each_time(device):
     values = np.random.default_rng(0).standard_normal(5000)
     first, second = (program(values)[0] for _ in range(2))
     assert first.tobytes() == second.tobytes()
+
+
+PRODUCTS = [name for name in STRUCTURE if name.startswith("contract")]
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_by_cublas(name, monkeypatch):
+    monkeypatch.setattr(programs, "LARGE", 0)
+    cublas = Cublas()
+    with simulated_driver(assembles=False, cublas=cublas):
+        assert_same(driver.device(0), *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
+
+
+@pytest.mark.parametrize("dtype, calls", [("f8", 1), ("f4", 1), ("c16", 0)])
+def test_what_cublas_computes(dtype, calls):
+    """Large products of real numbers; complex ones have a kernel."""
+    cublas, pool = Cublas(), Pool()
+    x, y = (p.input_node(pool, name, (70, 70), np.dtype(dtype)) for name in "xy")
+    graph = Graph((x, y), (p.contract(x, y, subscripts="ab,bc->ac"),))
+    a, b = np.random.default_rng(0).standard_normal((2, 70, 70)).astype(dtype)
+    with simulated_driver(assembles=False, cublas=cublas):
+        (found,) = Program(driver.device(0), graph)(a, b)
+    assert_close(found, a @ b, 1e-4 if dtype == "f4" else 1e-12)
+    assert cublas.products == calls
