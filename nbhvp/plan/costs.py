@@ -28,6 +28,8 @@ class Costs:
     """An addition in a loop that is vectorised, its operands in cache."""
     lanes: int
     """Numbers of eight bytes in a vector. Calls into libm take one at a time."""
+    wait: float
+    """An addition or a product that waits for the result of the one before."""
     record: float
     """A record of a tape, in any of the sweeps over it."""
 
@@ -201,6 +203,7 @@ class Costs:
 CPU = Costs(
     flop=2.5e-11,
     lanes=8,
+    wait=1.3e-9,
     record=4e-9,
     near=1e-10,
     load=4e-10,

@@ -30,8 +30,11 @@ _Form = dict[Node, tuple[Node, ...]]
 """For each tangent, the factors of its coefficient."""
 
 
-def collected(graph: Graph, directions: Iterable[Node], most: int = CPU.tangents) -> Graph:
-    """The same product, with the coefficients of each tangent collected, of so many in one sum."""
+def collected(graph: Graph, directions: Iterable[Node], most: int | None = None) -> Graph:
+    """The same product, with the coefficients of each tangent collected, of a few in one sum.
+
+    With `most`, of so many, and sums of the directions alone are taken apart, too.
+    """
     directions = [*directions]
     active = dependent(graph.nodes, directions) | {*directions}
     users: dict[Node, list[Node]] = {}
@@ -67,7 +70,7 @@ def _is_collected(node: Node) -> bool:
     return node.primitive in kinds and node.dtype.kind == "f"
 
 
-def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int) -> _Form | None:
+def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int | None) -> _Form | None:
     """A node as a sum over tangents; None if these are too many, or their dtypes differ."""
     first, *rest = node.args
     entry = node.primitive
@@ -78,7 +81,8 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int) -> _
     elif entry is p.add or entry is p.subtract:
         sign = () if entry is p.add else (_number(node, -1),)
         both = [forms[arg] for arg in node.args if arg in active]
-        if len(both) < 2 or not any(factors for form in both for factors in form.values()):
+        has_factors = most or any(factors for form in both for factors in form.values())
+        if len(both) < 2 or not has_factors:
             # Without factors, the sum is a tangent as good as its terms.
             return None
         parts = [both[0], _times(node, both[1], *sign)]
@@ -91,7 +95,7 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int) -> _
         (factor,) = (arg for arg in node.args if arg not in active)
         parts = [_times(node, forms[tangent], new[factor])]
     total = _sum_of_forms(node, *parts)
-    if len(total) > most or any(t.dtype != node.dtype for t in total):
+    if len(total) > (most or CPU.tangents) or any(t.dtype != node.dtype for t in total):
         return None
     return total
 

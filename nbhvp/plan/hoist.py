@@ -24,6 +24,7 @@ from nbhvp.plan.costs import CPU
 from nbhvp.plan.cut import is_given, minimum_cut, started
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower
+from nbhvp.plan.pull import is_view
 
 __all__ = ["hoisted"]
 
@@ -123,10 +124,19 @@ class _Cut:
 
     @property
     def seconds(self) -> float:
-        """About how long a step takes for one direction."""
-        nodes = self.product.nodes
+        """About how long a step takes for one direction: what it computes and loads, one by one.
+
+        Where it carries something, each operation on the longest way from there waits for the last.
+        """
+        nodes, depth = self.product.nodes, dict.fromkeys(self.graph.inputs[: self.body.carries], 0)
+        for node in nodes:
+            before = [depth[arg] for arg in node.args if arg in depth]
+            if before:
+                depth[node] = max(before) + (0 if is_view(node) else 1)
+        longest = max((depth.get(node, 0) for node in self.product.outputs), default=0)
         work = sum(node.primitive.cost * node.size for node in nodes if node.args)
-        return work * CPU.scalar + sum(node.size for node in nodes if not node.args) * CPU.load
+        loads = sum(node.size for node in nodes if not node.args)
+        return work * CPU.scalar + loads * CPU.load + longest * CPU.wait
 
     def halves(self, linear: frozenset[int]) -> _Halves | None:
         inputs, body = self.graph.inputs, self.body
