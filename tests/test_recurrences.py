@@ -14,7 +14,7 @@ from nbhvp.graph.node import Graph
 from nbhvp.plan.split import split
 from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool
-from tests.checks import plain
+from tests.checks import THOROUGH, plain
 
 T = 24
 DATA = np.random.default_rng(0).normal(size=(T + 3, 4))
@@ -244,3 +244,120 @@ def test_products_split_at_a_point(fun):
     (found,) = plain(product, *(given[node] for node in product.inputs))
     (right,) = interpret(whole, x, v)
     np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-10)
+
+
+# Random loops.
+
+UNARY = (np.sin, np.tanh, np.cos, lambda a: a * a, lambda a: 0.5 * a, lambda a: a / (2.0 + a * a))
+BINARY = (np.add, np.subtract, np.multiply, lambda a, b: a / (3.0 + b * b), np.minimum)
+
+
+class Random:
+    """A loop with random statements, reads, lags, starts and results; the same for a seed."""
+
+    def __init__(self, seed: int):
+        r = np.random.default_rng(seed)
+        self.steps = int(r.integers(14, 30))
+        self.size = self.steps + 4
+        self.carries = int(r.integers(1, 4))
+        self.lag = int(r.integers(1, 4))
+        self.starts = r.integers(0, 3, size=(self.carries, self.lag))
+        self.is_vector = r.random() < 0.3
+        self.result = int(r.integers(0, 4))
+        self.period = 2 if r.random() < 0.2 else 1
+        self.statements = [self._statements(r) for _ in range(self.period)]
+        self.data = r.normal(size=(self.steps + 4, 3))
+
+    def _statements(self, r):
+        reads = ("carry", "carry", "carry", "old", "x at k", "x at k + 1", "x from the end", "x")
+        reads += ("data", "step", "temporary", "temporary")
+        count = int(r.integers(4, 9))
+        return [
+            (
+                int(r.integers(0, len(UNARY) + len(BINARY))),
+                *r.choice(reads, 2),
+                *r.integers(0, 9, 2),
+            )
+            for _ in range(count)
+        ]
+
+    def operand(self, x, k, kind, which, histories, temporaries):
+        history = histories[which % self.carries]
+        if kind == "carry" or (kind == "temporary" and not temporaries):
+            return history[-1]
+        if kind == "old":
+            return history[-self.lag]
+        if kind == "temporary":
+            return temporaries[which % len(temporaries)]
+        if kind == "data":
+            return self.data[k, which % 3]
+        if kind == "step":
+            return 0.137 * (k + 1)
+        place = {"x at k": k, "x at k + 1": k + 1, "x from the end": self.steps - k}.get(
+            kind, which
+        )
+        return x[place]
+
+    def start(self, x, kind, k):
+        number = (0.0, 0.3, x[k])[kind]
+        return np.array([number, x[2]]) if self.is_vector else number
+
+    def __call__(self, x):
+        histories = [
+            [self.start(x, kind, k) for k, kind in enumerate(kinds)] for kinds in self.starts
+        ]
+        total, collected, written = 0.0, [], np.zeros(self.steps)
+        for k in range(self.steps):
+            temporaries = []
+            for op, kind, other, a, b in self.statements[k % self.period]:
+                one = self.operand(x, k, kind, a, histories, temporaries)
+                if op < len(UNARY):
+                    temporaries.append(UNARY[op](one))
+                else:
+                    two = self.operand(x, k, other, b, histories, temporaries)
+                    temporaries.append(BINARY[op - len(UNARY)](one, two))
+            for place, history in enumerate(histories):
+                history.append(0.8 * np.sin(history[-1]) + 0.3 * temporaries[-1 - place])
+            last = np.sum(histories[0][-1])
+            total = total + last * last
+            collected.append(np.sin(last))
+            written[k] = last
+        ends = sum(np.sum(history[-1]) for history in histories)
+        return (
+            ends + (0.0, total, np.sum(np.array(collected) ** 2), np.sum(written**2))[self.result]
+        )
+
+
+SEEDS = range(2000 if THOROUGH else 24)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_loops_compute_the_same(seed):
+    fun = Random(seed)
+    r = np.random.default_rng(seed)
+    dtype = "f4" if seed % 4 == 3 else "f8"
+    x, v = (r.normal(size=fun.size).astype(dtype) for _ in range(2))
+    trace, written_out = record(fun, x), record(fun, x, pool=LinedPool())
+    graphs = []
+    for one in (trace, written_out):
+        (node,), (value,) = one.inputs, one.outputs
+        direction = p.input_node(one.pool, "v", node.shape, node.dtype)
+        product = derive.hvp(value, node, direction)
+        graphs.append(Graph((node, direction), (value, derive.gradient(value, node), product)))
+    right = interpret(graphs[1], x, v)
+    found = interpret(graphs[0], x, v)
+    assert found[0].tobytes() == right[0].tobytes()
+    tolerance = 1e-10 if dtype == "f8" else 2e-3
+    assert_all_close(found, right, tolerance)
+    if trace.recurrences:
+        whole, direction = Graph(graphs[0].inputs, graphs[0].outputs[2:]), graphs[0].inputs[1]
+        state, product = split(whole, direction)
+        stored = plain(Graph(whole.inputs[:1], (*state, *graphs[0].outputs[:2])), x)
+        given = dict(zip(product.inputs, [*stored[: len(state)], x, v], strict=True))
+        products = plain(product, *(given[node] for node in product.inputs))
+        assert_all_close([*stored[len(state) :], *products], right, tolerance)
+
+
+def test_most_random_loops_are_found():
+    found = [bool(record(f, np.ones(f.size)).recurrences) for f in map(Random, range(24))]
+    assert sum(found) >= 16

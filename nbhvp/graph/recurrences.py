@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,10 +152,23 @@ class _Rewrite:
         if not all(map(_fits, self.step)) or not self._is_recurrent(slots):
             return None
         self.dtype = next(iter(kinds))
-        if not self._uses(slots):
+        if not all(map(self._is_exact, self._operands())) or not self._uses(slots):
             return None
         self._make_body(slots)
         return *self._graph(), Recurrence(self.loop.length, self.body.operations)
+
+    def _operands(self) -> Iterator[Node]:
+        """What steps take from elsewhere, as the first one does."""
+        for row in self.loop.operands:
+            for one in row:
+                if isinstance(one, Node):
+                    yield one
+                elif not isinstance(one, Carried):
+                    yield one.nodes[0] if isinstance(one, Constants) else one.like
+
+    def _is_exact(self, node: Node) -> bool:
+        """Whether a value is the same in the dtype of the carry; integers and truths keep their own."""
+        return node.dtype.kind in "biu" or np.can_cast(node.dtype, self.dtype)
 
     def _slots(self) -> list[tuple[int, int]]:
         """What is carried: places of operations, each with the number of steps that it is old."""
@@ -308,16 +321,16 @@ class _Rewrite:
                 return carry[one.place, one.lag] if one.lag else new[one.place]
             if isinstance(one, Constants | Slices):
                 key = _key(one)
+                like = one.nodes[0] if isinstance(one, Constants) else one.like
                 if key not in slices:
-                    like = one.nodes[0] if isinstance(one, Constants) else one.like
-                    made = _input(pool, f"s{len(slices)}", like.shape, like.dtype)
+                    made = _input(pool, f"s{len(slices)}", like.shape, self._given(like))
                     slices[key] = made, one
-                return slices[key][0]
+                return p.cast(slices[key][0], dtype=like.dtype)
             if one.value is not None and one.ndim == 0:
                 return p.constant(pool, one.value)
             if one not in fixed:
-                fixed[one] = _input(pool, f"w{len(fixed)}", one.shape, one.dtype)
-            return fixed[one]
+                fixed[one] = _input(pool, f"w{len(fixed)}", one.shape, self._given(one))
+            return p.cast(fixed[one], dtype=one.dtype)
 
         for node, row in zip(self.step, self.loop.operands, strict=True):
             args = tuple(map(operand, row))
@@ -466,12 +479,17 @@ class _Rewrite:
             self.scan = scan(self.body, self.loop.length, *args)
         return self.scan
 
+    def _given(self, like: Node) -> np.dtype:
+        """The dtype in which a step takes a value: floats as the carry has them, as adjoints are."""
+        return self.dtype if like.dtype.kind == "f" else like.dtype
+
     def _argument(self, one: Node | Constants | Slices) -> Node:
         if isinstance(one, Constants):
-            return p.constant(self.pool, np.stack([node.params["value"] for node in one.nodes]))
-        if isinstance(one, Slices):
-            return _stacked(self._value(one.base), one)
-        return self._value(one)
+            stacked = np.stack([node.params["value"] for node in one.nodes])
+            return p.constant(self.pool, stacked, self._given(one.nodes[0]))
+        is_slices = isinstance(one, Slices)
+        node = _stacked(self._value(one.base), one) if is_slices else self._value(one)
+        return p.cast(node, dtype=self._given(node))
 
 
 def _input(pool: Pool, name: str, shape, dtype) -> Node:
