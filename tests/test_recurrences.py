@@ -4,9 +4,13 @@ The oracle is the trace without scans, which the interpreter runs. Scans are int
 plain text of their kernels: value, gradient and products, whole and split at a point.
 """
 
+import functools
+import pickle
+
 import numpy as np
 import pytest
 
+import nbhvp
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
@@ -244,6 +248,93 @@ def test_products_split_at_a_point(fun):
     (found,) = plain(product, *(given[node] for node in product.inputs))
     (right,) = interpret(whole, x, v)
     np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-10)
+
+
+# Functions.
+
+
+def path(x):
+    """All states of a loop, as an array."""
+    z, out = x[0], []
+    for k in range(T):
+        z = z + 0.1 * np.sin(z * x[1]) + x[2] * DATA[k, 0]
+        out.append(z * z)
+    return np.array(out)
+
+
+def squares(x):
+    return np.sum(path(x) ** 2)
+
+
+@pytest.mark.parametrize("target", ["interpret", "cpu"])
+def test_all_products_of_functions(target):
+    x = np.array([0.3, 0.8, -0.4])
+    r = np.random.default_rng(2)
+    v, vs, w = r.normal(size=3), r.normal(size=(3, 11)), r.normal(size=T)
+    made = functools.partial(nbhvp.differentiable, target=target)
+    f, g = made(squares), made(path)
+    dense = f.hessian(x).toarray()
+    for mode in derive.EXACT_MODES:
+        np.testing.assert_allclose(f.hvp(x, v, mode=mode), dense @ v, rtol=1e-11)
+    np.testing.assert_allclose(f.hvp(x, vs), dense @ vs, rtol=1e-11)
+    jacobian = g.jacobian(x).toarray()
+    np.testing.assert_allclose(g.jvp(x, v), jacobian @ v, rtol=1e-11)
+    np.testing.assert_allclose(g.vjp(x, w), w @ jacobian, rtol=1e-11)
+    step = 1e-30
+    for k in range(3):
+        z = x.astype(complex)
+        z[k] += 1j * step
+        np.testing.assert_allclose(jacobian[:, k], path(z).imag / step, rtol=1e-11)
+    curved = g.weighted_hessian(x, 2 * path(x)) @ v + jacobian.T @ (2 * jacobian @ v)
+    np.testing.assert_allclose(curved, dense @ v, rtol=1e-11)
+    assert len(f.report().recurrences) == len(g.report().recurrences) == 1
+    again = pickle.loads(pickle.dumps(f))
+    np.testing.assert_allclose(again.hvp(x, v), dense @ v, rtol=1e-12)
+
+
+def test_another_branch_in_one_step_is_another_trace():
+    f = nbhvp.differentiable(same_branch, target="interpret")
+    for x in (np.array([0.3, 0.5]), np.array([-2.0, 0.5]), np.array([0.3, -20.0])):
+        assert np.isclose(f(x), same_branch(x), rtol=1e-14)
+    assert f.report().traces == 3
+    f(np.array([0.31, 0.5]))
+    assert f.report().traces == 3
+
+
+def sum_of_terms(x):
+    return sum((x[k] - 1.0) ** 2 * np.sin(x[k + 1]) for k in range(T))
+
+
+def many_lanes(x):
+    z = x
+    for _ in range(T):
+        z = z + 0.1 * np.sin(z)
+    return np.sum(z)
+
+
+def uneven(x):
+    z = x[0]
+    for k in range(T):
+        z = np.sin(z) * x[1] if k in (1, 2, 4, 7, 8, 11, 13, 16, 17, 19, 22) else z + 0.1 * z * z
+    return z
+
+
+@pytest.mark.parametrize("fun", [sum_of_terms, many_lanes, uneven])
+def test_what_is_no_recurrence_of_small_steps_stays(fun):
+    assert not record(fun, np.linspace(0.1, 0.9, T + 2)).recurrences
+
+
+def test_a_loop_over_time_is_no_loop_over_elements():
+    """The warning of many operations on single numbers is for those that are left."""
+
+    def long(x):
+        z = x[0]
+        for _ in range(1000):
+            z = z + 0.01 * np.sin(z) * x[1]
+        return z
+
+    f = nbhvp.differentiable(long, target="interpret")
+    assert np.isclose(f(np.array([0.3, 0.5])), long([0.3, 0.5]))
 
 
 # Random loops.

@@ -42,11 +42,18 @@ Guards = Sequence[tuple[Node, np.ndarray]]
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What a report tells of a loop."""
+    """A loop over time that became one node, as a Function reports it.
+
+    Attributes
+    ----------
+    steps : int
+        The number of its steps; those at its ends that differ are not among them.
+    operations : int
+        The operations on single numbers in one step.
+    """
 
     steps: int
     operations: int
-    """Scalar operations of a step."""
 
     def __str__(self) -> str:
         return f"{self.steps:,} steps of {self.operations:,} operations"
@@ -487,9 +494,10 @@ class _Rewrite:
         if isinstance(one, Constants):
             stacked = np.stack([node.params["value"] for node in one.nodes])
             return p.constant(self.pool, stacked, self._given(one.nodes[0]))
-        is_slices = isinstance(one, Slices)
-        node = _stacked(self._value(one.base), one) if is_slices else self._value(one)
-        return p.cast(node, dtype=self._given(node))
+        if isinstance(one, Slices):
+            one = _stacked(self._value(one.base), one)
+            return p.cast(one, dtype=self._given(one))
+        return p.cast(self._value(one), dtype=self._given(one))
 
 
 def _input(pool: Pool, name: str, shape, dtype) -> Node:

@@ -313,7 +313,7 @@ class Memory:
         if tracer.owner is not None:
             self._follow(recorded, tracer.owner)
         report.traces += 1
-        report.loops = trace.loops
+        report.loops, report.recurrences = trace.loops, trace.recurrences
         if not tracer.is_always:
             report.retraces += any(other.key == recorded.key for other in self.traces)
             self._hold(_bounded((recorded, *filter(_is_current, self.traces))))

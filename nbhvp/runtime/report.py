@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nbhvp.graph.recurrences import Recurrence
     from nbhvp.loops.call import LoopCall
 
 __all__ = ["Products", "Report", "Tally"]
@@ -50,6 +51,8 @@ class Report:
     loops : tuple of LoopCall
         The calls of functions under ``@njit`` with loops, in the latest trace: for each, its number
         of operations, the part that became arrays, the part that is swept over, and the time.
+    recurrences : tuple of Recurrence
+        The loops over time in plain Python that became one node each, in the latest trace.
     """
 
     traces: int = 0
@@ -66,14 +69,17 @@ class Report:
     trace_seconds: float = 0.0
     schedule_seconds: float = 0.0
     loops: tuple[LoopCall, ...] = ()
+    recurrences: tuple[Recurrence, ...] = ()
 
     def _rows(self) -> list[tuple[str, str]]:
         """The names and their counts, as strings."""
-        counts = {name: value for name, value in vars(self).items() if name != "loops"}
+        lists = ("loops", "recurrences")
+        counts = {name: value for name, value in vars(self).items() if name not in lists}
         rows = [
             (name.replace("_", " "), f"{n:.3g}" if name.endswith("seconds") else f"{n:,}")
             for name, n in counts.items()
         ]
+        rows += [("loop over time", str(loop)) for loop in self.recurrences]
         return rows + [(f"loops of {call.function}", str(call)) for call in self.loops]
 
     def __str__(self) -> str:
