@@ -6,8 +6,8 @@
   product of stacked matrices, "bmk,bkn->bmn", of views that BLAS can read.
 - X.T @ (d * (X @ v)) becomes sums over X, which a nest computes in one pass over its rows; BLAS
   would read X twice.
-- A long history of writes becomes a concatenation, and a concatenation of many pieces becomes one of
-  concatenations (`writes`).
+- A long history of writes, or a sum of parts that do not overlap, becomes a concatenation, and a
+  concatenation of many pieces becomes one of concatenations (`writes`).
 - A reduction or a matrix product over no elements becomes a constant, so that no step is empty.
 """
 
@@ -22,7 +22,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import contiguous, groups
-from nbhvp.plan.writes import concatenated, histories, joined
+from nbhvp.plan.writes import concatenated, histories, joined, summed, sums
 
 __all__ = ["MATRIX_PRODUCT", "lower", "readable"]
 
@@ -38,9 +38,11 @@ def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Grap
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     gone: set[Node] = set()
     pairs = _pairs(graph) if products and in_one_pass else set()
-    written = histories(graph)
+    written, added = histories(graph), sums(graph)
     for node in reachable(graph.outputs):
         whole = joined(written[node], new) if node in written else None
+        if node in added and gone.isdisjoint(added[node]):
+            whole = summed(added[node], new)
         if whole is not None:
             new[node] = whole
         elif node in pairs:

@@ -4,10 +4,14 @@ In the graph, an array that is written part by part is a chain of updates, and i
 is a nest of as many choices. If the parts do not overlap and are adjacent along an axis or in memory,
 the chain becomes a concatenation of the parts, in which an element is found by bisection. A
 concatenation of many pieces becomes one of concatenations, whose kernels are equal.
+
+The derivative of a function of parts of x is a sum of parts in arrays of zeros. Those that do not
+overlap become a concatenation too, which adds no zeros.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -17,7 +21,7 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import contiguous
 
-__all__ = ["concatenated", "histories", "joined"]
+__all__ = ["concatenated", "histories", "joined", "summed", "sums"]
 
 Part = tuple[int, int, Node]
 """Where a part begins along the axis, where it ends, and what it is."""
@@ -59,6 +63,61 @@ def joined(history: Sequence[Node], new: dict[Node, Node]) -> Node | None:
     flat = [p.reshape(value, shape=(value.size,)) for value in values]
     whole = _filled(p.reshape(base, shape=(base.size,)), 0, starts, flat)
     return whole and p.reshape(whole, shape=base.shape)
+
+
+def sums(graph: Graph) -> dict[Node, list[Node]]:
+    """The terms of each sum of which some are parts in arrays of zeros, by the sum."""
+    users = Counter(arg for node in graph.nodes for arg in node.args)
+    users.update(graph.outputs)
+    found: dict[Node, list[Node]] = {}
+    seen: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if node.primitive is not p.add or node in seen:
+            continue
+        terms, pending = [], [node]
+        while pending:
+            one = pending.pop()
+            is_sum = one.primitive is p.add and one.dtype == node.dtype
+            if one is node or (is_sum and one.shape == node.shape and users[one] == 1):
+                seen.add(one)
+                pending += reversed(one.args)
+            else:
+                terms.append(one)
+        if sum(map(_is_padded, terms)) > 1:
+            found[node] = terms
+    return found
+
+
+def summed(terms: Sequence[Node], new: dict[Node, Node]) -> Node | None:
+    """What a sum of terms comes to, with parts that do not overlap as one; None if all do."""
+    groups: list[list[Node]] = []
+    for term in terms:
+        fitting = (group for group in groups[: CPU.pieces] if _is_concatenation([*group, term]))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([term])
+        else:
+            group.append(term)
+    if len(groups) == len(terms):
+        return None
+    parts = [joined(group, new) if len(group) > 1 else new[group[0]] for group in groups]
+    return functools.reduce(p.add, parts)
+
+
+def _is_padded(node: Node) -> bool:
+    return node.primitive is p.update and p.scalar_value(node.args[0]) == 0
+
+
+def _is_concatenation(parts: Sequence[Node]) -> bool:
+    """Whether some terms are parts of one array that are apart, and side by side."""
+    if not all(map(_is_padded, parts)) or len({(part.shape, part.dtype) for part in parts}) > 1:
+        return False
+    *boxes, last = map(p.written, parts)
+    shape = parts[0].shape
+    return all(box.is_apart(last) for box in boxes) and (
+        any(all(box.is_along(k, shape) for box in (*boxes, last)) for k in range(len(shape)))
+        or all(box.is_in_one_piece(shape) for box in (*boxes, last))
+    )
 
 
 def _filled(base: Node, axis: int, starts: list[int], values: list[Node]) -> Node | None:

@@ -116,3 +116,25 @@ def test_a_part_of_nothing_stays_a_graph():
     i = Inputs()
     nothing = part(i(4, 6), (0, 0), (0, 6))
     assert_lowered(*i.graph(p.sum_(nothing, axes=(0, 1)), p.all_(p.greater(nothing, 0))))
+
+
+@pytest.mark.parametrize(
+    ("starts", "sizes", "pieces"),
+    [
+        ((0, 3), (3, 6), [2]),  # side by side
+        ((5, 0), (4, 3), [3]),  # with zeros between them, in another order
+        ((0, 2, 4, 6), (2, 2, 2, 3), [4]),
+        ((0, 1), (8, 8), []),  # a stencil: nothing is gained
+        ((0, 4, 2, 7), (4, 3, 3, 2), [3]),  # one that overlaps others is added
+    ],
+)
+def test_a_sum_of_parts_is_a_concatenation(starts, sizes, pieces):
+    i = Inputs()
+    zeros = p.broadcast(p.zeros(i.pool, (), float), shape=(9, 2))
+    total = None
+    for k, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        part_ = p.update(zeros, p.sin(i(size, 2, name=f"x{k}")), start=(start, 0), step=(1, 1))
+        total = part_ if total is None else p.add(total, part_)
+    lowered = assert_lowered(*i.graph(total + i(9, 2, name="y")))
+    found = [len(node.args) for node in lowered.nodes if node.primitive is p.concatenate]
+    assert found == pieces
