@@ -41,13 +41,10 @@ class _Definition(ctypes.Structure):
     ]
 
 
-_definitions: list[_Definition] = []
-"""Functions refer to them for ever."""
-
-
 def _binder(name: str, address: int) -> Callable[[Any], Callable]:
     definition = _Definition(name.encode(), address, METH_FASTCALL, None)
-    _definitions.append(definition)
+    # A function looks at it when it dies, which may be after all modules at the interpreter's end.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(definition))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.argtypes, make.restype = (
         [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p],

@@ -144,3 +144,20 @@ def test_the_end_of_the_interpreter_is_silent():
     """What is deleted last finds modules that have been emptied."""
     done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+OUTLIVED = """
+import ctypes, gc
+from nbhvp.targets.cpu import entries, run
+function = run.address.call
+vars(entries).clear()
+gc.collect()
+others = [ctypes.create_string_buffer(b"x" * 31) for _ in range(10_000)]
+assert function.__name__ == "address"
+"""
+
+
+def test_compiled_functions_outlive_their_module():
+    """Python looks at the definition of a function when that dies, after modules have been emptied."""
+    done = subprocess.run([sys.executable, "-c", OUTLIVED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
