@@ -377,6 +377,21 @@ def _plain_signature(typing_context, function, kinds):
     return _plain_signatures[function, kinds]
 
 
+def _is_short_power(exponent) -> bool:
+    return isinstance(exponent, types.IntegerLiteral) and abs(exponent.literal_value) <= 64
+
+
+def _whole_power(builder, base, exponent):
+    """A power as the products that numba's loop would make, in its order."""
+    power, rest = base.type(1.0), abs(exponent)
+    while rest:
+        if rest & 1:
+            power = builder.fmul(power, base)
+        rest >>= 1
+        base = builder.fmul(base, base) if rest else base
+    return power if exponent >= 0 else builder.fdiv(base.type(1.0), power)
+
+
 def _operate(context, builder, function, entry, kinds, values):
     """One operation on numbers of which some are active: its value, recorded or guarded."""
     numbers = [
@@ -393,7 +408,10 @@ def _operate(context, builder, function, entry, kinds, values):
     plain_kinds = [types.float64 if given == active else given for given in kinds]
     triples = zip(plain, plain_kinds, sig.args, strict=True)
     cast = [context.cast(builder, value, given, wanted) for value, given, wanted in triples]
-    value = context.get_function(kind, sig)(builder, cast)
+    if isinstance(kinds[-1], types.IntegerLiteral):
+        value = _whole_power(builder, plain[0], kinds[-1].literal_value)
+    else:
+        value = context.get_function(kind, sig)(builder, cast)
     double = _as_double(context, builder, sig.return_type, value)
     if not isinstance(sig.return_type, types.Float):
         _append_operation(builder, "guard", GUARDS, CODES[entry], double, numbers)
@@ -459,6 +477,9 @@ def _overload(function, entry, plain=None, arity=None):
     arity = arity or (2 if "{y" in str(entry.source) else 1)
 
     class Template(AbstractTemplate):
+        # A power by a whole literal is a few products, for which numba would compile a loop.
+        prefer_literal = function is operator.pow
+
         def generic(self, args, kws):
             args = tuple(map(_present, args))
             if kws or len(args) != arity or not any(map(_is_active, args)):
@@ -469,7 +490,8 @@ def _overload(function, entry, plain=None, arity=None):
             if any(map(_is_array, args)):
                 return signature(_array_result(sig, args), *args)
             returned = active if isinstance(sig.return_type, types.Float) else sig.return_type
-            return signature(returned, *map(types.unliteral, args))
+            is_power = args[0] == active and _is_short_power(args[-1])
+            return signature(returned, *(args if is_power else map(types.unliteral, args)))
 
     @lower_builtin((Active, function), types.VarArg(types.Any))
     def lower(context, builder, sig, args):
