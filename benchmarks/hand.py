@@ -8,12 +8,12 @@ are those of ``benchmarks.problems``, rearranged for few bytes and few operation
 - what is cheaper to recompute than to load is recomputed (Rosenbrock and the surface keep nothing
   but x, Lennard-Jones no difference of positions);
 - data are read once per product where a row fits the cache (logistic), and the dense parts go
-  through BLAS (mlp, mixture);
+  through BLAS (mlp, mixtures);
 - loops count from zero over slices: numba wraps an index that may be negative, and a loop with
   such an index is not vectorised (Rosenbrock: 2.0 ms instead of 0.5 at n = 10^6).
 
 With ``threads`` > 1 the kernels of ``PARALLEL`` cut their outermost loop into that many equal
-pieces under ``prange``. The others have loops for one thread: mlp and mixture use the second one
+pieces under ``prange``. The others have loops for one thread: mlp and the mixtures use the second one
 inside BLAS, which obeys its own setting, the shallow network, the transcendental function and heat
 not at all. ``worthwhile`` says below which size a second thread costs more than it gives.
 Buffers belong to the product: one product must not run in two threads at once.
@@ -559,6 +559,159 @@ def _mixture(problem, x):
 
 
 @_kernel
+def _gaussians_before(v, mu, Q, P, Q_dot, B, P_dot, coefficients):
+    """The tangent of log density k in terms of 1, y_i and y_i y_j, i <= j; what it shares with after.
+
+    It is r^T A r + r.P mu_dot + a constant, with A = -B symmetrised, B = Q^T Q_dot, P = Q^T Q.
+    """
+    components, d = mu.shape
+    means_dot = v[components : components * (1 + d)].reshape(components, d)
+    factors_dot = v[components * (1 + d) :].reshape(components, d + d * (d - 1) // 2)
+    for k in range(components):
+        constant, at = v[k], d
+        q, q_dot, b, p = Q[k], Q_dot[k], B[k], P[k]
+        for i in range(d):
+            constant += factors_dot[k, i]
+            for j in range(i):
+                q_dot[i, j] = factors_dot[k, at]
+                at += 1
+            q_dot[i, i] = q[i, i] * factors_dot[k, i]
+        b[:] = 0.0
+        for i in range(d):
+            for j in range(i + 1):
+                row, factor, source = b[j], q[i, j], q_dot[i]
+                for l in range(i + 1):
+                    row[l] += factor * source[l]
+        at = 1 + d
+        for i in range(d):
+            s = 0.0
+            for j in range(d):
+                s += p[i, j] * means_dot[k, j]
+            P_dot[k, i] = s
+            constant -= s * mu[k, i]
+        for i in range(d):
+            s = P_dot[k, i]
+            for j in range(d):
+                s += (b[i, j] + b[j, i]) * mu[k, j]
+            coefficients[k, 1 + i] = s
+            constant += 0.5 * mu[k, i] * (P_dot[k, i] - s)
+            coefficients[k, at] = -b[i, i]
+            for j in range(i + 1, d):
+                coefficients[k, at + j - i] = -b[i, j] - b[j, i]
+            at += d - i
+        coefficients[k, 0] = constant
+
+
+@_kernel
+def _gaussians_after(
+    v,
+    mu,
+    Q,
+    P,
+    Q_dot,
+    B,
+    P_dot,
+    p,
+    mass,
+    first,
+    second,
+    pulled,
+    by_factor,
+    g,
+    samples,
+    sums,
+    M,
+    out,
+):
+    """From the sums of gamma_dot (1, y_i, y_i y_j) to the three parts of the result."""
+    components, d = mu.shape
+    means_dot = v[components : components * (1 + d)].reshape(components, d)
+    means_out = out[components : components * (1 + d)].reshape(components, d)
+    factors_out = out[components * (1 + d) :].reshape(components, d + d * (d - 1) // 2)
+    mean = 0.0
+    for k in range(components):
+        mean += p[k] * v[k]
+    for k in range(components):
+        zeroth, at = sums[k, 0], 1 + d
+        out[k] = zeroth - samples * p[k] * (v[k] - mean)
+        centre, q, q_dot, b, moved = mu[k], Q[k], Q_dot[k], B[k], means_dot[k]
+        for i in range(d):
+            for j in range(i, d):
+                s = sums[k, at] - sums[k, 1 + i] * centre[j] - centre[i] * sums[k, 1 + j]
+                M[i, j] = s + zeroth * centre[i] * centre[j]
+                M[j, i] = M[i, j]
+                at += 1
+        for i in range(d):
+            s = -mass[k] * P_dot[k, i]
+            for j in range(d):
+                s += P[k, i, j] * (sums[k, 1 + j] - zeroth * centre[j]) + b[i, j] * first[k, j]
+            for j in range(i, d):
+                s += q_dot[j, i] * pulled[k, j]
+            means_out[k, i] = s
+        at = d
+        for i in range(d):
+            along = 0.0
+            for j in range(i + 1):
+                along += q[i, j] * moved[j]
+            row = M[d]
+            for l in range(i + 1):
+                row[l] = along * first[k, l] + pulled[k, i] * moved[l] + g * g * q_dot[i, l]
+            for j in range(i + 1):
+                factor, its_dot, source, fixed = q[i, j], q_dot[i, j], M[j], second[k, j]
+                for l in range(i + 1):
+                    row[l] -= factor * source[l] + its_dot * fixed[l]
+            for j in range(i):
+                factors_out[k, at] = row[j]
+                at += 1
+            factors_out[k, i] = q_dot[i, i] * by_factor[k, i] + q[i, i] * row[i] + zeroth
+
+
+def _gaussians(problem, x):
+    """As for the other mixture: the features are 1, the coordinates, and products of two of them."""
+    y, components, g = (problem.data[key] for key in ("y", "components", "g"))
+    samples, d = y.shape
+    a = x[:components]
+    means = x[components : components * (1 + d)].reshape(components, d)
+    factors = x[components * (1 + d) :].reshape(components, -1)
+    Q, on = np.zeros((components, d, d)), np.arange(d)
+    Q[:, on, on] = np.exp(factors[:, :d])
+    Q[(slice(None), *np.tril_indices(d, -1))] = factors[:, d:]
+    r = y[:, None, :] - means
+    t = np.einsum("kij,nkj->nki", Q, r)
+    density = a + factors[:, :d].sum(axis=1) - 0.5 * np.sum(t**2, axis=2)
+    gamma = np.exp(density - density.max(axis=1, keepdims=True))
+    gamma /= gamma.sum(axis=1, keepdims=True)
+    p = np.exp(a - a.max())
+    p /= p.sum()
+    mass = gamma.sum(axis=0)
+    first = np.einsum("nk,nki->ki", gamma, r)
+    second = np.einsum("nk,nki,nkj->kij", gamma, r, r, optimize=True)
+    pulled = np.einsum("kij,kj->ki", Q, first)
+    by_factor = (g**2 * Q - Q @ second)[:, on, on]
+    P = np.swapaxes(Q, 1, 2) @ Q
+    gamma = np.ascontiguousarray(gamma.T)
+    centre = y.mean(axis=0)
+    centred, mu = np.ascontiguousarray((y - centre).T), means - centre
+    products = [centred[i] * centred[j] for i in range(d) for j in range(i, d)]
+    features = np.vstack([np.ones((1, samples)), centred, *products])
+    coefficients = np.empty((components, len(features)))
+    sums, Q_dot, B = np.empty_like(coefficients), np.zeros_like(Q), np.empty_like(Q)
+    P_dot, M = np.empty_like(mu), np.empty((d + 1, d))
+    gamma_dot, mean = np.empty_like(gamma), np.empty(samples)
+    fixed = (p, mass, first, second, pulled, by_factor, g, samples)
+
+    def product(v, out):
+        _gaussians_before(v, mu, Q, P, Q_dot, B, P_dot, coefficients)
+        _gemm(coefficients, features, gamma_dot)
+        _softmax_tangent(gamma_dot, gamma, mean)
+        _gemm(gamma_dot, features, sums, trans_b=True)
+        _gaussians_after(v, mu, Q, P, Q_dot, B, P_dot, *fixed, sums, M, out)
+        return out
+
+    return product
+
+
+@_kernel
 def _dense_product(H, v, out):
     for i in range(H.shape[0]):
         s = 0.0
@@ -639,6 +792,7 @@ _MAKERS = {
     "surface": _surface,
     "lennard_jones": _lennard_jones,
     "mixture": _mixture,
+    "gaussians": _gaussians,
     "transcendental": _transcendental,
     "heat": _heat,
 }

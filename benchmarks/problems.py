@@ -10,7 +10,7 @@ functions are complex-step safe, with three remarks:
 
 - ``logistic`` uses ``np.logaddexp``, which knows no complex numbers (``complex_step`` is false);
 - so does ``mlp`` with one output;
-- ``mlp`` and ``mixture`` shift by a maximum. NumPy orders complex numbers by their real parts, and
+- ``mlp`` and the mixtures shift by a maximum. NumPy orders complex numbers by their real parts, and
   the shift cancels in exact arithmetic, so the complex step holds through it.
 
 Every maker is ``make_*(size, seed)``. ``MAKERS`` lists them; ``small()`` gives one of each;
@@ -37,6 +37,7 @@ __all__ = [
     "Floor",
     "Problem",
     "make",
+    "make_gaussians",
     "make_heat",
     "make_lennard_jones",
     "make_logistic",
@@ -451,6 +452,112 @@ def make_mixture(size: tuple[int, int, int] = (500, 3, 4), seed: int = 0) -> Pro
     return Problem("mixture", fun, x0, v, gradient, hvp, floor, data=data)
 
 
+def make_gaussians(size: tuple[int, int, int] = (200, 3, 4), seed: int = 0) -> Problem:
+    """A mixture of Gaussians with full covariances and a Wishart prior; ``size`` as for ``make_mixture``.
+
+    One of the problems of ADBench (Srajer, Kukelova and Fitzgibbon, Optimization Methods and Software
+    33, 2018). Unknowns: logits a_k, means mu_k, and of the lower triangular factor Q_k of each inverse
+    covariance the logarithms s_k of the diagonal, then what is below it. With r = y_n - mu_k, t = Q r:
+
+        l_nk = a_k + sum_i s_ki - |t|^2 / 2
+        f = sum_n logsumexp_k l_nk - N logsumexp(a) + g^2/2 sum_k |Q_k|^2 - m sum_ki s_ki
+
+    The partials of l are 1 by a, Q^T t by mu, -t r^T by Q, and 1 more by s; gamma = softmax_k l.
+    """
+    samples, dimensions, components = size
+    rng = np.random.default_rng(seed)
+    centres = 2.0 * rng.standard_normal((components, dimensions))
+    y = centres[rng.integers(components, size=samples)] + rng.standard_normal((samples, dimensions))
+    diagonal, (rows, columns) = np.arange(dimensions), np.tril_indices(dimensions, -1)
+    g, m = 1.0, 0.0
+    of_means = slice(components, components * (1 + dimensions))
+
+    def unpack(x):
+        factors = x[components * (1 + dimensions) :].reshape(components, -1)
+        means = x[of_means].reshape(components, dimensions)
+        return x[:components], means, factors[:, :dimensions], factors[:, dimensions:]
+
+    def logsumexp(z, axis):
+        shift = z.max(axis=axis, keepdims=True)
+        return np.squeeze(shift, axis) + np.log(np.sum(np.exp(z - shift), axis=axis))
+
+    def fun(x):
+        a = x[:components]
+        means = x[of_means].reshape(components, dimensions)
+        factors = x[components * (1 + dimensions) :].reshape(components, -1)
+        logs, below = factors[:, :dimensions], factors[:, dimensions:]
+        Q = np.zeros((components, dimensions, dimensions), x.dtype)
+        Q[:, diagonal, diagonal] = np.exp(logs)
+        Q[:, rows, columns] = below
+        t = np.einsum("kij,nkj->nki", Q, y[:, None, :] - means)
+        density = a + np.sum(logs, axis=1) - 0.5 * np.sum(t**2, axis=2)
+        prior = 0.5 * g**2 * (np.sum(np.exp(logs) ** 2) + np.sum(below**2)) - m * np.sum(logs)
+        return np.sum(logsumexp(density, 1)) - samples * logsumexp(a, 0) + prior
+
+    def matrices(on, below):
+        Q = np.zeros((components, dimensions, dimensions), on.dtype)
+        Q[:, diagonal, diagonal] = on
+        Q[:, rows, columns] = below
+        return Q
+
+    def softmax(z):
+        e = np.exp(z - z.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    def weights(x):
+        a, means, logs, below = unpack(x)
+        Q, r = matrices(np.exp(logs), below), y[:, None, :] - means
+        t = np.einsum("kij,nkj->nki", Q, r)
+        gamma = softmax(a + np.sum(logs, axis=1) - 0.5 * np.sum(t**2, axis=2))
+        return softmax(a), gamma, Q, r, t
+
+    def gradient(x):
+        p, gamma, Q, r, t = weights(x)
+        mass = gamma.sum(axis=0)
+        by_mean = np.einsum("kij,ki->kj", Q, np.einsum("nk,nki->ki", gamma, t))
+        by_factor = g**2 * Q - np.einsum("nk,nki,nkj->kij", gamma, t, r, optimize=True)
+        on = Q[:, diagonal, diagonal] * by_factor[:, diagonal, diagonal] + mass[:, None] - m
+        by_factor = np.hstack([on, by_factor[:, rows, columns]])
+        return np.concatenate([mass - samples * p, by_mean.ravel(), by_factor.ravel()])
+
+    def hvp(x, v):
+        p, gamma, Q, r, t = weights(x)
+        a_dot, means_dot, logs_dot, below_dot = unpack(v)
+        Q_dot = matrices(Q[:, diagonal, diagonal] * logs_dot, below_dot)
+        t_dot = np.einsum("kij,nkj->nki", Q_dot, r) - np.einsum("kij,kj->ki", Q, means_dot)
+        density_dot = a_dot + np.sum(logs_dot, axis=1) - np.sum(t * t_dot, axis=2)
+        gamma_dot = gamma * (density_dot - np.sum(gamma * density_dot, axis=1, keepdims=True))
+        mass_dot = gamma_dot.sum(axis=0)
+        pulled = np.einsum("nk,nki->ki", gamma, t)
+        pulled_dot = np.einsum("nk,nki->ki", gamma_dot, t) + np.einsum("nk,nki->ki", gamma, t_dot)
+        by_mean = np.einsum("kij,ki->kj", Q_dot, pulled) + np.einsum("kij,ki->kj", Q, pulled_dot)
+        outer = np.einsum("nk,nki,nkj->kij", gamma, t, r, optimize=True)
+        outer_dot = np.einsum("nk,nki,nkj->kij", gamma_dot, t, r, optimize=True)
+        outer_dot += np.einsum("nk,nki,nkj->kij", gamma, t_dot, r, optimize=True)
+        outer_dot -= pulled[:, :, None] * means_dot[:, None, :]
+        by_factor, its_dot = g**2 * Q - outer, g**2 * Q_dot - outer_dot
+        on = (Q_dot * by_factor + Q * its_dot)[:, diagonal, diagonal] + mass_dot[:, None]
+        by_factor = np.hstack([on, its_dot[:, rows, columns]])
+        by_logit = mass_dot - samples * p * (a_dot - p @ a_dot)
+        return np.concatenate([by_logit, by_mean.ravel(), by_factor.ravel()])
+
+    x0 = np.concatenate(
+        [
+            0.1 * rng.standard_normal(components),
+            (centres + 0.5 * rng.standard_normal(centres.shape)).ravel(),
+            0.2 * rng.standard_normal(components * (dimensions + rows.size)),
+        ]
+    )
+    data = {"y": y, "components": components, "g": g}
+    v = rng.standard_normal(x0.size)
+    # As for `make_mixture`, with the products of two coordinates among the features.
+    features = (dimensions + 1) * (dimensions + 2) // 2
+    floor = Floor(
+        8 * (3 * x0.size + y.size + samples * components), 4 * samples * components * features
+    )
+    return Problem("gaussians", fun, x0, v, gradient, hvp, floor, data=data)
+
+
 def make_transcendental(size: int = 5, seed: int = 0) -> Problem:
     """Five variables a .. e (``size`` must be 5) through most elementary functions.
 
@@ -591,6 +698,7 @@ MAKERS: dict[str, Callable[..., Problem]] = {
     "surface": make_surface,
     "lennard_jones": make_lennard_jones,
     "mixture": make_mixture,
+    "gaussians": make_gaussians,
     "transcendental": make_transcendental,
     "heat": make_heat,
 }
@@ -609,6 +717,8 @@ SUITE: dict[str, tuple[str, Any]] = {
     "surface, 1000 x 1000": ("surface", (1000, 1000)),
     "Lennard-Jones, 10^4 atoms": ("lennard_jones", (10_000, 40)),
     "mixture, 1000 x 10, K = 25": ("mixture", (1000, 10, 25)),
+    "Gaussians, 1000 x 2, K = 5": ("gaussians", (1000, 2, 5)),
+    "Gaussians, 1000 x 10, K = 25": ("gaussians", (1000, 10, 25)),
 }
 """What the benchmarks run, by the label of its row: the key in ``MAKERS``, and the size."""
 
@@ -638,6 +748,7 @@ def small(seed: int = 0) -> tuple[Problem, ...]:
         "surface": (7, 8),
         "lennard_jones": (8, 7),
         "mixture": (30, 2, 3),
+        "gaussians": (30, 2, 3),
         "transcendental": 5,
         "heat": (12, 9),
     }
