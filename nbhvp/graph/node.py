@@ -74,8 +74,8 @@ class Pool:
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
         self.gradients: dict[tuple[Node, Node], Node] = {}
         """Of scalar nodes, that were derived."""
-        self.layouts: dict[tuple[Node, tuple[int, ...]], Node] = {}
-        """Constants with their axes in other orders: one copy for all programs."""
+        self.made: dict[tuple, Any] = {}
+        """What is made of nodes once, to be found again: keys begin with a word for its kind."""
         self.has_lengths = False
         """Whether there are nodes whose square is smooth where they are not."""
         self.lock = threading.RLock()

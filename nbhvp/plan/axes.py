@@ -63,7 +63,7 @@ def new_order(node: Node) -> Order | None:
     longest = max(wide, key=lambda k: shape[k])
     last = shape[wide[-1]]
     is_short = CPU.written_out < last <= CPU.share
-    if not is_short or shape[longest] < CPU.lanes * CPU.share:
+    if not is_short or shape[longest] < CPU.long:
         return None
     return (*(k for k in range(len(shape)) if k != longest), longest)
 
@@ -73,7 +73,7 @@ def _is_turnable(node: Node) -> bool:
     entry = node.primitive
     if entry is p.reshape:
         return _wide(node) == _wide(node.args[0])
-    return entry.is_elementwise or entry is p.broadcast or entry is p.contract
+    return entry.is_elementwise or entry in (p.broadcast, p.transpose, p.contract)
 
 
 def _is_sum_of(node: Node, turned: Container[Node]) -> bool:
@@ -128,8 +128,11 @@ def _groups(nodes: Sequence[Node], orders: dict[Node, Order]) -> dict[Node, Node
 
 def _reading(arg: Node, node: Node, order: Order) -> float:
     """The seconds that it costs to read an operand in another order than it has in memory."""
-    long = order[-1] - (node.ndim - arg.ndim)
-    if long < 0 or arg.shape[long] == 1 or node.primitive is p.contract:
+    if node.primitive is p.contract:
+        return 0.0
+    is_view = node.primitive is p.transpose
+    long = node.params["axes"][order[-1]] if is_view else order[-1] - (node.ndim - arg.ndim)
+    if long < 0 or arg.shape[long] == 1 or _is_last(arg, long):
         return 0.0
     size = arg.size * arg.dtype.itemsize
     if arg.size < node.size and size > CPU.l2 // 2:
@@ -137,6 +140,13 @@ def _reading(arg: Node, node: Node, order: Order) -> float:
     if arg.value is not None:
         return 0.0 if size <= CPU.l3 else math.inf
     return 0.0 if arg.size == arg.shape[long] else arg.size * CPU.copy
+
+
+def _is_last(x: Node, axis: int) -> bool:
+    """Whether an axis is the last one in memory, if x is computed in its own order."""
+    while x.primitive is p.transpose:
+        x, axis = x.args[0], x.params["axes"][axis]
+    return bool(x.args) and all(n == 1 for n in x.shape[axis + 1 :])
 
 
 def _computed(node: Node, args: list[Node], orders: dict[Node, Order]) -> Node:
@@ -148,6 +158,8 @@ def _computed(node: Node, args: list[Node], orders: dict[Node, Order]) -> Node:
     if entry is p.contract:
         operands, out = node.params["subscripts"].split("->")
         return entry(*args, subscripts=f"{operands}->{''.join(out[k] for k in order)}")
+    if entry is p.transpose:
+        return _transposed(entry(*args, **node.params), order)
     if entry is p.reshape:
         return p.reshape(_aligned(_reshaped(args[0], node.shape), order), shape=shape)
     operands = [_aligned(arg, order) for arg in args]
@@ -191,10 +203,13 @@ def _inverse(order: Order) -> Order:
 
 def _transposed(x: Node, order: Order) -> Node:
     """x with its axes in an order; constants are copied, once."""
-    if x.value is None or x.value.ndim < 2:
+    wide = [k for k in order if x.shape[k] != 1]
+    if wide == sorted(wide):
+        return p.reshape(x, shape=tuple(x.shape[k] for k in order))
+    if x.value is None:
         return p.transpose(x, axes=tuple(order))
-    known = x.pool.layouts
-    key = x, tuple(order)
-    if key not in known:
-        known[key] = p.constant(x.pool, np.array(np.transpose(x.value, order), order="C"))
-    return known[key]
+    key = "layout", x, tuple(order)
+    if key not in x.pool.made:
+        copy = np.array(np.transpose(x.value, order), order="C")
+        x.pool.made[key] = p.constant(x.pool, copy)
+    return x.pool.made[key]

@@ -99,6 +99,11 @@ class Costs:
         return 2 * self.flop
 
     @property
+    def term(self) -> float:
+        """A term of a matrix product in a loop, where BLAS would have its operands in registers."""
+        return 2 * self.multiply_add
+
+    @property
     def block(self) -> float:
         """The part of a kernel that a thread takes at a time: several to a wake-up balance it."""
         return self.wake / 3
@@ -168,6 +173,16 @@ class Costs:
     def terms(self) -> int:
         """Terms of a segment, in the mean, up to which whole segments are what threads share."""
         return self.block_size // 4
+
+    @property
+    def long(self) -> int:
+        """Iterations beside which it does not count what is done once before and after a loop."""
+        return self.lanes * self.share
+
+    @property
+    def corners(self) -> int:
+        """Elements that are written out in the body of a long loop: each is a register or two."""
+        return 2 * self.share
 
     @property
     def most_written_out(self) -> int:

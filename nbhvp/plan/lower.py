@@ -24,7 +24,7 @@ from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import contiguous, groups
 from nbhvp.plan.writes import concatenated, histories, joined, summed, sums
 
-__all__ = ["MATRIX_PRODUCT", "lower", "readable"]
+__all__ = ["MATRIX_PRODUCT", "lower", "readable", "small_products_as_sums"]
 
 MATRIX_PRODUCT = "bmk,bkn->bmn"
 
@@ -58,6 +58,36 @@ def lower(graph: Graph, products: bool = True, in_one_pass: bool = True) -> Grap
                 if node.primitive.vanishes or (node.primitive is p.add and not left):
                     gone.add(node)
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def small_products_as_sums(graph: Graph) -> Graph:
+    """The same function, with sums in the place of stacks of matrix products that are too small for BLAS.
+
+    A sum can be computed along with its operands and with what reads it.
+    """
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        args = tuple(new[arg] for arg in node.args)
+        if node.primitive is p.contract and _is_small_stack(node):
+            new[node] = _as_sum(args[0], args[1], *_letters(node))
+        else:
+            new[node] = node if args == node.args else node.primitive(*args, **node.params)
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _is_small_stack(node: Node) -> bool:
+    left, right, out = _letters(node)
+    extent = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
+    size = lambda letters: math.prod(extent[c] for c in letters)
+    both = set(left) & set(right)
+    count = size(both.intersection(out))
+    if count == 1 or node.dtype.kind != "f" or not node.size:
+        return False
+    every, single = size(extent), size(set(left) - both) * size(set(right) - both)
+    operands = (node.args[0].size + node.args[1].size) * CPU.pack + count * CPU.call
+    if single == 1 or min(size(set(left) - both), size(set(right) - both)) == 1:
+        return True  # a stack of products with vectors has as many loads as terms
+    return every * CPU.term <= every * CPU.multiply_add + operands
 
 
 def _lowered(node: Node, args: tuple[Node, ...], products: bool) -> Node:

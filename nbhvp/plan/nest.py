@@ -31,7 +31,7 @@ from nbhvp.plan.pull import (
     contiguous,
     is_pulled,
     parts,
-    unrolled,
+    written_out,
 )
 
 __all__ = ["ROW", "Loop", "Member", "Nest", "along_segments", "members"]
@@ -261,8 +261,8 @@ def members(node: Node, puller: Puller, extent: int | None = None) -> Iterator[l
     if node.primitive.reduction == "segment_sum":
         axis = node.params["axis"]
         shape = (*shape[:axis], node.shape[axis], *shape[axis + 1 :])
-    first = len(shape) - _written_out(node, shape)
-    rows = [k for k, n in enumerate(shape) if n != 1 and (k < first or first > 0)]
+    is_all = len(_written_out(node, shape)) == len(shape)
+    rows = [] if is_all else [k for k, n in enumerate(shape) if n != 1]
     if not rows:
         rows = [-1] if extent in (None, 1) else []
     elif extent is None:
@@ -278,8 +278,7 @@ def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> 
     entry, axes = node.primitive, range(len(shape))
     segmented = node.params["axis"] if entry.reduction == "segment_sum" else None
     summed = set() if is_pulled(node) or segmented is not None else _summed(node)
-    first = len(shape) - _written_out(node, shape)
-    small = {k for k in axes if k >= first and k != row and shape[k] > 1}
+    small = {k for k in _written_out(node, shape) if k != row and shape[k] > 1}
     variables = _variables(shape, row, small)
     loops = []
     for k in axes:
@@ -358,11 +357,12 @@ class _Segments(Puller):
         return super().integer(expr, extent)
 
 
-def _written_out(node: Node, shape: tuple[int, ...]) -> int:
-    """How many trailing axes of a node's iteration space are not loops."""
-    if node.primitive.reduction == "segment_sum":
-        return min(unrolled(shape), len(shape) - 1 - node.params["axis"])
-    return 0 if node.primitive.reduction == "all" else unrolled(shape)
+def _written_out(node: Node, shape: tuple[int, ...]) -> frozenset[int]:
+    """The axes of a node's iteration space that are not loops."""
+    entry = node.primitive
+    if entry.reduction == "segment_sum":
+        return frozenset(k for k in written_out(shape) if k > node.params["axis"])
+    return frozenset() if entry.reduction == "all" else written_out(shape)
 
 
 def _element(node: Node, puller: Puller, index: list[Index], segmented: int | None) -> Expr:

@@ -38,7 +38,7 @@ __all__ = [
     "is_pulled",
     "is_small_sum",
     "is_view",
-    "unrolled",
+    "written_out",
 ]
 
 
@@ -391,23 +391,39 @@ def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> li
     return found
 
 
-def unrolled(shape: tuple[int, ...]) -> int:
-    """How many trailing axes of a shape are written out; the first one only where all are few."""
+def written_out(shape: tuple[int, ...]) -> frozenset[int]:
+    """The axes that are no loops: trailing ones of few elements, or those before a long last one.
+
+    The first axis is written out only where all are few.
+    """
+    if len(shape) > 2 and shape[-1] >= CPU.long:
+        return _before_last(shape)
     count, elements = 0, 1
     for extent in reversed(shape):
         elements *= extent
         if elements > CPU.most_written_out or (extent > CPU.written_out and len(shape) > 1):
             break
         count += 1
-    return count if count < len(shape) or 0 < elements <= CPU.most_written_out else count - 1
+    is_all = count == len(shape) and not 0 < elements <= CPU.most_written_out
+    return frozenset(range(len(shape) - count + is_all, len(shape)))
+
+
+def _before_last(shape: tuple[int, ...]) -> frozenset[int]:
+    """Axes next to a long one, as its iterations serve many elements of these at once."""
+    found, elements = [], 1
+    for axis in range(len(shape) - 2, 0, -1):
+        elements *= shape[axis]
+        if elements > CPU.corners:
+            break
+        found.append(axis)
+    return frozenset(found)
 
 
 def is_small_sum(node: Node) -> bool:
     """Whether a node sums over axes that are written out: it is then computed like a map."""
     if node.primitive.reduction != "sum" or len(node.args) != 1:
         return False
-    shape = node.args[0].shape
-    return node.size > 0 and min(node.params["axes"]) >= len(shape) - unrolled(shape)
+    return node.size > 0 and written_out(node.args[0].shape).issuperset(node.params["axes"])
 
 
 def is_pulled(node: Node) -> bool:

@@ -33,7 +33,7 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.axes import long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
-from nbhvp.plan.lower import lower, readable
+from nbhvp.plan.lower import lower, readable, small_products_as_sums
 from nbhvp.plan.nest import Nest, along_segments, members
 from nbhvp.plan.pull import (
     Choose,
@@ -50,6 +50,7 @@ from nbhvp.plan.pull import (
     nesting,
     parts,
     weight,
+    written_out,
 )
 from nbhvp.plan.recurrence import Recurrence, is_narrow, positions
 
@@ -119,35 +120,46 @@ class Schedule:
 def schedule(graph: Graph) -> Schedule:
     """The steps that compute the outputs of a graph from its inputs."""
     shapes = tuple(node.shape for node in graph.outputs)
-    graph, memory = _decided(graph)
-    return Schedule(graph, tuple(_steps(memory)), shapes)
+    known = graph.outputs[0].pool.made.pop(_key(graph), None)
+    memory, steps = known or _planned(graph)
+    return Schedule(memory.graph, tuple(steps), shapes)
 
 
 def stored_nodes(graph: Graph, among: Iterable[Node]) -> dict[Node, float]:
     """Those of some nodes of a graph, once lowered, that its schedule has in memory.
 
-    Each with the additions that this saves where it is stored for them alone, else infinity.
+    Each with the additions that this saves where it is stored for them alone, else infinity. The
+    schedule itself is kept until it is asked for.
     """
-    _, memory = _decided(graph)
+    memory, steps = _planned(graph)
+    graph.outputs[0].pool.made[_key(graph)] = memory, steps
     found: set[Node] = set()
-    if not memory.stored.isdisjoint(among):
-        for step in _steps(memory):
-            found |= step.kept if isinstance(step, Nest) else {step.node}
+    for step in steps:
+        found |= step.kept if isinstance(step, Nest) else {step.node}
     return {
         node: memory.weights[node] * node.size if node in memory.shared else math.inf
         for node in found.intersection(among)
     }
 
 
-def _decided(graph: Graph) -> tuple[Graph, _Memory]:
+def _key(graph: Graph) -> tuple:
+    return "schedule", graph.inputs, graph.outputs
+
+
+def _planned(graph: Graph) -> tuple[_Memory, list[Step]]:
+    memory = _decided(graph)
+    return memory, _steps(memory)
+
+
+def _decided(graph: Graph) -> _Memory:
     if any(map(new_order, graph.nodes)):
-        graph = long_axis_last(lower(graph, products=False))
+        graph = long_axis_last(small_products_as_sums(lower(graph, products=False)))
     graph = decided(lower(graph))
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
     memory = _Memory(graph)
     memory.decide()
     memory.store_shared()
-    return graph, memory
+    return memory
 
 
 def _owned(node: Node) -> Node:
@@ -166,6 +178,7 @@ class _Memory:
     """Which nodes are stored, and with which strides."""
 
     def __init__(self, graph: Graph):
+        self.graph = graph
         self.nodes = graph.nodes
         self.outputs = set(graph.outputs)
         self.strides: dict[Node, tuple[int, ...]] = {}
@@ -393,12 +406,18 @@ class _Memory:
             self.inlined.origins[part] for part in found if part in self.inlined.origins
         )
         del instances[node]
+        # One body of a loop has all that is written out, and computes each element of it once.
+        bodies = node.size // max(1, math.prod(node.shape[k] for k in written_out(node.shape)))
+        each = {n: k * min(1.0, bodies / max(1, n.size)) for n, k in instances.items()}
         # What is loaded at several indices lies in few lines: only the first load counts.
-        saved = {n: CPU.saved(self.weights[n], k, 0, CPU.loaded) for n, k in instances.items()}
+        saved = {n: CPU.saved(self.weights[n], k, 0, CPU.loaded) for n, k in each.items()}
         if saved and max(saved.values()) > 0:
             return max(saved, key=lambda n: (saved[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
-        if instances and (total > CPU.limit or (is_nested and nesting(found) > MOST_NESTED)):
+        limit = (
+            CPU.kernel / 4 if is_small_sum(node) and node.shape[-1:] >= (CPU.long,) else CPU.limit
+        )
+        if instances and (total > limit or (is_nested and nesting(found) > MOST_NESTED)):
             return max(instances, key=lambda n: (self.weights[n], n.index))
         return None
 

@@ -15,7 +15,8 @@ from nbhvp.plan.cut import is_given, minimum_cut, started
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fold import collected
 from nbhvp.plan.hoist import hoisted
-from nbhvp.plan.lower import lower
+from nbhvp.plan.lower import lower, small_products_as_sums
+from nbhvp.plan.networks import reordered
 from nbhvp.plan.schedule import stored_nodes
 
 __all__ = ["split"]
@@ -30,7 +31,9 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     graph = hoisted(graph, direction)
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
-    graph = long_axis_last(collected(decided(lower(graph, products=False)), [direction]))
+    graph = reordered(decided(lower(graph, products=False)), direction)
+    graph = small_products_as_sums(graph)
+    graph = long_axis_last(collected(graph, [direction]))
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
