@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Graph, Node
+from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.axes import long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
@@ -68,6 +68,8 @@ __all__ = [
 MOST_NESTED = 40
 REUSED = 1.5
 """Additions of a load that all iterations of an inner loop repeat: half of one, and one for any use."""
+KEPT = ("schedule",)
+"""Where a pool has the last schedule that `stored_nodes` made."""
 WINDOW = 8
 """Steps back among which a stored node looks for a nest to join."""
 
@@ -120,8 +122,9 @@ class Schedule:
 def schedule(graph: Graph) -> Schedule:
     """The steps that compute the outputs of a graph from its inputs."""
     shapes = tuple(node.shape for node in graph.outputs)
-    known = graph.outputs[0].pool.made.pop(_key(graph), None)
-    memory, steps = known or _planned(graph)
+    made, memory, steps = _pool(graph).made.pop(KEPT, (None, None, ()))
+    if made != graph:
+        memory, steps = _planned(graph)
     return Schedule(memory.graph, tuple(steps), shapes)
 
 
@@ -132,7 +135,7 @@ def stored_nodes(graph: Graph, among: Iterable[Node]) -> dict[Node, float]:
     schedule itself is kept until it is asked for.
     """
     memory, steps = _planned(graph)
-    graph.outputs[0].pool.made[_key(graph)] = memory, steps
+    _pool(graph).made[KEPT] = graph, memory, steps
     found: set[Node] = set()
     for step in steps:
         found |= step.kept if isinstance(step, Nest) else {step.node}
@@ -142,8 +145,8 @@ def stored_nodes(graph: Graph, among: Iterable[Node]) -> dict[Node, float]:
     }
 
 
-def _key(graph: Graph) -> tuple:
-    return "schedule", graph.inputs, graph.outputs
+def _pool(graph: Graph) -> Pool:
+    return (*graph.outputs, *graph.inputs)[0].pool
 
 
 def _planned(graph: Graph) -> tuple[_Memory, list[Step]]:
