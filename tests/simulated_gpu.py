@@ -100,6 +100,7 @@ class _Words:
         kept = "integer", "real", "cplx", "cast", "add_reassoc", "times"
         return SimpleNamespace(
             **{name: getattr(PLAIN, name) for name in kept},
+            call=lambda function, *xs: function(*xs),
             reads=lambda table, k, code: table[k],
             writes=lambda table, k, code: _Written(table[k], place, self.stores),
             thread=lambda: place.thread,

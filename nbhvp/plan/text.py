@@ -11,6 +11,7 @@ loops around them (`nests`, for CPUs).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,8 @@ class Slots:
     def __init__(self):
         self.contents: list = []
         self.lines: list[str] = []
+        self.functions: Mapping[str, str] = {}
+        """Functions of SciPy's that the target has a word for, by their names there."""
         self._names: dict = {}
         self._integers: dict = {}
         self._counts: dict[str, int] = {}
@@ -149,6 +152,8 @@ class Slots:
         return self._new(("special", code(dtype), literal), "k", f"{code(dtype)}({literal})", [])
 
     def symbol(self, name: str) -> str:
+        if name in self.functions:
+            return self.functions[name]
         return self._new(("symbol", name), "g", "function(table, {k})", [Symbol(name)])
 
 

@@ -203,16 +203,15 @@ def _define(function: Function, source: Callable, names: Mapping, kinds) -> None
     _end(function)
 
 
-def define(module: ir.Module, name: str, source: Callable, kinds: dict) -> None:
-    """Give a function of doubles that a module declares the body that `source` has."""
+def define(module: ir.Module, name: str, source: Callable, kinds: dict, first: int) -> None:
+    """Give a function of doubles that a module declares the body that `source` has.
+
+    Its walks are numbered from `first` on: what `kinds` tells is of one function alone.
+    """
     function = _begin(module, module.globals[name], kinds)
-    function.walks = FIRST_OF_DEFINED
+    function.walks = first
     names = _Globals(module, source.__globals__)
     _define(function, source, names, ["f8"] * len(module.globals[name].args))
-
-
-FIRST_OF_DEFINED = 1 << 20
-"""Walks are numbered, and those of functions beside the kernel from here on."""
 
 
 class _Globals(Mapping):
@@ -228,7 +227,7 @@ class _Globals(Mapping):
             module, _, attribute = name.rpartition(".")
             if not isinstance(self.names.get(module), ModuleType):
                 raise KeyError(name)
-            return _word(getattr(self.names[module], attribute))
+            return word_of(getattr(self.names[module], attribute))
         value = self.names[name]
         if isinstance(value, int | float):
             return literal(value, "f8" if isinstance(value, float) else "i8")
@@ -236,7 +235,7 @@ class _Globals(Mapping):
             return self._table(name, value)
         if not callable(value):
             raise Unknown(f"the name {name}")
-        return _word(value)
+        return word_of(value)
 
     def __iter__(self):
         return iter([*self.names, *KNOWN])
@@ -254,7 +253,7 @@ class _Globals(Mapping):
         return Table(self.module.globals[name], len(values))
 
 
-def _word(function: Callable) -> Callable:
+def word_of(function: Callable) -> Callable:
     """The word for a function of a module of ours."""
     if function in WORDS_OF_DRIVERS:
         return function
@@ -333,7 +332,7 @@ def _imported(module: str | None, alias: ast.alias, languages: Mapping[str, Mapp
 
 @functools.cache
 def _scalars() -> dict[str, Callable]:
-    return {name: _word(getattr(scalars, name)) for name in scalars.__all__}
+    return {name: word_of(getattr(scalars, name)) for name in scalars.__all__}
 
 
 def lowered(source: str, name: str) -> str:
@@ -437,7 +436,7 @@ def _entry(begun, made: ir.Function, function: Callable, arguments: str) -> None
         owned, given, count = made.args
         numbers = [builder.ptrtoint(owned, I64), builder.ptrtoint(given, I64), count]
         walk = Walk(begun, {}, _NOTHING, ())
-        found = _word(function)(walk, *(Value("i8", (one,)) for one in numbers)).parts[0]
+        found = word_of(function)(walk, *(Value("i8", (one,)) for one in numbers)).parts[0]
         builder.ret(builder.inttoptr(found, BYTES))
         return
     places = [builder.gep(made.args[1], [I64(k)]) for k in range(len(arguments))]
@@ -450,7 +449,7 @@ def _entry(begun, made: ir.Function, function: Callable, arguments: str) -> None
     is_long = len(arguments) > 1
     state = python("PyEval_SaveThread", BYTES) if is_long else None
     walk = Walk(begun, {}, _NOTHING, ())
-    result = _word(function)(walk, *(Value("i8", (one,)) for one in numbers)).parts[0]
+    result = word_of(function)(walk, *(Value("i8", (one,)) for one in numbers)).parts[0]
     if not is_long:
         builder.ret(python("PyLong_FromLongLong", BYTES, result))
         return

@@ -205,7 +205,7 @@ def floor_divide_floats(x, y):
 # Exponentials: x = n log 2 + r, exp(x) = 2^n (1 + r + q).
 
 
-def _within(x, lowest, highest):
+def within(x, lowest, highest):
     """x between two bounds, NaN if it is."""
     x = select(x < lowest, lowest, x)
     return select(x > highest, highest, x)
@@ -225,7 +225,7 @@ def _exp_tail(r, lost):
     return muladd(r * r, polynomial(r, _EXP), lost)
 
 
-def _add(x, y):
+def two_sum(x, y):
     """x + y and what its rounding lost, for |x| >= |y| or x = 0."""
     total = x + y
     return total, (x - total) + y
@@ -249,25 +249,25 @@ def _parts(x, x_lost, y, y_lost):
     return z, (fma(-z, y, x) + muladd(-z, y_lost, x_lost)) * inverse
 
 
-def _quotient(x, x_lost, y, y_lost):
+def quotient(x, x_lost, y, y_lost):
     """(x + x_lost) / (y + y_lost)."""
     z, lost = _parts(x, x_lost, y, y_lost)
     return z + lost
 
 
 def _exp(n, r, lost):
-    one, rest = _add(1.0, r)
+    one, rest = two_sum(1.0, r)
     return _scaled(one + (rest + _exp_tail(r, lost)), n)
 
 
 @branchless
 def exp(x):
-    return _exp(*_reduce(_within(x, -746.0, 710.0)))
+    return _exp(*_reduce(within(x, -746.0, 710.0)))
 
 
 @branchless
 def exp2(x):
-    x = _within(x, -1076.0, 1025.0)
+    x = within(x, -1076.0, 1025.0)
     shifted = x + ROUND
     fraction = x - (shifted - ROUND)
     r = fraction * LN2
@@ -277,28 +277,28 @@ def exp2(x):
 @branchless
 def expm1(x):
     """2^n ((1 - 2^-n) + r + q)."""
-    n, r, lost = _reduce(_within(x, -40.0, 710.0))
+    n, r, lost = _reduce(within(x, -40.0, 710.0))
     inverse = select(x > 40.0, 0.0, double((EXPONENT - n) << 52))
-    y, rest = _add(1.0 - inverse, r)
+    y, rest = two_sum(1.0 - inverse, r)
     return copysign(_scaled(y + (rest + _exp_tail(r, lost)), n), x)
 
 
 @branchless
 def tanh(x):
     """(e - 1) / (e + 1), where e = exp(2|x|); both over 2^n."""
-    n, r, lost = _reduce(_within(2.0 * abs(x), 0.0, 40.0))
+    n, r, lost = _reduce(within(2.0 * abs(x), 0.0, 40.0))
     inverse = double((EXPONENT - n) << 52)
     tail = _exp_tail(r, lost)
-    above, above_lost = _add(1.0 - inverse, r)
-    above, above_lost = _add(above, above_lost + tail)
-    below, below_lost = _add(1.0 + inverse, r)
-    below, below_lost = _add(below, below_lost + tail)
-    return copysign(_quotient(above, above_lost, below, below_lost), x)
+    above, above_lost = two_sum(1.0 - inverse, r)
+    above, above_lost = two_sum(above, above_lost + tail)
+    below, below_lost = two_sum(1.0 + inverse, r)
+    below, below_lost = two_sum(below, below_lost + tail)
+    return copysign(quotient(above, above_lost, below, below_lost), x)
 
 
 def _sinh_cosh(x):
     """2^-2n, sinh(r) - r, cosh(r) - 1, r, and n - 1, where |x| = n log 2 + r."""
-    n, r, lost = _reduce(_within(abs(x), 0.0, 711.0))
+    n, r, lost = _reduce(within(abs(x), 0.0, 711.0))
     square = r * r
     odd = muladd(square * r, polynomial(square, _SINH), lost)
     even = muladd(square * square, polynomial(square, _COSH), 0.5 * square)
@@ -310,7 +310,7 @@ def sinh(x):
     """sinh(n log 2) cosh(r) + cosh(n log 2) sinh(r)."""
     inverse, odd, even, r, n = _sinh_cosh(x)
     sinh_n, cosh_n = 1.0 - inverse, 1.0 + inverse
-    y, rest = _add(sinh_n, cosh_n * r)
+    y, rest = two_sum(sinh_n, cosh_n * r)
     return copysign(_scaled(y + (rest + muladd(sinh_n, even, cosh_n * odd)), n), x)
 
 
@@ -319,7 +319,7 @@ def cosh(x):
     """cosh(n log 2) cosh(r) + sinh(n log 2) sinh(r)."""
     inverse, odd, even, r, n = _sinh_cosh(x)
     sinh_n, cosh_n = 1.0 - inverse, 1.0 + inverse
-    y, rest = _add(cosh_n, sinh_n * r)
+    y, rest = two_sum(cosh_n, sinh_n * r)
     return _scaled(y + (rest + muladd(cosh_n, even, sinh_n * odd)), n)
 
 
@@ -327,7 +327,7 @@ def cosh(x):
 def expit(x):
     """exp(-|x|) / (1 + exp(-|x|)), or 1 in place of the numerator."""
     power = exp(-abs(x))
-    below, lost = _add(1.0, power)
+    below, lost = two_sum(1.0, power)
     z = select(x < 0, power, 1.0) / below
     return muladd(-z * select(x < 0, 1.0 - z, z), lost, z)
 
@@ -381,7 +381,7 @@ def _log_times(x, factor, factor_tail):
     """k; log(1 + f) times a factor, rounded, and the rest."""
     _, k, f = _split_all(x)
     half, tail = _log_tail(f)
-    y, rest = _add(f, -half)
+    y, rest = two_sum(f, -half)
     z = y * factor
     rest = muladd(rest + tail, factor, y * factor_tail)
     return k, z, fma(y, factor, -z) + rest
@@ -401,7 +401,7 @@ def log10(x):
 
 def _sum_of_logs(head, z, rest):
     """Their sum, which is the head itself where that is not finite."""
-    total, lost = _add(head, z)
+    total, lost = two_sum(head, z)
     return select(abs(head) < math.inf, total + (lost + rest), head)
 
 
@@ -438,7 +438,7 @@ def logit(x):
     m = select(x < 0.5, x, 1.0 - x)
     near = m > 0.25
     ratio = select(near, 1.0 - 2.0 * m, m) / select(near, m, 1.0 - m)
-    total, lost = _add(1.0, ratio)
+    total, lost = two_sum(1.0, ratio)
     z = _log_sum(select(near, total, ratio), select(near, lost, 0.0))
     return select((x < 0.5) ^ near, z, -z)
 
@@ -491,7 +491,7 @@ HALF_PI, HALF_PI_REST, HALF_PI_TAIL = (
 )
 INVERSE_HALF_PI = 0.6366197723675814
 _FAR = 2.0**20
-_SIGN = 2**63
+SIGN = 2**63
 
 # (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in r^2, |r| <= pi / 4.
 _SIN = (
@@ -511,21 +511,21 @@ def _sin_cos(x):
     near, shift = fma(-n, HALF_PI, abs(x)), n * HALF_PI_REST
     r = near - shift
     lost = ((near - r) - shift) - muladd(n, HALF_PI_TAIL, fma(n, HALF_PI_REST, -shift))
-    return bits(shifted), *_near_zero(r, lost)
+    return bits(shifted), *near_zero(r, lost)
 
 
-def _near_zero(r, lost):
+def near_zero(r, lost):
     """Sine and cosine of r + lost, each in two parts."""
     square = r * r
     sin_tail = muladd(square * r, polynomial(square, _SIN), lost)
-    cos_head, cos_tail = _add(1.0, -0.5 * square)
+    cos_head, cos_tail = two_sum(1.0, -0.5 * square)
     cos_tail = cos_tail + muladd(square * square, polynomial(square, _COS), -r * lost)
     return (r, sin_tail), (cos_head, cos_tail)
 
 
 def _with_sign(x, sign):
-    """x, its sign changed where the bit `_SIGN` is set."""
-    return double(bits(x) ^ (sign & _SIGN))
+    """x, its sign changed where the bit `SIGN` is set."""
+    return double(bits(x) ^ (sign & SIGN))
 
 
 @branchless
@@ -545,117 +545,11 @@ def cos(x):
 @branchless
 def tan(x):
     n, sine, cosine = _sin_cos(x)
-    sine, cosine, odd = _add(*sine), _add(*cosine), (n & 1) != 0
+    sine, cosine, odd = two_sum(*sine), two_sum(*cosine), (n & 1) != 0
     above = [select(odd, c, s) for s, c in zip(sine, cosine, strict=True)]
     below = [select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
-    z = _quotient(*above, *below)
+    z = quotient(*above, *below)
     return rarely(abs(x) > _FAR, "tan", x, _with_sign(z, (n << 63) ^ bits(x)))
-
-
-# The same for arguments of any size, where no library has them: as many digits of 2 / pi are
-# multiplied by x as its quadrant and a remainder need (Payne and Hanek, 1983).
-
-_DIGIT = 2.0**24
-_DIGITS = (
-    0.0, 0.0, 0.0, 0.0,
-    10680707.0, 7228996.0, 1387004.0, 2578385.0, 16069853.0, 12639074.0, 9804092.0, 4427841.0,
-    16666979.0, 11263675.0, 12935607.0, 2387514.0, 4345298.0, 14681673.0, 3074569.0, 13734428.0,
-    16653803.0, 1880361.0, 10960616.0, 8533493.0, 3062596.0, 8710556.0, 7349940.0, 6258241.0,
-    3772886.0, 3769171.0, 3798172.0, 8675211.0, 12450088.0, 3874808.0, 9961438.0, 366607.0,
-    15675153.0, 9132554.0, 7151469.0, 3571407.0, 2607881.0, 12013382.0, 4155038.0, 6285869.0,
-    7677882.0, 13102053.0, 15825725.0, 473591.0, 9065106.0, 15363067.0, 6271263.0, 9264392.0,
-    5636912.0, 4652155.0, 7056368.0, 13614112.0,
-)  # fmt: skip
-"""Of 2 / pi, of 24 bits each, after four zeros."""
-
-
-@written
-def _quarters(x):
-    """|x| / (pi / 2), finite: its nearest integer modulo 4, and the rest in two parts."""
-    z, k = abs(x), 1
-    while z >= _DIGIT:
-        z, k = z * 2.0**-24, k + 1
-    # Four digits of x, of which products with those of 2 / pi and their sums are exact.
-    a = np.floor(z)
-    z = (z - a) * _DIGIT
-    b = np.floor(z)
-    z = (z - b) * _DIGIT
-    c = np.floor(z)
-    d = (z - c) * _DIGIT
-    q0 = a * _DIGITS[k + 2] + b * _DIGITS[k + 1] + c * _DIGITS[k] + d * _DIGITS[k - 1]
-    q1 = a * _DIGITS[k + 3] + b * _DIGITS[k + 2] + c * _DIGITS[k + 1] + d * _DIGITS[k]
-    q2 = a * _DIGITS[k + 4] + b * _DIGITS[k + 3] + c * _DIGITS[k + 2] + d * _DIGITS[k + 1]
-    q3 = a * _DIGITS[k + 5] + b * _DIGITS[k + 4] + c * _DIGITS[k + 3] + d * _DIGITS[k + 2]
-    q4 = a * _DIGITS[k + 6] + b * _DIGITS[k + 5] + c * _DIGITS[k + 4] + d * _DIGITS[k + 3]
-    q5 = a * _DIGITS[k + 7] + b * _DIGITS[k + 6] + c * _DIGITS[k + 5] + d * _DIGITS[k + 4]
-    q6 = a * _DIGITS[k + 8] + b * _DIGITS[k + 7] + c * _DIGITS[k + 6] + d * _DIGITS[k + 5]
-    carry = np.floor(q6 * 2.0**-24)
-    q6, q5 = q6 - carry * _DIGIT, q5 + carry
-    carry = np.floor(q5 * 2.0**-24)
-    q5, q4 = q5 - carry * _DIGIT, q4 + carry
-    carry = np.floor(q4 * 2.0**-24)
-    q4, q3 = q4 - carry * _DIGIT, q3 + carry
-    carry = np.floor(q3 * 2.0**-24)
-    q3, q2 = q3 - carry * _DIGIT, q2 + carry
-    carry = np.floor(q2 * 2.0**-24)
-    q2, q1 = q2 - carry * _DIGIT, q1 + carry
-    carry = np.floor(q1 * 2.0**-24)
-    q1, q0 = q1 - carry * _DIGIT, q0 + carry
-    above = 1.0 if 2 * q1 >= _DIGIT else 0.0
-    q1, q0 = q1 - above * _DIGIT, q0 + above
-    high, middle = (q1 * _DIGIT + q2) * 2.0**-48, (q3 * _DIGIT + q4) * 2.0**-96
-    head = high + middle
-    tail = (middle - (head - high)) + (q5 * _DIGIT + q6) * 2.0**-144
-    return q0 - 4 * np.floor(0.25 * q0), head, tail
-
-
-def _of_quarters(head, tail):
-    """Sine and cosine of a part of pi / 2, each in two parts."""
-    r = head * HALF_PI
-    return _near_zero(r, fma(head, HALF_PI, -r) + muladd(head, HALF_PI_REST, tail * HALF_PI))
-
-
-@branchless
-def _sin_of_quarters(n, head, tail):
-    sine, cosine = _of_quarters(head, tail)
-    z = select((n == 1) | (n == 3), cosine[0] + cosine[1], sine[0] + sine[1])
-    return select(n >= 2, -z, z)
-
-
-@branchless
-def _tan_of_quarters(n, head, tail):
-    sine, cosine = (_add(*parts) for parts in _of_quarters(head, tail))
-    odd = (n == 1) | (n == 3)
-    above = [select(odd, c, s) for s, c in zip(sine, cosine, strict=True)]
-    below = [select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
-    z = _quotient(*above, *below)
-    return select(odd, -z, z)
-
-
-@written
-def far_sin(x):
-    if abs(x) == math.inf or x != x:
-        return math.nan
-    n, head, tail = _quarters(x)
-    z = _sin_of_quarters(n, head, tail)
-    return -z if x < 0 else z
-
-
-@written
-def far_cos(x):
-    if abs(x) == math.inf or x != x:
-        return math.nan
-    n, head, tail = _quarters(x)
-    return _sin_of_quarters(n + 1 if n < 3 else 0.0, head, tail)
-
-
-@written
-def far_tan(x):
-    if abs(x) == math.inf or x != x:
-        return math.nan
-    n, head, tail = _quarters(x)
-    z = _tan_of_quarters(n, head, tail)
-    return -z if x < 0 else z
 
 
 # Inverse circular functions.
@@ -683,8 +577,8 @@ def _angle(y, x, turned):
     """
     steep, middle = y > 2.414213562373095 * x, y > 0.41421356237309503 * x
     larger, smaller = select(y > x, y, x), select(y > x, x, y)
-    total, total_lost = _add(larger, smaller)
-    rest, rest_lost = _add(larger, -smaller)
+    total, total_lost = two_sum(larger, smaller)
+    rest, rest_lost = two_sum(larger, -smaller)
     oblique = middle & (steep ^ True)
     above = select(steep, -x, select(middle, select(y > x, rest, -rest), y))
     below = select(steep, y, select(middle, total, x))
@@ -696,13 +590,13 @@ def _angle(y, x, turned):
     q, t, tail = select(turned, 4.0 - q, q), select(turned, -t, t), select(turned, -tail, tail)
     base = q * (PI / 4)
     base_lost = muladd(q, PI_TAIL / 4, fma(q, PI / 4, -base))
-    z, lost = _add(base, t)
+    z, lost = two_sum(base, t)
     return z + (lost + (base_lost + tail))
 
 
 @branchless
 def arctan(x):
-    return copysign(_angle(_within(abs(x), 0.0, 2.0**60), 1.0, x != x), x)
+    return copysign(_angle(within(abs(x), 0.0, 2.0**60), 1.0, x != x), x)
 
 
 @branchless
@@ -731,7 +625,7 @@ def _arcsin_parts(x):
 def arcsin(x):
     """Where |x| is large, pi / 2 - 2 arcsin(s)."""
     large, s, tail = _arcsin_parts(x)
-    z, lost = _add(HALF_PI, -2.0 * s)
+    z, lost = two_sum(HALF_PI, -2.0 * s)
     z = select(large, z + (lost + muladd(-2.0, tail, HALF_PI_REST)), s + tail)
     return copysign(z, x)
 
@@ -743,7 +637,7 @@ def arccos(x):
     factor = select(large, select(x < 0, -2.0, 2.0), select(x < 0, 1.0, -1.0))
     base = select(large, select(x < 0, PI, 0.0), HALF_PI)
     base_lost = select(large, select(x < 0, PI_TAIL, 0.0), HALF_PI_REST)
-    z, lost = _add(base, factor * s)
+    z, lost = two_sum(base, factor * s)
     return z + (lost + muladd(factor, tail, base_lost))
 
 
@@ -763,7 +657,7 @@ def arcsinh(x):
     large = size > 2.0**30
     square = select(large, 0.0, size * size)
     rest = square / (1.0 + sqrt(1.0 + square))
-    t, lost = _add(size, select(large, -1.0, rest))
+    t, lost = two_sum(size, select(large, -1.0, rest))
     return copysign(_log1p_parts(t, lost) + select(large, LN2, 0.0), x)
 
 
@@ -810,16 +704,16 @@ def _product(x, x_lost, y, y_lost):
 def _log_long(x):
     """log(x) in two parts, to 2^-63 of it."""
     _, k, f = _split_all(x)
-    below, below_lost = _add(2.0, f)
+    below, below_lost = two_sum(2.0, f)
     s = _parts(f, 0.0, below, below_lost)
     square = _product(*s, *s)
-    factor, lost = _add(TWO_THIRDS, square[0] * polynomial(square[0], _LOG_LONG))
+    factor, lost = two_sum(TWO_THIRDS, square[0] * polynomial(square[0], _LOG_LONG))
     cube, cube_lost = _product(*s, *_product(*square, factor, lost + TWO_THIRDS_TAIL))
-    z, lost = _add(2.0 * s[0], cube)
+    z, lost = two_sum(2.0 * s[0], cube)
     lost = lost + muladd(2.0, s[1], cube_lost)
     head = k * LN2_HEAD
-    z, rest = _add(head, z)
-    z, lost = _add(z, rest + muladd(k, LN2_REST, lost))
+    z, rest = two_sum(head, z)
+    z, lost = two_sum(z, rest + muladd(k, LN2_REST, lost))
     finite = abs(head) < math.inf
     return select(finite, z, head), select(finite, lost, 0.0)
 
@@ -829,9 +723,9 @@ def power(x, y):
     """exp(y log|x|), with the sign and the exceptions of C's pow."""
     z, lost = _product(y, 0.0, *_log_long(abs(x)))
     lost = select(abs(z) < 800.0, lost, 0.0)
-    n, r, rest = _reduce(_within(z, -746.0, 710.0))
+    n, r, rest = _reduce(within(z, -746.0, 710.0))
     tail = _exp_tail(r, rest)
-    one, rest = _add(1.0, r)
+    one, rest = two_sum(1.0, r)
     rest = rest + tail
     z = _scaled(one + muladd(one + rest, lost, rest), n)
     whole, half = y == floor(y), 0.5 * y
@@ -883,7 +777,7 @@ _ERFC_LARGE = (
 @branchless
 def erf(x):
     """x + x p(x^2), or 1 - exp(p(|x| - 1))."""
-    size = _within(abs(x), 0.0, 6.0)
+    size = within(abs(x), 0.0, 6.0)
     square = size * size
     near = muladd(size, polynomial(square, _ERF_SMALL), size)
     far = 1.0 - exp(polynomial(size - 1.0, _ERFC_LARGE))

@@ -27,6 +27,7 @@ from nbhvp.plan.schedule import Reduction
 from nbhvp.plan.text import Body, Scratch, Slots, code, kernel_name
 from nbhvp.targets.cpu import nests
 from nbhvp.targets.cpu.nests import Kernel, Loop
+from nbhvp.targets.cuda.scalars import FUNCTIONS
 
 __all__ = ["THREADS", "WARP", "Launch", "emit", "kernel_of"]
 
@@ -51,8 +52,9 @@ from numba import boolean as b1, complex64 as c8, complex128 as c16, float32 as 
 from numba import int8 as i1, int16 as i2, int32 as i4, int64 as i8
 from numba import uint8 as u1, uint16 as u2, uint32 as u4, uint64 as u8
 
-from nbhvp.targets.cuda.words import add_reassoc, block, block_y, blocks_y, cast, cplx, integer, lane, reads, real, sync_warp, thread, threads, times, warp, warp_all, warp_last, warp_scan, warp_sum, warp_swap, writes
+from nbhvp.targets.cuda.words import add_reassoc, block, block_y, blocks_y, call, cast, cplx, integer, lane, reads, real, sync_warp, thread, threads, times, warp, warp_all, warp_last, warp_scan, warp_sum, warp_swap, writes
 from nbhvp.targets.cpu.scalars import *
+from nbhvp.targets.cuda.scalars import log_gamma, psi
 
 '''
 
@@ -93,6 +95,7 @@ class _Lanes:
     def __init__(self, kernel: Kernel):
         self.kernel, self.body, self.slots = kernel, kernel.body, kernel.slots
         self.row, self.loops = kernel.row, kernel.loops
+        self.slots.functions = FUNCTIONS
         self.lanes = self._chosen()
         self.over_rows = self.lanes[0] == 0
         """Whether lanes take rows."""
@@ -288,6 +291,7 @@ def _along_axis(step: Reduction, flat: Index, inside: Callable[[Body, Loop, str]
     """A kernel of a warp to a row; `inside` prints what is done with the elements of an axis."""
     body, kept, along = nests.axis_loops(step, flat, step.node.params["axis"])
     slots = body.slots
+    slots.functions = FUNCTIONS
 
     def enter(depth: int) -> None:
         if depth == len(kept):

@@ -18,22 +18,25 @@ import re
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from nbhvp.targets.cpu import lower, scalars
+from nbhvp.targets.cpu import lower
 from nbhvp.targets.cpu.values import I64, Unknown
+from nbhvp.targets.cuda import scalars
 from nbhvp.targets.cuda.words import WORDS
 
 __all__ = ["lowered", "ptx", "slots"]
 
 TRIPLE = "nvptx64-nvidia-cuda"
-LANGUAGES = {"nbhvp.targets.cuda.words": WORDS}
+LANGUAGES = {
+    "nbhvp.targets.cuda.words": WORDS,
+    "nbhvp.targets.cuda.scalars": {
+        name: lower.word_of(getattr(scalars, name)) for name in scalars.FUNCTIONS.values()
+    },
+}
 SELECTED = re.compile(
     r"llvm\.(nvvm\..*|(fma|fmuladd|sqrt|fabs|floor|ceil|trunc|rint|copysign|minnum|maxnum)\.f(32|64)"
     r"|memcpy\..*|memset\..*)$"
 )
 """What LLVM translates into instructions."""
-
-BODIES = {"sin": scalars.far_sin, "cos": scalars.far_cos, "tan": scalars.far_tan}
-"""Functions of C's library that kernels call, which a GPU does not have."""
 
 
 @functools.cache
@@ -84,6 +87,11 @@ def slots(tree: ast.AST) -> int:
     return most
 
 
+def _declared(module: ir.Module) -> set[str]:
+    """The functions of a module that have no body."""
+    return {function.name for function in module.functions if function.is_declaration}
+
+
 def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
     module = ir.Module(name)
     module.triple, module.data_layout = TRIPLE, layout
@@ -98,14 +106,11 @@ def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
     builder = ir.IRBuilder(entry.append_basic_block())
     builder.call(made, [builder.bitcast(entry.args[0], I64.as_pointer())])
     builder.ret_void()
-    for missing, source in BODIES.items():
-        if missing in module.globals:
-            lower.define(module, missing, source, kinds)
-    unknown = [
-        function.name
-        for function in module.functions
-        if function.is_declaration and not SELECTED.match(function.name)
-    ]
+    while (missing := _declared(module)) & scalars.BODIES.keys():  # a body may call further ones
+        for k, name in enumerate(scalars.BODIES, start=1):
+            if name in missing:
+                lower.define(module, name, scalars.BODIES[name], kinds, first=k << 16)
+    unknown = sorted(name for name in missing if not SELECTED.match(name))
     if unknown:
         raise Unknown(f"{', '.join(unknown)} on a GPU")
     text = str(module)

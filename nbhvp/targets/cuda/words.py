@@ -143,6 +143,7 @@ SHARED = ("integer", "real", "cplx", "cast", "add_reassoc", "times")
 WORDS: dict[str, Callable] = {
     **POSITIONS,
     **{name: LANGUAGE[name] for name in SHARED},
+    "call": lambda walk, function, *xs: function(walk, *xs),
     **{name: _array(LANGUAGE[name]) for name in ("reads", "writes")},
 }
-"""Words by their names. Calls of C functions are not among them: a GPU has none."""
+"""Words by their names. `call` takes functions by name: a GPU has no addresses of C functions."""

@@ -118,15 +118,19 @@ def test_structural_kernels():
 
 LEFT = {
     "airy_ai", "airy_ai_prime", "airy_bi", "airy_bi_prime", "beta", "betaln", "binom", "cosine_integral",
-    "cosm1", "dawsn", "digamma", "ellipe", "ellipk", "ellipkm1", "erfc", "erfcinv", "erfcx", "erfi",
-    "erfinv", "exp1", "expi", "expn", "fresnel_c", "fresnel_s", "gamma", "gammainc", "gammainc_da",
-    "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "gammasgn", "hyperbolic_cosine_integral",
-    "hyperbolic_sine_integral", "hypot", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jv", "k0",
-    "k0e", "k1", "k1e", "kv", "kve", "lambertw", "log_ndtr", "modulus", "ndtr", "ndtri", "ndtri_exp",
+    "cosm1", "dawsn", "ellipe", "ellipk", "ellipkm1", "erfcinv", "erfcx", "erfi",
+    "erfinv", "exp1", "expi", "expn", "fresnel_c", "fresnel_s", "gamma", "gammainc",
+    "gammaincc", "gammainccinv", "gammaincinv", "gammasgn", "hyperbolic_cosine_integral",
+    "hyperbolic_sine_integral", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jv", "k0",
+    "k0e", "k1", "k1e", "kv", "kve", "log_ndtr", "ndtri", "ndtri_exp",
     "nextafter", "owens_t", "poch", "rgamma", "sine_integral", "spacing", "spence", "spherical_in",
     "spherical_jn", "spherical_yn", "stdtr", "stdtrit", "wrightomega", "y0", "y1", "yv",
 }  # fmt: skip
 """Elementwise functions without a body for GPUs: the host computes them."""
+
+
+PLAIN = {"add", "subtract", "multiply", "negative", "less", "equal", "where", "sqrt"}
+"""What needs no assembly to show that it works."""
 
 
 def test_functions_of_the_table():
@@ -145,7 +149,7 @@ def test_functions_of_the_table():
                 left.add(name)
                 continue
             try:
-                lowered(launch.source, "kernel")
+                (lowered if name in PLAIN else ptx)(launch.source, "kernel")
             except Unknown:
                 left.add(name)
     assert count > 90
