@@ -94,6 +94,8 @@ class KernelCall:
     writes: tuple = ()
     seconds: float = 0.0
     """An estimate of the time that it takes on one thread."""
+    has_short_loops: bool = False
+    """Whether vectors gain little in its loops."""
 
 
 def code(dtype: np.dtype) -> str:

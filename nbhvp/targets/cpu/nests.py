@@ -26,7 +26,7 @@ from nbhvp.plan.pull import Choose, Expr, Index, Inside, Quotient, Var, contiguo
 from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import Library, Reduction, Step
 from nbhvp.plan.text import Body, KernelCall, Pointer, Scratch, Slots, Symbol, code, kernel_text
-from nbhvp.targets.cpu import recurrence, sweep
+from nbhvp.targets.cpu import matrices, recurrence, sweep
 
 __all__ = ["KernelCall", "Pointer", "Scratch", "Symbol", "code", "emit", "has_kernels", "seconds"]
 
@@ -37,14 +37,21 @@ FEW = 2
 def has_kernels(step: Step) -> bool:
     """Whether a step is made of kernels: neither BLAS nor a call of NumPy."""
     if isinstance(step, Library):
-        return step.node.primitive in sweep.KERNELS
+        return _kernels_of(step.node) is not None
     return isinstance(step, Nest | Reduction | Recurrence)
+
+
+def _kernels_of(node: Node) -> Callable[[Node], list[KernelCall]] | None:
+    """What gives the kernels of a node that no nest computes, if it has some."""
+    return sweep.KERNELS.get(node.primitive) or matrices.kernels_of(node)
 
 
 def emit(step: Step) -> list[KernelCall]:
     """The kernels of one step that has some."""
     if isinstance(step, Library):
-        return sweep.KERNELS[step.node.primitive](step.node)
+        kernels = _kernels_of(step.node)
+        assert kernels is not None, "a step without kernels is a call of NumPy"
+        return kernels(step.node)
     if isinstance(step, Nest):
         return _calls(step)
     if isinstance(step, Recurrence):

@@ -392,7 +392,8 @@ def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]
 
 def _kernel(call: KernelCall) -> cache.Kernel:
     """The kernel of a call: without vectors, if even so it would take a tenth of a call of BLAS."""
-    return cache.load(call.source, call.seconds * CPU.lanes < CPU.call / 10)
+    is_small = call.has_short_loops or call.seconds * CPU.lanes < CPU.call / 10
+    return cache.load(call.source, is_small)
 
 
 def _step(call: KernelCall) -> cpu.Step:
