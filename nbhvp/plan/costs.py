@@ -78,6 +78,26 @@ class Costs:
     inlined: int
     """Instructions, in LLVM's language, of a function that may be copied to where it is called."""
 
+    # Making programs.
+    planned: float
+    """A node of a graph: its derivatives, its place in a schedule, and its text."""
+    text: float
+    """The text of a kernel, which is translated and compiled, aside from what it says."""
+    slot: float
+    loop: float
+    statement: float
+    """Parts of that text: a word of the kernel's table, a loop, a line."""
+    elementary: float
+    """An argument of an elementary function, whose body is written out at each call."""
+    without_vectors: float
+    """The part of this time that remains where LLVM makes no vectors."""
+    interpreted: float
+    """A node that NumPy computes, aside from its elements."""
+    element: float
+    """An element of it in one of NumPy's passes."""
+    patience: float
+    """Compiling that takes longer is announced."""
+
     @property
     def scalar(self) -> float:
         """An addition's worth of a call into libm, which works on one number."""
@@ -238,4 +258,14 @@ CPU = Costs(
     pieces=16,
     narrow_step=1500,
     inlined=400,
+    planned=1.8e-4,
+    text=1.6e-3,
+    slot=4.2e-4,
+    loop=3.8e-3,
+    statement=3.5e-5,
+    elementary=5.6e-3,
+    without_vectors=0.6,
+    interpreted=1.8e-6,
+    element=8e-10,
+    patience=5.0,
 )

@@ -6,14 +6,42 @@ the last, for many products at one point.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from nbhvp.graph.interpret import interpret
-from nbhvp.graph.node import Graph
+from nbhvp.graph.node import Graph, Node
+from nbhvp.graph.primitives import SERIES
+from nbhvp.plan.costs import CPU
 
-__all__ = ["Bound", "Program"]
+__all__ = ["Bound", "Program", "seconds"]
+
+START = 3
+"""Nodes that take as long as what each run does beside its nodes."""
+
+
+def seconds(graph: Graph) -> float:
+    """One run, predicted from the nodes of a graph and from their extents, never measured."""
+    return START * CPU.interpreted + sum(map(_seconds, graph.nodes))
+
+
+def _seconds(node: Node) -> float:
+    entry = node.primitive
+    if not node.args:
+        return 0.0
+    if entry.body is not None:  # a recurrence: its graph at each step
+        return node.params["length"] * seconds(entry.body.graph)
+    if (tape := node.params.get("tape")) is not None:
+        return tape.codes.size * CPU.interpreted
+    if entry.kind == "bilinear":
+        # Of (m, k) times (k, n): their sizes multiply to (m k n) ** 2.
+        work = math.prod((*(arg.size for arg in node.args), node.size)) ** 0.5
+        return CPU.interpreted + 4 * work * CPU.multiply_add
+    passes = 1 if entry.is_elementwise and entry.cost < SERIES else 5
+    elements = max(node.size, *(arg.size for arg in node.args))
+    return CPU.interpreted + passes * elements * CPU.element
 
 
 class Program:

@@ -88,7 +88,7 @@ def load(source: str, is_small: bool = False) -> Kernel:
         with _lock:
             if key not in _kernels:
                 start = time.perf_counter()
-                name = digest(source + "small" * is_small, inlined(source))
+                name = _file_name(source, is_small)
                 kernel = _kernels[key] = _load(name, source, is_small)
                 _tally.counts = Counts(
                     _tally.counts.compiled + kernel.compiled,
@@ -97,6 +97,15 @@ def load(source: str, is_small: bool = False) -> Kernel:
                     _tally.counts.seconds + time.perf_counter() - start,
                 )
     return _kernels[key]
+
+
+def is_known(source: str, is_small: bool = False) -> bool:
+    """Whether `load` has nothing to compile."""
+    return (source, is_small) in _kernels or disk.path_of(_file_name(source, is_small)).exists()
+
+
+def _file_name(source: str, is_small: bool) -> str:
+    return digest(source + "small" * is_small, inlined(source))
 
 
 def digest(source: str, inlined: dict[str, str]) -> str:

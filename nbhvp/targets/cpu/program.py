@@ -24,10 +24,11 @@ import numpy as np
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
-from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule, schedule
+from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
 from nbhvp.targets.cpu import blas, cache, forms, machine, results
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, emit, has_kernels
+from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, has_kernels
+from nbhvp.targets.cpu.planned import Planned, is_small, planned
 
 __all__ = ["Bound", "Program"]
 
@@ -61,27 +62,40 @@ class Program:
     main : int
         The position of the output that each call writes to a fresh array; other outputs are copied,
         if they are small.
+    plan : Planned, optional
+        The steps of the graph, if they are known.
+    progress : callable, optional
+        ``progress(k, total)`` is called before each kernel is loaded or compiled.
     """
 
-    def __init__(self, graph: Graph, hot: int = -1, main: int = -1):
+    def __init__(
+        self,
+        graph: Graph,
+        hot: int = -1,
+        main: int = -1,
+        plan: Planned | None = None,
+        progress: Callable[[int, int], None] = lambda k, total: None,
+    ):
         self.graph = graph
         self.hot = hot % len(graph.inputs)
         self.main = main % len(graph.outputs)
         before = cache.counts()
-        plan = schedule(graph)
-        self._inputs = plan.graph.inputs
-        self._outputs = plan.graph.outputs
-        self._stretches, self.seconds, self.kernels = _compile(plan)
+        plan = plan or planned(graph)
+        self.seconds = plan.seconds
+        self._stretches, self.kernels = _compile(plan, progress)
+        steps = plan.schedule
+        self._inputs = steps.graph.inputs
+        self._outputs = steps.graph.outputs
         written = self._outputs[self.main]
         self._direct = {
             node: shape
-            for node, shape in zip(self._outputs[::-1], plan.shapes[::-1], strict=True)
+            for node, shape in zip(self._outputs[::-1], steps.shapes[::-1], strict=True)
             if node is not written and node.size * node.dtype.itemsize >= CPU.l1
         }
-        self._buffers = _buffers(plan, self._stretches, {written, *self._direct})
-        self._layout = _layout(plan, self._stretches, self._buffers)
+        self._buffers = _buffers(steps, self._stretches, {written, *self._direct})
+        self._layout = _layout(steps, self._stretches, self._buffers)
         self.parallel = self.seconds >= CPU.wake
-        products = any(_may_use_threads(step) for step in plan.steps)
+        products = any(_may_use_threads(step) for step in steps.steps)
         self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         self._patches = {
@@ -364,40 +378,31 @@ def _references(stretch: _Stretch, node: Node) -> np.ndarray | None:
     return np.array([len(found) // 2, *found], np.int64) if found else None
 
 
-def _compile(plan: Schedule) -> tuple[list[_Stretch], float, list[cache.Kernel]]:
+def _compile(
+    plan: Planned, progress: Callable[[int, int], None]
+) -> tuple[list[_Stretch], list[cache.Kernel]]:
     """Load the kernels of every step, and cut the steps at library calls."""
     stretches: list[_Stretch] = []
     steps: list[cpu.Step] = []
     kernels: list[cache.Kernel] = []
-    time = 0.0
-    for step in plan.steps:
+    total = sum(len(calls) for _, calls in plan.calls)
+    for step, calls in plan.calls:
         if isinstance(step, Library) and not has_kernels(step):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
         elif isinstance(step, MatrixProduct):
             steps += _matrix_product(step)
-            for term, _, _ in step.terms:
-                x = term.args[0]
-                time += term.size * x.shape[2] * CPU.multiply_add
-                time += x.size * CPU.fetch(x.size * x.dtype.itemsize)
-        else:
-            calls = emit(step)
-            kernels += map(_kernel, calls)
-            steps += map(_step, calls)
-            time += sum(call.seconds for call in calls)
+        for call in calls:
+            progress(len(kernels), total)
+            kernels.append(cache.load(call.source, is_small(call)))
+            steps.append(_step(call, kernels[-1]))
     if steps or not stretches:
         stretches.append(_Stretch(tuple(steps)))
-    return stretches, time, kernels
+    return stretches, kernels
 
 
-def _kernel(call: KernelCall) -> cache.Kernel:
-    """The kernel of a call: without vectors, if even so it would take a tenth of a call of BLAS."""
-    is_small = call.has_short_loops or call.seconds * CPU.lanes < CPU.call / 10
-    return cache.load(call.source, is_small)
-
-
-def _step(call: KernelCall) -> cpu.Step:
-    return cpu.Step(_kernel(call).address, tuple(map(_entry, call.slots)), call.extent, call.block)
+def _step(call: KernelCall, kernel: cache.Kernel) -> cpu.Step:
+    return cpu.Step(kernel.address, tuple(map(_entry, call.slots)), call.extent, call.block)
 
 
 def _entry(slot):

@@ -1,0 +1,72 @@
+"""A graph as the kernels and library calls of a program, before anything is compiled.
+
+Seconds to compile follow from the texts of the kernels (`predicted`), seconds of a run from their
+extents and operations. Both are counts times figures of the machine, so they are the same in each run.
+A kernel that does next to nothing goes without vectors: even so it takes a tenth of a call of BLAS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nbhvp.graph.node import Graph
+from nbhvp.plan.costs import CPU
+from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
+from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu.nests import KernelCall, emit, has_kernels
+from nbhvp.targets.cpu.predicted import compile_seconds
+
+__all__ = ["Planned", "is_small", "planned"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The steps of a program, and the kernels of each; a step without any has none."""
+
+    schedule: Schedule
+    calls: Sequence[tuple[Step, Sequence[KernelCall]]]
+
+    @property
+    def compile_seconds(self) -> float:
+        """To compile all kernels, as if none was known."""
+        return sum(compile_seconds(*text) for text in self.texts)
+
+    @property
+    def missing_seconds(self) -> float:
+        """To compile those that neither this process nor the disk has."""
+        return sum(compile_seconds(*text) for text in self.texts if not cache.is_known(*text))
+
+    @property
+    def texts(self) -> dict[tuple[str, bool], None]:
+        """The text of each kernel once, and whether it goes without vectors."""
+        return dict.fromkeys((c.source, is_small(c)) for _, calls in self.calls for c in calls)
+
+    @property
+    def seconds(self) -> float:
+        """One run, on one thread; calls of NumPy are not counted."""
+        return sum(
+            _matrix_seconds(step) + sum(c.seconds for c in calls) for step, calls in self.calls
+        )
+
+
+def planned(graph: Graph) -> Planned:
+    """The steps of a program of a graph."""
+    plan = schedule(graph)
+    return Planned(plan, [(step, emit(step) if has_kernels(step) else ()) for step in plan.steps])
+
+
+def is_small(call: KernelCall) -> bool:
+    """Whether a kernel goes without vectors."""
+    return call.has_short_loops or call.seconds * CPU.lanes < CPU.call / 10
+
+
+def _matrix_seconds(step: Step) -> float:
+    """About how long BLAS takes."""
+    time = 0.0
+    if isinstance(step, MatrixProduct):
+        for term, _, _ in step.terms:
+            x = term.args[0]
+            time += term.size * x.shape[2] * CPU.multiply_add
+            time += x.size * CPU.fetch(x.size * x.dtype.itemsize)
+    return time
