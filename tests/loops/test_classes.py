@@ -62,25 +62,25 @@ class Plain:
     def sums(self):
         """The terms of each sum with their signs, in their order; and the links within sums."""
         is_zero = lambda a: self.codes[a] == CONSTANT and self.values[a] == 0.0
-        ways, length, inner, from_zero = {}, Counter(), Counter(), Counter()
+        ways, length, inner, begins = {}, Counter(), Counter(), {}
         for i in range(self.records):
             if self.entries[i] not in LINKS:
                 continue
             ways[i] = [a for a in self.operands[i] if self.goes_on(i, a)]
-            ways[i].sort(key=lambda a: -length[a])
+            ways[i].sort(key=lambda a: (begins.get(a, np.inf), -length[a]))
             is_negative = self.entries[i] is p.negative
             if not is_negative and any(map(is_zero, self.operands[i])):
-                ways[i], from_zero[i] = [], True
+                ways[i], begins[i] = [], i
             longest = self.operands[i][:1] if is_negative else ways[i][:1]
             length[i] = min(200, (not is_negative) + sum(length[a] for a in longest))
             inner[i] = sum(inner[a] if is_negative else 0 for a in longest)
             inner[i] += sum(length[a] for a in ways[i][1:])
-            from_zero[i] |= any(from_zero[a] for a in ways[i][:1])
+            begins.update((i, begins[a]) for a in ways[i][:1] if a in begins)
         self.terms, self.links = {}, set()
         for i in reversed([*ways]):
-            if i in self.links or not (from_zero[i] or length[i] >= 8):
+            if i in self.links or not (i in begins or length[i] >= 8):
                 continue
-            found, at, sign, least = [], i, 1, 0 if from_zero[i] else inner[i]
+            found, at, sign, least = [], i, 1, 0 if i in begins else inner[i]
             while at is not None:
                 turns = [-1] if self.entries[at] is p.negative else [1, 1]
                 turns[-1] = 1 if self.entries[at] is p.add else -1

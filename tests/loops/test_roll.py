@@ -210,6 +210,27 @@ def box(u):
     return s
 
 
+def nested_sums(x):
+    """Sums from zero as terms of a sum from zero, on either side."""
+    s = t = 0.0
+    for i in range(len(x)):
+        r = q = 0.0
+        for j in range(len(x)):
+            r += sin(x[i] + (j + 1))
+            q += exp(0.1 * x[j] * i)
+        s += r
+        t = q + t
+    return s * t
+
+
+def short_chains(x):
+    """A sum from zero of chains that are longer than it is in the first rounds."""
+    s = 0.0
+    for i in range(len(x) - 1):
+        s += x[i] * x[i + 1] + sin(x[i]) + exp(x[i + 1]) - x[i] ** 2
+    return s
+
+
 def matrix_vector(x):
     n = len(x)
     A = np.cos(np.arange(n * (n + 2))).reshape(n + 2, n)
@@ -429,6 +450,8 @@ CASES = [
     Case(laplacian, "matrix", same_text=False),
     Case(filtered, "matrix"),
     Case(box, "cube"),
+    Case(nested_sums, most=10),
+    Case(short_chains, most=8),
     Case(matrix_vector),
     Case(matrix_matrix, "square"),
     Case(quadratic),
