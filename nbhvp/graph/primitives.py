@@ -23,6 +23,7 @@ Adjoints belong to the real inner product Re<a, b>: a holomorphic partial is con
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -151,9 +152,12 @@ class Primitive:
         )
         if any(value is None for value in values):
             return None
-        with np.errstate(all="ignore"):
-            result = np.asarray(self.evaluate(*values, **params), dtype)
-        return broadcast(constant(args[0].pool, result), shape=shape)
+        pool, key = args[0].pool, ("folded", self, args, tuple(sorted(params.items())))
+        if key not in pool.made:
+            with np.errstate(all="ignore"):
+                result = np.asarray(self.evaluate(*values, **params), dtype)
+            pool.made[key] = constant(pool, result)
+        return broadcast(pool.made[key], shape=shape)
 
     @property
     def is_elementwise(self) -> bool:
@@ -213,6 +217,12 @@ def constant(pool: Pool, value, dtype=None) -> Node:
     """A constant: scalars intern by their bits, arrays by the memory they show (never copied)."""
     value = np.asarray(value, dtype)
     key = ("bits", value.tobytes()) if value.ndim == 0 else _memory(value)
+    return pool.intern(CONSTANT, (), {"value": value}, value.shape, value.dtype, key)
+
+
+def positions(pool: Pool, value: np.ndarray) -> Node:
+    """A constant array of positions: equal ones are one node."""
+    key = ("content", value.shape, hashlib.blake2b(value).digest())
     return pool.intern(CONSTANT, (), {"value": value}, value.shape, value.dtype, key)
 
 

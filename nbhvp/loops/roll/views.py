@@ -13,7 +13,6 @@ into one. With all axes merged, every index has this form: a gather of single el
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -62,15 +61,6 @@ class Source:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
-
-    indices: dict[bytes, Node] = field(default_factory=dict)
-
-    def index(self, places: np.ndarray) -> Node:
-        """Places as a node: one for equal ones, of the coordinates of one point say."""
-        key = hashlib.blake2b(places).digest()
-        if key not in self.indices:
-            self.indices[key] = p.constant(self.whole().pool, places)
-        return self.indices[key]
 
     def whole(self) -> Node:
         """One node of the whole shape."""
@@ -358,6 +348,18 @@ class _Axis:
     """None: it goes nowhere."""
     places: np.ndarray
 
+    def range(self, extent: int) -> tuple[int, int, int]:
+        """Start, step and size of the slice of an axis that has all places: those that an index
+        picks, or the whole axis if these are most of it."""
+        if self.step is not None:
+            return int(self.places[0]), self.step, self.places.size
+        lowest, highest = int(self.places.min()), int(self.places.max())
+        step = _gcd(self.places - lowest)
+        size = (highest - lowest) // step + 1
+        if 2 * size > extent or self.pieces():
+            return 0, 1, extent
+        return lowest, step, size
+
     @property
     def step(self) -> int | None:
         """The distance of the places, if it is one."""
@@ -426,25 +428,23 @@ def _cut(source: Source, base: int, grid: tuple[int, ...], axes: list[_Axis]) ->
     start = [base // unit % extent for unit, extent in zip(_units(grid), node.shape, strict=True)]
     step, size = [1] * len(grid), [1] * len(grid)
     for axis in moving:
-        at, stride = axis.along, axis.step
-        start[at] = 0 if stride is None else int(axis.places[0])
-        step[at] = stride or 1
-        size[at] = node.shape[at] if stride is None else axis.places.size
+        at = axis.along
+        start[at], step[at], size[at] = axis.range(node.shape[at])
     node = p.slice_(node, start=tuple(start), step=tuple(step), size=tuple(size))
     for axis in moving:
         if axis.step is None:
-            node = _picked(source, node, axis)
+            node = _picked(node, axis, start[axis.along], step[axis.along])
     order = [a.along for a in moving]
     order += [k for k in range(len(grid)) if k not in order]
     node = p.transpose(node, axes=tuple(order))
     return p.reshape(node, shape=tuple(a.places.size if a in moving else 1 for a in axes))
 
 
-def _picked(source: Source, node: Node, axis: _Axis) -> Node:
-    """A node at places along one axis that are not affine."""
+def _picked(node: Node, axis: _Axis, start: int, step: int) -> Node:
+    """The slice of a node along one axis that begins at `start`, at places that are not affine."""
     at, parts = axis.along, axis.pieces()
     if not parts:
-        return p.gather(node, source.index(axis.places), axis=at)
+        return p.gather(node, p.positions(node.pool, (axis.places - start) // step), axis=at)
     slices = []
     for places in parts:
         start, step, size = [0] * node.ndim, [1] * node.ndim, list(node.shape)
