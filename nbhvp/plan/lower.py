@@ -113,7 +113,7 @@ def _scatter(z: Node, index: Node, axis: int, size: int) -> Node:
         return p.zeros(z.pool, (*z.shape[:axis], size, *z.shape[axis + 1 :]), z.dtype)
     order = p.argsort(index, axis=0)
     rows = p.gather(index, order, axis=0)
-    bounds = p.constant(z.pool, np.arange(size + 1))
+    bounds = p.positions(z.pool, np.arange(size + 1))
     starts = p.searchsorted(rows, bounds, side="left")
     if order.value is None or (order.value != np.arange(index.size)).any():
         z = p.gather(z, order, axis=axis)

@@ -30,6 +30,7 @@ from nbhvp.loops.roll.views import (
     MOST_PARTS,
     Read,
     Source,
+    distinct,
     grids,
     is_affine,
     patterns,
@@ -99,6 +100,22 @@ def roll(
     return _Roll(tape, inputs, classes).rolled()
 
 
+@dataclass(frozen=True)
+class _Application:
+    """A primitive of operands, over a grid of instances."""
+
+    entry: Primitive
+    operands: list
+    """Of each: numbers, or a source and positions in it."""
+    shape: tuple[int, ...]
+    reads: list[Read]
+    """Of those operands that are no numbers."""
+
+    @property
+    def cost(self) -> float:
+        return sum(one.cost for one in self.reads)
+
+
 class _Roll:
     """The graph as it is built, class by class."""
 
@@ -113,6 +130,8 @@ class _Roll:
             node = p.reshape(p.cast(node, dtype=np.dtype(np.float64)), shape=shape)
             self.sources[k] = Source(shape, node)
         self.guards: list[tuple[Node, np.ndarray]] = []
+        self._members: dict[int, np.ndarray] = {}
+        """Of classes where instances with equal operands are one: one record of each."""
         self._may_part = not tape.guards.codes.size
         """Where branches decide which instances there are, all outcomes should have one text."""
         self.sums = 0
@@ -125,10 +144,12 @@ class _Roll:
         for k in needed:
             if classes.codes[k] == SUM:
                 self.sources[k] = self._sum(k)
-            elif (members := classes.members_of(k))[0] >= classes.records.count:
-                self._guard(self._operation(k), self.values[members])
-            elif k not in self.sources and not self._together(k):
-                self.sources[k] = self._operation(k)
+            elif k not in self.sources:
+                one = self._merged(k, self._laid_out(*self._operands(k)))
+                if classes.members_of(k)[0] >= classes.records.count:
+                    self._guard(self._operation(one), self.values[self._members_of(k)])
+                elif not self._together(k, one):
+                    self.sources[k] = self._operation(one)
         return Rolled(
             self._outputs(), tuple(self.guards), classes.members.size, len(needed),
             self.views, self.gathers, self.sums,
@@ -160,87 +181,101 @@ class _Roll:
             if not source.grids and len(grid := grids(part)) > 1:
                 read(source, part, grid).make()
 
-    def _operation(self, k: int) -> Source:
-        """All instances of a class of operations."""
-        entry, operands = self._operands(k)
-        reads = _reads(operands)
-        shape, found = self._laid_out(reads, self._size(k))
-        cuts = self._cuts(reads, found)
-        if not cuts:
-            return self._applied(entry, operands, shape, found)
-        parts = []
-        for start, end in pairwise(cuts):
-            some = [_between(one, start, end) for one in operands]
-            parts.append(self._applied(entry, some, *self._laid_out(_reads(some), end - start)))
-        return Source((self._size(k),), parts=tuple(parts))
-
-    def _cuts(self, reads: list[tuple[Source, np.ndarray]], together: list[Read]) -> list[int]:
-        """Where the parts of a class begin, and the last one ends; nothing if it is one array."""
-        inner = {at for source, index in reads for at in source.crossings(index)}
-        size = reads[0][1].size if reads else 0
-        if inner:
-            return [0, *sorted(inner), size] if len(inner) < MOST_PARTS else []
-        if not self._may_part or not any(one.gathers for one in together):
-            return []
-        cuts, cost = patterns([index for _, index in reads]), 0.0
-        for start, end in pairwise(cuts):
-            _, apart = self._laid_out([_between(one, start, end) for one in reads], end - start)
-            cost += sum(one.cost for one in apart) * (end - start) / size
-        return cuts if len(cuts) > 2 and cost < sum(one.cost for one in together) / 2 else []
-
-    def _size(self, k: int) -> int:
-        return self.classes.size(k)
-
     def _operands(self, k: int) -> tuple[Primitive, list]:
-        entry, members = self.tape.primitive(self.classes.codes[k]), self.classes.members_of(k)
+        """The primitive of a class, and what its instances read."""
+        entry, members = self.tape.primitive(self.classes.codes[k]), self._members_of(k)
         columns = (self.first, self.second)[: entry.arity]
         return entry, [self._operand(column[members]) for column in columns]
 
-    def _together(self, k: int) -> bool:
+    def _members_of(self, k: int) -> np.ndarray:
+        return self._members.get(k, self.classes.members_of(k))
+
+    def _merged(self, k: int, one: _Application) -> _Application:
+        """Let instances with equal operands be one, where that leaves half of them or fewer.
+
+        Loops compute again, in each iteration, what depends on an outer index alone.
+        """
+        if not any(found.gathers for found in one.reads):
+            return one
+        keys = [a[1] if isinstance(a, tuple) else a.view(np.int64) for a in one.operands]
+        first, places = distinct(keys[0], keys[-1])
+        if not first.size:
+            return one
+        members = self.classes.members_of(k)
+        self.classes.places[members] = places
+        self._members[k] = members[first]
+        return self._laid_out(*self._operands(k))
+
+    def _laid_out(self, entry: Primitive, operands: list) -> _Application:
+        """A primitive of operands over the grid of instances over which these are read best."""
+        count = len(operands[0][1] if isinstance(operands[0], tuple) else operands[0])
+        return _Application(entry, operands, *_best(_reads(operands), count))
+
+    def _operation(self, one: _Application) -> Source:
+        """All instances of a class of operations."""
+        cuts = self._cuts(one)
+        if not cuts:
+            return self._applied(one)
+        pieces = [[_between(a, *ends) for a in one.operands] for ends in pairwise(cuts)]
+        parts = [self._applied(self._laid_out(one.entry, some)) for some in pieces]
+        return Source((cuts[-1],), parts=tuple(parts))
+
+    def _cuts(self, one: _Application) -> list[int]:
+        """Where the parts of a class begin, and the last one ends; nothing if it is one array."""
+        reads, size = _reads(one.operands), math.prod(one.shape)
+        inner = {at for source, index in reads for at in source.crossings(index)}
+        if inner:
+            return [0, *sorted(inner), size] if len(inner) < MOST_PARTS else []
+        if not self._may_part or not any(found.gathers for found in one.reads):
+            return []
+        cuts, cost = patterns([index for _, index in reads]), 0.0
+        for start, end in pairwise(cuts):
+            _, apart = _best([_between(a, start, end) for a in reads], end - start)
+            cost += sum(found.cost for found in apart) * (end - start) / size
+        return cuts if len(cuts) > 2 and cost < one.cost / 2 else []
+
+    def _together(self, k: int, one: _Application) -> bool:
         """Make classes of one structure columns of one array, as the coordinates of points are.
 
         Where each would be gathered by itself, rows of all of them are less to gather.
         """
-        family = self.classes.family(k)
-        if not 1 < len(family) <= MOST_COLUMNS:
+        family, size = self.classes.family(k), math.prod(one.shape)
+        if not 1 < len(family) <= MOST_COLUMNS or size < self.classes.size(k):
             return False
-        entry, own = self._operands(k)
-        _, alone = self._laid_out(_reads(own), self._size(k))
-        if not any(one.gathers for one in alone) or self._cuts(_reads(own), alone):
+        if not any(found.gathers for found in one.reads) or self._cuts(one):
             return False
         operands = {j: self._operands(j)[1] for j in family}
-        at = next(at for at, one in enumerate(own) if isinstance(one, tuple))
+        at = next(at for at, a in enumerate(one.operands) if isinstance(a, tuple))
         family.sort(key=lambda j: int(operands[j][at][1][0]))
-        rows = [_interleaved([operands[j][at] for j in family]) for at in range(len(own))]
-        shape = (self._size(k), len(family))
-        reads = [read(*one, shape) for one in _reads(rows)]
-        if any(one is None for one in rows):
+        rows = [_interleaved([operands[j][at] for j in family]) for at in range(len(one.operands))]
+        if any(row is None for row in rows):
             return False
-        if sum(one.cost for one in reads) >= sum(one.cost for one in alone):
+        shape = (size, len(family))
+        whole = _Application(one.entry, rows, shape, [read(*a, shape) for a in _reads(rows)])
+        if whole.cost >= one.cost:
             return False
-        whole = self._applied(entry, rows, shape, reads)
+        source = self._applied(whole)
         for column, j in enumerate(family):
-            index = np.arange(column, self._size(k) * len(family), len(family))
-            self.sources[j] = self._source(read(whole, index, shape[:1]).make(), shape[:1])
+            index = np.arange(column, size * len(family), len(family))
+            self.sources[j] = self._source(read(source, index, shape[:1]).make(), shape[:1])
         return True
 
-    def _applied(
-        self, entry: Primitive, operands: list, shape: tuple[int, ...], reads: list[Read]
-    ) -> Source:
+    def _applied(self, one: _Application) -> Source:
         """A primitive of operands over a grid, column by column where they are read like that."""
-        if any(one.columns for one in reads):
+        shape = one.shape
+        if any(found.columns for found in one.reads):
             columns = []
             for k in range(shape[-1]):
-                some = [_column(one, k, shape[-1]) for one in operands]
-                found = [read(*one, shape[:-1]) for one in _reads(some)]
-                columns.append(self._applied(entry, some, shape[:-1], found))
+                some = [_column(a, k, shape[-1]) for a in one.operands]
+                reads = [read(*a, shape[:-1]) for a in _reads(some)]
+                columns.append(self._applied(_Application(one.entry, some, shape[:-1], reads)))
             return Source(shape, columns=tuple(columns))
-        made = iter(reads)
+        made = iter(one.reads)
         args = [
-            self._made(next(made)) if isinstance(one, tuple) else self._constant(one, shape)
-            for one in operands
+            self._made(next(made)) if isinstance(a, tuple) else self._constant(a, shape)
+            for a in one.operands
         ]
-        return self._source(entry(*args), shape)
+        return self._source(one.entry(*args), shape)
 
     def _operand(self, records: np.ndarray) -> np.ndarray | tuple[Source, np.ndarray]:
         """What instances read: numbers, or positions in another class."""
@@ -268,15 +303,6 @@ class _Roll:
         if bits.size == 1:
             return p.constant(self.pool, bits.reshape(()).view(np.float64)[()])
         return p.constant(self.pool, np.ascontiguousarray(bits).view(np.float64))
-
-    def _laid_out(
-        self, reads: list[tuple[Source, np.ndarray]], count: int
-    ) -> tuple[tuple[int, ...], list[Read]]:
-        """The grid of instances over which their reads cost least, and these reads."""
-        found = {
-            s: [read(*one, s) for one in reads] for s in _refined(_shapes(reads, count), count)
-        }
-        return min(found.items(), key=lambda one: (sum(r.cost for r in one[1]), len(one[0])))
 
     def _guard(self, found: Source, outcomes: np.ndarray) -> None:
         node = found.whole() if found.columns else found.node
@@ -335,7 +361,7 @@ class _Roll:
         if 2 < len(cuts) <= MOST_PARTS + 1:
             parts = [source.around(places[a:b]) for a, b in pairwise(cuts)]
             return sum_of([self._total(*part) for part in parts])
-        shape, (terms,) = self._laid_out([(source, places)], places.size)
+        shape, (terms,) = _best([(source, places)], places.size)
         return _summed(self._made(terms), (), shape)
 
     def _segments(self, source: Source, places: np.ndarray, counts: np.ndarray) -> Node:
@@ -440,6 +466,12 @@ def _scattered(source: Source, rows: np.ndarray, size: int) -> Node:
 
 
 # Shapes.
+
+
+def _best(reads: list[tuple[Source, np.ndarray]], count: int) -> tuple[tuple[int, ...], list[Read]]:
+    """The grid of instances over which their reads cost least, and these reads."""
+    found = {s: [read(*one, s) for one in reads] for s in _refined(_shapes(reads, count), count)}
+    return min(found.items(), key=lambda one: (sum(r.cost for r in one[1]), len(one[0])))
 
 
 def _shapes(reads: Iterable[tuple[Source, np.ndarray]], count: int) -> list[tuple[int, ...]]:

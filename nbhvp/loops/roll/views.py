@@ -24,7 +24,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.loops.roll.records import compiled
 
-__all__ = ["MOST_PARTS", "Read", "Source", "grids", "is_affine", "patterns", "read"]
+__all__ = ["MOST_PARTS", "Read", "Source", "distinct", "grids", "is_affine", "patterns", "read"]
 
 MOST_PIECES = 3
 """Pieces of one step along an axis that are concatenated rather than gathered."""
@@ -200,12 +200,51 @@ def is_affine(index: np.ndarray, start: int, step: int) -> bool:
 # The pattern of an index.
 
 
+def distinct(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pair of numbers comes first, and which of these pairs each one is.
+
+    Nothing if they are more than half as many as all.
+    """
+    steps = [(one, one[min(1, one.size - 1)] - one[0]) for one in (a, b)]
+    if any(step and is_affine(one, one[0], step) for one, step in steps):
+        return a[:0], a[:0]
+    slots, places = np.full(1 << a.size.bit_length(), -1), np.empty(a.size, np.int64)
+    first = np.empty(a.size // 2 + 1, np.int64)
+    count = _find_distinct(a, b, slots, first, places)
+    return first[:count], places[: count and a.size]
+
+
 @compiled
 def _is_affine(index, start, step):
     for k in range(index.size):
         if index[k] != start + k * step:
             return False
     return True
+
+
+@compiled
+def _find_distinct(a, b, slots, first, places):
+    """Number all pairs by the order in which they come first; return how many there are, 0 if many.
+
+    `slots` is a table of these numbers by a hash.
+    """
+    count, mask = 0, np.uint64(slots.size - 1)
+    for k in range(a.size):
+        mixed = np.uint64(a[k]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b[k])
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        slot = np.int64((mixed >> np.uint64(32)) & mask)
+        while slots[slot] >= 0:
+            other = first[slots[slot]]
+            if a[other] == a[k] and b[other] == b[k]:
+                break
+            slot = (slot + 1) & np.int64(mask)
+        if slots[slot] < 0:
+            if 2 * (count + 1) > a.size:
+                return 0
+            slots[slot], first[count] = count, k
+            count += 1
+        places[k] = slots[slot]
+    return count
 
 
 @compiled
