@@ -34,7 +34,7 @@ from nbhvp.plan.pull import (
     written_out,
 )
 
-__all__ = ["ROW", "Loop", "Member", "Nest", "along_segments", "members"]
+__all__ = ["ROW", "Loop", "Member", "Nest", "Segments", "along_segments", "members"]
 
 ROW = Var("i")
 SEGMENT = Var("e")
@@ -110,8 +110,10 @@ class Statement:
 class Nest:
     """One pass over `extent` rows."""
 
-    def __init__(self, extent: int, members: Iterable[Member] = ()):
+    def __init__(self, extent: int, members: Iterable[Member] = (), inside: Segments | None = None):
         self.extent = extent
+        self.inside = inside
+        """How elements are pulled in a nest that runs segment by segment."""
         self.members: list[Member] = []
         self.kept: set[Node] = set()
         """The nodes that are needed in memory: the others live in registers only."""
@@ -307,8 +309,8 @@ def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> 
     return found
 
 
-def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | None:
-    """The members of a nest of maps and of a sum of their rows by segments, segment by segment.
+def along_segments(nest: Nest, reader: Node, puller: Puller) -> Nest | None:
+    """A nest of maps with a sum of their rows by segments, segment by segment.
 
     None where that cannot be, or is of no use: all terms must be in some segment, few in each.
     """
@@ -323,7 +325,7 @@ def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | N
         or any(node.shape[:1] != (extent,) for node in nest.nodes)
     ):
         return None
-    inside = _Segments(puller, np.repeat(np.arange(count), np.diff(starts)))
+    inside = Segments(puller, reader.args[1])
     summing = next(members(reader, inside, count))  # another axis may have the extent of its rows
     row, (loop, *_) = summing[0].row, summing[0].loops
     along = replace(loop, is_summed=False)
@@ -339,15 +341,16 @@ def along_segments(nest: Nest, reader: Node, puller: Puller) -> list[Member] | N
     found += summing
     own = [(load, reader) for reader in found for load in reader.loads if load.array in nest.nodes]
     alike = (any(_is_same_element(load, one, writer) for writer in found) for load, one in own)
-    return found if all(alike) else None
+    return Nest(count, found, inside) if all(alike) else None
 
 
-class _Segments(Puller):
+class Segments(Puller):
     """Pulls within a loop over segments, where a constant that numbers them is the row."""
 
-    def __init__(self, puller: Puller, rows: np.ndarray):
+    def __init__(self, puller: Puller, starts: Node):
         super().__init__(puller.strides)
-        self._rows = rows
+        self.starts = starts
+        self._rows = np.repeat(np.arange(starts.size - 1), np.diff(starts.value))
 
     def integer(self, expr: Expr, extent: int) -> Index:
         if isinstance(expr, Load) and expr.index == Index.of(SEGMENT):

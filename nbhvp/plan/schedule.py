@@ -534,7 +534,7 @@ def _nested(
         nest = steps[at]
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
-            for new in members(node, puller, nest.extent):
+            for new in members(node, _puller_in(nest, node) or puller, nest.extent):
                 saved = nest.saved(new, space, memory.heaviest, ready)
                 if saved is not None and saved > best:
                     best, place, chosen, joining = saved, at, nest, new
@@ -544,6 +544,12 @@ def _nested(
         steps.append(chosen)
     chosen.join(joining, space)
     return place
+
+
+def _puller_in(nest: Nest, node: Node) -> Puller | None:
+    """How a sum by the segments of a nest is pulled there."""
+    is_along = nest.inside is not None and node.primitive.reduction == "segment_sum"
+    return nest.inside if is_along and node.args[1] is nest.inside.starts else None
 
 
 def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:
@@ -561,12 +567,15 @@ def _by_segments(
         if not isinstance(nest, Nest):
             continue
         found = along_segments(nest, node, puller)
-        if not found:
+        if found is None:
             continue
-        others = {load.array for member in found for load in member.loads} - {*nest.nodes}
+        others = {load.array for one in found.members for load in one.loads} - {*found.nodes}
         is_ready = all(position.get(array, -1) < place for array in others)
-        if is_ready and weight(*(expr for member in found for expr in member.exprs)) <= CPU.kernel:
-            steps[place] = Nest(node.shape[0], found)
+        if (
+            is_ready
+            and weight(*(expr for one in found.members for expr in one.exprs)) <= CPU.kernel
+        ):
+            steps[place] = found
             return place
     return None
 
