@@ -25,6 +25,7 @@ from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.table.tape import Tape
 from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
 from nbhvp.loops.roll.costs import Costs
+from nbhvp.loops.roll.inputs import arranged
 from nbhvp.loops.roll.views import (
     MOST_COLUMNS,
     MOST_PARTS,
@@ -140,7 +141,7 @@ class _Roll:
     def rolled(self) -> Rolled:
         classes = self.classes
         needed = [k for k in range(classes.inputs + 1, classes.codes.size) if classes.size(k)]
-        self._find_grids(needed)
+        self._arrange(needed)
         for k in needed:
             if classes.codes[k] == SUM:
                 self.sources[k] = self._sum(k)
@@ -155,31 +156,20 @@ class _Roll:
             self.views, self.gathers, self.sums,
         )  # fmt: skip
 
-    def _find_grids(self, needed: list[int]) -> None:
-        """Give inputs the grid over which most of them is read, so that their edges are read over it."""
+    def _arrange(self, needed: list[int]) -> None:
+        """Give inputs the grids over which they are read."""
+        indices: dict[int, list[np.ndarray]] = {k: [] for k in self.sources}
         for k in sorted(needed, key=self.classes.size, reverse=True):
             members = self.classes.members_of(k)
-            of = int(self.classes.of[self.first[members[0]]])
-            source = self.sources.get(of)
-            if self.classes.codes[k] == SUM or source is None or source.grids:
-                continue
-            index = self.classes.places[self.first[members]].astype(np.int64)
-            self._find_grid(source, index)
-        for k, source in self.sources.items():
-            if source.grids:
-                shape = source.grids[0]
-                self.sources[k] = Source(shape, p.reshape(source.node, shape=shape))
-
-    def _find_grid(self, source: Source, index: np.ndarray) -> None:
-        """Read a source over the grid of an index, or of a part of it."""
-        parts = [index]
-        if self._may_part and not is_affine(
-            index, index[0], index[min(1, index.size - 1)] - index[0]
-        ):
-            parts += np.split(index, patterns([index])[1:-1])
-        for part in parts:
-            if not source.grids and len(grid := grids(part)) > 1:
-                read(source, part, grid).make()
+            entry = (
+                None if self.classes.codes[k] == SUM else self.tape.primitive(self.classes.codes[k])
+            )
+            for column in (self.first, self.second)[: entry.arity if entry else 0]:
+                of = int(self.classes.of[column[members[0]]])
+                if of in indices:
+                    indices[of].append(self.classes.places[column[members]].astype(np.int64))
+        for k, some in indices.items():
+            self.sources[k] = arranged(self.sources[k], some, self._may_part)
 
     def _operands(self, k: int) -> tuple[Primitive, list]:
         """The primitive of a class, and what its instances read."""

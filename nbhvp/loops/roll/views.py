@@ -24,7 +24,17 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.loops.roll.records import compiled
 
-__all__ = ["MOST_PARTS", "Read", "Source", "distinct", "grids", "is_affine", "patterns", "read"]
+__all__ = [
+    "MOST_PARTS",
+    "Read",
+    "Source",
+    "common_step",
+    "distinct",
+    "grids",
+    "is_affine",
+    "patterns",
+    "read",
+]
 
 MOST_PIECES = 3
 """Pieces of one step along an axis that are concatenated rather than gathered."""
@@ -191,6 +201,11 @@ def patterns(indices: list[np.ndarray]) -> list[int]:
             return []
         cuts.append(min(int(_reach(index, cuts[-1], TRIED)) for index in indices))
     return cuts
+
+
+def common_step(index: np.ndarray) -> int:
+    """The largest number of which all distances of positions are multiples."""
+    return int(_gcd(index - index[0]))
 
 
 def is_affine(index: np.ndarray, start: int, step: int) -> bool:
