@@ -349,6 +349,7 @@ class Segments(Puller):
 
     def __init__(self, puller: Puller, starts: Node):
         super().__init__(puller.strides)
+        assert starts.value is not None, "segments are known"
         self.starts = starts
         self._rows = np.repeat(np.arange(starts.size - 1), np.diff(starts.value))
 

@@ -548,8 +548,9 @@ def _nested(
 
 def _puller_in(nest: Nest, node: Node) -> Puller | None:
     """How a sum by the segments of a nest is pulled there."""
-    is_along = nest.inside is not None and node.primitive.reduction == "segment_sum"
-    return nest.inside if is_along and node.args[1] is nest.inside.starts else None
+    is_along = node.primitive.reduction == "segment_sum"
+    inside = nest.inside if is_along else None
+    return inside if inside is not None and node.args[1] is inside.starts else None
 
 
 def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:

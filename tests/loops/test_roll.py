@@ -321,6 +321,26 @@ def coordinates_by_hand(x):
     return s
 
 
+def packed(n):
+    """Numbers of cameras of 4, points of 3 and weights."""
+    return 4 * n + 3 * n + 3 * n
+
+
+def projections(x):
+    """Each point is seen by some cameras; what depends on a camera alone is computed for each point."""
+    n, rng = len(x) // packed(1), np.random.default_rng(0)
+    seen = sorted((c, j) for j in range(n) for c in rng.choice(n, 3, replace=False).tolist())
+    s = 0.0
+    for k, (camera, j) in enumerate(seen):
+        c, at = 4 * camera, 4 * n + 3 * j
+        cosine, sine = apply(p.cos, x[c] * x[c + 1]), sin(x[c] * x[c + 1])
+        u = cosine * x[at] - sine * x[at + 1] + x[c + 2]
+        v = sine * x[at] + cosine * x[at + 1] + x[c + 3]
+        r = x[7 * n + k] * (u * x[at + 2] - v)
+        s += r * r
+    return s
+
+
 def embedded_atoms(x):
     """Sums into an array, complete in an order of their own."""
     n = len(x)
@@ -415,6 +435,7 @@ SHAPES = {
     "vector": lambda n: (n,),
     "coordinates": lambda n: (n, 3),
     "flat coordinates": lambda n: (3 * n,),
+    "packed": lambda n: (packed(n),),
     "matrix": lambda n: (n, n + 1),
     "square": lambda n: (n // 2, n // 2),
     "cube": lambda n: (n // 3, n // 3 + 1, n // 3 + 2),
@@ -460,6 +481,7 @@ CASES = [
     Case(softmax, "matrix"),
     Case(lennard_jones, "flat coordinates", gathers=2),
     Case(coordinates_by_hand, "coordinates", gathers=4, most=40),
+    Case(projections, "packed", gathers=12, most=30),
     Case(embedded_atoms, gathers=4),
     Case(forces, "coordinates", gathers=4),
     Case(huber, gathers=6),
@@ -699,6 +721,18 @@ def test_a_sum_of_products_is_a_contraction():
     _, node, found = rolled(case, point(case, 14))
     kinds = [one.primitive.kind for one in Graph((node,), (found.outputs,)).nodes]
     assert kinds.count("bilinear") == 1
+
+
+def test_what_depends_on_few_instances_is_computed_for_these():
+    """And inputs have grids of their own for each index through which they are read."""
+    case = next(case for case in CASES if case.fun is projections)
+    _, node, found = rolled(case, point(case, 40))
+    nodes = Graph((node,), (found.outputs,)).nodes
+    assert [one.shape for one in nodes if one.primitive in (p.cos, p.sin)] == [(40,)] * 2
+    views = [one.shape for one in nodes if one.primitive is p.reshape]
+    assert {(40, 4), (40, 3)} <= {*views}
+    indices = [one for one in nodes if one.dtype.kind == "i"]
+    assert len(indices) == 2
 
 
 def test_guards_fail_where_outcomes_change():

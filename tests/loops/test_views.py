@@ -6,7 +6,7 @@ import pytest
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.loops.roll.views import MOST_PARTS, Source, grids, patterns, read
+from nbhvp.loops.roll.views import MOST_PARTS, Source, distinct, grids, patterns, read
 from tests.checks import THOROUGH
 
 
@@ -78,3 +78,14 @@ def test_patterns_end_where_loops_end():
     index = np.concatenate((np.arange(90, 99), rows, np.arange(5, 95, 10)))
     assert patterns([index]) == [0, 9, 37, 46]
     assert patterns([np.random.default_rng(0).integers(99, size=99)]) == []
+
+
+def test_equal_pairs_are_found_where_they_are_many():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-4, 4, (2, 200))
+    first, places = distinct(a, b)
+    pairs = list(zip(a.tolist(), b.tolist(), strict=True))
+    assert [pairs[k] for k in first] == list(dict.fromkeys(pairs))
+    assert [pairs[k] for k in first[places]] == pairs
+    for other in (np.arange(200), 3 * rng.permutation(200)):
+        assert not distinct(a, other)[0].size

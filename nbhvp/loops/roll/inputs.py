@@ -12,6 +12,9 @@ Invariant: a grid or part is a view, so each choice gives the same numbers.
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 
 from nbhvp.graph import primitives as p
@@ -28,27 +31,43 @@ def arranged(source: Source, indices: list[np.ndarray], may_part: bool) -> Sourc
 
     With `may_part` a grid may be that of some instances of a class.
     """
-    starts = _spans(indices) if len(source.shape) == 1 else []
-    if not 1 < len(starts) <= MOST_SPANS:
-        return _gridded(source, indices, may_part)
+    indexed = [one for one in indices if not _is_run(one)]
+    if not indexed:
+        return source
+    spans = _spans(indices, source.size) if len(source.shape) == 1 else []
+    if not 1 < len(spans) <= MOST_SPANS:
+        return _gridded(source, indexed, may_part)
     parts = []
-    for start, end in zip(starts, (*starts[1:], source.size), strict=True):
+    cuts = sorted({0, source.size, *(at for span in spans for at in span)})
+    for start, end in pairwise(cuts):
         node = p.slice_(source.node, start=(start,), step=(1,), size=(end - start,))
-        inside = [one - start for one in indices if start <= one[0] < end]
+        inside = [one - start for one in indexed if start <= one[0] < end]
         parts.append(_gridded(Source(node.shape, node), inside, may_part))
     return Source(source.shape, source.node, parts=tuple(parts))
 
 
-def _spans(indices: list[np.ndarray]) -> list[int]:
-    """Where spans without common elements begin: those that no index has are as one."""
-    spans = sorted((int(one.min()), int(one.max()), not _is_run(one)) for one in indices)
-    found: list[tuple[int, int, bool]] = []
-    for low, high, is_indexed in spans:
-        if found and (low <= found[-1][1] or not (is_indexed or found[-1][2])):
+def _spans(indices: list[np.ndarray], size: int) -> list[tuple[int, int]]:
+    """Where spans without common elements begin and end: those that no index has are as one.
+
+    They end with a row of columns, if that is not within the next one.
+    """
+    found: list[tuple[int, int, int]] = []
+    for low, high, step in sorted(map(_span, indices)):
+        if found and (low <= found[-1][1] or (step == found[-1][2] == 0)):
             first, last, other = found.pop()
-            low, high, is_indexed = first, max(last, high), is_indexed or other
-        found.append((low, high, is_indexed))
-    return [0, *(low for low, _, _ in found[1:])]
+            low, high, step = first, max(last, high), math.gcd(step, other)
+        found.append((low, high, step))
+    limits = [*(low for low, _, _ in found[1:]), size]
+    ends = [low + -(-(high + 1 - low) // (step or 1)) * (step or 1) for low, high, step in found]
+    lows = (low for low, _, _ in found)
+    return list(zip(lows, map(min, ends, limits), strict=True))
+
+
+def _span(index: np.ndarray) -> tuple[int, int, int]:
+    """The smallest and the largest position, and the common step of those that are no run."""
+    if _is_run(index):
+        return *sorted((int(index[0]), int(index[-1]))), 0
+    return int(index.min()), int(index.max()), common_step(index)
 
 
 def _is_run(index: np.ndarray) -> bool:
@@ -67,14 +86,13 @@ def _gridded(source: Source, indices: list[np.ndarray], may_part: bool) -> Sourc
 
 def _find_grid(source: Source, index: np.ndarray, may_part: bool) -> None:
     """Read a source over the grid of an index, or of a part of it, or over its columns."""
-    parts = [index]
-    if not (is_run := _is_run(index)) and may_part:
-        parts += np.split(index, patterns([index])[1:-1])
-    for part in parts:
+    if not read(source, index, index.shape).gathers:
+        return
+    cuts = patterns([index])[1:-1] if may_part else []
+    for part in (index, *np.split(index, cuts)):
         if not source.grids and len(grid := grids(part)) > 1:
-            over_grid, flat = (read(source, part, shape) for shape in (grid, part.shape))
-            if over_grid.cost < flat.cost:
-                over_grid.make()
-    columns = 1 if is_run or source.grids else common_step(index)
-    if columns > 1 and source.size % columns == 0 and len(source.shape) == 1:
+            read(source, part, grid).make()
+    columns = common_step(index)
+    is_flat = not source.grids and len(source.shape) == 1
+    if columns > 1 and source.size % columns == 0 and is_flat:
         source.grids.append((source.size // columns, columns))
