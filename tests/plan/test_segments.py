@@ -152,7 +152,7 @@ def test_sums_by_a_sorted_end_join_the_pass_over_the_pairs(monkeypatch):
 
     def along(nest, reader, puller):
         found = scheduling_along(nest, reader, puller)
-        joined.append(found is not None and max(len(member.loops) for member in found))
+        joined.append(found is not None and max(len(member.loops) for member in found.members))
         return found
 
     scheduling_along = scheduling.along_segments
