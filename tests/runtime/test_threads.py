@@ -13,6 +13,7 @@ import pytest
 
 import nbhvp
 from nbhvp.graph.linear_map import HESSIANS
+from nbhvp.targets.cpu import forms
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]
 
@@ -86,6 +87,28 @@ def test_each_thread_at_its_own_points(target):
             for product in products:
                 np.testing.assert_allclose(product, v * (exp if positive else 6 * x), rtol=1e-12)
     assert f.report().traces == 2
+
+
+# Of which the second lets go of the interpreter while it runs.
+@pytest.mark.parametrize("n", [4, 30_000])
+def test_direct_calls_of_many_threads(n, monkeypatch):
+    monkeypatch.setattr(forms, "MANY", forms.FEW)
+    f, v = nbhvp.differentiable(branched), np.ones(n)
+    points = [np.linspace(0.1, 1.0, n) * (1 + k) * (-1) ** (k // 4) for k in range(THREADS)]
+
+    def results(k):
+        x = points[k]
+        return f(x), f.grad(x), f.hvp(x, v), f.hessian(x) @ v
+
+    expected = [results(k) for k in (*range(THREADS), *range(THREADS))][THREADS:]
+    assert all(trace.direct.accept(points[0]) for trace in f._memory.traces)
+
+    def work(k):
+        for _ in range(200 if n < 100 else 20):
+            for found, result in zip(results(k), expected[k], strict=True):
+                np.testing.assert_array_equal(found, result)
+
+    at_once(work)
 
 
 @pytest.mark.parametrize("round_", range(5))

@@ -261,25 +261,26 @@ class _Workspace:
             if references is not None:
                 cpu.place.call(words, references, array)
 
-    def alone(self) -> _Alone | None:
+    def alone(self) -> _Alone:
         """The addresses of a workspace that nobody else uses."""
-        if any(array is None for _, array, _ in self._others):
-            return None  # an output that is in the list twice
         program, (words,) = self.program, self._words
         assert isinstance(words, np.ndarray), "no library call"
-        start = cpu.address(words)
-        hot, main = (start + int(words[k]) for k in (1, 2))
+        start, hot, main = cpu.address(words), int(words[1]), int(words[2])
         patches = [program._patches.get(node, [None])[0] for node in program._inputs]
         inputs = [0 if one is None else cpu.address(one) for one in patches]
-        inputs[program.hot] = hot
-        outputs: list[np.ndarray | None] = [array for _, array, _ in self._others]
+        inputs[program.hot] = start + hot
+        result, arrays = (
+            program.graph.outputs[program.main],
+            [array for _, array, _ in self._others],
+        )
         buffer = None
-        result = program.graph.outputs[program.main]
-        if result.shape == ():
-            buffer = np.empty((), result.dtype)
-            cpu.place.call(words, words[words[2] // 8 :], buffer)
+        if result.shape == () or any(array is None for array in arrays):
+            # A number, or an output that is in the list twice, is copied to new arrays.
+            buffer = np.empty(result.shape, result.dtype)
+            cpu.place.call(words, words[main // 8 :], buffer)
+        outputs = [buffer if array is None else array for array in arrays]
         outputs.insert(program.main, buffer)
-        return _Alone(words, inputs, outputs, main, result.dtype, (self, patches))
+        return _Alone(words, inputs, outputs, start + main, result.dtype, (self, patches))
 
     def release(self) -> None:
         """Let go of the values of inputs."""
