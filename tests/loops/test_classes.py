@@ -15,6 +15,7 @@ from benchmarks.problems import MAKERS
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Tape
 from nbhvp.loops.record import record_tape
+from nbhvp.loops.roll import records
 from nbhvp.loops.roll.classes import SUM, classify
 from tests.checks import THOROUGH
 from tests.loops.test_roll import CASES, point
@@ -210,7 +211,10 @@ def assert_terms(tape, plain, found, k):
 # Random loops, and those of tests and benchmarks.
 
 
-def test_the_classes_of_random_loops_are_as_defined():
+@pytest.mark.parametrize("few", [0, pytest.param(10**9, id="plain")])
+def test_the_classes_of_random_loops_are_as_defined(few, monkeypatch):
+    """By passes that are compiled, and by the same as plain Python."""
+    monkeypatch.setattr(records, "most", lambda function: few)
     for seed in range(800 if THOROUGH else 60):
         assert_as_defined(random_tape(np.random.default_rng(seed)))
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nbhvp.graph.table.tape import INPUT, Tape
-from nbhvp.loops.roll.records import LIVE, POWER, RESULT, Records, compiled, needs, records_of
+from nbhvp.loops.roll.records import LIVE, POWER, RESULT, Pass, Records, compiled, needs, records_of
 from nbhvp.loops.roll.sums import Sums, sums_of
 
 __all__ = ["CONSTANTS", "SUM", "Classes", "Terms", "classify"]
@@ -207,7 +207,7 @@ def _set_of_terms(i, start, end, terms, of, hashes, depths, seen):
     return _combined(own, np.uint64(SUM)), check, depth
 
 
-@compiled
+@Pass
 def _number_structures(records, marks, sums, known, slots, seen):
     """Number the structures of all records; return how many there are, -1 if too many.
 
@@ -231,7 +231,8 @@ def _number_structures(records, marks, sums, known, slots, seen):
             is_power = kinds[code] == POWER and b == CONSTANTS
             exponent = _exponent(values[second[i]]) if is_power else -1
             own = _operation(names[code], arity[code], hashes[a], hashes[b], exponent)
-            check = np.uint64(((a * hashes.size + b) * 256 + code) * 64 + exponent + 1)
+            both = np.int64(a) * hashes.size + b
+            check = np.uint64((both * 256 + code) * 64 + exponent + 1)
             depth = 1 + max(depths[a], depths[b])
         if depth == 0:
             of[i] = CONSTANTS
@@ -254,7 +255,7 @@ def _number_structures(records, marks, sums, known, slots, seen):
     return count
 
 
-@compiled
+@Pass
 def _keep(records, marks, rows, known, more, sizes):
     """Mark what nothing needs, but is the lesser part of a class, with all that it needs itself.
 
@@ -302,7 +303,7 @@ def _root(parents, k):
     return k
 
 
-@compiled
+@Pass
 def _sort_members(of, marks, inputs, at, found):
     """The needed records of each class of operations, in their order."""
     for i in range(of.size):
@@ -323,7 +324,7 @@ def _part_by_use(order, records, marks, sums, known, sizes, outputs) -> int:
     return _part_all(order, found, ends - sizes, ends, records, sums, known, ports)
 
 
-@compiled
+@Pass
 def _part_all(order, found, starts, ends_of, records, sums, known, ports):
     """Part the classes in an order in which what reads a class comes before it."""
     first, second = records.first, records.second
@@ -379,7 +380,7 @@ def _part(k, members, ports, known, count):
 # Numbers of records within their classes.
 
 
-@compiled
+@Pass
 def _number_members(records, marks, rows, outputs, known, places, sizes):
     """The number of each record within its class, and the sizes of classes.
 
@@ -400,7 +401,7 @@ def _number_members(records, marks, rows, outputs, known, places, sizes):
             sizes[of[i]] += 1
 
 
-@compiled
+@Pass
 def _rename(of, places, rank, inputs, starts, members):
     """Give classes their ranks as names, and sort the records of each by their numbers."""
     for i in range(of.size):
@@ -410,7 +411,7 @@ def _rename(of, places, rank, inputs, starts, members):
                 members[starts[of[i]] + places[i]] = i
 
 
-@compiled
+@Pass
 def _count_terms(rows, ends, terms, signs, of, totals):
     """How many terms there are of each class and sign."""
     for row in rows:
@@ -418,7 +419,7 @@ def _count_terms(rows, ends, terms, signs, of, totals):
             totals[2 * of[terms[t]] + (signs[t] < 0)] += 1
 
 
-@compiled
+@Pass
 def _collect_terms(rows, ends, terms, signs, of, at, group, found, counts):
     """The terms of each class and sign, sum by sum, each in the order of its chain."""
     for m, row in enumerate(rows):

@@ -1,17 +1,21 @@
-"""The records of a tape as arrays for compiled passes, and the use of each record.
+"""The records of a tape as arrays for passes, and the use of each record.
 
 Guards follow after the records, with their outcomes as values, since they are conditions on records as
 operations are functions of them. A named tuple of arrays is one argument for Numba, and all columns
-are read-only, so each pass is compiled once. The missing operand of a unary record is record 0, a
-constant, so passes treat all records alike. A pass unpacks the columns first, and calls no function
-that writes into arrays for each record: both would count references at each record. Its memory comes
-from NumPy, which needs no compiling.
+are read-only, so each pass is compiled once, and only for many records (`Pass`). The missing operand
+of a unary record is record 0, a constant, so passes treat all records alike. A pass unpacks the
+columns first, and calls no function that writes into arrays for each record: both would count
+references at each record. Its memory comes from NumPy, which needs no compiling.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import NamedTuple
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -20,8 +24,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Tape
 
 __all__ = [
-    "ADD", "LIVE", "NEGATIVE", "POWER", "RESULT", "SUBTRACT", "Records", "compiled", "needs",
-    "records_of",
+    "ADD", "LIVE", "NEGATIVE", "POWER", "RESULT", "SUBTRACT", "Pass", "Records", "compiled",
+    "needs", "records_of",
 ]  # fmt: skip
 
 assert (CONSTANT, INPUT) == (0, 1), "other numbers need another text, or numba's cache is stale"
@@ -32,12 +36,60 @@ LIVE, RESULT = 1, 2
 """Marks of records that a guard or a result needs, and that a result needs."""
 
 
+FEW, FEWER = 60_000, 3000
+"""Records that a pass goes through as plain Python, call by call, before it is compiled; and before it
+is loaded if it has been compiled on this machine. It takes some microseconds for each, 0.1 to 1 s to
+compile, and 0.01 s to load."""
+
+
 def compiled(function):
     """The function compiled by Numba, and kept in its cache where a folder can be written."""
     try:
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:
         return njit(nogil=True)(function)
+
+
+class Pass:
+    """A pass over records, which Python calls: plain as long as all its calls have few records.
+
+    Integers of NumPy wrap around in both forms; what is multiplied is a 64-bit integer in the text,
+    because Numba widens narrower ones and NumPy does not.
+    """
+
+    def __init__(self, function: Callable):
+        self._compiled, self._records = compiled(function), 0
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> Any:
+        self._records += max(column.size for arg in args for column in _columns(arg))
+        if self._records > most(self._compiled):
+            return self._compiled(*args)
+        with np.errstate(over="ignore"):
+            return _as_python(self._compiled)(*args)
+
+
+def _columns(argument: Any) -> Iterable[np.ndarray]:
+    """The arrays of an argument."""
+    columns = argument if isinstance(argument, tuple) else (argument,)
+    return (column for column in columns if isinstance(column, np.ndarray))
+
+
+@functools.cache
+def most(function: Any) -> int:
+    """How many records a pass takes as plain Python; fewer if Numba's cache has it."""
+    folder = function.stats.cache_path
+    is_there = folder is not None and any(Path(folder).glob(f"*.{function.__name__}-*.nbi"))
+    return FEWER if is_there else FEW
+
+
+@functools.cache
+def _as_python(function: Any) -> Callable:
+    """A compiled function as Python, and all that it calls."""
+    plain = function.py_func
+    names = {k: v for k, v in plain.__globals__.items() if k in plain.__code__.co_names}
+    called = {k: _as_python(v) for k, v in names.items() if hasattr(v, "py_func")}
+    return types.FunctionType(plain.__code__, plain.__globals__ | called, plain.__name__)
 
 
 class Records(NamedTuple):
@@ -91,7 +143,7 @@ def needs(records: Records, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return marks, is_alone
 
 
-@compiled
+@Pass
 def _find_needs(records, outputs, marks, is_alone, uses):
     first, second = records.first, records.second
     marks[records.count :] = LIVE

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nbhvp.graph.table.tape import CONSTANT
-from nbhvp.loops.roll.records import NEGATIVE, SUBTRACT, Records, compiled
+from nbhvp.loops.roll.records import NEGATIVE, SUBTRACT, Pass, Records
 
 __all__ = ["Sums", "sums_of"]
 
@@ -65,7 +65,7 @@ def sums_of(records: Records, marks: np.ndarray, is_alone: np.ndarray) -> Sums:
     return Sums(rows, ends, terms, signs)
 
 
-@compiled
+@Pass
 def _find_chains(records, marks, is_alone, chains):
     """Fill what is known of chains; return the number of links."""
     codes, first, second, values, _, kinds, _, count = records
@@ -103,7 +103,7 @@ def _find_chains(records, marks, is_alone, chains):
     return links
 
 
-@compiled
+@Pass
 def _walk(records, chains, rows, ends, terms, signs):
     """Walk all sums, and write down their terms."""
     codes, first, second, _, _, kinds, _, count = records

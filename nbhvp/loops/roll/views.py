@@ -22,7 +22,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.loops.roll.records import compiled
+from nbhvp.loops.roll.records import Pass, compiled
 
 __all__ = [
     "MOST_PARTS",
@@ -229,7 +229,7 @@ def distinct(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first[:count], places[: count and a.size]
 
 
-@compiled
+@Pass
 def _is_affine(index, start, step):
     for k in range(index.size):
         if index[k] != start + k * step:
@@ -237,7 +237,7 @@ def _is_affine(index, start, step):
     return True
 
 
-@compiled
+@Pass
 def _find_distinct(a, b, slots, first, places):
     """Number all pairs by the order in which they come first; return how many there are, 0 if many.
 
@@ -262,7 +262,7 @@ def _find_distinct(a, b, slots, first, places):
     return count
 
 
-@compiled
+@Pass
 def _share(index, count):
     """Whether all positions leave one remainder."""
     for k in range(1, index.size):
@@ -271,7 +271,7 @@ def _share(index, count):
     return True
 
 
-@compiled
+@Pass
 def _gcd(index):
     divisor = 0
     for k in range(index.size):
@@ -284,7 +284,7 @@ def _gcd(index):
     return divisor
 
 
-@compiled
+@Pass
 def _run(index):
     """How many elements go on with one step."""
     k = min(2, index.size)
@@ -293,7 +293,7 @@ def _run(index):
     return k
 
 
-@compiled
+@Pass
 def _block(index):
     """The longest period within which the index is affine, with one step in all periods."""
     if index.size < 2:
@@ -310,7 +310,7 @@ def _block(index):
     return period
 
 
-@compiled
+@Pass
 def _breaks(index, step, most):
     found = np.empty(most, np.int64)
     count, k = 0, 1
@@ -337,7 +337,7 @@ def _extended(index, start, period):
     return end
 
 
-@compiled
+@Pass
 def _reach(index, start, most):
     """Where the largest grid that begins at a position ends: rows of rows, the first one of any form."""
     furthest = start + 1
@@ -356,7 +356,7 @@ def _reach(index, start, most):
     return furthest
 
 
-@compiled
+@Pass
 def _rows_alike(index, length):
     """Whether all rows of that length are the first one, shifted."""
     for start in range(length, index.size, length):
