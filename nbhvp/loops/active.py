@@ -67,6 +67,7 @@ __all__ = [
     "as_active_complex",
     "functions",
     "position",
+    "register",
     "root",
     "widen",
 ]
@@ -460,11 +461,11 @@ def _array_result(sig, kinds):
     return types.Array(element, max(ranks), "C")
 
 
-def _register(function, template):
-    """Give a function one more typing, which is tried before numba's own."""
+def register(function, template, kind=Active):
+    """Give a function one more typing, which is tried before numba's own, for what is of a kind."""
     template.key = function
     template.metadata = {"target": "cpu"}
-    template.get_impl_key = lambda self, sig: (Active, function)
+    template.get_impl_key = lambda self, sig: (kind, function)
     builtin_registry.register_global(function, types.Function(template))
 
 
@@ -499,7 +500,7 @@ def _overload(function, entry, plain=None, arity=None):
             return _operate_on_arrays(context, builder, plain, entry, sig, args)
         return _operate(context, builder, plain, entry, sig.args, args)
 
-    _register(function, Template)
+    register(function, Template)
 
 
 def _overload_in_place(function, plain, entry):
@@ -529,7 +530,7 @@ def _overload_in_place(function, plain, entry):
         kind.get_call_type(context.typing_context, sig.args, {})
         return context.get_function(kind, sig)(builder, args)
 
-    _register(function, Template)
+    register(function, Template)
 
 
 _OPERATORS = {
@@ -597,7 +598,7 @@ def _overload_identity(function):
     def lower(context, builder, sig, args):
         return args[0]
 
-    _register(function, Template)
+    register(function, Template)
 
 
 for _function in (float, operator.pos, np.positive, np.real, np.conjugate):
@@ -621,7 +622,7 @@ def _overload_extremum(function, ufunc):
             result = _operate(context, builder, ufunc, entry, (active, active), (result, arg))
         return result
 
-    _register(function, Template)
+    register(function, Template)
 
 
 _overload_extremum(max, np.maximum)

@@ -9,14 +9,17 @@ Values agree with Numba's up to rounding.
 from __future__ import annotations
 
 import cmath
+import dis
+import functools
 import math
 import operator
 from collections.abc import Callable
+from types import FunctionType
 
 import numpy as np
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed
-from numba.core.typing.templates import signature
+from numba.core.typing.templates import AbstractTemplate, signature
 from numba.extending import (
     intrinsic,
     lower_builtin,
@@ -37,6 +40,7 @@ from nbhvp.loops.active import (
     ActiveComplex,
     active,
     active_complex,
+    register,
     root,
 )
 from nbhvp.loops.numpy_functions import implementation, over_arrays
@@ -133,19 +137,112 @@ def _overload(functions, forms: dict[str, Callable], dtype=ACTIVE_COMPLEX, takes
     """Overload functions by which of their arguments are complex; of arrays, element by element."""
     arity = len(next(iter(forms)))
     jitted = {letters: register_jitable(form) for letters, form in forms.items()}
+    straight = {letters for letters, form in forms.items() if _is_straight(form)}
 
-    def chosen(*kinds):
+    def letters_of(*kinds):
         ours = _is_ours(*kinds) or (takes_active and active in map(_element_of, kinds))
         letters = _letters(*kinds)
-        if not ours or letters not in forms:
+        return letters if ours and letters in forms else None
+
+    def chosen(*kinds):
+        letters = letters_of(*kinds)
+        if letters is None:
             return None
-        if not any(isinstance(kind, types.Array) for kind in kinds):
-            return forms[letters]
-        return over_arrays(jitted[letters], kinds, dtype, "xy")
+        if any(isinstance(kind, types.Array) for kind in kinds):
+            return over_arrays(jitted[letters], kinds, dtype, "xy")
+        return None if letters in straight else forms[letters]
 
     choose = (lambda x: chosen(x)) if arity == 1 else (lambda x, y: chosen(x, y))
     for function in functions:
         overload(function, target="cpu")(choose)
+        if straight:
+            _write_out(function, {k: forms[k] for k in straight}, dtype.kind, letters_of)
+
+
+# Forms without branches are written out where they are called: a function for each takes Numba longer.
+
+
+class _Number:
+    """A number of the function that is lowered: operations on it lower themselves."""
+
+    def __init__(self, context, builder, kind, value):
+        self.context, self.builder, self.kind, self.value = context, builder, kind, value
+
+    @property
+    def real(self):
+        return self._part(0)
+
+    @property
+    def imag(self):
+        return self._part(1)
+
+    def _part(self, k: int):
+        if not isinstance(self.kind, _COMPLEX):
+            return 0.0 if k else self
+        kind = active if self.kind == active_complex else self.kind.underlying_float
+        return self._with(kind, self.builder.extract_value(self.value, k))
+
+    def _with(self, kind, value):
+        return _Number(self.context, self.builder, kind, value)
+
+    def __array_ufunc__(self, ufunc, method, *inputs):
+        return self.applied(ufunc, *inputs)
+
+    def applied(self, function, *numbers):
+        """A function of numbers, as Numba calls it."""
+        typing = self.context.typing_context
+        constant = functools.partial(self.context.get_constant, types.float64)
+        numbers = [
+            n if isinstance(n, _Number) else self._with(types.float64, constant(n)) for n in numbers
+        ]
+        kind = typing.resolve_value_type(function)
+        sig = kind.get_call_type(typing, tuple(n.kind for n in numbers), {})
+        args = [
+            self.context.cast(self.builder, n.value, n.kind, wanted)
+            for n, wanted in zip(numbers, sig.args, strict=True)
+        ]
+        called = self.context.get_function(kind, sig)
+        return self._with(sig.return_type, called(self.builder, args))
+
+
+def _operation(function, reflected=False):
+    def applied(self, *others):
+        return self.applied(function, *((*others, self) if reflected else (self, *others)))
+
+    return applied
+
+
+_Number.__neg__ = _operation(operator.neg)
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(_Number, f"__{_name}__", _operation(getattr(operator, _name)))
+    setattr(_Number, f"__r{_name}__", _operation(getattr(operator, _name), reflected=True))
+
+
+def _is_straight(form: Callable) -> bool:
+    return not any("JUMP" in step.opname for step in dis.get_instructions(form))
+
+
+def _write_out(function, forms: dict[str, Callable], returned, letters_of: Callable) -> None:
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            is_array = any(isinstance(kind, types.Array) for kind in args)
+            if not kws and not is_array and letters_of(*args) in forms:
+                return signature(returned, *map(types.unliteral, args))
+
+    @lower_builtin((ActiveComplex, function), types.VarArg(types.Any))
+    def lower(context, builder, sig, args):
+        numbers = [
+            _Number(context, builder, kind, value)
+            for kind, value in zip(sig.args, args, strict=True)
+        ]
+        form = forms[letters_of(*sig.args)]
+        scope = form.__globals__ | {"pair": functools.partial(numbers[0].applied, pair)}
+        form = FunctionType(form.__code__, scope, closure=form.__closure__)
+        found = form(*numbers)
+        assert found.kind == returned, f"{function} gives {found.kind}, not {returned}"
+        return found.value
+
+    register(function, Template, ActiveComplex)
 
 
 # Arithmetic.
@@ -154,14 +251,14 @@ def _overload(functions, forms: dict[str, Callable], dtype=ACTIVE_COMPLEX, takes
 @implementation
 def _quotient(x, y):
     """x / y by way of the unit y / |y|: neither |y|^2 nor its inverse appears."""
-    size = math.hypot(y.real, y.imag)
+    size = np.hypot(y.real, y.imag)
     c, s = y.real / size, y.imag / size
     return pair((x.real * c + x.imag * s) / size, (x.imag * c - x.real * s) / size)
 
 
 @implementation
 def _real_quotient(x, y):
-    size = math.hypot(y.real, y.imag)
+    size = np.hypot(y.real, y.imag)
     c, s = y.real / size, y.imag / size
     return pair(x * c / size, -(x * s) / size)
 
@@ -189,7 +286,7 @@ _overload((operator.truediv, np.divide, np.true_divide), {
 _overload((operator.neg, np.negative), {"C": lambda x: pair(-x.real, -x.imag)})
 _overload((operator.pos, np.positive), {"C": lambda x: x})
 _overload((np.conjugate,), {"C": lambda x: pair(x.real, -x.imag)})
-_overload((abs, np.abs, np.absolute), {"C": lambda x: math.hypot(x.real, x.imag)}, ACTIVE)
+_overload((abs, np.abs, np.absolute), {"C": lambda x: np.hypot(x.real, x.imag)}, ACTIVE)
 _overload((operator.eq, np.equal), {
     "CC": lambda x, y: x.real == y.real and x.imag == y.imag,
     "CR": lambda x, y: x.real == y and x.imag == 0.0,
@@ -232,7 +329,7 @@ def _exp(x):
 
 @implementation
 def _log(x):
-    return pair(np.log(math.hypot(x.real, x.imag)), math.atan2(x.imag, x.real))
+    return pair(np.log(np.hypot(x.real, x.imag)), np.arctan2(x.imag, x.real))
 
 
 @implementation
@@ -241,7 +338,7 @@ def _sqrt(x):
     re, im = x.real, x.imag
     if re == 0.0 and im == 0.0:
         return pair(np.sqrt(re), im)
-    half = np.sqrt(0.5 * (math.hypot(re, im) + abs(re)))
+    half = np.sqrt(0.5 * (np.hypot(re, im) + abs(re)))
     if re >= 0.0:
         return pair(half, im / (2.0 * half))
     side = math.copysign(1.0, im)
@@ -292,28 +389,28 @@ def _asinh(x):
     """Kahan, Branch cuts for complex elementary functions, as CPython has it; so are the others."""
     r, s = np.sqrt(pair(1.0 + x.imag, -x.real)), np.sqrt(pair(1.0 - x.imag, x.real))
     return pair(
-        math.asinh(r.real * s.imag - s.real * r.imag),
-        math.atan2(x.imag, r.real * s.real - r.imag * s.imag),
+        np.arcsinh(r.real * s.imag - s.real * r.imag),
+        np.arctan2(x.imag, r.real * s.real - r.imag * s.imag),
     )
 
 
 @implementation
 def _acos(x):
     r, s = np.sqrt(pair(1.0 - x.real, -x.imag)), np.sqrt(pair(1.0 + x.real, x.imag))
-    return pair(2.0 * math.atan2(r.real, s.real), math.asinh(s.real * r.imag - s.imag * r.real))
+    return pair(2.0 * np.arctan2(r.real, s.real), np.arcsinh(s.real * r.imag - s.imag * r.real))
 
 
 @implementation
 def _acosh(x):
     r, s = np.sqrt(pair(x.real - 1.0, x.imag)), np.sqrt(pair(x.real + 1.0, x.imag))
-    return pair(math.asinh(r.real * s.real + r.imag * s.imag), 2.0 * math.atan2(r.imag, s.real))
+    return pair(np.arcsinh(r.real * s.real + r.imag * s.imag), 2.0 * np.arctan2(r.imag, s.real))
 
 
 @implementation
 def _atanh(x):
     re, im = x.real, x.imag
     apart = (1.0 - re) * (1.0 - re) + im * im
-    angle = math.atan2(2.0 * im, (1.0 - re) * (1.0 + re) - im * im)
+    angle = np.arctan2(2.0 * im, (1.0 - re) * (1.0 + re) - im * im)
     return pair(0.25 * np.log1p(4.0 * re / apart), 0.5 * angle)
 
 
@@ -346,11 +443,11 @@ _overload((cmath.log10,), {
     "C": lambda x: np.log(x) / _LN10, "R": lambda x: np.log(pair(x, 0.0)) / _LN10,
 }, takes_active=True)  # fmt: skip
 _overload((np.angle,), {
-    "C": lambda x: math.atan2(x.imag, x.real), "R": lambda x: 0.0 if x >= 0.0 else math.pi,
+    "C": lambda x: np.arctan2(x.imag, x.real), "R": lambda x: 0.0 if x >= 0.0 else math.pi,
 }, ACTIVE, takes_active=True)  # fmt: skip
 _overload((cmath.phase,), {
-    "C": lambda x: math.atan2(x.imag, x.real), "R": lambda x: math.atan2(0.0, x),
-}, takes_active=True)  # fmt: skip
+    "C": lambda x: np.arctan2(x.imag, x.real), "R": lambda x: np.arctan2(0.0, x),
+}, ACTIVE, takes_active=True)  # fmt: skip
 _overload((np.isfinite, cmath.isfinite), {
     "C": lambda x: np.isfinite(x.real) and np.isfinite(x.imag),
 }, np.bool_)  # fmt: skip
