@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
@@ -34,7 +34,7 @@ from nbhvp.plan.pull import (
     written_out,
 )
 
-__all__ = ["ROW", "Loop", "Member", "Nest", "Segments", "along_segments", "members"]
+__all__ = ["ROW", "Loop", "Member", "Nest", "Segments", "along_segments", "joining", "members"]
 
 ROW = Var("i")
 SEGMENT = Var("e")
@@ -110,7 +110,13 @@ class Statement:
 class Nest:
     """One pass over `extent` rows."""
 
-    def __init__(self, extent: int, members: Iterable[Member] = (), inside: Segments | None = None):
+    def __init__(
+        self,
+        extent: int,
+        members: Iterable[Member] = (),
+        inside: Segments | None = None,
+        spaces: Iterable[Node] = (),
+    ):
         self.extent = extent
         self.inside = inside
         """How elements are pulled in a nest that runs segment by segment."""
@@ -121,14 +127,14 @@ class Nest:
         self._parts: set[Expr] = set()
         self._places: set[tuple[Node, Index]] = set()
         self._loops: set[tuple[Loop, ...]] = set()
-        self._spaces: set[Node] = set()
+        self.spaces = set(spaces)
         self._weight = 0.0
         self.join(members)
 
     def join(self, new: Iterable[Member], space: Node | None = None) -> None:
         """Add members; what they load of this nest's nodes is `done` there."""
         if space is not None:
-            self._spaces.add(space)
+            self.spaces.add(space)
         for member in new:
             self.members.append(member)
             self._writers.setdefault(member.node, []).append(member)
@@ -201,7 +207,7 @@ class Nest:
                 saved += 2 * load.array.size
             elif load.array.shape and (load.array, load.index) in self._places:
                 saved += load.array.size
-        is_alike = space in self._spaces and self._loops == {member.loops for member in new}
+        is_alike = space in self.spaces and self._loops == {member.loops for member in new}
         in_order = all(one.is_in_order or 2 * saved >= one.iterations for one in new)
         exprs = parts(expr for member in new for expr in member.exprs)
         total = self._weight + sum(part.cost for part in exprs if part not in self._parts)
@@ -255,6 +261,17 @@ def _is_named(load: Load, reader: Member, writer: Member, together: bool) -> boo
         return False
     in_same_loop = together and writer.depth == len(writer.loops) and reader.loops == writer.loops
     return in_same_loop or (writer.depth == 0 and not (together and writer.loops))
+
+
+def joining(nest: Nest, node: Node, puller: Puller) -> Iterator[list[Member]]:
+    """The members of a stored node, for each way in which it may join a nest."""
+    inside = nest.inside
+    if inside is None:
+        return members(node, puller, nest.extent)
+    if inside.has_maps(node):
+        return iter([inside.members(node)])
+    is_along = node.primitive.reduction == "segment_sum" and node.args[1] is inside.starts
+    return members(node, inside if is_along else puller, nest.extent)
 
 
 def members(node: Node, puller: Puller, extent: int | None = None) -> Iterator[list[Member]]:
@@ -326,22 +343,11 @@ def along_segments(nest: Nest, reader: Node, puller: Puller) -> Nest | None:
     ):
         return None
     inside = Segments(puller, reader.args[1])
-    summing = next(members(reader, inside, count))  # another axis may have the extent of its rows
-    row, (loop, *_) = summing[0].row, summing[0].loops
-    along = replace(loop, is_summed=False)
-    found = []
-    for node in nest.nodes:
-        rest = set(range(1, node.ndim))
-        for corner in _corners(node.shape, rest):
-            at = [Index.of(SEGMENT), *(Index.of(corner[k]) for k in sorted(rest))]
-            place = Index()
-            for one, stride in zip(at, contiguous(node.shape), strict=True):
-                place = place + one * stride
-            found.append(Member(node, place, inside.expand(node, tuple(at)), row, (along,)))
-    found += summing
+    found = [member for node in nest.nodes for member in inside.members(node)]
+    found += next(members(reader, inside, count))  # another axis may have the extent of its rows
     own = [(load, reader) for reader in found for load in reader.loads if load.array in nest.nodes]
     alike = (any(_is_same_element(load, one, writer) for writer in found) for load, one in own)
-    return Nest(count, found, inside) if all(alike) else None
+    return Nest(count, found, inside, nest.spaces) if all(alike) else None
 
 
 class Segments(Puller):
@@ -351,7 +357,30 @@ class Segments(Puller):
         super().__init__(puller.strides)
         assert starts.value is not None, "segments are known"
         self.starts = starts
-        self._rows = np.repeat(np.arange(starts.size - 1), np.diff(starts.value))
+        count, self.extent = starts.size - 1, int(starts.value[-1])
+        self._rows = np.repeat(np.arange(count), np.diff(starts.value))
+        bounds = self.at(starts, (ROW,)), self.at(starts, (Index.of(ROW) + 1,))
+        self._loops = Loop(ROW, count), Loop(SEGMENT, -(-self.extent // count), bounds=bounds)
+
+    def has_maps(self, node: Node) -> bool:
+        """Whether a node has an element, or a few that are written out, for each one of a segment."""
+        inner = {k for k, n in enumerate(node.shape) if k and n > 1}
+        return (
+            is_pulled(node)
+            and node.shape[:1] == (self.extent,)
+            and inner <= _written_out(node, node.shape)
+        )
+
+    def members(self, node: Node) -> list[Member]:
+        """The members of such a node."""
+        found, rest, (row, along) = [], set(range(1, node.ndim)), self._loops
+        for corner in _corners(node.shape, rest):
+            at = [Index.of(SEGMENT), *(Index.of(corner[k]) for k in sorted(rest))]
+            place = Index()
+            for one, stride in zip(at, contiguous(node.shape), strict=True):
+                place = place + one * stride
+            found.append(Member(node, place, self.expand(node, tuple(at)), row, (along,)))
+        return found
 
     def integer(self, expr: Expr, extent: int) -> Index:
         if isinstance(expr, Load) and expr.index == Index.of(SEGMENT):

@@ -34,7 +34,7 @@ from nbhvp.plan.axes import long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower, readable, small_products_as_sums
-from nbhvp.plan.nest import Nest, along_segments, members
+from nbhvp.plan.nest import Nest, along_segments, joining, members
 from nbhvp.plan.pull import (
     Choose,
     Expr,
@@ -528,29 +528,22 @@ def _nested(
         place = _by_segments(puller, node, steps, position)
         if place is not None:
             return place
-    best, place, chosen, joining = -1, len(steps), None, None
+    best, place, chosen, found = -1, len(steps), None, None
     space = memory.space(node)
     for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
         nest = steps[at]
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
-            for new in members(node, _puller_in(nest, node) or puller, nest.extent):
+            for new in joining(nest, node, puller):
                 saved = nest.saved(new, space, memory.heaviest, ready)
                 if saved is not None and saved > best:
-                    best, place, chosen, joining = saved, at, nest, new
-    if chosen is None or joining is None:
-        (joining,) = members(node, puller)
-        chosen = Nest(joining[0].row.extent)
+                    best, place, chosen, found = saved, at, nest, new
+    if chosen is None or found is None:
+        (found,) = members(node, puller)
+        chosen = Nest(found[0].row.extent)
         steps.append(chosen)
-    chosen.join(joining, space)
+    chosen.join(found, space)
     return place
-
-
-def _puller_in(nest: Nest, node: Node) -> Puller | None:
-    """How a sum by the segments of a nest is pulled there."""
-    is_along = node.primitive.reduction == "segment_sum"
-    inside = nest.inside if is_along else None
-    return inside if inside is not None and node.args[1] is inside.starts else None
 
 
 def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:
