@@ -6,7 +6,7 @@ imported when the first program is compiled.
 """
 
 from nbhvp.checking import CheckReport, check
-from nbhvp.errors import TraceError
+from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
@@ -16,6 +16,7 @@ from nbhvp.version import __version__ as __version__
 
 __all__ = [
     "CheckReport",
+    "CompileTimeWarning",
     "CustomFunction",
     "Function",
     "HessianOperator",

@@ -1,10 +1,17 @@
-"""TraceError, the only exception class of the package. All other errors have built-in types."""
+"""The exception and the warning of the package. All other errors have built-in types."""
 
 
 class TraceError(TypeError):
     """nbhvp cannot differentiate a function as it is written.
 
     The message begins with the file and line of the user's code, and says what to write instead.
+    """
+
+
+class CompileTimeWarning(UserWarning):
+    """Compiling derivatives of a function is predicted to take long.
+
+    The message says how long, why, and what to do. Each function warns once.
     """
 
 

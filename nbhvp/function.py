@@ -61,6 +61,7 @@ def differentiable(
     unravel: Unravel | None = None,
     loops: bool | None = None,
     tape_limit: int = TAPE_LIMIT,
+    compile: str = "eager",
 ) -> Any:
     """Give a function compiled values, gradients and exact Hessian-vector products.
 
@@ -90,6 +91,12 @@ def differentiable(
         True records all compiled functions, False traces all of them.
     tape_limit : int
         The largest number of bytes that the tape of one call may take, at 17 per operation.
+    compile : {"eager", "lazy"}
+        "eager" compiles a program when it is first needed. "lazy" lets NumPy compute, node by node,
+        until the sum of these runs is predicted to take as long as compiling would, and compiles
+        then: small fits end before anything is compiled. The choice depends on the number of calls
+        and on the sizes of arrays alone, never on time, so that scripts repeat; but where a program
+        changes from one way to the other, results may differ in their last bits.
 
     Returns
     -------
@@ -113,7 +120,13 @@ def differentiable(
         raise TypeError(f"unravel must be the second result of nbhvp.ravel, got {kind}")
     if not isinstance(tape_limit, numbers.Real) or not 0 < tape_limit < math.inf:
         raise ValueError(f"tape_limit must be a positive number of bytes, got {tape_limit!r}")
-    options = Options(trace, target, unravel, loops, int(tape_limit))
+    if compile not in ("eager", "lazy"):
+        raise ValueError(f"compile must be 'eager' or 'lazy', got {compile!r}")
+    if compile == "lazy" and target != "cpu":
+        raise ValueError(
+            f"compile='lazy' needs target='cpu', got {target!r}: leave one of them out"
+        )
+    options = Options(trace, target, unravel, loops, int(tape_limit), compile)
     if fun is None:
         return functools.partial(differentiable, **vars(options))
     if isinstance(fun, Function):
@@ -151,7 +164,7 @@ class Function:
     def __init__(self, fun: Callable, options: Options):
         self._fun, self.options = fun, options
         self._tracer = Tracer(fun, options)
-        self._memory = Memory(options.target)
+        self._memory = Memory(options.target, options.compile == "lazy")
         self._unbound: Function | None = None
         functools.update_wrapper(self, fun)
 

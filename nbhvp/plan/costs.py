@@ -81,6 +81,8 @@ class Costs:
     # Making programs.
     planned: float
     """A node of a graph: its derivatives, its place in a schedule, and its text."""
+    first: float
+    """A program's share of what the first compilation of a process takes beside, five times as much."""
     text: float
     """The text of a kernel, which is translated and compiled, aside from what it says."""
     slot: float
@@ -259,6 +261,7 @@ CPU = Costs(
     narrow_step=1500,
     inlined=400,
     planned=1.8e-4,
+    first=2e-2,
     text=1.6e-3,
     slot=4.2e-4,
     loop=3.8e-3,

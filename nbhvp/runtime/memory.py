@@ -35,6 +35,7 @@ from nbhvp.runtime.programs import Compiler
 from nbhvp.runtime.recorded import Recorded
 from nbhvp.runtime.tracer import Tracer
 from nbhvp.runtime.validity import is_at, serves
+from nbhvp.trace.recording import place_of
 
 __all__ = ["MOST_TAPE_BYTES", "MOST_TRACES", "Memory"]
 
@@ -53,8 +54,8 @@ class Memory:
     question comes with a `Tracer`, which knows function and instance.
     """
 
-    def __init__(self, target: str):
-        self.compiler = Compiler(target)
+    def __init__(self, target: str, is_lazy: bool = False):
+        self.compiler = Compiler(target, is_lazy)
         self.report = self.compiler.report
         self.traces: tuple[Recorded, ...] = ()
         self.latest: Recorded | None = None
@@ -309,6 +310,8 @@ class Memory:
         trace = tracer.trace(call)
         report = self.report
         report.trace_seconds += time.perf_counter() - start
+        self.compiler.name, place = tracer.source, place_of(tracer.fun)
+        self.compiler.place = trace.unrolled or place
         recorded = Recorded(trace, call.key, self.compiler, tracer.source)
         if tracer.owner is not None:
             self._follow(recorded, tracer.owner)

@@ -21,6 +21,9 @@ from typing import Any
 
 from nbhvp.graph import derive
 from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.costs import CPU
+from nbhvp.runtime import lazy
+from nbhvp.runtime.announced import progress, warn
 from nbhvp.runtime.report import Products, Report
 from nbhvp.trace.recording import Note
 
@@ -30,10 +33,17 @@ __all__ = ["Compiler", "Programs"]
 class Compiler:
     """What makes the programs of a Function, and counts what that takes."""
 
-    def __init__(self, target: str):
-        self._target = _target(target)
-        self.is_direct = target == "cpu"
-        """Whether programs can be called by compiled code."""
+    def __init__(self, target: str, is_lazy: bool = False):
+        # What compiles is imported when something is to be compiled.
+        self._target = (
+            (lambda *of, **how: _target(target)(*of, **how)) if is_lazy else _target(target)
+        )
+        self._is_planned, self._is_lazy = target == "cpu", is_lazy
+        self.is_direct = target == "cpu" and not is_lazy
+        """Whether there are programs that can be called by compiled code."""
+        self.name, self.place = "", ("", 0)
+        """Of the function that was traced last, and what a warning names: its line, or a long loop's."""
+        self._has_warned = False
         self.lock = threading.RLock()
         self.report = Report()
         self.products = Products()
@@ -58,7 +68,26 @@ class Compiler:
 
     def program(self, graph: Graph, state: Collection[int] = ()) -> Any:
         """The program of a graph, given which outputs only products read. The lock is held."""
-        program = self._target(graph, state)
+        return lazy.Program(graph, self) if self._is_lazy else self.compiled(graph, state)
+
+    def planned(self, graph: Graph) -> Any:
+        """The steps of a program. The lock is held."""
+        nodes = len(graph.nodes)
+        self._warn(nodes * CPU.planned, f"{nodes:,} operations")
+        return importlib.import_module("nbhvp.targets.cpu.planned").planned(graph)
+
+    def compiled(self, graph: Graph, state: Collection[int] = (), plan: Any = None) -> Any:
+        """A program that is not lazy, whose steps may be known. The lock is held."""
+        if not self._is_planned:
+            program = self._target(graph, state)
+        else:
+            plan = plan or self.planned(graph)
+            if plan.compile_seconds > CPU.patience:
+                size = f"{len(graph.nodes):,} operations in {len(plan.texts):,} kernels"
+                self._warn(plan.missing_seconds, size)
+            with progress(self.name) as show:
+                program = self._target(graph, state, plan=plan, progress=show)
+            self.is_direct = True
         counts = getattr(program, "counts", None)  # the interpreter has none
         if counts is not None:
             self.report.kernels_compiled += counts.compiled
@@ -67,6 +96,12 @@ class Compiler:
             self.report.host_steps += counts.on_host
             self.report.compile_seconds += counts.seconds
         return program
+
+    def _warn(self, seconds: float, size: str) -> None:
+        """Warn once of what takes long."""
+        if seconds > CPU.patience and not self._has_warned:
+            self._has_warned = True
+            warn(self.name, self.place, seconds, size)
 
     def total(self) -> Report:
         """The counts until now, with those of operators."""
@@ -115,13 +150,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def _target(name: str) -> Callable[[Graph, Collection[int]], Any]:
+def _target(name: str) -> Callable[..., Any]:
     """What makes programs: of a graph, and of the outputs that stay where the program runs."""
     # Imported when wanted: the compiled programs import LLVM.
     if name in ("cpu", "interpret"):
         module = "interpreted" if name == "interpret" else "cpu.program"
         program = importlib.import_module(f"nbhvp.targets.{module}").Program
-        return lambda graph, state: program(graph)
+        return lambda graph, state, **known: program(graph, **known)
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
         raise ValueError(f"target must be 'cpu', 'cuda', 'cuda:1' ... or 'interpret', got {name!r}")

@@ -59,8 +59,10 @@ class Recorded:
 
     def count_call(self) -> None:
         """Let later calls go directly, once that is worthwhile."""
+        if not self.compiler.is_direct:
+            return
         self._calls += 1
-        if self.compiler.is_direct and is_worthwhile(self._calls):
+        if is_worthwhile(self._calls):
             self.direct = directly(self.trace, self.key)
 
     def _see_watches(self) -> None:
@@ -115,7 +117,7 @@ class Recorded:
         if program is None:
             known[product] = direct.needing_nothing()
             return []
-        if product not in known:
+        if known.get(product, general) is general:
             known[product] = direct.entry(program, self._expected)
         self.compiler.report.point_runs += 1
         return program(*inputs)

@@ -42,6 +42,9 @@ class Report:
     kernels_by_numba : int
         The kernels among these that Numba compiles, which takes about ten times as long: those with
         powers of integers, or with some functions of complex numbers or of parameters.
+    interpreted_runs : int
+        Runs of programs and products that NumPy made, with ``compile="lazy"``, because compiling them
+        was predicted to take longer.
     host_steps : int
         Steps of programs for a GPU that run on the host, because a GPU has no code for them.
     compile_seconds : float
@@ -64,6 +67,7 @@ class Report:
     kernels_compiled: int = 0
     kernels_loaded: int = 0
     kernels_by_numba: int = 0
+    interpreted_runs: int = 0
     host_steps: int = 0
     compile_seconds: float = 0.0
     trace_seconds: float = 0.0

@@ -29,6 +29,7 @@ class Options:
     unravel: Unravel | None
     loops: bool | None
     tape_limit: int
+    compile: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,6 +62,8 @@ class Trace:
     """Guards that hold because numbers are equal: what derivatives there are worth."""
     recurrences: tuple[Recurrence, ...] = ()
     """The loops over time that are one node each."""
+    unrolled: tuple[str, int] | None = None
+    """The place of a loop over elements that was written out."""
 
     @property
     def tape_bytes(self) -> int:
@@ -152,6 +154,7 @@ def record(
         aliases,
         tied,
         recurrences,
+        recording.unrolled,
     )
 
 
@@ -164,7 +167,6 @@ def _rolled(recording: Recording, output: Node, guards: Guards) -> tuple:
         return (output,), guards, ()  # each operation keeps its line
     (output,), guards, found = rolled([output], guards)
     output = stacked(output)
-    recording.warn_of_scalars(reachable([output, *(node for node, _ in guards)]))
     return (output,), tuple(guards), found
 
 

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +29,7 @@ __all__ = [
     "Note",
     "Recording",
     "current",
+    "place_of",
     "present",
     "source_of",
     "trace_error",
@@ -38,13 +39,7 @@ __all__ = [
 TAPE_LIMIT = 1 << 32
 """Bytes."""
 MANY_SCALARS = 3000
-"""Operations on single numbers: their derivatives take about 1 ms each to schedule and compile."""
-_UNROLLED = (
-    f"the function has done {MANY_SCALARS:,} operations on single numbers, each of which becomes a "
-    "node of its own: loops over elements are unrolled here, and many elements take long. If Numba "
-    "can compile the function, nbhvp.differentiable(fun, loops=True) makes arrays of its loops; "
-    "@njit does so for a part of it. Else write the loop with operations on arrays"
-)
+"""Operations on single numbers: if compiling is predicted to take long, this is where."""
 
 _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
@@ -138,8 +133,8 @@ class Recording:
         self.generators: list[Any] = []
         """The stand-ins of generators of random numbers."""
         self._scalars = 0
-        self._many: tuple[str, int] | None = None
-        """Where the operation on single numbers was that made them many."""
+        self.unrolled: tuple[str, int] | None = None
+        """Where the operation on single numbers was that made them many: in a loop over elements."""
         self._live: dict[Node, bool] = {}
         self._contents: dict[tuple, np.ndarray] = {}
 
@@ -181,14 +176,7 @@ class Recording:
         """Count an operation on single numbers; many of them are a loop over elements."""
         self._scalars += 1
         if self._scalars == MANY_SCALARS:
-            self._many = present_place()
-
-    def warn_of_scalars(self, nodes: Iterable[Node]) -> None:
-        """Warn of a loop over elements, if it is still written out among the nodes of the trace."""
-        if self._many is not None:
-            left = sum(1 for node in nodes if node.shape == () and node.args)
-            if left >= MANY_SCALARS:
-                warnings.warn_explicit(_UNROLLED, UserWarning, *self._many)
+            self.unrolled = present_place()
 
     def hold(self, array: np.ndarray) -> None:
         """An array that the function closes over is read."""
@@ -369,11 +357,19 @@ def source_of(fun: Callable) -> str:
     """The name of a function, with its file and line."""
     while isinstance(fun, functools.partial):
         fun = fun.func
+    file, line = place_of(fun)
+    name = getattr(fun, "__qualname__", type(fun).__qualname__)
+    return f"{name} ({file}:{line})" if line else name
+
+
+def place_of(fun: Callable) -> tuple[str, int]:
+    """The file and the line of a function; line 0 if it has none."""
+    while isinstance(fun, functools.partial):
+        fun = fun.func
     fun = getattr(fun, "py_func", fun)  # of Numba's
     code = getattr(getattr(fun, "__func__", fun), "__code__", None)
     code = code or getattr(vars(type(fun)).get("__call__"), "__code__", None)
-    name = getattr(fun, "__qualname__", type(fun).__qualname__)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+    return (code.co_filename, code.co_firstlineno) if code else ("<unknown>", 0)
 
 
 def trace_error(what: str, instead: str) -> TraceError:
