@@ -264,7 +264,7 @@ class Function:
                 or point.recorded.owner is not tracer.owner
                 or not point.recorded.direct.same(point.inputs, x, *args)
             ):
-                point = memory.new_directly(tracer, product, x, args)
+                point = memory.new_directly(tracer, product, x, args, kwargs)
                 if point is not None:
                     memory.point = point
             if point is not None and product in point.products:

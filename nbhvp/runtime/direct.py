@@ -5,8 +5,7 @@ the arguments of a call are those of a trace and run one of its programs, in a f
 microsecond. Each gives None wherever that test does not tell; the general way (`memory`, `validity`)
 then finds out what the call needs. `Direct` has the functions of one trace.
 
-What is tested in compiled code: types, dtypes and shapes of arrays and floats that are given by position,
-static arguments, and objects that the trace has read elsewhere, if these are compared by identity or
+What is tested in compiled code: types, dtypes and shapes of arrays and floats, static arguments, and objects that the trace has read elsewhere, if these are compared by identity or
 have their bytes compared. Other objects are looked at in Python first (`Closure`).
 """
 
@@ -31,6 +30,10 @@ Entry = Callable[..., Any]
 """``entry(cold, x, *args)``: outputs, or None."""
 
 
+_OTHERS = object()
+"""No argument of any call."""
+
+
 def general(*_: Any) -> None:
     """What leaves everything to the general way."""
 
@@ -51,6 +54,8 @@ class Direct:
     full_points: dict[Product, Entry] = field(default_factory=dict)
     """State and results."""
     keys: Sequence[Leaf | Static] = ()
+    names: tuple[str, ...] | None = None
+    """Of the last arguments, which were given by name; then comes this tuple as one more."""
     form: Any = None
     closure: Closure | None = None
     """Where it has to be looked at in Python."""
@@ -68,11 +73,16 @@ class Direct:
         accept = self.accept
         return lambda cold, *arguments: () if accept(*arguments) else None
 
+    def by_place(self, args: tuple, kwargs: dict) -> tuple:
+        """Arguments as direct calls take them, which go the general way if the names are others."""
+        names = self.names if tuple(kwargs) == self.names else _OTHERS
+        return (*args, *kwargs.values(), names)
+
     def leaves(self, args: Sequence[Any]) -> Sequence[np.ndarray]:
         """The arrays beside x of a call that has the form; floats as arrays."""
         if not self.keys:
             return ()
-        pairs = zip(self.keys, args, strict=True)
+        pairs = zip(self.keys, args, strict=False)
         return [np.asarray(value) for key, value in pairs if type(key) is Leaf]
 
     def _watched(self, entry: Entry) -> Entry:
@@ -94,17 +104,22 @@ def _forms() -> Any:
 def directly(trace: Trace, key: tuple) -> Direct:
     """The direct calls of a trace with a key, none of whose programs is known yet."""
     _, shape, dtype, arguments = key
-    keys, closure = _plain_arguments(arguments), trace.closure
-    if keys is None or trace.aliases is not None:
+    args, named = arguments or ((), None)
+    keys = (*args, *(named.items if named else ()))
+    if trace.aliases is not None or not all(map(_is_plain, keys)):
         return Direct()
+    names, closure = named.names if named and named.names else None, trace.closure
     forms = _forms()
     watches = closure.by_identity()
     described = [forms.Array(shape, np.dtype(dtype.char)), *(_described(forms, k) for k in keys)]
+    if names:
+        described.append(forms.Same(names))
     form = forms.Form(described, watches or ())
     leaves = [Leaf("array", shape, dtype), *(one for one in keys if type(one) is Leaf)]
     sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves]
     made = Direct(
         keys=keys,
+        names=names,
         form=form,
         closure=closure if watches is None else None,
         watches=closure.watches,
@@ -136,14 +151,6 @@ def _same(direct: Direct, form: Any) -> Entry:
 
 _PLAIN = (bool, int, str, type(None))
 _KINDS = {"float": float, "scalar": np.float64}
-
-
-def _plain_arguments(key: tuple) -> Sequence[Leaf | Static] | None:
-    """The keys of arguments if they are arrays, floats, ... given by position."""
-    if not key:
-        return ()
-    args, named = key
-    return args if all(map(_is_plain, args)) and not named.names else None
 
 
 def _is_plain(key: Any) -> bool:

@@ -71,10 +71,13 @@ class Memory:
         point = self.here(tracer, x, args, kwargs)
         if point is not None and (value := point.known.get(point.recorded.output)) is not None:
             return value.copy()[()]
-        recorded = self._latest(tracer, kwargs)
-        if recorded is not None and (found := recorded.direct.value((), x, *args)) is not None:
-            self.report.value_runs += 1
-            return found
+        recorded = self._latest(tracer)
+        if recorded is not None:
+            given = recorded.direct.by_place(args, kwargs) if kwargs else args
+            found = recorded.direct.value((), x, *given)
+            if found is not None:
+                self.report.value_runs += 1
+                return found
         call = tracer.call(x, args, kwargs)
         point = self._remembered(call)
         if point is not None and (value := point.known.get(point.recorded.output)) is not None:
@@ -89,13 +92,13 @@ class Memory:
         if point is not None and point.recorded.gradient in point.known:
             return point.value_and_gradient()
         if hessian is None:
-            recorded = self._latest(tracer, kwargs)
-            if (
-                recorded is not None
-                and (found := recorded.direct.gradient((), x, *args)) is not None
-            ):
-                self.report.gradient_runs += 1
-                return found
+            recorded = self._latest(tracer)
+            if recorded is not None:
+                given = recorded.direct.by_place(args, kwargs) if kwargs else args
+                found = recorded.direct.gradient((), x, *given)
+                if found is not None:
+                    self.report.gradient_runs += 1
+                    return found
             call = tracer.call(x, args, kwargs)
             point = self._remembered(call)
             if point is not None and point.recorded.gradient in point.known:
@@ -181,12 +184,13 @@ class Memory:
     def here(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Point | None:
         """The remembered point if a direct test finds a call there."""
         point = self.point
-        if point is None or kwargs:
+        if point is None:
             return None
         recorded, owner = point.recorded, tracer.owner
         if recorded.owner is not owner and recorded.owner != owner:
             return None
-        if not recorded.direct.same(point.inputs, x, *args):
+        given = recorded.direct.by_place(args, kwargs) if kwargs else args
+        if not recorded.direct.same(point.inputs, x, *given):
             return None
         return None if recorded.closure.is_deep and recorded.closure.changed() else point
 
@@ -197,28 +201,35 @@ class Memory:
         point.recorded.count_call()
         return point
 
-    def _latest(self, tracer: Tracer, kwargs: dict) -> Recorded | None:
-        """The trace used last, if calls may go there directly."""
+    def _latest(self, tracer: Tracer) -> Recorded | None:
+        """The trace used last, if it is of the same instance."""
         recorded, owner = self.latest, tracer.owner
-        if recorded is None or kwargs or (recorded.owner is not owner and recorded.owner != owner):
+        if recorded is None or (recorded.owner is not owner and recorded.owner != owner):
             return None
         return recorded
 
     def new_directly(
-        self, tracer: Tracer, product: Product, x: Any, args: tuple, complete: bool = False
+        self,
+        tracer: Tracer,
+        product: Product,
+        x: Any,
+        args: tuple,
+        kwargs: dict,
+        complete: bool = False,
     ) -> Point | None:
         """A new point, made directly."""
-        recorded = self._latest(tracer, {})
+        recorded = self._latest(tracer)
         if recorded is None or not recorded.direct.can_be_kept:
             return None
         direct = recorded.direct
         entry = (direct.full_points if complete else direct.points).get(product, general)
-        outputs = entry((), x, *args)
+        given = direct.by_place(args, kwargs) if kwargs else args
+        outputs = entry((), x, *given)
         if outputs is None:
             return None
         if outputs:
             self.report.point_runs += 1
-        leaves = kept(direct.leaves(args)) if args else ()
+        leaves = kept(direct.leaves(given)) if given else ()
         return new_point(recorded, x.copy(), leaves, product, outputs)
 
     def _at(
@@ -234,13 +245,12 @@ class Memory:
 
         None where nothing could tell later whether another call is at the same point.
         """
-        if not kwargs:
-            point = self.here(tracer, x, args, kwargs)
-            if point is not None:
-                return point.extended(product, complete), False
-            point = self.new_directly(tracer, product, x, args, complete)
-            if point is not None:
-                return point, True
+        point = self.here(tracer, x, args, kwargs)
+        if point is not None:
+            return point.extended(product, complete), False
+        point = self.new_directly(tracer, product, x, args, kwargs, complete)
+        if point is not None:
+            return point, True
         call = tracer.call(x, args, kwargs)
         if tracer.is_always or not can_be_remembered(call.leaves):
             return None, False

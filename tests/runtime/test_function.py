@@ -857,6 +857,7 @@ def test_a_gradient_prepares_products_if_one_came_last_time(name, target):
 
 
 KIND = (3,), np.dtype(float)
+NAMES = ("scale", "power"), ("power", "scale")
 
 
 @pytest.mark.compiles
@@ -880,6 +881,9 @@ def test_direct_calls_give_what_the_first_ones_give(monkeypatch):
             np.testing.assert_allclose(f.grad(at, s, 3), gradient)
             np.testing.assert_allclose(f.hvp(at, v, s, 3), 6 * s * at if above else 0 * at)
             np.testing.assert_allclose(f.hessian(at, s, 3) @ v, f.hvp(at, v, s, 3))
+            np.testing.assert_allclose(f.hvp(at, v, s, power=3), f.hvp(at, v, s, 3))
+            for names in NAMES:
+                assert f(at, **{name: {"scale": s, "power": 3}[name] for name in names}) == value
             assert gradient.flags.owndata and gradient.base is None
             np.testing.assert_array_equal(at, before)
         read_only = at.copy()
@@ -894,7 +898,9 @@ def test_direct_calls_give_what_the_first_ones_give(monkeypatch):
         with pytest.raises(ValueError, match="shape"):
             f.hvp(at, np.ones(4), s, 3)
         assert f(np.array([np.nan, 1.0, 1.0]), s, 3) != f(at, s, 3)
-    assert all(trace.direct.accept(x, s, 3) for trace in f._memory.traces if trace.key[1:3] == KIND)
+    directs = [trace.direct for trace in f._memory.traces if trace.key[1:3] == KIND]
+    assert all(direct.accept(x, s, 3) for direct in directs if direct.names is None)
+    assert {direct.names for direct in directs} == {None, ("power",), *NAMES}
 
 
 @pytest.mark.compiles

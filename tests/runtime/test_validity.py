@@ -93,6 +93,26 @@ def test_a_direct_test_tells_what_the_test_tells(name):
             np.testing.assert_array_equal(a, b)
 
 
+def test_arguments_by_name_are_told_from_those_by_place():
+    f, point, recorded = recalled((X, 0.5))
+    assert (
+        direct_tests(point)[0].accept(X, *direct_tests(point)[0].by_place((), {"b": 0.5})) is None
+    )
+    f.hessian(X, 0.5, b=1.5)
+    direct, is_same = direct_tests(f._memory.point)
+    named = direct.by_place((0.5,), {"b": 1.5})
+    assert direct.accept(X, *named) and is_same(X, *named)
+    assert direct.accept(X, 0.5, 1.5) is None
+    for args, kwargs in (
+        ((0.5,), {"c": 1.5}),
+        ((), {"b": 0.5, "c": 1.5}),
+        ((0.5, 1.5), {"b": 1.5}),
+    ):
+        assert direct.accept(X, *direct.by_place(args, kwargs)) is None
+    assert is_same(X, *direct.by_place((0.5,), {"b": 2.5})) is None
+    assert [a.item() for a in direct.leaves(named)] == [0.5, 1.5]
+
+
 @pytest.mark.parametrize("given", [(), (X, X), (None,), (3.0,), (Weights,), (X.view(np.matrix),)])
 def test_no_direct_test_holds_of_something_else(given):
     _, point, _ = recalled((X,))
