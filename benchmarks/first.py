@@ -37,6 +37,8 @@ SECOND = {
     "surface, 1000 x 1000": (300, 400),
     "Lennard-Jones, 10^4 atoms": (1000, 30),
     "mixture, 1000 x 10, K = 25": (900, 9, 20),
+    "Gaussians, 1000 x 2, K = 5": (900, 2, 6),
+    "Gaussians, 1000 x 10, K = 25": (900, 10, 20),
 }
 """A second size of the same function, which must find all its kernels compiled."""
 

@@ -159,6 +159,8 @@ def peers_at_hand():
 def test_products_of_peers_are_the_closed_form(problem, peer, monkeypatch):
     monkeypatch.setattr(peers, "_in_c", lambda casadi, function: None)  # a compiler takes seconds
     product = peers.PEERS[peer](problem, 1)
+    if product is None:
+        pytest.skip("not written for this package")
     for v in (problem.v, problem.v[::-1].copy()):
         assert_close(product(v), problem.hvp(problem.x0, v), 1e-12)
     first = product(problem.v)

@@ -139,7 +139,8 @@ def _reading(arg: Node, node: Node, order: Order) -> float:
         return math.inf  # each pass over the long axis would read it from memory
     if arg.value is not None:
         return 0.0 if size <= CPU.l3 else math.inf
-    return 0.0 if arg.size == arg.shape[long] else arg.size * CPU.copy
+    # Short loops around the long one read it again and again.
+    return 0.0 if arg.size == arg.shape[long] else node.size * CPU.copy
 
 
 def _is_last(x: Node, axis: int) -> bool:

@@ -31,6 +31,7 @@ from nbhvp.plan.pull import (
     contiguous,
     is_pulled,
     parts,
+    weight,
     written_out,
 )
 
@@ -294,10 +295,23 @@ def members(node: Node, puller: Puller, extent: int | None = None) -> Iterator[l
 
 def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> list[Member]:
     """The members of a node, given the shape of its iteration space and which axis is the rows."""
+    small = {k for k in _written_out(node, shape) if k != row and shape[k] > 1}
+    found = _members(node, puller, shape, row, small)
+    if small and max(small) < len(shape) - 1:
+        # Within a long loop, each element is to add little to what they have in common.
+        exprs = [member.expr for member in found]
+        if weight(*exprs) - weight(exprs[0]) > CPU.lanes * (len(exprs) - 1):
+            return _members(node, puller, shape, row, set())
+    return found
+
+
+def _members(
+    node: Node, puller: Puller, shape: tuple[int, ...], row: int, small: set[int]
+) -> list[Member]:
+    """The members, given which axes are written out."""
     entry, axes = node.primitive, range(len(shape))
     segmented = node.params["axis"] if entry.reduction == "segment_sum" else None
     summed = set() if is_pulled(node) or segmented is not None else _summed(node)
-    small = {k for k in _written_out(node, shape) if k != row and shape[k] > 1}
     variables = _variables(shape, row, small)
     loops = []
     for k in axes:

@@ -418,7 +418,7 @@ class _Memory:
             return max(saved, key=lambda n: (saved[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
         limit = (
-            CPU.kernel / 4 if is_small_sum(node) and node.shape[-1:] >= (CPU.long,) else CPU.limit
+            2 * CPU.limit if is_small_sum(node) and node.shape[-1:] >= (CPU.long,) else CPU.limit
         )
         if instances and (total > limit or (is_nested and nesting(found) > MOST_NESTED)):
             return max(instances, key=lambda n: (self.weights[n], n.index))

@@ -11,8 +11,9 @@ from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan import axes as axes_
 from nbhvp.plan.axes import long_axis_last
 from nbhvp.plan.lower import lower
+from nbhvp.plan.schedule import schedule
 from nbhvp.plan.split import split
-from tests.checks import assert_same, compiled, together, total
+from tests.checks import assert_same, compiled, texts_of, together, total
 from tests.graphs import STRUCTURE, Inputs, build, random_graph
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
@@ -197,6 +198,26 @@ def test_random_graphs(seed, all_turned):
     graph, inputs = random_graph(seed)
     found = check(long_axis_last(graph))
     assert_same(graph, inputs, 1e-9, lambda _, *values: interpret(found, *values))
+
+
+def test_short_axes_beside_a_long_one_are_written_out():
+    """A sum over five coordinates is five terms in the loop over the points."""
+    graph, _, _ = built(distances)
+    (text, *_) = [
+        t for t in texts_of(schedule(Graph(graph.inputs, graph.outputs[:1]))) if "- " in t
+    ]
+    assert text.count(" - ") == 5
+
+
+def test_heavy_elements_are_not_written_out():
+    i = Inputs()
+    heavy = points(i, 6) * i(6)
+    for _ in range(8):
+        heavy = p.sin(heavy) / (1.0 + heavy * heavy)
+    spread = p.reshape(heavy, shape=(LONG, 6, 1)) * i(6, 5)
+    turned = p.sum_(spread * spread, axes=(2,)) * heavy
+    for text in texts_of(schedule(i.graph(p.sum_(turned * turned, axes=(0,)))[0])):
+        assert text.count("sin(") <= 8
 
 
 @pytest.mark.compiles
