@@ -58,7 +58,7 @@ def planned(graph: Graph) -> Planned:
 
 def is_small(call: KernelCall) -> bool:
     """Whether a kernel goes without vectors."""
-    return call.has_short_loops or call.seconds * CPU.lanes < CPU.call / 10
+    return call.has_short_loops or call.seconds * CPU.lanes < CPU.call / 5
 
 
 def _matrix_seconds(step: Step) -> float:
