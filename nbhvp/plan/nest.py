@@ -405,11 +405,19 @@ class Segments(Puller):
 
 
 def _written_out(node: Node, shape: tuple[int, ...]) -> frozenset[int]:
-    """The axes of a node's iteration space that are not loops."""
-    entry = node.primitive
-    if entry.reduction == "segment_sum":
-        return frozenset(k for k in written_out(shape) if k > node.params["axis"])
-    return frozenset() if entry.reduction == "all" else written_out(shape)
+    """The axes of a node's iteration space that are not loops.
+
+    One along which a few arrays are joined is none in a sum by segments: each sum is of one of them.
+    """
+    entry, last = node.primitive, len(shape) - 1
+    if entry.reduction == "all":
+        return frozenset()
+    if entry.reduction != "segment_sum":
+        return written_out(shape)
+    source, axis = node.args[0], node.params["axis"]
+    joined = source.params["axis"] if source.primitive is p.concatenate else None
+    found = written_out(shape) | ({last} if joined == last and shape[last] <= CPU.pieces else set())
+    return frozenset(k for k in found if k > axis)
 
 
 def _element(node: Node, puller: Puller, index: list[Index], segmented: int | None) -> Expr:

@@ -14,6 +14,7 @@ from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph
 from nbhvp.plan import schedule as scheduling
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.split import split
 from nbhvp.trace.record import record
 from tests.checks import assert_close, assert_same, compiled, together
@@ -45,11 +46,16 @@ def columns(x, i, j, left, right):
     return a[i], b.reshape(N, right)[j], rows
 
 
-def residuals(x, i, j):
+def residuals(x, i, j, parameters=9):
     """A camera of nine parameters and a point of three."""
-    camera, point, _ = columns(x, i, j, 9, 3)
+    camera, point, _ = columns(x, i, j, parameters, 3)
     turned = np.cos(np.sum(camera[:, :3] ** 2, axis=1)) * point[:, 0] + camera[:, 3]
-    return np.sum(turned**2) + np.sum(camera[:, 8] * point[:, 2])
+    return np.sum(turned**2) + np.sum(camera[:, -1] * point[:, 2])
+
+
+def many_parameters(x, i, j):
+    """More than are written out."""
+    return residuals(x, i, j, CPU.pieces + 1)
 
 
 def as_many_columns_as_rows(x, i, j):
@@ -106,7 +112,7 @@ FUNCTIONS = [residuals, as_many_columns_as_rows, groups, blocks, two_sums, runs,
 def graphs(fun, i, j, modes=EXACT_MODES):
     """Programs of a function: gradient, and the products of one direction and of several."""
     rng = np.random.default_rng(1)
-    x = rng.normal(size=9 * (i.max() + 1) + 7 * N)
+    x = rng.normal(size=20 * (i.max() + 1) + 7 * N)
     trace = record(lambda x: fun(x, i, j), x, (), {})
     (node,), (value,) = trace.inputs, trace.outputs
     v = p.input_node(node.pool, "v", node.shape, node.dtype)
@@ -157,7 +163,7 @@ def test_sums_by_a_sorted_end_join_the_pass_over_the_pairs(monkeypatch):
 
     scheduling_along = scheduling.along_segments
     monkeypatch.setattr(scheduling, "along_segments", along)
-    for fun in (residuals, as_many_columns_as_rows, groups):
+    for fun in (residuals, many_parameters, as_many_columns_as_rows, groups):
         for _, graph, _ in graphs(fun, *ENDS["one end sorted"], EXACT_MODES[:1]):
             scheduling.schedule(graph)
     assert {1, 2} <= set(joined)
