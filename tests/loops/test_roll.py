@@ -692,6 +692,19 @@ def test_inputs_of_several_ranks_and_precisions():
     assert (found.gathers, found.outputs.dtype) == (0, np.float64)
 
 
+def pivots(x):
+    """Of a Cholesky factorisation in loops: nearly every operation is of a structure of its own."""
+    a = [[(x[i] - x[j]) ** 2 + 9.0 * (i == j) for j in range(len(x))] for i in range(len(x))]
+    total = 0.0
+    for k in range(len(x)):
+        total = total + a[k][k] * a[k][k]
+        for i in range(k + 1, len(x)):
+            factor = a[i][k] / a[k][k]
+            for j in range(k + 1, len(x)):
+                a[i][j] = a[i][j] - factor * a[k][j]
+    return total
+
+
 @pytest.mark.parametrize(
     ("fun", "size", "is_rolled"),
     [
@@ -699,7 +712,7 @@ def test_inputs_of_several_ranks_and_precisions():
         (recurrence, 4, True),
         (rosenbrock, 10, True),
         (rosenbrock, 1000, True),
-        (coordinates_by_hand, 6, False),
+        (pivots, 6, False),
         (coordinates_by_hand, 300, True),
     ],
 )

@@ -95,8 +95,8 @@ def roll(
     classes = classify(tape, most_classes)
     if classes is None:
         return None
-    structures = np.count_nonzero(np.diff(classes.starts))
-    if costs is not None and costs.prefers_sweep(structures, classes.members.size):
+    sizes = np.diff(classes.starts)
+    if costs is not None and costs.prefers_sweep(sizes[sizes > 0]):
         return None
     return _Roll(tape, inputs, classes).rolled()
 
