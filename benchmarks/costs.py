@@ -75,9 +75,9 @@ def seconds(call, repeats: int = 3) -> float:
 def compiling(graph: Graph) -> tuple[float, float]:
     """Predicted and measured, of all kernels of a program."""
     measured = predicted = 0.0
-    for source, is_small in planned(graph).texts:
-        predicted += compile_seconds(source, is_small)
-        compiled = partial(cache.compiled, source, "kernel", is_small)
+    for source, effort in planned(graph).texts:
+        predicted += compile_seconds(source, effort)
+        compiled = partial(cache.compiled, source, "kernel", effort)
         measured += seconds(lambda made=compiled: made().object_code, 1)
     return predicted, measured
 

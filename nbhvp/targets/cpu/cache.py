@@ -26,6 +26,7 @@ import numpy as np
 
 from nbhvp import disk
 from nbhvp.targets.cpu import forks, machine  # noqa: F401  a fork has new locks of compilers
+from nbhvp.targets.cpu.machine import Effort
 from nbhvp.version import __version__
 
 LOWER = "nbhvp.targets.cpu.lower"
@@ -78,18 +79,18 @@ def counts() -> Counts:
     return _tally.counts
 
 
-def load(source: str, is_small: bool = False) -> Kernel:
+def load(source: str, effort: Effort = Effort.FULL) -> Kernel:
     """The kernel that `source` defines: from memory, from disk, or compiled.
 
-    LLVM is asked for less where all that it computes `is_small`.
+    LLVM is asked for so much `effort`.
     """
-    key = source, is_small
+    key = source, effort
     if key not in _kernels:
         with _lock:
             if key not in _kernels:
                 start = time.perf_counter()
-                name = _file_name(source, is_small)
-                kernel = _kernels[key] = _load(name, source, is_small)
+                name = _file_name(source, effort)
+                kernel = _kernels[key] = _load(name, source, effort)
                 _tally.counts = Counts(
                     _tally.counts.compiled + kernel.compiled,
                     _tally.counts.loaded + (not kernel.compiled),
@@ -99,13 +100,13 @@ def load(source: str, is_small: bool = False) -> Kernel:
     return _kernels[key]
 
 
-def is_known(source: str, is_small: bool = False) -> bool:
+def is_known(source: str, effort: Effort = Effort.FULL) -> bool:
     """Whether `load` has nothing to compile."""
-    return (source, is_small) in _kernels or disk.path_of(_file_name(source, is_small)).exists()
+    return (source, effort) in _kernels or disk.path_of(_file_name(source, effort)).exists()
 
 
-def _file_name(source: str, is_small: bool) -> str:
-    return digest(source + "small" * is_small, inlined(source))
+def _file_name(source: str, effort: Effort) -> str:
+    return digest(source + effort.name, inlined(source))
 
 
 def digest(source: str, inlined: dict[str, str]) -> str:
@@ -127,7 +128,7 @@ def inlined(source: str) -> dict[str, str]:
     return texts
 
 
-def compiled(source: str, name: str = "kernel", is_small: bool = False) -> machine.Compiled:
+def compiled(source: str, name: str = "kernel", effort: Effort = Effort.FULL) -> machine.Compiled:
     """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
     from nbhvp.targets.cpu import lower
 
@@ -135,7 +136,7 @@ def compiled(source: str, name: str = "kernel", is_small: bool = False) -> machi
         text = lower.lowered(source, name)
     except lower.Unknown:
         return compiled_by_numba(source, name)
-    return machine.optimised(name, text, "@straight_kernel" in source, is_small)
+    return machine.optimised(name, text, "@straight_kernel" in source, effort)
 
 
 def compiled_by_numba(source: str, name: str = "kernel") -> machine.Compiled:
@@ -166,12 +167,12 @@ _MAKERS = {b"L": False, b"N": True}
 """The first byte of a file's content: whether numba has made the code that follows."""
 
 
-def _load(name, source, is_small):
+def _load(name, source, effort):
     path = disk.path_of(name)
     content = disk.read(path)
     is_compiled = content is None or content[:1] not in _MAKERS
     if is_compiled:
-        made = compiled(source, name, is_small)
+        made = compiled(source, name, effort)
         content = (b"N" if made.by_numba else b"L") + made.object_code
         disk.write(path, content)
     by_numba = _MAKERS[content[:1]]
@@ -197,7 +198,9 @@ def load_entries(
 
             text = lowered_entries(importlib.import_module(module), arguments, prefix)
             made = (
-                machine.plain if is_plain else functools.partial(machine.optimised, is_small=True)
+                machine.plain
+                if is_plain
+                else functools.partial(machine.optimised, effort=Effort.LITTLE)
             )
             code = made(prefix, text).object_code
             disk.write(path, code)

@@ -9,6 +9,7 @@ Invariant: callers pass only valid object code for this processor; for any other
 
 import contextlib
 import ctypes
+import enum
 import functools
 import importlib.metadata
 import importlib.util
@@ -123,33 +124,46 @@ class Compiled:
         return self.machine.emit_object(self.module)
 
 
-def optimised(name: str, text: str, is_straight: bool = False, is_small: bool = False) -> Compiled:
+class Effort(enum.IntEnum):
+    """How much LLVM is asked for."""
+
+    FULL = 0
+    SCALAR = 1
+    """No vectors, and nothing that pays in long loops alone."""
+    LITTLE = 2
+    """A few passes (`FEW`), which take a tenth of the time."""
+
+
+FEW = "always_inliner", "sroa", "simplify_cfg", "new_gvn", "instruction_combine", "simplify_cfg"
+"""Passes that bring variables to registers and remove what is computed twice."""
+
+
+def optimised(
+    name: str, text: str, is_straight: bool = False, effort: Effort = Effort.FULL
+) -> Compiled:
     """The LLVM text of a kernel after LLVM's passes.
 
-    LLVM looks for vectors in loops, and in straight code if it `is_straight`. If all that the kernel
-    computes `is_small`, a few passes (`SHORT`) take its place, which need a tenth of the time. Loops
-    are not unrolled: loops of vectors gain nothing by it (measured), and take longer to compile.
+    With full effort LLVM looks for vectors in loops, and in straight code if it `is_straight`. Other
+    loops are not unrolled: loops of vectors gain nothing by it (measured), and take longer to compile.
     """
-    machine = target_machine(2 if is_small else 3)
+    machine = target_machine(2 if effort else 3)
     module = llvm.parse_assembly(text, llvm.create_context())
     level, loops, straight = options()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=_level(level))
-    tuning.loop_vectorization = loops != "0"
-    tuning.loop_unrolling = is_straight
+    most = _level(level)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=min(most, 1) if effort else most)
+    tuning.loop_vectorization = loops != "0" and not effort
+    tuning.loop_unrolling = is_straight and not effort
     tuning.slp_vectorization = is_straight or straight not in ("", "0")
     builder = llvm.create_pass_builder(machine, tuning)
-    passes = _short() if is_small and not is_straight else builder.getModulePassManager()
+    is_little = effort == Effort.LITTLE and most > 0 and not is_straight
+    passes = _few() if is_little else builder.getModulePassManager()
     passes.run(module, builder)
     return Compiled(name, module, machine)
 
 
-SHORT = "always_inliner", "sroa", "simplify_cfg", "new_gvn", "instruction_combine", "simplify_cfg"
-"""Passes that bring variables to registers and remove what is computed twice."""
-
-
-def _short():
+def _few():
     passes = llvm.create_new_module_pass_manager()
-    for name in SHORT:
+    for name in FEW:
         getattr(passes, f"add_{name}_pass")()
     return passes
 

@@ -14,10 +14,11 @@ from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
 from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu.machine import Effort
 from nbhvp.targets.cpu.nests import KernelCall, emit, has_kernels
 from nbhvp.targets.cpu.predicted import compile_seconds
 
-__all__ = ["Planned", "is_small", "planned"]
+__all__ = ["Planned", "effort", "planned"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Planned:
         return sum(compile_seconds(*text) for text in self.texts if not cache.is_known(*text))
 
     @property
-    def texts(self) -> dict[tuple[str, bool], None]:
-        """The text of each kernel once, and whether it goes without vectors."""
-        return dict.fromkeys((c.source, is_small(c)) for _, calls in self.calls for c in calls)
+    def texts(self) -> dict[tuple[str, Effort], None]:
+        """The text of each kernel once, and how much LLVM is asked for it."""
+        return dict.fromkeys((c.source, effort(c)) for _, calls in self.calls for c in calls)
 
     @property
     def seconds(self) -> float:
@@ -56,9 +57,11 @@ def planned(graph: Graph) -> Planned:
     return Planned(plan, [(step, emit(step) if has_kernels(step) else ()) for step in plan.steps])
 
 
-def is_small(call: KernelCall) -> bool:
-    """Whether a kernel goes without vectors."""
-    return call.has_short_loops or call.seconds * CPU.lanes < CPU.call / 5
+def effort(call: KernelCall) -> Effort:
+    """How much LLVM is asked for a kernel: little up to a fifth of a call's time."""
+    if call.seconds * CPU.lanes < CPU.call / 5:
+        return Effort.LITTLE
+    return Effort.SCALAR if call.has_short_loops else Effort.FULL
 
 
 def _matrix_seconds(step: Step) -> float:

@@ -17,6 +17,7 @@ import re
 
 from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu import scalars
+from nbhvp.targets.cpu.machine import Effort
 from nbhvp.targets.cpu.syntax import has_rare_cases
 
 __all__ = ["compile_seconds"]
@@ -25,7 +26,7 @@ _SLOT = re.compile(r" = \w+\(table, ")
 _ELEMENTARY = re.compile(rf"(?<![\w.])(?:{'|'.join(scalars.__all__)})\(([^()]*)\)")
 
 
-def compile_seconds(source: str, is_small: bool = False) -> float:
+def compile_seconds(source: str, effort: Effort = Effort.FULL) -> float:
     """The seconds from the text of a kernel to its object code."""
     _, _, body = source.partition("(table, lo, hi):\n")
     slots = len(_SLOT.findall(body))
@@ -38,4 +39,4 @@ def compile_seconds(source: str, is_small: bool = False) -> float:
         + statements * CPU.statement
         + arguments * CPU.elementary
     )
-    return CPU.text + work * (CPU.without_vectors if is_small else 1.0)
+    return CPU.text + work * (CPU.without_vectors if effort else 1.0)

@@ -28,7 +28,7 @@ from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
 from nbhvp.targets.cpu import blas, cache, forms, machine, results
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, has_kernels
-from nbhvp.targets.cpu.planned import Planned, is_small, planned
+from nbhvp.targets.cpu.planned import Planned, effort, planned
 
 __all__ = ["Bound", "Program"]
 
@@ -395,7 +395,7 @@ def _compile(
             steps += _matrix_product(step)
         for call in calls:
             progress(len(kernels), total)
-            kernels.append(cache.load(call.source, is_small(call)))
+            kernels.append(cache.load(call.source, effort(call)))
             steps.append(_step(call, kernels[-1]))
     if steps or not stretches:
         stretches.append(_Stretch(tuple(steps)))

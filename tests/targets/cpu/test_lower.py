@@ -216,7 +216,7 @@ def test_kernels_of_few_numbers_are_not_vectorised(monkeypatch, tmp_path):
         (kernel,) = Program(Graph((x,), (x * x + 1,))).kernels
     keys = list(cache._kernels)
     assert keys == [(kernel.source, True), (kernel.source, False)]
-    texts = [cache.compiled(source, is_small=is_small).llvm for source, is_small in keys]
+    texts = [cache.compiled(source, effort=effort).llvm for source, effort in keys]
     assert ["<4 x double>" in text or "<2 x double>" in text for text in texts] == [False, True]
 
 

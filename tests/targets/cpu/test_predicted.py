@@ -8,6 +8,7 @@ from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import CPU
 from nbhvp.targets import interpreted
 from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu.machine import Effort
 from nbhvp.targets.cpu.planned import planned
 from nbhvp.targets.cpu.predicted import compile_seconds
 from nbhvp.targets.cpu.program import Program
@@ -38,7 +39,9 @@ def test_what_is_counted(name):
     expression, needed = TEXTS[name]
     text = TEXT.format(expression)
     assert compile_seconds(text) == pytest.approx(CPU.text + needed)
-    assert compile_seconds(text, True) == pytest.approx(CPU.text + CPU.without_vectors * needed)
+    assert compile_seconds(text, Effort.SCALAR) == pytest.approx(
+        CPU.text + CPU.without_vectors * needed
+    )
 
 
 def cubes(size: int) -> Graph:
