@@ -89,16 +89,17 @@ def _compute(node: Node) -> float:
 def _load(node: Node) -> float:
     """What it costs to load a node: constants that are one number are in the text or the table.
 
-    From a cache it costs less, but each array of state costs something for itself, and the first one
-    makes the product a program of its own.
+    The second cache, which several arrays share, loads in half the time. But each array of state costs
+    something for itself, and the first one makes the product a program of its own.
     """
     if p.scalar_value(node) is not None:
         return 0.0
-    if node.size == 1:
-        return CPU.choice * (GIVEN if is_given(node) else 1.0)
-    far = CPU.loaded * node.size
-    near = CPU.fetch(node.size * node.dtype.itemsize) / CPU.flop * node.size
-    return GIVEN * near if is_given(node) else min(far, near + 2 * CPU.state / CPU.flop)
+    far = CPU.loaded if node.size > 1 else CPU.choice
+    is_near = 4 * node.size * node.dtype.itemsize <= CPU.l2
+    near = far / 2 if is_near and node.size > 1 else far
+    if is_given(node):
+        return GIVEN * near * node.size
+    return min(far * node.size, near * node.size + 2 * CPU.state / CPU.flop)
 
 
 def is_given(node: Node) -> bool:

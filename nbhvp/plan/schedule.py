@@ -2,21 +2,22 @@
 
 Every node is either stored (a member of a nest, or a step of its own) or inlined into the members
 that pull it. Inputs, constants, outputs, reductions, matrix products and library calls are stored.
-For other nodes one cost decides, in additions per element: computing again against storing and loading.
+For other nodes one cost decides, `CPU.saved`: the additions per element that are saved where a value
+is stored, and loaded by its further uses, which else would each compute it. The rules differ in the uses:
 
-- pulled at k different indices, a value of weight w is computed k - 1 times too often: it is stored
-  if that takes longer than a load, so that pulling through T stencils cannot cost 3^T;
-- used by several members, it is stored if it takes longer than a store and a load;
-- broadcast along a new axis, it is stored if a copy takes longer to compute than to load;
-- read through an index, it is stored if it would be loaded from several arrays.
+- pulled at k different indices by one member, so that pulling through T stencils cannot cost 3^T: the
+  loads lie in few lines, and cost nothing more. A stencil of few operations is computed again;
+- needed by k members: each loads it from a cache or from memory, by its size;
+- broadcast along a new axis: its copies in an inner loop load it from the first cache;
+- read through an index: it is stored if it would be loaded from several arrays.
 
 A stored node joins the nest with which it shares most loads, or one of its own iteration space, and
 is in memory only if another nest reads it: elementwise work is one pass, each value computed once.
 The weight of a kernel is at most `CPU.kernel`, that of an inlined expression `CPU.limit`; at most
 MOST_NESTED choices stand one within the other, since Python's parser bounds the levels of a text.
 
-Invariant: cuts depend on structure, not on sizes, so the same program of another size has the same
-kernels. Sums of matrix products without other uses are one step, whose terms BLAS adds in place.
+Invariant: cuts depend on structure, and on sizes only where these tell caches from memory and few
+elements from many, so the same program of another size mostly has the same kernels. Sums of matrix products without other uses are one step, whose terms BLAS adds in place.
 """
 
 from __future__ import annotations
