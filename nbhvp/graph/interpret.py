@@ -10,25 +10,37 @@ import numpy as np
 
 from nbhvp.graph.node import Graph
 
-__all__ = ["interpret"]
+__all__ = ["Interpreter", "interpret"]
+
+
+class Interpreter:
+    """The outputs of a graph at the values of its inputs."""
+
+    def __init__(self, graph: Graph):
+        self._inputs, self._outputs = graph.inputs, graph.outputs
+        self._steps = [
+            (node, node.primitive.evaluate, node.args, node.params, node.dtype)
+            for node in graph.nodes
+            if node not in graph.inputs
+        ]
+
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """The outputs, in arrays of their own."""
+        values = {}
+        for node, value in zip(self._inputs, inputs, strict=True):
+            array = np.asarray(value)
+            if array.shape != node.shape or array.dtype != node.dtype:
+                raise ValueError(
+                    f"input {node.params['name']} must be {node.dtype}{list(node.shape)}, "
+                    f"got {array.dtype}{list(array.shape)}"
+                )
+            values[node] = array
+        with np.errstate(all="ignore"):
+            for node, evaluate, args, params, dtype in self._steps:
+                values[node] = np.asarray(evaluate(*[values[a] for a in args], **params), dtype)
+        return [np.array(values[node]) for node in self._outputs]
 
 
 def interpret(graph: Graph, *inputs: np.ndarray) -> list[np.ndarray]:
-    """The outputs of a graph at the values of its inputs."""
-    values = {}
-    for node, value in zip(graph.inputs, inputs, strict=True):
-        array = np.asarray(value)
-        if array.shape != node.shape or array.dtype != node.dtype:
-            raise ValueError(
-                f"input {node.params['name']} must be {node.dtype}{list(node.shape)}, "
-                f"got {array.dtype}{list(array.shape)}"
-            )
-        values[node] = array
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            if node in values:
-                continue
-            args = (values[arg] for arg in node.args)
-            params = node.params
-            values[node] = np.asarray(node.primitive.evaluate(*args, **params), node.dtype)
-    return [np.array(values[node]) for node in graph.outputs]
+    """The outputs of a graph at the values of its inputs, once."""
+    return Interpreter(graph)(*inputs)

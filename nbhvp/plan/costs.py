@@ -95,6 +95,8 @@ class Costs:
     """The part of this time that remains where LLVM makes no vectors."""
     interpreted: float
     """A node that NumPy computes, aside from its elements."""
+    crowded: float
+    """A matrix product that NumPy's BLAS shares among threads, next to other processes: up to 3e-2."""
     element: float
     """An element of it in one of NumPy's passes."""
     patience: float
@@ -268,7 +270,8 @@ CPU = Costs(
     statement=3.5e-5,
     elementary=5.6e-3,
     without_vectors=0.6,
-    interpreted=1.8e-6,
+    interpreted=1.5e-6,
+    crowded=1e-2,
     element=8e-10,
     patience=5.0,
 )

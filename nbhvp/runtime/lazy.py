@@ -4,7 +4,7 @@ A program counts what its runs are predicted to take by the interpreter. When th
 the sum above the predicted seconds of scheduling its graph, the graph is scheduled; when it would bring
 it above those of compiling the kernels as well, they are compiled, and from then on the compiled
 program runs. So a program takes at most about twice as long as by the better of the two ways, and a
-large one is compiled at once.
+large one is compiled at once, as is one of matrix products in which NumPy's BLAS would use threads.
 
 Invariants: predictions are counts of nodes, extents and texts times figures of the machine. Neither a
 clock, nor what is compiled already in this process or on the disk, has a part in the choice: the same

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbhvp.graph.interpret import interpret
+from nbhvp.graph.interpret import Interpreter
 from nbhvp.graph.node import Graph, Node
 from nbhvp.graph.primitives import SERIES
 from nbhvp.plan.costs import CPU
@@ -20,6 +20,8 @@ __all__ = ["Bound", "Program", "seconds"]
 
 START = 3
 """Nodes that take as long as what each run does beside its nodes."""
+THREADED = 2**17
+"""Multiplications from which NumPy's OpenBLAS may use threads, with some room."""
 
 
 def seconds(graph: Graph) -> float:
@@ -38,7 +40,8 @@ def _seconds(node: Node) -> float:
     if entry.kind == "bilinear":
         # Of (m, k) times (k, n): their sizes multiply to (m k n) ** 2.
         work = math.prod((*(arg.size for arg in node.args), node.size)) ** 0.5
-        return CPU.interpreted + 4 * work * CPU.multiply_add
+        shared = CPU.crowded if work >= THREADED else 0.0
+        return CPU.interpreted + 4 * work * CPU.multiply_add + shared
     passes = 1 if entry.is_elementwise and entry.cost < SERIES else 5
     elements = max(node.size, *(arg.size for arg in node.args))
     return CPU.interpreted + passes * elements * CPU.element
@@ -49,21 +52,22 @@ class Program:
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self._interpret = Interpreter(graph)
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, as fresh arrays, at the values of all inputs."""
-        return interpret(self.graph, *inputs)
+        return self._interpret(*inputs)
 
     def bind(self, *cold: np.ndarray) -> Bound:
         """The program with all inputs but the last fixed."""
-        return Bound(self.graph, cold)
+        return Bound(self._interpret, cold)
 
 
 class Bound:
     """A program of one input: a product at a fixed point."""
 
-    def __init__(self, graph: Graph, cold: Sequence[np.ndarray]):
-        self._graph = graph
+    def __init__(self, interpret: Interpreter, cold: Sequence[np.ndarray]):
+        self._interpret = interpret
         self.stored = self._cold = tuple(cold)
 
     def directly(self, x: np.ndarray) -> None:
@@ -71,7 +75,7 @@ class Bound:
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The last output, in a fresh array or in `out`."""
-        result = interpret(self._graph, *self._cold, x)[-1]
+        result = self._interpret(*self._cold, x)[-1]
         if out is None:
             return result
         out[...] = result

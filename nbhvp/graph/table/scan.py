@@ -31,7 +31,7 @@ import numpy as np
 
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
-from nbhvp.graph.interpret import interpret
+from nbhvp.graph.interpret import Interpreter
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.primitives import Primitive
 
@@ -152,8 +152,9 @@ class Body:
         places = list(zip(self.columns, self.columns[1:], strict=False))
         row = length if self.reverse else 0
         _put(out[row], carry, places)
+        step = Interpreter(self.graph)
         for k in reversed(range(length)) if self.reverse else range(length):
-            found = interpret(self.graph, *carry, *(s[k] for s in slices), *rest)
+            found = step(*carry, *(s[k] for s in slices), *rest)
             carry = found[:n]
             _put(out[k if self.reverse else k + 1], carry, places)
             _put(out[k], found[n:], places[n:])

@@ -62,6 +62,14 @@ def test_known_kernels_take_no_time(monkeypatch, tmp_path):
     assert planned(cubes(3001)).compile_seconds == plan.compile_seconds
 
 
+@pytest.mark.parametrize(("size", "is_shared"), [(40, False), (60, True)])
+def test_products_that_blas_shares_among_threads_are_dear(size, is_shared):
+    """NumPy's BLAS cannot be held to one thread, and its threads wait for one another."""
+    x = p.input_node(Pool(), "x", (size, size), np.float64)
+    seconds = interpreted.seconds(Graph((x,), (p.contract(x, x, subscripts="ij,jk->ik"),)))
+    assert (seconds > CPU.crowded) == is_shared
+
+
 def test_seconds_of_a_run_grow_with_extents():
     few, many = cubes(10), cubes(10**6)
     assert interpreted.seconds(few) == interpreted.seconds(cubes(10))
