@@ -106,7 +106,7 @@ def is_known(source: str, effort: Effort = Effort.FULL) -> bool:
 
 
 def _file_name(source: str, effort: Effort) -> str:
-    return digest(source + effort.name, inlined(source))
+    return digest(source + effort.name * bool(effort), inlined(source))
 
 
 def digest(source: str, inlined: dict[str, str]) -> str:
