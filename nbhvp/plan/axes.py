@@ -26,7 +26,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 
-__all__ = ["long_axis_last", "new_order"]
+__all__ = ["has_short_loops", "long_axis_last", "new_order"]
 
 Order = tuple[int, ...]
 """Which axis of an array stands at each position."""
@@ -52,6 +52,12 @@ def long_axis_last(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
+def has_short_loops(graph: Graph) -> bool:
+    """Whether there are sums of arrays whose long axis is not the last one."""
+    sums = (node for node in graph.nodes if node.primitive is p.sum_)
+    return any(new_order(node.args[0]) for node in sums)
+
+
 def new_order(node: Node) -> Order | None:
     """The order of the axes with the longest one last, if the last one is short beside it."""
     shape = node.shape
@@ -74,6 +80,13 @@ def _is_turnable(node: Node) -> bool:
     if entry is p.reshape:
         return _wide(node) == _wide(node.args[0])
     return entry.is_elementwise or entry in (p.broadcast, p.transpose, p.contract)
+
+
+def _is_member(node: Node, order: Order, group: Container[Node]) -> bool:
+    if node.primitive in (p.reshape, p.transpose) and node.args[0] not in group:
+        # A view of an input in another order is none that is read fast.
+        return _is_turnable(node) and _reading(node.args[0], node, order) == 0
+    return _is_turnable(node) or _is_sum_of(node, group)
 
 
 def _is_sum_of(node: Node, turned: Container[Node]) -> bool:
@@ -118,7 +131,7 @@ def _groups(nodes: Sequence[Node], orders: dict[Node, Order]) -> dict[Node, Node
         return node
 
     for node in nodes:
-        if node in orders and (_is_turnable(node) or _is_sum_of(node, parent)):
+        if node in orders and _is_member(node, orders[node], parent):
             parent[node] = node
         for arg in node.args if node in parent else ():
             if arg in parent:
@@ -130,17 +143,29 @@ def _reading(arg: Node, node: Node, order: Order) -> float:
     """The seconds that it costs to read an operand in another order than it has in memory."""
     if node.primitive is p.contract:
         return 0.0
-    is_view = node.primitive is p.transpose
-    long = node.params["axes"][order[-1]] if is_view else order[-1] - (node.ndim - arg.ndim)
+    long = _axis_of(arg, node, order[-1])
     if long < 0 or arg.shape[long] == 1 or _is_last(arg, long):
         return 0.0
+    if arg.size == arg.shape[long]:
+        return 0.0
     size = arg.size * arg.dtype.itemsize
-    if arg.size < node.size and size > CPU.l2 // 2:
-        return math.inf  # each pass over the long axis would read it from memory
+    if arg.size < node.size and (arg.value is None or size > CPU.l2 // 2):
+        # Short loops around the long one would read it again and again, in short pieces or from memory.
+        return math.inf
     if arg.value is not None:
         return 0.0 if size <= CPU.l3 else math.inf
-    # Short loops around the long one read it again and again.
-    return 0.0 if arg.size == arg.shape[long] else node.size * CPU.copy
+    return arg.size * CPU.copy
+
+
+def _axis_of(arg: Node, node: Node, axis: int) -> int:
+    """Which axis of an operand an axis of a node is; negative if it has none."""
+    if node.primitive is p.transpose:
+        return node.params["axes"][axis]
+    if node.primitive is p.reshape:
+        wide = [k for k, n in enumerate(arg.shape) if n != 1]
+        place = sum(n != 1 for n in node.shape[:axis])
+        return wide[place] if place < len(wide) else -1
+    return axis - (node.ndim - arg.ndim)
 
 
 def _is_last(x: Node, axis: int) -> bool:

@@ -31,7 +31,7 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
-from nbhvp.plan.axes import long_axis_last, new_order
+from nbhvp.plan.axes import has_short_loops, long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower, readable, small_products_as_sums
@@ -157,7 +157,10 @@ def _planned(graph: Graph) -> tuple[_Memory, list[Step]]:
 
 def _decided(graph: Graph) -> _Memory:
     if any(map(new_order, graph.nodes)):
-        graph = long_axis_last(small_products_as_sums(lower(graph, products=False)))
+        lowered = lower(graph, products=False)
+        graph = long_axis_last(small_products_as_sums(lowered))
+        if has_short_loops(graph):  # for which BLAS is better after all
+            graph = long_axis_last(lowered)
     graph = decided(lower(graph))
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
     memory = _Memory(graph)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nbhvp.graph import derive
 from nbhvp.graph.node import Graph, Node, dependent
-from nbhvp.plan.axes import long_axis_last
+from nbhvp.plan.axes import has_short_loops, long_axis_last
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.cut import is_given, minimum_cut, started
 from nbhvp.plan.decisions import decided
@@ -31,9 +31,11 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     graph = hoisted(graph, direction)
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
-    graph = reordered(decided(lower(graph, products=False)), direction)
-    graph = small_products_as_sums(graph)
+    plain = decided(lower(graph, products=False))
+    graph = small_products_as_sums(reordered(plain, direction))
     graph = long_axis_last(collected(graph, [direction]))
+    if has_short_loops(graph):  # for which BLAS is better after all
+        graph = long_axis_last(collected(plain, [direction]))
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
