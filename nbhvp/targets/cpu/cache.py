@@ -182,13 +182,8 @@ def _load(name, source, effort):
     return Kernel(_name(source), address, source, is_compiled, by_numba)
 
 
-def load_entries(
-    module: str, arguments: Mapping[str, str], is_plain: bool = False
-) -> dict[str, int]:
-    """The addresses of functions of a module of ours, as Python calls them; see `lowered_entries`.
-
-    They pass LLVM as they are written, if it `is_plain`.
-    """
+def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
+    """The addresses of functions of a module of ours, as Python calls them; see `lowered_entries`."""
     with _lock:
         prefix = _prefix(module, *arguments.items())
         path = disk.path_of(prefix)
@@ -197,12 +192,7 @@ def load_entries(
             from nbhvp.targets.cpu.lower import lowered_entries
 
             text = lowered_entries(importlib.import_module(module), arguments, prefix)
-            made = (
-                machine.plain
-                if is_plain
-                else functools.partial(machine.optimised, effort=Effort.LITTLE)
-            )
-            code = made(prefix, text).object_code
+            code = machine.optimised(prefix, text, effort=Effort.LITTLE).object_code
             disk.write(path, code)
         addresses = machine.link_all([f"{prefix} {name}" for name in arguments], code)
         return dict(zip(arguments, addresses, strict=True))

@@ -26,7 +26,7 @@ def load(module: str, arguments: Mapping[str, str]) -> dict[str, Callable]:
 
 def load_binders(module: str, arguments: Mapping[str, str]) -> dict[str, Callable]:
     """The same of "objects", where each is still to be bound to one."""
-    addresses = cache.load_entries(module, arguments, is_plain=True)
+    addresses = cache.load_entries(module, arguments)
     return {name: _binder(name, address) for name, address in addresses.items()}
 
 

@@ -29,7 +29,7 @@ __all__ = ["Array", "Form", "Number", "Same", "is_worthwhile"]
 
 FEW, MANY = 2, 1000
 """Calls of one kind after which later ones are direct, as those of large functions may be few; and where
-code for that has to be compiled first, once on a machine, which takes the time lost in 10,000."""
+code for that has to be compiled first, once on a machine, which takes the time that is lost in 50,000."""
 SHORT = CPU.wake / 6
 """Seconds of a program that keeps the interpreter, which others wait for as long as for a call."""
 

@@ -168,11 +168,6 @@ def _few():
     return passes
 
 
-def plain(name: str, text: str) -> Compiled:
-    """The LLVM text of functions without LLVM's passes, which take ten times as long as all else."""
-    return Compiled(name, llvm.parse_assembly(text, llvm.create_context()), target_machine(0))
-
-
 def _level(text: str) -> int:
     return int(text) if text.isdigit() else 3
 
