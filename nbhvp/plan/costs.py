@@ -99,6 +99,8 @@ class Costs:
     """A matrix product that NumPy's BLAS shares among threads, next to other processes: up to 3e-2."""
     element: float
     """An element of it in one of NumPy's passes."""
+    new: float
+    """An element of a large array, whose memory the system fills with zeros first."""
     patience: float
     """Compiling that takes longer is announced."""
 
@@ -273,5 +275,6 @@ CPU = Costs(
     interpreted=1.5e-6,
     crowded=1e-2,
     element=8e-10,
+    new=2e-9,
     patience=5.0,
 )

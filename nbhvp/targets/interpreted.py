@@ -44,7 +44,9 @@ def _seconds(node: Node) -> float:
         return CPU.interpreted + 4 * work * CPU.multiply_add + shared
     passes = 1 if entry.is_elementwise and entry.cost < SERIES else 5
     elements = max(node.size, *(arg.size for arg in node.args))
-    return CPU.interpreted + passes * elements * CPU.element
+    is_large = node.size * node.dtype.itemsize >= CPU.l2
+    new = node.size * CPU.new if is_large else 0.0
+    return CPU.interpreted + passes * elements * CPU.element + new
 
 
 class Program:
