@@ -11,7 +11,7 @@ value is computed twice; unrolled loops are counted too.
 
 import argparse
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from benchmarks.problems import SUITE, make
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
-from nbhvp.plan.schedule import Library, MatrixProduct, schedule
+from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.schedule import Step, schedule
 from nbhvp.plan.split import split
 from nbhvp.targets.cpu.nests import emit, has_kernels
 from nbhvp.targets.cpu.traffic import traffic
@@ -46,12 +47,17 @@ def graphs(fun, x: np.ndarray, args: tuple) -> Iterator[tuple[str, Graph]]:
 
 def texts(graph: Graph) -> Iterator[str]:
     """The texts of the kernels of a program, in order."""
-    for step in schedule(derive.check(graph)).steps:
-        is_ours = not (isinstance(step, Library) and not has_kernels(step))
-        if isinstance(step, MatrixProduct) or not is_ours:
-            yield type(step).__name__
-        else:
+    yield from _texts(schedule(derive.check(graph)).steps)
+
+
+def _texts(steps: Sequence[Step]) -> Iterator[str]:
+    for step in steps:
+        if isinstance(step, Repeated):
+            yield from _texts(step.plan.steps)
+        elif has_kernels(step):
             yield from (call.source for call in emit(step))
+        else:
+            yield type(step).__name__
 
 
 def problems() -> Iterator[tuple[str, object, np.ndarray, tuple]]:

@@ -20,6 +20,7 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.derive import EXACT_MODES, check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
+from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.targets.cpu import cache
 from nbhvp.targets.cpu import run as cpu
@@ -63,7 +64,8 @@ def run_plain(plan: Schedule, *inputs: np.ndarray) -> list[np.ndarray]:
     memory = dict(zip(plan.graph.inputs, map(np.ascontiguousarray, inputs), strict=True))
     with np.errstate(all="ignore"):
         for step in plan.steps:
-            if isinstance(step, Library) and not has_kernels(step):
+            is_whole = isinstance(step, Library) and not has_kernels(step)
+            if is_whole or isinstance(step, Repeated):
                 args = [_whole(memory, arg) for arg in step.node.args]
                 value = step.node.primitive.evaluate(*args, **step.node.params)
                 memory[step.node] = np.array(value, step.node.dtype, order="C")
@@ -80,7 +82,9 @@ def run_plain(plan: Schedule, *inputs: np.ndarray) -> list[np.ndarray]:
 
 
 def _whole(memory, node: Node) -> np.ndarray:
-    return memory[node].reshape(node.shape) if node in memory else node.value
+    if node in memory or not node.args:
+        return memory[node].reshape(node.shape) if node in memory else node.value
+    return node.primitive.evaluate(*(_whole(memory, arg) for arg in node.args), **node.params)
 
 
 def _strided(memory, operand, arg: Node) -> np.ndarray:

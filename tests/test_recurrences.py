@@ -18,11 +18,12 @@ from nbhvp.graph.node import Graph
 from nbhvp.plan.split import split
 from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool
-from tests.checks import THOROUGH, plain
+from tests.checks import THOROUGH, compiled, plain
 
 T = 24
 DATA = np.random.default_rng(0).normal(size=(T + 3, 4))
 SQUARE = DATA[:4] / 3
+WIDE = np.random.default_rng(1).normal(size=(20, 20)) / 5
 
 
 def runge_kutta(x):
@@ -188,11 +189,36 @@ def smallest(x):
     return m + s
 
 
+def field(x):
+    """Cells side by side, with a source that moves."""
+    u, total = x[:20], 0.0
+    for k in range(T):
+        left, right = np.roll(u, 1), np.roll(u, -1)
+        u = u + 0.1 * (left - 2 * u + right) - 0.05 * u**3 + 0.1 * x[20 + k % 2] * DATA[k, 0]
+        total = total + u[3] ** 2
+    return total + np.sum(u)
+
+
+def many_lanes(x):
+    z = x
+    for _ in range(2 * T):
+        z = z + 0.1 * np.sin(z)
+    return np.sum(z)
+
+
+def wide_network(x):
+    h, out = np.zeros(20), []
+    for t in range(T):
+        h = np.tanh(WIDE @ h * x[0] + DATA[t, 0] * x[1:21])
+        out.append(h)
+    return np.sum(np.stack(out)[:, 2] ** 2) + np.sum(out[-1] ** 3)
+
+
 CASES = {
     runge_kutta: 3, array_carry: 4, carry_in_a_dict: 3, network: 5, stacked_states: 3,
     growing_list: 4, written_array: 3, read_forwards: T + 1, read_backwards: T + 1,
     rows_of_a_matrix: 3 * T, alternating: 3, same_branch: 2, iteration: 2, early_end: 1,
-    two_loops: 3, verlet: 2, leap: 2, with_division: 2, smallest: 3,
+    two_loops: 3, field: 22, many_lanes: 26, wide_network: 21, verlet: 2, leap: 2, with_division: 2, smallest: 3,
 }  # fmt: skip
 EACH = pytest.mark.parametrize("fun", CASES, ids=lambda fun: fun.__name__)
 ARE_TWO = {two_loops}
@@ -262,17 +288,23 @@ def path(x):
     return np.array(out)
 
 
-def squares(x):
-    return np.sum(path(x) ** 2)
+def wide_path(x):
+    """The same of many numbers at once, which steps take from one another."""
+    z, out = x[0] * np.linspace(0.5, 1, 20), []
+    for k in range(T):
+        z = z + 0.1 * np.sin(WIDE @ z * x[1]) + x[2] * DATA[k, 0] * np.roll(z, 1)
+        out.append(np.sum(z * z))
+    return np.array(out)
 
 
+@pytest.mark.parametrize("path", [path, wide_path])
 @pytest.mark.parametrize("target", ["interpret", "cpu"])
-def test_all_products_of_functions(target):
+def test_all_products_of_functions(target, path):
     x = np.array([0.3, 0.8, -0.4])
     r = np.random.default_rng(2)
     v, vs, w = r.normal(size=3), r.normal(size=(3, 11)), r.normal(size=T)
     made = functools.partial(nbhvp.differentiable, target=target)
-    f, g = made(squares), made(path)
+    f, g = made(lambda x: np.sum(path(x) ** 2)), made(path)
     dense = f.hessian(x).toarray()
     for mode in derive.EXACT_MODES:
         np.testing.assert_allclose(f.hvp(x, v, mode=mode), dense @ v, rtol=1e-11)
@@ -288,6 +320,9 @@ def test_all_products_of_functions(target):
     curved = g.weighted_hessian(x, 2 * path(x)) @ v + jacobian.T @ (2 * jacobian @ v)
     np.testing.assert_allclose(curved, dense @ v, rtol=1e-11)
     assert len(f.report().recurrences) == len(g.report().recurrences) == 1
+    if target == "cpu":
+        report = f.hessian(x).report()
+        assert report.product.operations > 10 * T and report.product.library_calls == 0
     again = pickle.loads(pickle.dumps(f))
     np.testing.assert_allclose(again.hvp(x, v), dense @ v, rtol=1e-12)
 
@@ -305,13 +340,6 @@ def sum_of_terms(x):
     return sum((x[k] - 1.0) ** 2 * np.sin(x[k + 1]) for k in range(T))
 
 
-def many_lanes(x):
-    z = x
-    for _ in range(T):
-        z = z + 0.1 * np.sin(z)
-    return np.sum(z)
-
-
 def uneven(x):
     z = x[0]
     for k in range(T):
@@ -319,7 +347,7 @@ def uneven(x):
     return z
 
 
-@pytest.mark.parametrize("fun", [sum_of_terms, many_lanes, uneven])
+@pytest.mark.parametrize("fun", [sum_of_terms, uneven])
 def test_what_is_no_recurrence_of_small_steps_stays(fun):
     assert not record(fun, np.linspace(0.1, 0.9, T + 2)).recurrences
 
@@ -452,3 +480,14 @@ def test_random_loops_compute_the_same(seed):
 def test_most_random_loops_are_found():
     found = [bool(record(f, np.ones(f.size)).recurrences) for f in map(Random, range(24))]
     assert sum(found) >= 16
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("fun", [field, many_lanes, wide_network, runge_kutta])
+def test_compiled_steps(fun):
+    """Wide steps run as programs of their own; narrow ones in one kernel."""
+    x, v = point(fun)
+    trace = record(fun, x)
+    graph, count = graph_of(trace)
+    whole = Graph(graph.inputs, graph.outputs[count : count + 3])
+    assert_all_close(compiled(whole, x, v), interpret(whole, x, v), 1e-11)

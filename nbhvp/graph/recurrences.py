@@ -29,10 +29,14 @@ __all__ = ["LEAST", "MOST", "Recurrence", "rolled"]
 
 LEAST = 50
 """Operations of all steps: fewer compile as fast written out (measured: 8 steps of 4 as fast, 12 of 4 slower)."""
-MOST = 400
+LEAST_WIDE = 100
+"""The same of steps with larger arrays: so many are one pass over these, written out."""
+MOST = 600
 """Scalar operations of a step."""
 MOST_ELEMENTS = 16
 """Elements of an array in a step, since each is written out."""
+MOST_BYTES = 1 << 28
+"""What the carries of all steps take, which a scan keeps."""
 MOST_READS = 8
 """Steps of which single values are used elsewhere."""
 MOST_LOOPS = 8
@@ -108,8 +112,11 @@ def _fits(node: Node) -> bool:
     """Whether a kernel computes an operation on its elements, one by one."""
     entry = node.primitive
     is_view = entry.pull is not None and all(arg.dtype.kind == "f" for arg in node.args)
-    is_small = max(arg.size for arg in (node, *node.args)) <= MOST_ELEMENTS
-    return is_small and (entry.is_elementwise or is_view or entry in (p.sum_, p.contract))
+    return entry.is_elementwise or is_view or entry in (p.sum_, p.contract)
+
+
+def _is_small(node: Node) -> bool:
+    return max(arg.size for arg in (node, *node.args)) <= MOST_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,15 @@ class _Rewrite:
     def made(self) -> tuple[list[Node], list[tuple[Node, np.ndarray]], Recurrence] | None:
         slots = self._slots()
         kinds = {self.step[i].dtype for i, _ in slots}
-        size = sum(node.size for node in self.step)
-        if not slots or len(kinds) != 1 or next(iter(kinds)).kind != "f" or size > MOST:
+        if not slots or len(kinds) != 1 or next(iter(kinds)).kind != "f":
+            return None
+        is_narrow = all(map(_is_small, self.step))
+        if is_narrow and sum(node.size for node in self.step) > MOST:
+            return None
+        if not is_narrow and self.loop.length * self.loop.period < LEAST_WIDE:
+            return None
+        carried = sum(self.step[i].size * self.step[i].dtype.itemsize for i, _ in slots)
+        if carried * self.loop.length > MOST_BYTES:
             return None
         if not all(map(_fits, self.step)) or not self._is_recurrent(slots):
             return None
@@ -349,7 +363,9 @@ class _Rewrite:
             stacked = Constants(tuple(p.constant(self.pool, v, self.step[i].dtype) for v in values))
             same = all(node is stacked.nodes[0] for node in stacked.nodes)
             right = operand(stacked.nodes[0] if same else stacked)
-            outputs.append(p.cast(p.all_(p.equal(new[i], right)), dtype=self.dtype))
+            holds = p.equal(new[i], right)
+            holds = p.all_(holds) if holds.ndim else holds
+            outputs.append(p.cast(holds, dtype=self.dtype))
         inputs = (*carry.values(), *(node for node, _ in slices.values()), *fixed.values())
         self.body = Body(Graph(inputs, tuple(outputs)), len(carry), len(slices))
         self.arguments = [

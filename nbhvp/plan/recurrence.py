@@ -1,7 +1,7 @@
-"""Recurrences whose steps are scalar operations, a few hundred at most: one loop of one kernel.
+"""Recurrences: one loop in one kernel where steps are scalar operations, else one program, repeated.
 
-All elements of the carry are numbers in registers; arrays within a step are written out, element by
-element. The steps of a wider recurrence run one by one.
+In a narrow step all elements of the carry are numbers in registers; arrays are written out, element by
+element. A wider step is a program of its own, whose pointers move on after each run.
 
 A scan of the user's own operations is computed as NumPy does: its products are rounded before sums, as
 all values are that may decide (`decisions`), since a later step or a guard may compare what it carries.
@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
@@ -22,7 +23,7 @@ from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower
 from nbhvp.plan.pull import Apply, Expr, Index, Load, Puller, Value, contiguous, is_pulled, parts
 
-__all__ = ["Recurrence", "is_narrow", "positions", "step_of"]
+__all__ = ["Recurrence", "Repeated", "elements_of", "is_narrow", "positions", "step_of"]
 
 
 @dataclass(eq=False)
@@ -38,17 +39,26 @@ class Recurrence:
         return [part for part in parts(everything) if isinstance(part, Load)]
 
 
+@dataclass(eq=False)
+class Repeated:
+    """A scan whose steps are a program that runs again and again."""
+
+    node: Node
+    operands: tuple[tuple[Node, int, int], ...]
+    """For each argument an array, where it or its first slice begins, how far slices are apart."""
+    plan: Any
+    """The schedule of a step."""
+
+
 def is_narrow(body: Body) -> bool:
     """Whether a step is written out: so many scalar operations, on numbers of any kind."""
-    if body.operations > CPU.narrow_step or any(
-        n.size > CPU.narrow_step for n in body.graph.inputs
-    ):
+    if body.operations > CPU.narrow_step or any(n.size > CPU.pieces for n in body.graph.nodes):
         return False
     return all(map(_is_scalar, step_of(body).nodes))
 
 
 def _is_scalar(node: Node) -> bool:
-    return not node.args or is_pulled(node) or node.primitive in (p.sum_, p.contract)
+    return not node.args or is_pulled(node) or node.primitive in (p.sum_, p.contract, p.all_)
 
 
 @functools.lru_cache(maxsize=512)
@@ -60,6 +70,13 @@ def step_of(body: Body) -> Graph:
     decisions = tuple(p.equal(node, 0) for node in graph.outputs)
     whole = decided(Graph(graph.inputs, (*graph.outputs, *decisions)))
     return Graph(graph.inputs, whole.outputs[: len(graph.outputs)])
+
+
+def elements_of(body: Body) -> list[list[Expr]]:
+    """The elements of each output of a step, from those of its inputs."""
+    graph = step_of(body)
+    puller = Scalars(graph.inputs)
+    return [[puller.at(node, at) for at in positions(node)] for node in graph.outputs]
 
 
 def positions(node: Node) -> list[tuple[Index, ...]]:
@@ -79,6 +96,10 @@ class Scalars(Puller):
             return self._small_sum(node, index)
         if node.primitive is p.contract:
             return self._contraction(node, index)
+        if node.primitive is p.all_:
+            conditions = (self.at(node.args[0], at) for at in positions(node.args[0]))
+            both = lambda a, b: Apply(p.logical_and, {}, (a, b), node.dtype)
+            return functools.reduce(both, conditions)
         return super()._compute(node, index)
 
     def _contraction(self, node: Node, index: tuple) -> Expr:

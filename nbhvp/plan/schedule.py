@@ -31,6 +31,7 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
+from nbhvp.graph.table.scan import Body
 from nbhvp.plan.axes import has_short_loops, long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
@@ -53,7 +54,7 @@ from nbhvp.plan.pull import (
     weight,
     written_out,
 )
-from nbhvp.plan.recurrence import Recurrence, is_narrow, positions
+from nbhvp.plan.recurrence import Recurrence, Repeated, is_narrow, positions, step_of
 
 __all__ = [
     "Library",
@@ -108,7 +109,7 @@ class Library:
     node: Node
 
 
-Step = Nest | Reduction | MatrixProduct | Recurrence | Library
+Step = Nest | Reduction | MatrixProduct | Recurrence | Repeated | Library
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,10 @@ class _Memory:
                 if not isinstance(self.inlined.at(arg, variables(arg.shape)), Load | Value):
                     self.store(arg)
         else:
-            for arg in node.args:
+            is_repeated = repeats(node)
+            for k, arg in enumerate(node.args):
+                if is_repeated and _placed(self, node, k):
+                    continue
                 if arg.value is None and self.strides.get(arg) != contiguous(arg.shape):
                     self.store(arg)
 
@@ -498,7 +502,7 @@ def _steps(memory: _Memory) -> list[Step]:
         elif is_loop(node):
             steps.append(_recurrence(node, memory.puller()))
         elif node.primitive.reduction is None:
-            steps.append(Library(node))
+            steps.append(_repeated(memory, node) if repeats(node) else Library(node))
         else:
             loops = variables(node.args[0].shape)
             steps.append(Reduction(node, loops, memory.puller().at(node.args[0], loops)))
@@ -518,6 +522,51 @@ def _recurrence(node: Node, puller: Puller) -> Recurrence:
         at = (k,) if body.carries <= place < body.rest else ()
         elements.append(tuple(puller.at(arg, (*at, *one)) for one in positions(like)))
     return Recurrence(node, tuple(elements))
+
+
+def repeats(node: Node) -> bool:
+    """Whether a node is a recurrence whose steps are kernels and matrix products."""
+    body = node.primitive.body
+    if body is None or any(isinstance(step, Library) for step in _plan_of(body).steps):
+        return False
+    # BLAS and kernels read constants as they lie, but a step reads a slice in one piece.
+    return all(arg.value is None or arg.value.flags.c_contiguous for arg in node.args)
+
+
+def _placed(memory: _Memory, node: Node, k: int) -> tuple[Node, int, int] | None:
+    """Where argument k of a recurrence, or each slice of it, lies in one piece: start and distance."""
+    arg, body = node.args[k], node.primitive.body
+    is_sliced = body.carries <= k < body.rest
+    inner = contiguous(arg.shape[is_sliced:])
+    if arg in memory.stored or arg.value is not None or arg.primitive is p.INPUT:
+        return arg, 0, contiguous(arg.shape)[0] if is_sliced else 0
+    loops = variables(arg.shape)
+    expr = memory.puller().at(arg, loops)
+    if not isinstance(expr, Load) or not set(expr.index.terms) <= {*loops}:
+        return None
+    strides = [expr.index.terms.get(v, 0) for v in loops]
+    wanted = zip(strides[is_sliced:], inner, arg.shape[is_sliced:], strict=True)
+    if any(stride != one and extent > 1 for stride, one, extent in wanted):
+        return None
+    return expr.array, expr.index.const, strides[0] if is_sliced else 0
+
+
+def _repeated(memory: _Memory, node: Node) -> Repeated:
+    found = [_placed(memory, node, k) for k in range(len(node.args))]
+    operands = tuple(one for one in found if one is not None)
+    assert len(operands) == len(found), f"an argument of {node} is not in memory"
+    return Repeated(node, operands, _plan_of(node.primitive.body))
+
+
+@functools.lru_cache(maxsize=256)
+def _plan_of(body: Body) -> Schedule:
+    """The schedule of a step, each output of which has memory of its own."""
+    graph, seen, outputs = step_of(body), set(), []
+    for node in graph.outputs:
+        copy = node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
+        outputs.append(copy if _owned(node) in seen else node)
+        seen.add(_owned(node))
+    return schedule(Graph(graph.inputs, tuple(outputs)))
 
 
 NESTED = ("sum", "all", "segment_sum")
@@ -594,9 +643,11 @@ def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
     return found[::-1]
 
 
-def _reads(step: Reduction | MatrixProduct | Recurrence | Library) -> set[Node]:
+def _reads(step: Reduction | MatrixProduct | Recurrence | Repeated | Library) -> set[Node]:
     if isinstance(step, MatrixProduct):
         return {array for _, *operands in step.terms for array, _, _ in operands}
     if isinstance(step, Library):
         return set(step.node.args)
+    if isinstance(step, Repeated):
+        return {array for array, _, _ in step.operands}
     return {load.array for load in step.loads}

@@ -22,6 +22,7 @@ Each body is a primitive of its own, outside the table. T is a parameter of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -89,7 +90,7 @@ class Body:
     @cached_property
     def operations(self) -> int:
         """The scalar operations of one step."""
-        return sum(node.size for node in self.graph.nodes if node.args)
+        return sum(map(_work, self.graph.nodes))
 
     @cached_property
     def is_uncertain(self) -> bool:
@@ -239,6 +240,20 @@ class Derived:
     """For each input a kind and a position: ("arg", 2), ("dot", 0), ("before", 1)."""
     gives: tuple[int, ...] = ()
     """Of adjoints: the arguments to which its last carry and its outputs belong."""
+
+
+def _work(node: Node) -> int:
+    """The operations on single numbers in a node."""
+    if node.primitive is p.sum_:
+        return node.args[0].size
+    if node.primitive is p.contract:
+        operands = node.params["subscripts"].split("->")[0].split(",")
+        axes = (
+            zip(*pair, strict=True)
+            for pair in zip(operands, (a.shape for a in node.args), strict=True)
+        )
+        return math.prod(dict(axis for some in axes for axis in some).values())
+    return node.size if node.args else 0
 
 
 def scan(body: Body, length: int, *args: Node) -> Node:

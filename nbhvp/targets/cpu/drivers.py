@@ -62,6 +62,25 @@ def execute(program):
 
 
 @driver
+def repeat(table):
+    """Run a program again and again; after each time some addresses move on.
+
+    The table is how often, how many addresses, where these stand in it; then the program, then for
+    each address its place and how far it moves, in bytes.
+    """
+    times, count, moved = read(table), read(table + 8), table + read(table + 16)
+    for _ in range(times):
+        execute(table + 24)
+        for k in range(count):
+            at = table + read(moved + 16 * k)
+            write(at, read(at) + read(moved + 16 * k + 8))
+    for k in range(count):
+        at = table + read(moved + 16 * k)
+        write(at, read(at) - times * read(moved + 16 * k + 8))
+    return 0
+
+
+@driver
 def run(program, v, out):
     patch(program, v, out)
     execute(program)

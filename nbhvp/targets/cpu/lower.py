@@ -34,7 +34,7 @@ import numpy as np
 from llvmlite import ir
 
 from nbhvp.graph.table import incomplete
-from nbhvp.targets.cpu import machine, scalars, words
+from nbhvp.targets.cpu import drivers, machine, scalars, words
 from nbhvp.targets.cpu.layouts import DATA
 from nbhvp.targets.cpu.syntax import has_rare_cases, is_short, written_slots
 from nbhvp.targets.cpu.values import (
@@ -303,7 +303,20 @@ def _end(function: Function) -> None:
     function.entry.branch(function.entry.function.blocks[1])
 
 
-LANGUAGES = {"nbhvp.targets.cpu.language": LANGUAGE}
+def _of_table(function: Callable) -> Callable:
+    """A driver of the address of a table, as a word of kernels."""
+
+    def word(walk, table):
+        address = walk.builder.ptrtoint(table.parts[0], I64)
+        return word_of(function)(walk, Value("i8", (address,)))
+
+    return word
+
+
+LANGUAGES = {
+    "nbhvp.targets.cpu.language": LANGUAGE,
+    "nbhvp.targets.cpu.drivers": {"repeat": _of_table(drivers.repeat)},
+}
 """The words of kernels by the module from which a text imports them."""
 
 

@@ -7,18 +7,20 @@ A kernel that does next to nothing goes without vectors: even so it takes a tent
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
+from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu import cache, repeat
 from nbhvp.targets.cpu.machine import Effort
 from nbhvp.targets.cpu.nests import KernelCall, emit, has_kernels
 from nbhvp.targets.cpu.predicted import compile_seconds
 
-__all__ = ["Planned", "effort", "planned"]
+__all__ = ["Planned", "effort", "planned", "step_of"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,25 @@ class Planned:
 def planned(graph: Graph) -> Planned:
     """The steps of a program of a graph."""
     plan = schedule(graph)
-    return Planned(plan, [(step, emit(step) if has_kernels(step) else ()) for step in plan.steps])
+    return Planned(plan, [(step, _calls(step)) for step in plan.steps])
+
+
+def _calls(step: Step) -> Sequence[KernelCall]:
+    if isinstance(step, Repeated):
+        inner = (call for _, calls in step_of(step).calls for call in calls)
+        return [repeat.first_row(step), *inner]
+    return emit(step) if has_kernels(step) else ()
+
+
+@functools.lru_cache(maxsize=64)
+def step_of(step: Repeated) -> Planned:
+    """The program that a recurrence repeats; its kernels take the seconds of all runs."""
+    times = step.node.shape[0] - 1
+    calls = [
+        (one, [replace(call, seconds=call.seconds * times) for call in _calls(one)])
+        for one in step.plan.steps
+    ]
+    return Planned(step.plan, calls)
 
 
 def effort(call: KernelCall) -> Effort:

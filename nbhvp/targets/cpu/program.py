@@ -24,11 +24,12 @@ import numpy as np
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
+from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
-from nbhvp.targets.cpu import blas, cache, forms, machine, results
+from nbhvp.targets.cpu import blas, cache, forms, machine, repeat, results
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, has_kernels
-from nbhvp.targets.cpu.planned import Planned, effort, planned
+from nbhvp.targets.cpu.planned import Planned, effort, planned, step_of
 
 __all__ = ["Bound", "Program"]
 
@@ -351,6 +352,8 @@ def _runner(seconds: float, products: bool) -> Callable:
 
 def _may_use_threads(step) -> bool:
     """Whether a step is a product that BLAS would run on threads of its own, were it let."""
+    if isinstance(step, Repeated):
+        return any(map(_may_use_threads, step.plan.steps))
     if not isinstance(step, MatrixProduct):
         return False
     sizes = ((*term.shape[1:], term.args[0].shape[2]) for term, *_ in step.terms)
@@ -388,6 +391,14 @@ def _compile(
     kernels: list[cache.Kernel] = []
     total = sum(len(calls) for _, calls in plan.calls)
     for step, calls in plan.calls:
+        if isinstance(step, Repeated):
+            first, *_ = calls
+            kernels.append(cache.load(first.source, effort(first)))
+            done = functools.partial(_further, progress, len(kernels), total)
+            (inner,), some = _compile(step_of(step), done)
+            kernels += some
+            steps += [_step(first, kernels[-1 - len(some)]), repeat.repeated(step, inner.steps)]
+            continue
         if isinstance(step, Library) and not has_kernels(step):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
             steps = []
@@ -400,6 +411,11 @@ def _compile(
     if steps or not stretches:
         stretches.append(_Stretch(tuple(steps)))
     return stretches, kernels
+
+
+def _further(progress: Callable[[int, int], None], done: int, total: int, k: int, _: int) -> None:
+    """Progress within a step, after what is done."""
+    progress(done + k, total)
 
 
 def _step(call: KernelCall, kernel: cache.Kernel) -> cpu.Step:

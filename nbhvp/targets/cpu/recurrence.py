@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import Index, parts
-from nbhvp.plan.recurrence import Recurrence, Scalars, positions, step_of
+from nbhvp.plan.recurrence import Recurrence, elements_of, step_of
 from nbhvp.plan.schedule import variables
 from nbhvp.plan.text import Body, KernelCall, Slots, code, kernel_text
 
@@ -38,10 +38,7 @@ class _Kernel:
         self.rows = self.slots.write(self.node)
         self.steps = self.slots.integer("steps", self.length)
         self.graph = step_of(self.body)
-        puller = Scalars(self.graph.inputs)
-        self.found = [
-            [puller.at(node, at) for at in positions(node)] for node in self.graph.outputs
-        ]
+        self.found = elements_of(self.body)
 
     def call(self) -> KernelCall:
         body, text, name = self.body, self.text, self.variable.name

@@ -18,6 +18,7 @@ from typing import Any
 from nbhvp.graph.node import Node
 from nbhvp.plan.nest import Nest, Statement
 from nbhvp.plan.pull import Apply, Choose, Expr, Load, Var, loaded, parts
+from nbhvp.plan.recurrence import Recurrence, Repeated, elements_of
 from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step
 from nbhvp.targets.cpu.nests import Pointer, Scratch, emit, has_kernels
 
@@ -146,6 +147,23 @@ def _matrix_product(step: MatrixProduct) -> Traffic:
     return total
 
 
+def _recurrence(step: Recurrence) -> Traffic:
+    """A loop over steps: slices are read at each, what is the same in all of them once."""
+    length = step.node.shape[0] - 1
+    found = parts(expr for some in elements_of(step.node.primitive.body) for expr in some)
+    work = sum(part.cost for part in found if isinstance(part, Apply))
+    steps = {variable: length for load in step.loads for variable in _variables(load)}
+    read = sum(_visited(step.loads, steps, length).values())
+    return Traffic(read, _bytes(step.node), work * length, kernels=1)
+
+
+def _repeated(step: Repeated) -> Traffic:
+    """The traffic of a program, so often; its kernels count once."""
+    one, length = traffic(step.plan.steps), step.node.shape[0] - 1
+    work, kernels = one.operations * length, one.kernels + 1
+    return Traffic(one.read * length, one.written * length, work, kernels, one.matrix_products)
+
+
 def _library(step: Library) -> Traffic:
     """The arrays that a call is given, or that its kernels touch, each once."""
     if has_kernels(step):
@@ -161,6 +179,8 @@ _COUNTED: dict[type, Callable[[Any], Traffic]] = {
     Nest: _nest,
     Reduction: _reduction,
     MatrixProduct: _matrix_product,
+    Recurrence: _recurrence,
+    Repeated: _repeated,
     Library: _library,
 }
 

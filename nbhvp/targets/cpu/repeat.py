@@ -1,0 +1,97 @@
+"""Recurrences of wide steps: the program of a step, repeated by one compiled call.
+
+The program stands in the table of a step of the outer one. Its kernels read the carry from one row of
+the result and write it to the next, so that nothing is copied: after each run the pointers to rows and
+to slices move on (`drivers.repeat`). Its other buffers are those of one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from nbhvp.graph.node import Node
+from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.text import KernelCall, Slots, code, kernel_text
+from nbhvp.targets.cpu import cache
+from nbhvp.targets.cpu import run as cpu
+
+__all__ = ["first_row", "repeated"]
+
+SOURCE = '''"""The steps of a recurrence."""
+from nbhvp.targets.cpu.drivers import repeat
+from nbhvp.targets.cpu.language import kernel
+
+
+@kernel
+def repeat_steps(table, lo, hi):
+    repeat(table)
+'''
+WORD = 8
+BEFORE = 3
+"""Words of a table before its program."""
+
+
+def first_row(step: Repeated) -> KernelCall:
+    """The kernel that writes the carry before the first step, and what no step writes of the outputs."""
+    node, slots, lines = step.node, Slots(), []
+    body, length = node.primitive.body, node.shape[0] - 1
+    rows = slots.write(node)
+    start = length * body.width * body.reverse
+    for k in range(body.carries):
+        array, offset, _ = step.operands[k]
+        size = slots.integer(("size", k), body.columns[k + 1] - body.columns[k])
+        at = slots.integer(("at", k), start + body.columns[k])
+        lines.append(f"for i in range({size}):")
+        lines.append(f"    {rows}[{at} + i] = {slots.read(array, offset)}[i]")
+    last = length * body.width
+    first = slots.integer("first", last + body.columns[body.carries])
+    end = slots.integer("end", last + body.width)
+    lines.append(f"for i in range({first}, {end}):")
+    lines.append(f"    {rows}[i] = {code(node.dtype)}(0)")
+    source = kernel_text("start", slots, lines)
+    return KernelCall(source, slots.contents, 1, 1, (node,), 0.0)
+
+
+def repeated(step: Repeated, steps: Sequence[cpu.Step]) -> cpu.Step:
+    """The step of an outer program that runs the steps of a recurrence, so often."""
+    where = _where(step)
+    length = step.node.shape[0] - 1
+    records: list = [len(steps), 0, 0, 1]
+    words: list = []
+    moved: list[int] = []
+    start = cpu.HEADER + cpu.STEP * len(steps)
+    at = start
+    for one in steps:
+        records += [one.address, WORD * at, one.extent, one.block]
+        for entry in one.table:
+            if isinstance(entry, cpu.Ref) and entry.buffer in where:
+                array, offset, stride = where[entry.buffer]
+                entry = cpu.Ref(array, offset + entry.offset)
+                moved += [WORD * (BEFORE + at), stride] * (stride != 0)
+            words.append(entry)
+            at += 2 if isinstance(entry, complex) else 1
+    table = [length, len(moved) // 2, WORD * (BEFORE + at), *records, *words, *moved]
+    kernel = cache.load(SOURCE)
+    return cpu.Step(kernel.address, tuple(table), 1, 1)
+
+
+def _where(step: Repeated) -> dict[Hashable, tuple[Node, int, int]]:
+    """For each array of a step, where it lies in the first one, and how far from there in the next."""
+    body, node = step.node.primitive.body, step.node
+    length, size = node.shape[0] - 1, node.dtype.itemsize
+    row, sign = body.width * size, -1 if body.reverse else 1
+    first = length - 1 if body.reverse else 0
+    found: dict[Hashable, tuple[Node, int, int]] = {}
+    for k, (given, (array, offset, stride)) in enumerate(
+        zip(step.plan.graph.inputs, step.operands, strict=True)
+    ):
+        item = array.dtype.itemsize
+        if k < body.carries:
+            place = (first + body.reverse) * row + body.columns[k] * size
+            found[given] = node, place, sign * row
+        else:
+            found[given] = array, (offset + first * stride) * item, sign * stride * item
+    for k, output in enumerate(step.plan.graph.outputs):
+        after = 1 - body.reverse if k < body.carries else 0
+        found[output] = node, (first + after) * row + body.columns[k] * size, sign * row
+    return found
