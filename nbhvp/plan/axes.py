@@ -11,6 +11,9 @@ where the transposes of what has itself a new order cancel. The decision is one 
 elementwise operations, broadcasts and sums tie together: it pays if starting all the short loops takes
 longer than reading and writing inputs, outputs and the like against their order in memory.
 
+Inputs lie in the caller's order. What reads one along a short axis, again and again for each of the short
+loops, keeps its own order: so do functions whose data are arguments.
+
 Invariant: values are the same, up to the order in which sums are added up. The order follows from an
 array's shape alone, so that it is the same in the programs of a point and of its products.
 """
@@ -68,7 +71,8 @@ def new_order(node: Node) -> Order | None:
         return None
     longest = max(wide, key=lambda k: shape[k])
     last = shape[wide[-1]]
-    is_short = CPU.written_out < last <= CPU.share
+    # Two or three coordinates alone are written out where they are.
+    is_short = last <= CPU.share and (last > CPU.written_out or len(wide) > 2)
     if not is_short or shape[longest] < CPU.long:
         return None
     return (*(k for k in range(len(shape)) if k != longest), longest)

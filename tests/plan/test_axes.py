@@ -130,8 +130,8 @@ def few_rows(i):
 
 
 def coordinates(i):
-    difference = points(i, 1, 3) - i(6, 3)
-    return p.sum_(difference * difference, axes=(2,))
+    difference = points(i, 3) - i(3)
+    return p.sum_(difference * difference, axes=(1,))
 
 
 @pytest.mark.parametrize("function", [rows_of_the_input, few_rows, coordinates])
