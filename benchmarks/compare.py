@@ -561,6 +561,7 @@ def section_loops(run) -> None:
     """Products of functions written as loops; what recording and sweeping cost."""
     labels = run.labels(("Rosenbrock, n = 10^3",) if run.quick else LOOPS)
     _rolled_loops(run, labels)
+    _forms(run)
     _swept_loops(run)
     _first_loops(run, labels)
 
@@ -600,6 +601,47 @@ def _rolled_loops(run, labels):
     print(bar("at most 1.3 x the function in NumPy", alike))
     print(bar("at most 3 x the compiled function itself", beside))
     print(bar("at most 6 ns to record an operation", recording) + "\n")
+
+
+def _forms(run):
+    """Products of functions in loops beside those of the same functions of arrays, and by hand."""
+    import numpy as np
+
+    from benchmarks.forms import FORMS
+    from nbhvp import differentiable
+
+    rows, alike, by_hand = [], {}, {}
+    for label, (make, size) in FORMS.items():
+        if run.only is not None and run.only.lower() not in label.lower():
+            continue
+        form = make(size // 50 if run.quick else size)
+        x, args = form.x, form.args
+        v = np.random.default_rng(1).standard_normal(x.size)
+        looped = differentiable(form.loops).hessian(x, *args).matvec
+        in_arrays = (
+            differentiable(lambda x, form=form: form.arrays(x, *form.args)).hessian(x).matvec
+        )
+        assert np.allclose(looped(v), in_arrays(v), rtol=1e-9, atol=1e-9 * np.abs(looped(v)).max())
+        calls = {"loops": lambda: looped(v), "arrays": lambda: in_arrays(v)}  # noqa: B023
+        if form.prepare is not None:
+            product, out = form.prepare(x, *args), np.empty_like(x)
+            assert np.allclose(looped(v), product(v, out), rtol=1e-9, atol=1e-9 * np.abs(out).max())
+            calls["by hand"] = lambda: product(v, out)  # noqa: B023
+        measured = run.rounds(calls)
+        ratio = measured.ratio("loops", "arrays")
+        alike[label] = decided(measured, ratio.median <= 1.3)
+        hand = measured.ratio("arrays", "by hand") if "by hand" in calls else None
+        if hand is not None:
+            by_hand[label] = decided(measured, hand.median <= 1.25)
+        times = (micro(measured.best(name)) for name in ("arrays", "loops"))
+        rows.append(
+            [marked(label, measured), *times, str(ratio), "-" if hand is None else str(hand)]
+        )
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    header = ["function", "arrays, µs", "loops, µs", "loops / arrays", "arrays / by hand"]
+    print(table(header, rows) + "\n")
+    print(bar("at most 1.3 x the function of arrays", alike))
+    print(bar("arrays at most 1.25 x by hand", by_hand) + "\n")
 
 
 def _recorded_again(fun, x, args):

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from benchmarks import hand, peers, problems
+from benchmarks.forms import FORMS
 from benchmarks.programs import PROGRAMS
+from nbhvp import differentiable
 
 pytestmark = pytest.mark.no_cover
 
@@ -175,3 +177,23 @@ def test_forms_of_programs_are_the_programs(label):
     x, _, args = program.make()
     fun = getattr(program.fun, "py_func", program.fun)
     assert math.isclose(fun(x, *args), program.form(x, *args), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("label", FORMS)
+def test_forms_in_loops_and_in_arrays_are_one_function(label):
+    form = FORMS[label][0](400)
+    value = form.loops.py_func(form.x, *form.args)
+    np.testing.assert_allclose(value, form.arrays(form.x, *form.args), rtol=1e-12)
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("label", ["bundle adjustment", "laplacian"])
+def test_products_of_forms_are_the_same(label):
+    form = FORMS[label][0](800)
+    v = np.cos(np.arange(form.x.size))
+    in_loops = differentiable(form.loops, target="interpret").hvp(form.x, v, *form.args)
+    arrays = differentiable(lambda x: form.arrays(x, *form.args), target="interpret")
+    assert_close(in_loops, arrays.hvp(form.x, v), 1e-11)
+    if form.prepare is not None:
+        by_hand = form.prepare(form.x, *form.args)(v, np.empty_like(v))
+        assert_close(by_hand, in_loops, 1e-11)

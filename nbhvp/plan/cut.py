@@ -45,15 +45,23 @@ def started(graph: Graph, state: list[Node], fixed: list[Node]) -> tuple[Graph, 
 
 
 def minimum_cut(nodes: Sequence[Node], needed: set[Node]) -> list[Node]:
-    """The nodes at which the cheapest product starts, in order."""
-    if not needed:
-        return []
+    """The nodes at which the cheapest product starts, in order.
+
+    If the second cache does not hold all of a state, no part of it counts as loaded from there.
+    """
+    cut = _cut(nodes, needed, True) if needed else []
+    if sum(node.size * node.dtype.itemsize for node in cut if not is_given(node)) <= CPU.l2:
+        return cut
+    return _cut(nodes, needed, False)
+
+
+def _cut(nodes: Sequence[Node], needed: set[Node], is_cached: bool) -> list[Node]:
     number = {node: k for k, node in enumerate(nodes)}
     source, sink = 2 * len(nodes), 2 * len(nodes) + 1
     edges: list[tuple[int, int, float]] = []
     for node, k in number.items():
         edges.append((source, 2 * k, _compute(node)))
-        edges.append((2 * k, 2 * k + 1, _load(node)))
+        edges.append((2 * k, 2 * k + 1, _load(node, is_cached)))
         edges += [(2 * number[arg] + 1, 2 * k, np.inf) for arg in node.args]
         if node in needed:
             edges.append((2 * k + 1, sink, np.inf))
@@ -86,7 +94,7 @@ def _compute(node: Node) -> float:
     return CPU.choice * node.size if len(node.args) > 1 else 0.0
 
 
-def _load(node: Node) -> float:
+def _load(node: Node, is_cached: bool) -> float:
     """What it costs to load a node: constants that are one number are in the text or the table.
 
     The second cache, which several arrays share, loads in half the time. But each array of state costs
@@ -95,7 +103,7 @@ def _load(node: Node) -> float:
     if p.scalar_value(node) is not None:
         return 0.0
     far = CPU.loaded if node.size > 1 else CPU.choice
-    is_near = 4 * node.size * node.dtype.itemsize <= CPU.l2
+    is_near = is_cached and 4 * node.size * node.dtype.itemsize <= CPU.l2
     near = far / 2 if is_near and node.size > 1 else far
     if is_given(node):
         return GIVEN * near * node.size
