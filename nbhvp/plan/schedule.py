@@ -419,7 +419,8 @@ class _Memory:
         del instances[node]
         # One body of a loop has all that is written out, and computes each element of it once.
         bodies = node.size // max(1, math.prod(node.shape[k] for k in written_out(node.shape)))
-        each = {n: k * min(1.0, bodies / max(1, n.size)) for n, k in instances.items()}
+        many = ((n, k) for n, k in instances.items() if k > 1)
+        each = {n: k * min(1.0, bodies / max(1, n.size)) for n, k in many}
         # What is loaded at several indices lies in few lines: only the first load counts.
         saved = {n: CPU.saved(self.weights[n], k, 0, CPU.loaded) for n, k in each.items()}
         if saved and max(saved.values()) > 0:
