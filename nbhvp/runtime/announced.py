@@ -24,9 +24,10 @@ CLEAR = "\r\x1b[K"
 
 
 def warn(name: str, place: tuple[str, int], seconds: float, size: str) -> None:
-    """Warn of so many seconds, with what their number follows from."""
+    """Warn of so many seconds for all programs up to the next, which has that size."""
     text = (
-        f"compiling derivatives of {name} is predicted to take {seconds:.0f} s: {size}. Loops in Python "
+        f"compiling {name} and its derivatives is predicted to take {seconds:.0f} s: the next program "
+        f"has {size}. Loops in Python "
         "are unrolled: write them with operations on arrays, put them under numba.njit (or "
         "differentiate with loops=True), or take fewer steps. With "
         "nbhvp.differentiable(fun, compile='lazy') NumPy computes until compiling pays, with "

@@ -320,8 +320,7 @@ class Memory:
         trace = tracer.trace(call)
         report = self.report
         report.trace_seconds += time.perf_counter() - start
-        self.compiler.name, place = tracer.source, place_of(tracer.fun)
-        self.compiler.place = trace.unrolled or place
+        self.compiler.begin(tracer.source, trace.unrolled or place_of(tracer.fun))
         recorded = Recorded(trace, call.key, self.compiler, tracer.source)
         if tracer.owner is not None:
             self._follow(recorded, tracer.owner)

@@ -41,9 +41,7 @@ class Compiler:
         self._is_planned, self._is_lazy = target == "cpu", is_lazy
         self.is_direct = target == "cpu" and not is_lazy
         """Whether there are programs that can be called by compiled code."""
-        self.name, self.place = "", ("", 0)
-        """Of the function that was traced last, and what a warning names: its line, or a long loop's."""
-        self._has_warned = False
+        self._name, self._place, self._expected, self._has_warned = "", ("", 0), 0.0, False
         self.lock = threading.RLock()
         self.report = Report()
         self.products = Products()
@@ -66,6 +64,10 @@ class Compiler:
                     compiling -= self.report.compile_seconds
                     self.report.schedule_seconds += time.perf_counter() - start + compiling
 
+    def begin(self, name: str, place: tuple[str, int]) -> None:
+        """A new trace of a function: what a warning names is its line, or that of a long loop."""
+        self._name, self._place, self._expected = name, place, 0.0
+
     def program(self, graph: Graph, state: Collection[int] = ()) -> Any:
         """The program of a graph, given which outputs only products read. The lock is held."""
         return lazy.Program(graph, self) if self._is_lazy else self.compiled(graph, state)
@@ -73,7 +75,7 @@ class Compiler:
     def planned(self, graph: Graph) -> Any:
         """The steps of a program. The lock is held."""
         nodes = len(graph.nodes)
-        self._warn(nodes * CPU.planned, f"{nodes:,} operations")
+        self._expect(nodes * CPU.planned, f"{nodes:,} operations")
         return importlib.import_module("nbhvp.targets.cpu.planned").planned(graph)
 
     def compiled(self, graph: Graph, state: Collection[int] = (), plan: Any = None) -> Any:
@@ -82,11 +84,15 @@ class Compiler:
             program = self._target(graph, state)
         else:
             plan = plan or self.planned(graph)
-            if plan.compile_seconds > CPU.patience:
-                size = f"{len(graph.nodes):,} operations in {len(plan.texts):,} kernels"
-                self._warn(plan.missing_seconds, size)
-            with progress(self.name) as show:
+            seconds = plan.compile_seconds
+            if self._expected + seconds > CPU.patience:
+                seconds = plan.missing_seconds
+            size = f"{len(graph.nodes):,} operations in {len(plan.texts):,} kernels"
+            self._expect(seconds, size)
+            with progress(self._name) as show:
                 program = self._target(graph, state, plan=plan, progress=show)
+            if program.counts.compiled == 0:
+                self._expected -= seconds  # all were known
             self.is_direct = True
         counts = getattr(program, "counts", None)  # the interpreter has none
         if counts is not None:
@@ -97,11 +103,12 @@ class Compiler:
             self.report.compile_seconds += counts.seconds
         return program
 
-    def _warn(self, seconds: float, size: str) -> None:
-        """Warn once of what takes long."""
-        if seconds > CPU.patience and not self._has_warned:
+    def _expect(self, seconds: float, size: str) -> None:
+        """Add to what the programs of a trace take, and warn once if that is long."""
+        self._expected += seconds
+        if self._expected > CPU.patience and not self._has_warned:
             self._has_warned = True
-            warn(self.name, self.place, seconds, size)
+            warn(self._name, self._place, self._expected, size)
 
     def total(self) -> Report:
         """The counts until now, with those of operators."""

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import nbhvp
+from nbhvp.graph.node import reachable
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime import announced
+from nbhvp.runtime import announced, programs
 from nbhvp.targets.cpu import cache
+from nbhvp.trace.record import record
 
 pytestmark = pytest.mark.compiles
 
@@ -23,6 +25,11 @@ def unrolled(x):
     for k in range(3100):
         total = total + x[k % x.size] * (k + 0.5 + np.sin(k))
     return total
+
+
+def raised(name, place, seconds, size):
+    """In the place of a warning: nothing is scheduled."""
+    raise RuntimeError(f"{place[1]}: {size}")
 
 
 def told(call) -> list[warnings.WarningMessage]:
@@ -59,12 +66,11 @@ def test_known_kernels_and_the_interpreter_do_not_warn(monkeypatch):
 def test_of_unrolled_loops_the_line_is_told(monkeypatch):
     monkeypatch.setitem(vars(CPU), "planned", 1.0)
     f = nbhvp.differentiable(unrolled)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # As an error it comes before anything is scheduled.
-        with pytest.raises(nbhvp.CompileTimeWarning, match=r"[\d,]{5,} operations"):
-            f(np.linspace(0.1, 1, 50))
-    assert f._memory.compiler.place == (__file__, unrolled.__code__.co_firstlineno + 3)
+    monkeypatch.setattr(programs, "warn", raised)
+    with pytest.raises(
+        RuntimeError, match=rf"{unrolled.__code__.co_firstlineno + 3}: [\d,]{{5,}} op"
+    ):
+        f(np.linspace(0.1, 1, 50))
 
 
 class Terminal(io.StringIO):
@@ -94,3 +100,12 @@ def test_progress_is_not_shown_more_often_than_twice_a_second(monkeypatch):
         for k in range(4):
             show(k, 4)
     assert shown.getvalue().count("kernel") == 2
+
+
+def test_programs_of_one_function_are_counted_together(monkeypatch):
+    """None takes 5 s, all of them do."""
+    nodes = len(reachable(record(smooth, np.ones(5)).outputs))
+    monkeypatch.setitem(vars(CPU), "planned", 4.5 / nodes)
+    f = nbhvp.differentiable(smooth)
+    assert told(lambda: f(np.ones(5))) == []
+    assert len(told(lambda: (f.grad(np.ones(5)), f.hvp(np.ones(5), np.ones(5))))) == 1
