@@ -43,6 +43,7 @@ MOST_NODES = 256
 PRODUCTS = 4.0
 """What is computed once per point pays if it saves its cost in so many products."""
 GAIN = 2.0
+"""How many times less work another order must be to be taken."""
 
 
 def reordered(graph: Graph, direction: Node) -> Graph:

@@ -426,9 +426,9 @@ class _Memory:
         if saved and max(saved.values()) > 0:
             return max(saved, key=lambda n: (saved[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
-        limit = (
-            2 * CPU.limit if is_small_sum(node) and node.shape[-1:] >= (CPU.long,) else CPU.limit
-        )
+        # The terms of a sum in a long loop stay in registers: stored, they would be arrays.
+        is_long = is_small_sum(node) and node.shape[-1:] >= (CPU.long,)
+        limit = 2 * CPU.limit if is_long else CPU.limit
         if instances and (total > limit or (is_nested and nesting(found) > MOST_NESTED)):
             return max(instances, key=lambda n: (self.weights[n], n.index))
         return None
