@@ -107,7 +107,7 @@ def directly(trace: Trace, key: tuple) -> Direct:
     args, named = arguments or ((), None)
     keys = (*args, *(named.items if named else ()))
     if trace.aliases is not None or not all(map(_is_plain, keys)):
-        return Direct()
+        return Direct(watches=trace.closure.watches)
     names, closure = named.names if named and named.names else None, trace.closure
     forms = _forms()
     watches = closure.by_identity()

@@ -59,7 +59,7 @@ class Recorded:
 
     def count_call(self) -> None:
         """Let later calls go directly, once that is worthwhile."""
-        if not self.compiler.is_direct:
+        if self.direct.watches is not None or not self.compiler.is_direct:
             return
         self._calls += 1
         if is_worthwhile(self._calls):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import itertools
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Array", "Form", "Number", "Same", "is_worthwhile"]
 
 FEW, MANY = 2, 1000
-"""Calls of one kind after which later ones are direct, as those of large functions may be few; and where
-code for that has to be compiled first, once on a machine, which takes the time that is lost in 50,000."""
+"""Calls of one kind after which later ones are direct, as those of large functions may be few; and calls of
+all kinds in a process after which code for that is compiled, if the disk has none, once on a machine."""
 SHORT = CPU.wake / 6
 """Seconds of a program that keeps the interpreter, which others wait for as long as for a call."""
 
@@ -235,14 +236,20 @@ def _binders() -> dict[str, Callable]:
     return entries.load_binders(*_CODE)
 
 
+_calls = itertools.count(1)
+"""Those that could have been direct, had the code been compiled."""
+
+
 def is_worthwhile(calls: int) -> bool:
     """Whether calls of one kind are to be direct after so many."""
-    return (calls == MANY or (calls == FEW and _are_compiled())) and _are_known()
+    is_ready = _binders.cache_info().currsize > 0 or _lies_ready()
+    return (calls >= FEW if is_ready else next(_calls) >= MANY) and _are_known()
 
 
-def _are_compiled() -> bool:
-    """Whether the functions that forms make have been compiled, in this process or another one."""
-    return _binders.cache_info().currsize > 0 or cache.has_entries(*_CODE)
+@functools.cache
+def _lies_ready() -> bool:
+    """Whether another process has compiled the functions that forms make."""
+    return cache.has_entries(*_CODE)
 
 
 @functools.cache

@@ -103,7 +103,7 @@ class Program:
             node: [_references(s, node) for s in self._stretches]
             for node in (*self._cold, *self._direct)
         }
-        self._runs = 0
+        self._runs, self._is_prepared = 0, False
         self.directly: Callable = general
         """``directly(cold, x)``, for the hot input alone; None of what it leaves to the general way."""
         self._free: list[_Workspace] = []
@@ -150,9 +150,10 @@ class Program:
         return _Workspace(self).alone()
 
     def prepare(self) -> None:
-        """Count a product, and make direct calls once there are some."""
+        """Count a product, and make direct calls, if it can be called so, once there are some."""
         self._runs += 1
-        if forms.is_worthwhile(self._runs):
+        if not self._is_prepared and forms.is_worthwhile(self._runs):
+            self._is_prepared = True
             x, cold = self.graph.inputs[self.hot], len(self._inputs) - 1
             form = forms.Form([forms.Array(x.shape, np.dtype(x.dtype.char))])
             self.directly = form.evaluate(self, cold=cold, as_tuple=False) or general
