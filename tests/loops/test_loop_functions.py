@@ -1165,22 +1165,6 @@ def test_minimising_a_function_with_loops():
     np.testing.assert_allclose(result.x, 1.0, atol=1e-6)
 
 
-# Loops in Python.
-
-
-def test_a_long_loop_in_python_names_the_remedy():
-    def fun(x):
-        total = 0.0
-        for value in x:
-            total += value * value
-        return total
-
-    with pytest.warns(UserWarning, match="loops=True") as caught:
-        nbhvp.differentiable(fun, target="interpret")(np.zeros(2000))
-    (warning,) = caught
-    assert warning.filename == __file__ and warning.lineno > fun.__code__.co_firstlineno
-
-
 # Errors, with the user's line.
 
 

@@ -81,8 +81,7 @@ CPU = Costs(
     single=Cost(0.015, 2.5e-9), several=Cost(0.031, 8e-9), element=5e-10, call=3.5e-7,
     sweep=Cost(0.36, 4.8e-7), record=3.1e-9, products=1e5, slower=1.3, patience=3.0,
 )  # fmt: skip
-"""Fitted on x86-64 with AVX-512 at 2.5 to 3 GHz, empty caches, to twenty tapes of 171 to 38,673 operations
-(force fields, factorisations, least squares, integrals, springs), seconds of CPU behind the recording. Compiling is
-predicted within a factor of 1.5 for most of them and 2.2 for all, products of arrays within 1.5
-but where whole arrays are gathered again in each of many steps (five bodies for 10 steps: 22 us, not 4), sweeps
-within 1.3."""
+"""Set near a fit on x86-64 with AVX-512 at 2.5 to 3 GHz, empty caches, to fifteen tapes of up to 4,366
+operations (force fields, factorisations, least squares, springs), seconds of CPU behind the recording.
+Compiling was predicted within a factor of 2 for all, products of arrays within 2 but where whole arrays
+are gathered again in each of many steps (five bodies for 10 steps: 22 us, not 6), sweeps within 1.2."""

@@ -90,17 +90,17 @@ def test_compiling_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("nbhvp.targets.cpu.cache._kernels", {})
     make = lambda: nbhvp.differentiable(lambda x: np.sum(x**3 * 1.25))
     f = make()
-    f.hvp(np.ones(30), np.ones(30))
+    f.hvp(np.ones(300), np.ones(300))
     first = f.report()
     assert first.kernels_compiled > 0 == first.kernels_loaded
     assert min(first.compile_seconds, first.trace_seconds, first.schedule_seconds) > 0
-    f.hvp(np.ones(40), np.ones(40))
+    f.hvp(np.ones(400), np.ones(400))
     second = f.report()
     assert second.kernels_compiled == first.kernels_compiled, "another size compiles nothing"
     assert second.compile_seconds == first.compile_seconds
     assert second.trace_seconds > first.trace_seconds
     monkeypatch.setattr("nbhvp.targets.cpu.cache._kernels", {})
     other = make()
-    other.hvp(np.ones(30), np.ones(30))
+    other.hvp(np.ones(300), np.ones(300))
     report = other.report()
     assert (report.kernels_compiled, report.kernels_loaded) == (0, first.kernels_compiled)
