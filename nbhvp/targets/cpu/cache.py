@@ -69,7 +69,7 @@ class _Tally(threading.local):
     counts = Counts()
 
 
-_kernels: dict[tuple[str, bool], Kernel] = {}  # by source, and whether it is small
+_kernels: dict[tuple[str, Effort], Kernel] = {}  # by source, and how much LLVM was asked for
 _tally = _Tally()
 _lock = threading.Lock()
 

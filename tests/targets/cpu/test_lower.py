@@ -215,7 +215,7 @@ def test_kernels_of_few_numbers_are_not_vectorised(monkeypatch, tmp_path):
         x = p.input_node(Pool(), "x", (size,), np.float64)
         (kernel,) = Program(Graph((x,), (x * x + 1,))).kernels
     keys = list(cache._kernels)
-    assert keys == [(kernel.source, True), (kernel.source, False)]
+    assert keys == [(kernel.source, machine.Effort.LITTLE), (kernel.source, machine.Effort.FULL)]
     texts = [cache.compiled(source, effort=effort).llvm for source, effort in keys]
     assert ["<4 x double>" in text or "<2 x double>" in text for text in texts] == [False, True]
 
