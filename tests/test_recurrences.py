@@ -491,3 +491,22 @@ def test_compiled_steps(fun):
     graph, count = graph_of(trace)
     whole = Graph(graph.inputs, graph.outputs[count : count + 3])
     assert_all_close(compiled(whole, x, v), interpret(whole, x, v), 1e-11)
+
+
+def lagged_beside_a_field(x):
+    """The body of a derivative gives one of its inputs three times."""
+    v, h = np.full(20, x[0]), [x[1], x[2]]
+    for k in range(T - 4):
+        t = x[1] * DATA[k, 0]
+        v = 0.4 + 0.2 * v
+        h.append(np.sin(h[-1] + 0.5 * h[-2]) + t)
+    return np.sum(v) + np.sum(np.array(h[2:]) * x[0])
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("mode", derive.EXACT_MODES)
+def test_outputs_of_a_wide_step_never_share_memory(mode):
+    x, v = np.array([0.3, 0.5, 0.7]), np.array([1.0, 0.5, 0.2])
+    needed = nbhvp.differentiable(lagged_beside_a_field, target="interpret").hvp(x, v)
+    found = nbhvp.differentiable(lagged_beside_a_field).hvp(x, v, mode=mode)
+    np.testing.assert_allclose(found, needed, rtol=1e-12)

@@ -530,6 +530,9 @@ def repeats(node: Node) -> bool:
     body = node.primitive.body
     if body is None or any(isinstance(step, Library) for step in _plan_of(body).steps):
         return False
+    graph = _plan_of(body).graph
+    if len({*graph.inputs, *graph.outputs}) < len(graph.inputs) + len(graph.outputs):
+        return False  # what a step gives must lie in memory of its own
     # BLAS and kernels read constants as they lie, but a step reads a slice in one piece.
     return all(arg.value is None or arg.value.flags.c_contiguous for arg in node.args)
 
@@ -564,8 +567,9 @@ def _plan_of(body: Body) -> Schedule:
     """The schedule of a step, each output of which has memory of its own."""
     graph, seen, outputs = step_of(body), set(), []
     for node in graph.outputs:
-        copy = node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
-        outputs.append(copy if _owned(node) in seen else node)
+        while _owned(node) in seen:  # a copy, or a copy of that
+            node = node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
+        outputs.append(node)
         seen.add(_owned(node))
     return schedule(Graph(graph.inputs, tuple(outputs)))
 

@@ -326,6 +326,16 @@ def packed(n):
     return 4 * (n // 2 + 5) + 3 * n + 2 * n
 
 
+def products_of_columns(x):
+    """Products by one index, which are computed once for all edges from one point, and by two."""
+    n = len(x)
+    rng = np.random.default_rng(0)
+    s = 0.0
+    for i, j in zip(rng.integers(0, n, 5 * n), rng.integers(0, n, 5 * n), strict=True):
+        s += x[int(i), 1] * x[int(i), 0] - x[int(i), 2] * x[int(j), 3]
+    return s
+
+
 def projections(x):
     """Each point is seen by two cameras; what depends on a camera alone is computed for each point."""
     n = next(n for n in range(len(x)) if packed(n) == len(x))
@@ -438,6 +448,7 @@ def polynomial(x):
 SHAPES = {
     "vector": lambda n: (n,),
     "coordinates": lambda n: (n, 3),
+    "rows": lambda n: (n, 4),
     "flat coordinates": lambda n: (3 * n,),
     "packed": lambda n: (packed(n),),
     "matrix": lambda n: (n, n + 1),
@@ -486,6 +497,7 @@ CASES = [
     Case(lennard_jones, "flat coordinates", gathers=2),
     Case(coordinates_by_hand, "coordinates", gathers=4, most=40),
     Case(projections, "packed", gathers=12, most=30, same_text=False),
+    Case(products_of_columns, "rows", gathers=12, most=60, same_text=False),
     Case(embedded_atoms, gathers=4),
     Case(forces, "coordinates", gathers=4),
     Case(huber, gathers=6),

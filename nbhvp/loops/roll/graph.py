@@ -237,6 +237,8 @@ class _Roll:
         operands = {j: self._operands(j)[1] for j in family}
         at = next(at for at, a in enumerate(one.operands) if isinstance(a, tuple))
         family.sort(key=lambda j: int(operands[j][at][1][0]))
+        if any(_count(a) != size for j in family for a in operands[j]):
+            return False  # some are computed once for several instances
         rows = [_interleaved([operands[j][at] for j in family]) for at in range(len(one.operands))]
         if any(row is None for row in rows):
             return False
@@ -415,6 +417,11 @@ def _interleaved(operands: list):
     source = operands[0][0]
     same = all(one[0] is source for one in operands)
     return (source, _rows([index for _, index in operands])) if same else None
+
+
+def _count(operand) -> int:
+    """The instances of a class, by one of its operands."""
+    return len(operand[1] if isinstance(operand, tuple) else operand)
 
 
 def _rows(columns: list[np.ndarray]) -> np.ndarray:

@@ -93,5 +93,6 @@ def _where(step: Repeated) -> dict[Hashable, tuple[Node, int, int]]:
             found[given] = array, (offset + first * stride) * item, sign * stride * item
     for k, output in enumerate(step.plan.graph.outputs):
         after = 1 - body.reverse if k < body.carries else 0
+        assert output not in found, f"two outputs of a step share the memory of {output}"
         found[output] = node, (first + after) * row + body.columns[k] * size, sign * row
     return found
