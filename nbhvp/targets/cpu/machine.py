@@ -156,13 +156,16 @@ def optimised(
     tuning.slp_vectorization = is_straight or straight not in ("", "0")
     builder = llvm.create_pass_builder(machine, tuning)
     is_little = effort == Effort.LITTLE and most > 0 and not is_straight
-    passes = _few() if is_little else builder.getModulePassManager()
-    passes.run(module, builder)
+    passes = _few() if is_little else None
+    (passes or builder.getModulePassManager()).run(module, builder)
     return Compiled(name, module, machine)
 
 
-def _few():
+def _few() -> Any:
+    """The few passes; None where llvmlite, before 0.45, does not let them be chosen."""
     passes = llvm.create_new_module_pass_manager()
+    if not all(hasattr(passes, f"add_{name}_pass") for name in FEW):
+        return None
     for name in FEW:
         getattr(passes, f"add_{name}_pass")()
     return passes

@@ -113,6 +113,7 @@ def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
     unknown = sorted(name for name in missing if not SELECTED.match(name))
     if unknown:
         raise Unknown(f"{', '.join(unknown)} on a GPU")
-    text = str(module)
+    # LLVM before 20 takes no other characters in the names of PTX.
+    text = re.sub(r'@"[^"]*"', lambda name: re.sub(r"[^\w@.\"]", "_", name[0]), str(module))
     # Older llvmlite's do not say what lies at the pointer.
     return re.sub(r"byval(?!\()", f"byval([{slots(tree)} x i64])", text)

@@ -15,7 +15,7 @@ from nbhvp.targets.cuda import cache, driver
 from nbhvp.targets.cuda.program import DeviceArray
 from tests.simulated_gpu import simulated_driver
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover, pytest.mark.compiles]
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 SIZES = dict(
     rosenbrock=50, logistic=(20, 5), surface=(7, 9), lennard_jones=(6, 4), mixture=(12, 2, 3),

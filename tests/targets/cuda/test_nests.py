@@ -13,7 +13,7 @@ from tests.checks import THOROUGH, assert_close
 from tests.graphs import STRUCTURE, build, random_graph
 from tests.simulated_gpu import Cublas, simulated_driver
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover, pytest.mark.compiles]
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 SINGLE = ("sum in single precision", "contract in single precision", "casts")
 ON_HOST = {
