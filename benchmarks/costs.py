@@ -19,9 +19,9 @@ from benchmarks.kernels import graphs, problems
 from benchmarks.programs import PROGRAMS
 from nbhvp.graph.node import Graph
 from nbhvp.targets import interpreted
-from nbhvp.targets.cpu import cache
 from nbhvp.targets.cpu.planned import planned
 from nbhvp.targets.cpu.predicted import compile_seconds
+from nbhvp.targets.native import cache
 
 TIMES = np.linspace(0.1, 5, 50)
 FURTHER = {

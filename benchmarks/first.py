@@ -111,7 +111,7 @@ def _second(label):
     """Kernels compiled, and compiled for a second size."""
     from benchmarks.problems import MAKERS, SUITE
     from nbhvp import differentiable
-    from nbhvp.targets.cpu.cache import counts
+    from nbhvp.targets.native.cache import counts
 
     compiled, other = counts().compiled, {}
     if label in SECOND:

@@ -22,11 +22,12 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Schedule, schedule
-from nbhvp.targets.cpu import cache
+from nbhvp.plan.text import Pointer, Symbol
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.language import raise_paths
-from nbhvp.targets.cpu.nests import Pointer, Symbol, emit, has_kernels
+from nbhvp.targets.cpu.nests import emit, has_kernels
 from nbhvp.targets.cpu.program import Program
+from nbhvp.targets.native import cache
+from nbhvp.targets.native.language import raise_paths
 from nbhvp.trace.record import record
 
 __all__ = [

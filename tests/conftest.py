@@ -26,7 +26,7 @@ from threadpoolctl import ThreadpoolController
 
 from nbhvp.graph import derive
 from nbhvp.runtime import recorded
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.native import cache
 from tests.checks import THOROUGH
 
 NAMES = re.compile(r"\b(cpu|compiled)\b")

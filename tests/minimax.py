@@ -1,4 +1,4 @@
-"""Where the coefficients in `nbhvp.targets.cpu.scalars` come from: `python tests/minimax.py`.
+"""Where the coefficients in `nbhvp.targets.lowering.scalars` come from: `python tests/minimax.py`.
 
 Each is the polynomial whose weighted error is least on an interval, found by Remez's exchange in 50
 digits, then rounded. The weight makes the error relative to what the function returns, with a floor
@@ -9,7 +9,7 @@ rounding has left, as a test does.
 import mpmath
 from mpmath import mpf
 
-from nbhvp.targets.cpu import scalars as elementary
+from nbhvp.targets.lowering import scalars as elementary
 
 TINY = mpf("1e-9")
 

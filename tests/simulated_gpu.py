@@ -26,10 +26,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nbhvp.targets.cpu.cache import PLAIN, Window
 from nbhvp.targets.cuda import blas, cache, driver
 from nbhvp.targets.cuda.nests import WARP
 from nbhvp.targets.cuda.ptx import lowered
+from nbhvp.targets.native.cache import PLAIN, Window
 
 __all__ = ["Cublas", "Driver", "simulated", "simulated_driver"]
 

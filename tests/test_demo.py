@@ -7,7 +7,7 @@ import pytest
 
 from nbhvp import demo
 from nbhvp.__main__ import main
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.native import cache
 
 pytestmark = pytest.mark.compiles
 

@@ -16,6 +16,16 @@ PATHS = sorted(PACKAGE.rglob("*.py"))
 EACH = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 TRACER = {"errors", "graph", "plain", "trace", "trace/branches", "trace/surroundings", "tree"}
+TARGETS = {
+    "disk",
+    "errors",
+    "graph",
+    "plan",
+    "targets",
+    "targets/lowering",
+    "targets/native",
+    "version",
+}
 ALLOWED = {
     "errors": set(),
     "disk": set(),
@@ -24,15 +34,19 @@ ALLOWED = {
     "tree": {"errors", "plain"},
     "graph": {"errors", "graph"},
     "plan": {"errors", "graph", "plan"},
-    "targets": {"disk", "errors", "graph", "plan", "targets", "version"},
+    "targets": TARGETS,
+    "targets/lowering": {"errors", "graph", "targets/lowering"},
+    "targets/native": {"disk", "graph", "plan", "targets/lowering", "targets/native", "version"},
+    "targets/cpu": TARGETS | {"targets/cpu"},
+    "targets/cuda": TARGETS | {"targets/cuda"},
     "trace": TRACER | {"loops"},
     "trace/branches": TRACER,
     "trace/surroundings": TRACER,
     "trace/numpy": TRACER | {"trace/numpy"},
     "trace/scipy": TRACER | {"trace/numpy", "trace/scipy"},
     "loops": TRACER | {"disk", "loops", "version"},
-    "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets"},
-    "operators": {"graph", "operators", "plain", "plan", "runtime", "targets", "tree"},
+    "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets", "targets/cpu"},
+    "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
     "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
     "optimize": {"function", "operators", "runtime"},
     "checking": {"function", "graph", "runtime", "trace"},
@@ -41,7 +55,7 @@ ALLOWED = {
 ROOMS = "trace/__init__.py"
 """The one place that names the rooms which complete the tracer."""
 
-IMPORT_NUMBA = ("targets/cpu/by_numba", "targets/cpu/language", "loops/")
+IMPORT_NUMBA = ("targets/native/by_numba", "targets/native/language", "loops/")
 """How the names of the modules begin that may."""
 
 

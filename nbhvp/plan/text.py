@@ -51,8 +51,8 @@ from numba import boolean as b1, complex64 as c8, complex128 as c16, float32 as 
 from numba import int8 as i1, int16 as i2, int32 as i4, int64 as i8
 from numba import uint8 as u1, uint16 as u2, uint32 as u4, uint64 as u8
 
-from nbhvp.targets.cpu.language import add_reassoc, call, cast, cplx, function, integer, kernel, output, reads, real, straight_kernel, times, writes
-from nbhvp.targets.cpu.scalars import *
+from nbhvp.targets.native.language import add_reassoc, call, cast, cplx, function, integer, kernel, output, reads, real, straight_kernel, times, writes
+from nbhvp.targets.lowering.scalars import *
 
 '''
 

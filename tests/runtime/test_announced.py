@@ -10,7 +10,7 @@ import nbhvp
 from nbhvp.graph.node import reachable
 from nbhvp.plan.costs import CPU
 from nbhvp.runtime import announced, programs
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.native import cache
 from nbhvp.trace.record import record
 
 pytestmark = pytest.mark.compiles

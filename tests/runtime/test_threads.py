@@ -211,7 +211,7 @@ from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 import numpy as np
 import nbhvp
-from nbhvp.targets.cpu import forks
+from nbhvp.targets.native import forks
 
 x = np.linspace(0.1, 1, 5)
 first = nbhvp.differentiable(lambda x: np.sum(np.sinh(x) * x))

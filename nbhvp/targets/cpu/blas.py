@@ -20,9 +20,9 @@ import scipy
 from scipy.linalg import cython_blas
 
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu.cache import load
-from nbhvp.targets.cpu.machine import address_in
 from nbhvp.targets.cpu.run import Step
+from nbhvp.targets.native.cache import load
+from nbhvp.targets.native.machine import address_in
 
 LETTERS = {"f4": "s", "f8": "d", "c8": "c", "c16": "z"}
 MATRIX_WORK = int(CPU.wake / CPU.multiply_add)  # in a block, which so pays for waking a thread
@@ -31,8 +31,8 @@ VECTOR_WORK = int(CPU.wake / CPU.load)
 # --- the kernels ----------------------------------------------------------------------------------
 
 _HEADER = '''"""{name} of row-major arrays, {code}."""
-from nbhvp.targets.cpu.language import add_reassoc, cast, cplx, fortran, integer, kernel, reads, real, shift
-from nbhvp.targets.cpu.language import writes
+from nbhvp.targets.native.language import add_reassoc, cast, cplx, fortran, integer, kernel, reads, real, shift
+from nbhvp.targets.native.language import writes
 
 
 @kernel

@@ -23,8 +23,8 @@ from nbhvp.targets.cpu.layouts import (
     UNCLAIMED,
     WORKER,
 )
-from nbhvp.targets.cpu.vocabulary import add, invoke, load, read, replace, store, write
-from nbhvp.targets.cpu.words import driver
+from nbhvp.targets.lowering.vocabulary import add, invoke, load, read, replace, store, write
+from nbhvp.targets.lowering.words import driver
 
 # --- on one thread --------------------------------------------------------------------------------
 

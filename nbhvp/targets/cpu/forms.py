@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu import cache, entries, layouts, machine
+from nbhvp.targets.cpu import layouts
 from nbhvp.targets.cpu import run as cpu
+from nbhvp.targets.lowering import objects
+from nbhvp.targets.native import cache, entries, machine
 
 if TYPE_CHECKING:
     from nbhvp.targets.cpu.program import Program
@@ -258,18 +260,18 @@ def _are_known() -> bool:
     array, number = np.empty((2, 3)), 0.5
     one, items, cell = (array,), [array], types.CellType(array)
     fields = [
-        (id(array) + layouts.TYPE, id(np.ndarray)),
-        (id(array) + layouts.DATA, array.ctypes.data),
-        (id(array) + layouts.DTYPE, id(array.dtype)),
-        (_word(id(array) + layouts.DIMENSIONS), 2),
-        (id(one) + layouts.ITEMS, id(array)),
-        (_word(id(items) + layouts.LIST), id(array)),
-        (id(cell) + layouts.OBJECT, id(array)),
-        (id(number) + layouts.OBJECT, int(np.float64(number).view(np.int64))),
+        (id(array) + objects.TYPE, id(np.ndarray)),
+        (id(array) + objects.DATA, array.ctypes.data),
+        (id(array) + objects.DTYPE, id(array.dtype)),
+        (_word(id(array) + objects.DIMENSIONS), 2),
+        (id(one) + objects.ITEMS, id(array)),
+        (_word(id(items) + objects.LIST), id(array)),
+        (id(cell) + objects.OBJECT, id(array)),
+        (id(number) + objects.OBJECT, int(np.float64(number).view(np.int64))),
     ]
-    ndim, flags = (_word(id(array) + at) & layouts.HALF for at in (layouts.NDIM, layouts.FLAGS))
-    has_flags = ndim == 2 and flags & layouts.PLAIN == layouts.PLAIN
-    return layouts.ATTRIBUTES > 0 and has_flags and all(_word(at) == word for at, word in fields)
+    ndim, flags = (_word(id(array) + at) & objects.HALF for at in (objects.NDIM, objects.FLAGS))
+    has_flags = ndim == 2 and flags & objects.PLAIN == objects.PLAIN
+    return objects.ATTRIBUTES > 0 and has_flags and all(_word(at) == word for at, word in fields)
 
 
 def _word(address: int) -> int:

@@ -1,7 +1,5 @@
 """The layout in memory of programs, teams of threads and direct calls, which Python and drivers share."""
 
-from types import FunctionType
-
 HEADER = 4  # words: number of steps, patches from v and to out (bytes), most blocks of a step
 STEP = 4  # words: kernel, table (bytes from the program's start), extent, block
 
@@ -16,20 +14,6 @@ WORKER = 5 * LINE  # from here a line per worker: is it awake, the address of it
 PATIENCE = 300  # looks at the ticket before a worker sleeps: about as long as a wake-up takes
 SPINS = 1000  # looks at DONE before the caller gives way
 UNCLAIMED = 0xFFFFFFFF
-
-# Objects of Python and arrays of NumPy: bytes from their beginning, as the interfaces of both fix them.
-OBJECT = object.__basicsize__  # what all objects have
-TYPE = OBJECT - 8
-DATA = OBJECT  # of an array: the address of its elements
-NDIM = OBJECT + 8
-DIMENSIONS = OBJECT + 16
-DTYPE = OBJECT + 40
-FLAGS = OBJECT + 48
-ITEMS = tuple.__basicsize__
-LIST = OBJECT + 8  # of a list: the address of its items
-ATTRIBUTES = FunctionType.__dictoffset__  # of a function: its dictionary, or 0
-PLAIN = 0x101  # flags of an array: aligned, in C order
-HALF = 0xFFFFFFFF  # the bits of an integer of C in a word
 
 # The form of a call, as bytes: header, a record per argument, the watches.
 ARGUMENTS = 0  # how many

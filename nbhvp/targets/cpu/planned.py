@@ -15,10 +15,12 @@ from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
-from nbhvp.targets.cpu import cache, repeat
-from nbhvp.targets.cpu.machine import Effort
-from nbhvp.targets.cpu.nests import KernelCall, emit, has_kernels
+from nbhvp.plan.text import KernelCall
+from nbhvp.targets.cpu import repeat
+from nbhvp.targets.cpu.nests import emit, has_kernels
 from nbhvp.targets.cpu.predicted import compile_seconds
+from nbhvp.targets.native import cache
+from nbhvp.targets.native.machine import Effort
 
 __all__ = ["Planned", "effort", "planned", "step_of"]
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu import scalars
-from nbhvp.targets.cpu.machine import Effort
-from nbhvp.targets.cpu.syntax import has_rare_cases
+from nbhvp.targets.lowering import scalars
+from nbhvp.targets.lowering.syntax import has_rare_cases
+from nbhvp.targets.native.machine import Effort
 
 __all__ = ["compile_seconds"]
 

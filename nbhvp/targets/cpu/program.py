@@ -26,10 +26,12 @@ from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
-from nbhvp.targets.cpu import blas, cache, forms, machine, repeat, results
+from nbhvp.plan.text import KernelCall, Pointer, Scratch, Symbol, code
+from nbhvp.targets.cpu import blas, forms, repeat, results
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.nests import KernelCall, Pointer, Scratch, Symbol, code, has_kernels
+from nbhvp.targets.cpu.nests import has_kernels
 from nbhvp.targets.cpu.planned import Planned, effort, planned, step_of
+from nbhvp.targets.native import cache, machine
 
 __all__ = ["Bound", "Program"]
 

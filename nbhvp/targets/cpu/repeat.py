@@ -12,14 +12,14 @@ from collections.abc import Hashable, Sequence
 from nbhvp.graph.node import Node
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.text import KernelCall, Slots, code, kernel_text
-from nbhvp.targets.cpu import cache
 from nbhvp.targets.cpu import run as cpu
+from nbhvp.targets.native import cache
 
 __all__ = ["first_row", "repeated"]
 
 SOURCE = '''"""The steps of a recurrence."""
 from nbhvp.targets.cpu.drivers import repeat
-from nbhvp.targets.cpu.language import kernel
+from nbhvp.targets.native.language import kernel
 
 
 @kernel

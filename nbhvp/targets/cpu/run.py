@@ -9,7 +9,6 @@ of threads.
 
 import ctypes
 import functools
-import operator
 import os
 import sys
 import threading
@@ -18,18 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbhvp.targets.cpu import entries
 from nbhvp.targets.cpu.layouts import HEADER, LINE, STEP, SYSTEM, WORKER
+from nbhvp.targets.native import entries
+from nbhvp.targets.tables import Ref, words_of
 
 # --- programs -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ref:
-    """An address in a table: so many bytes into a buffer that is placed later."""
-
-    buffer: Hashable
-    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,16 +60,6 @@ def assemble(
     end = start + len(words)
     header = [len(steps), 8 * end, 8 * (end + len(patches[v])), most]
     return np.array(header + records + words + patches[v] + patches[out], np.int64)
-
-
-def words_of(entry, addresses=None):
-    if isinstance(entry, Ref):
-        return [addresses[entry.buffer] + entry.offset]
-    if isinstance(entry, complex | np.complexfloating):
-        return [*words_of(float(entry.real)), *words_of(float(entry.imag))]
-    if isinstance(entry, float | np.floating):
-        return [np.float64(entry).view(np.int64)]
-    return [operator.index(entry)]
 
 
 # --- running --------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from nbhvp.plan.nest import Nest, Statement
 from nbhvp.plan.pull import Apply, Choose, Expr, Load, Var, loaded, parts
 from nbhvp.plan.recurrence import Recurrence, Repeated, elements_of
 from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step
-from nbhvp.targets.cpu.nests import Pointer, Scratch, emit, has_kernels
+from nbhvp.plan.text import Pointer, Scratch
+from nbhvp.targets.cpu.nests import emit, has_kernels
 
 __all__ = ["Traffic", "traffic"]
 

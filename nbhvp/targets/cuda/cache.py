@@ -8,7 +8,7 @@ assembles itself.
 import threading
 
 from nbhvp import disk
-from nbhvp.targets.cpu.cache import digest, inlined
+from nbhvp.targets.native.cache import digest, inlined
 
 __all__ = ["ARCHITECTURE", "NAME", "VERSION", "made", "ptx"]
 

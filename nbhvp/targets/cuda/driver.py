@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbhvp.targets.cpu import entries
 from nbhvp.targets.cuda import blas, cache
 from nbhvp.targets.cuda.launches import Launch, Words
+from nbhvp.targets.native import entries
 
 __all__ = ["Device", "device"]
 
@@ -179,7 +179,7 @@ class Device:
 
         Raises
         ------
-        nbhvp.targets.cpu.values.Unknown
+        nbhvp.targets.lowering.values.Unknown
             Where it calls what a GPU does not have.
         """
         if source not in self._kernels:

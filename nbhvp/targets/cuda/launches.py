@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbhvp.targets.cpu.run import Ref, words_of
-from nbhvp.targets.cpu.vocabulary import ask, read
-from nbhvp.targets.cpu.words import driver
+from nbhvp.targets.lowering.vocabulary import ask, read
+from nbhvp.targets.lowering.words import driver
+from nbhvp.targets.tables import Ref, words_of
 
 __all__ = ["Launch", "Words"]
 

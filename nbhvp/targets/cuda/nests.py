@@ -25,9 +25,9 @@ from nbhvp.plan.nest import Member, Nest
 from nbhvp.plan.pull import Expr, Index
 from nbhvp.plan.schedule import Reduction
 from nbhvp.plan.text import Body, Scratch, Slots, code, kernel_name
-from nbhvp.targets.cpu import nests
-from nbhvp.targets.cpu.nests import Kernel, Loop
+from nbhvp.targets import nests
 from nbhvp.targets.cuda.scalars import FUNCTIONS
+from nbhvp.targets.nests import Kernel, Loop
 
 __all__ = ["THREADS", "WARP", "Launch", "emit", "kernel_of"]
 
@@ -53,7 +53,7 @@ from numba import int8 as i1, int16 as i2, int32 as i4, int64 as i8
 from numba import uint8 as u1, uint16 as u2, uint32 as u4, uint64 as u8
 
 from nbhvp.targets.cuda.words import add_reassoc, block, block_y, blocks_y, call, cast, cplx, integer, lane, reads, real, sync_warp, thread, threads, times, warp, warp_all, warp_last, warp_scan, warp_sum, warp_swap, writes
-from nbhvp.targets.cpu.scalars import *
+from nbhvp.targets.lowering.scalars import *
 from nbhvp.targets.cuda.scalars import log_gamma, psi
 
 '''

@@ -28,12 +28,12 @@ from nbhvp.plan.layout import layout
 from nbhvp.plan.nest import Nest
 from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, schedule
 from nbhvp.plan.text import Pointer, Symbol
-from nbhvp.targets.cpu.cache import Counts
-from nbhvp.targets.cpu.run import Ref
-from nbhvp.targets.cpu.values import Unknown
 from nbhvp.targets.cuda import arrays, cache, matrices, nests
 from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.launches import Launch, Words
+from nbhvp.targets.lowering.values import Unknown
+from nbhvp.targets.native.cache import Counts
+from nbhvp.targets.tables import Ref
 
 __all__ = ["Bound", "DeviceArray", "Program"]
 

@@ -18,10 +18,10 @@ import re
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from nbhvp.targets.cpu import lower
-from nbhvp.targets.cpu.values import I64, Unknown
 from nbhvp.targets.cuda import scalars
 from nbhvp.targets.cuda.words import WORDS
+from nbhvp.targets.lowering import lower
+from nbhvp.targets.lowering.values import I64, Unknown
 
 __all__ = ["lowered", "ptx", "slots"]
 
@@ -93,8 +93,7 @@ def _declared(module: ir.Module) -> set[str]:
 
 
 def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
-    module = ir.Module(name)
-    module.triple, module.data_layout = TRIPLE, layout
+    module = lower.empty_module(name, (TRIPLE, layout))
     table = ir.ArrayType(I64, slots(tree)).as_pointer()
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), f"{name} body")
     made.linkage = "internal"

@@ -1,6 +1,6 @@
 """Scalar functions that kernels for GPUs need, which CPUs have in their library of C or in SciPy.
 
-They are defined at every float as NumPy's and SciPy's are, as those of `targets.cpu.scalars`. sin, cos and
+They are defined at every float as NumPy's and SciPy's are, as those of `targets.lowering.scalars`. sin, cos and
 tan of any size are within 1 unit in the last place, erfc within 6, log_gamma and psi within 5, where the
 result is not near 0.
 """
@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nbhvp.targets.cpu.scalars import (
+from nbhvp.targets.lowering.scalars import (
     HALF_PI,
     HALF_PI_REST,
     PI,
@@ -25,7 +25,7 @@ from nbhvp.targets.cpu.scalars import (
     two_sum,
     within,
 )
-from nbhvp.targets.cpu.words import (
+from nbhvp.targets.lowering.words import (
     bits,
     branchless,
     double,

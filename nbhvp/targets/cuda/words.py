@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from nbhvp.targets.cpu.values import I1, I32, I64, TYPES, Array, Unknown, Value
-from nbhvp.targets.cpu.vocabulary import LANGUAGE
+from nbhvp.targets.lowering.values import I1, I32, I64, TYPES, Array, Unknown, Value
+from nbhvp.targets.lowering.vocabulary import LANGUAGE
 
 __all__ = ["WORDS"]
 

@@ -16,7 +16,8 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.schedule import schedule
-from nbhvp.targets.cpu import cache, lower
+from nbhvp.targets.lowering import lower
+from nbhvp.targets.native import cache, machine
 from tests.checks import (
     THOROUGH,
     assert_close,
@@ -59,7 +60,7 @@ def test_rows_at_edges_have_no_vectors_if_they_are_few(rows):
     """Where most rows are edges, their guards stand in the one text of all rows."""
     text = stencil((rows, 1000))
     assert ("stop = " in text) == (rows == 100)
-    marks = lower.lowered(text, "kernel").count("!llvm.loop ")
+    marks = lower.lowered(text, "kernel", machine.target()).count("!llvm.loop ")
     assert marks == 2 * text.count("for part in") > 0  # of each loop over parts, and within it
 
 

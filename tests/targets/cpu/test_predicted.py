@@ -7,14 +7,14 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import CPU
 from nbhvp.targets import interpreted
-from nbhvp.targets.cpu import cache
-from nbhvp.targets.cpu.machine import Effort
 from nbhvp.targets.cpu.planned import planned
 from nbhvp.targets.cpu.predicted import compile_seconds
 from nbhvp.targets.cpu.program import Program
+from nbhvp.targets.native import cache
+from nbhvp.targets.native.machine import Effort
 from tests.checks import forget_kernels
 
-TEXT = """from nbhvp.targets.cpu.scalars import *
+TEXT = """from nbhvp.targets.lowering.scalars import *
 
 @kernel
 def nest(table, lo, hi):

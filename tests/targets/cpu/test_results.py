@@ -148,7 +148,8 @@ def test_the_end_of_the_interpreter_is_silent():
 
 OUTLIVED = """
 import ctypes, gc
-from nbhvp.targets.cpu import entries, run
+from nbhvp.targets.cpu import run
+from nbhvp.targets.native import entries
 function = run.address.call
 vars(entries).clear()
 gc.collect()

@@ -12,16 +12,16 @@ import pytest
 from numba.extending import get_cython_function_address
 from scipy.special import erf
 
-from nbhvp.targets.cpu import language
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.cache import Window, compiled, load, plain
 from nbhvp.targets.cpu.run import Ref, Step, assemble
+from nbhvp.targets.native import language
+from nbhvp.targets.native.cache import Window, compiled, load, plain
 from tests.checks import allow_threads, make_team
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 HEADER = """
-from nbhvp.targets.cpu.language import (
+from nbhvp.targets.native.language import (
     add_reassoc, call, cast, cplx, function, integer, kernel, reads, real, writes,
 )
 import math

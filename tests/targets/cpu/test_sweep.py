@@ -22,9 +22,9 @@ from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape, replay,
 from nbhvp.plan.schedule import schedule
 from nbhvp.plan.split import split
 from nbhvp.runtime.blocks import choose
-from nbhvp.targets.cpu import cache
 from nbhvp.targets.cpu.program import Program
 from nbhvp.targets.cpu.traffic import traffic
+from nbhvp.targets.native import cache
 from tests.checks import THOROUGH, assert_close, assert_no_raise, compiled, plain
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -87,7 +87,7 @@ def test_every_operator_reports():
 
 def test_compiling_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("NBHVP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("nbhvp.targets.cpu.cache._kernels", {})
+    monkeypatch.setattr("nbhvp.targets.native.cache._kernels", {})
     make = lambda: nbhvp.differentiable(lambda x: np.sum(x**3 * 1.25))
     f = make()
     f.hvp(np.ones(300), np.ones(300))
@@ -99,7 +99,7 @@ def test_compiling_is_reported(tmp_path, monkeypatch):
     assert second.kernels_compiled == first.kernels_compiled, "another size compiles nothing"
     assert second.compile_seconds == first.compile_seconds
     assert second.trace_seconds > first.trace_seconds
-    monkeypatch.setattr("nbhvp.targets.cpu.cache._kernels", {})
+    monkeypatch.setattr("nbhvp.targets.native.cache._kernels", {})
     other = make()
     other.hvp(np.ones(300), np.ones(300))
     report = other.report()

@@ -15,9 +15,9 @@ from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.nest import Nest
 from nbhvp.plan.schedule import MatrixProduct, Reduction, schedule
 from nbhvp.plan.text import Symbol
-from nbhvp.targets.cpu.values import Unknown
 from nbhvp.targets.cuda import matrices, nests
 from nbhvp.targets.cuda.ptx import lowered, ptx
+from nbhvp.targets.lowering.values import Unknown
 from tests.graphs import STRUCTURE, build
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]

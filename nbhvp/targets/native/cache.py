@@ -25,11 +25,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from nbhvp import disk
-from nbhvp.targets.cpu import forks, machine  # noqa: F401  a fork has new locks of compilers
-from nbhvp.targets.cpu.machine import Effort
+from nbhvp.targets.native import forks, machine  # noqa: F401  a fork has new locks of compilers
+from nbhvp.targets.native.machine import Effort
 from nbhvp.version import __version__
 
-LOWER = "nbhvp.targets.cpu.lower"
+LOWER = "nbhvp.targets.lowering.lower"
 """What translates texts, imported when one is compiled."""
 
 
@@ -119,7 +119,7 @@ def digest(source: str, inlined: dict[str, str]) -> str:
 def inlined(source: str) -> dict[str, str]:
     """The text of each module of ours that a kernel's code is made from."""
     texts = {}
-    pending = [*_imports(source), LOWER]
+    pending = [*_imports(source), LOWER, machine.__name__]
     while pending:
         module = pending.pop()
         if module not in texts:
@@ -130,10 +130,10 @@ def inlined(source: str) -> dict[str, str]:
 
 def compiled(source: str, name: str = "kernel", effort: Effort = Effort.FULL) -> machine.Compiled:
     """The kernel that `source` defines, compiled again, to look at; its code calls it `name`."""
-    from nbhvp.targets.cpu import lower
+    from nbhvp.targets.lowering import lower
 
     try:
-        text = lower.lowered(source, name)
+        text = lower.lowered(source, name, machine.target())
     except lower.Unknown:
         return compiled_by_numba(source, name)
     return machine.optimised(name, text, "@straight_kernel" in source, effort)
@@ -189,9 +189,10 @@ def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:
         path = disk.path_of(prefix)
         code = disk.read(path)
         if code is None:
-            from nbhvp.targets.cpu.lower import lowered_entries
+            from nbhvp.targets.lowering.lower import lowered_entries
 
-            text = lowered_entries(importlib.import_module(module), arguments, prefix)
+            functions = importlib.import_module(module)
+            text = lowered_entries(functions, arguments, prefix, machine.target())
             code = machine.optimised(prefix, text, effort=Effort.LITTLE).object_code
             disk.write(path, code)
         addresses = machine.link_all([f"{prefix} {name}" for name in arguments], code)
@@ -276,7 +277,9 @@ def plain(source: str) -> Callable:
     """
 
     def replaced(name, *rest):
-        return PLAIN if name == "nbhvp.targets.cpu.language" else builtins.__import__(name, *rest)
+        return (
+            PLAIN if name == "nbhvp.targets.native.language" else builtins.__import__(name, *rest)
+        )
 
     namespace = {"__builtins__": {**vars(builtins), "__import__": replaced}}
     exec(compile(source, "<plain>", "exec"), namespace)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -34,10 +35,10 @@ import numpy as np
 from llvmlite import ir
 
 from nbhvp.graph.table import incomplete
-from nbhvp.targets.cpu import drivers, machine, scalars, words
-from nbhvp.targets.cpu.layouts import DATA
-from nbhvp.targets.cpu.syntax import has_rare_cases, is_short, written_slots
-from nbhvp.targets.cpu.values import (
+from nbhvp.targets.lowering import scalars, words
+from nbhvp.targets.lowering.objects import DATA
+from nbhvp.targets.lowering.syntax import has_rare_cases, is_short, written_slots
+from nbhvp.targets.lowering.values import (
     BYTES,
     F64,
     I1,
@@ -51,7 +52,7 @@ from nbhvp.targets.cpu.values import (
     joined,
     literal,
 )
-from nbhvp.targets.cpu.vocabulary import (
+from nbhvp.targets.lowering.vocabulary import (
     BUILTINS,
     DOTTED,
     LANGUAGE,
@@ -62,8 +63,8 @@ from nbhvp.targets.cpu.vocabulary import (
     fmod,
     invert,
 )
-from nbhvp.targets.cpu.walk import Function, Walk, Widen
-from nbhvp.targets.cpu.words import Number
+from nbhvp.targets.lowering.walk import Function, Walk, Widen
+from nbhvp.targets.lowering.words import Number
 
 __all__ = ["Unknown", "lowered", "lowered_entries"]
 
@@ -278,10 +279,10 @@ KNOWN = BUILTINS | DOTTED | LIBRARY | {"**": _elementary(scalars.power)}
 # Whole kernels.
 
 
-def _empty_module(name: str) -> ir.Module:
-    """A module for this processor."""
+def empty_module(name: str, target: tuple[str, str]) -> ir.Module:
+    """A module for the processor of this name, with this layout of types in memory."""
     module = ir.Module(name)
-    module.triple, module.data_layout = machine.processor()[0], machine.data_layout()
+    module.triple, module.data_layout = target
     return module
 
 
@@ -313,10 +314,7 @@ def _of_table(function: Callable) -> Callable:
     return word
 
 
-LANGUAGES = {
-    "nbhvp.targets.cpu.language": LANGUAGE,
-    "nbhvp.targets.cpu.drivers": {"repeat": _of_table(drivers.repeat)},
-}
+LANGUAGES = {"nbhvp.targets.native.language": LANGUAGE}
 """The words of kernels by the module from which a text imports them."""
 
 
@@ -338,9 +336,12 @@ def _imported(module: str | None, alias: ast.alias, languages: Mapping[str, Mapp
     if module is not None and module in languages:
         words = languages[module]
         return {name: words[alias.name]} if alias.name in words else {}
-    if module != "nbhvp.targets.cpu.scalars":
+    if module == scalars.__name__:
+        return _scalars() if alias.name == "*" else {name: _scalars()[alias.name]}
+    if module is None or not module.startswith("nbhvp."):
         return {}
-    return _scalars() if alias.name == "*" else {name: _scalars()[alias.name]}
+    function = getattr(importlib.import_module(module), alias.name)
+    return {name: _of_table(function)} if function in WORDS_OF_DRIVERS else {}
 
 
 @functools.cache
@@ -348,7 +349,7 @@ def _scalars() -> dict[str, Callable]:
     return {name: word_of(getattr(scalars, name)) for name in scalars.__all__}
 
 
-def lowered(source: str, name: str) -> str:
+def lowered(source: str, name: str, target: tuple[str, str]) -> str:
     """The LLVM text of the kernel that a source defines, under a name of its own.
 
     Raises
@@ -357,7 +358,9 @@ def lowered(source: str, name: str) -> str:
         Where the source says something that is not in the language.
     """
     tree = ast.parse(source)
-    return widened(lambda kinds: _kernel(tree, name, kinds, has_rare_cases(source)))
+    return widened(
+        lambda kinds: _kernel(empty_module(name, target), tree, kinds, has_rare_cases(source))
+    )
 
 
 def widened(make: Callable[[dict], str]) -> str:
@@ -371,8 +374,8 @@ def widened(make: Callable[[dict], str]) -> str:
             kinds[needed.name] = needed.kind
 
 
-def _kernel(tree: ast.Module, name: str, kinds: dict, has_rare: bool) -> str:
-    module = _empty_module(name)
+def _kernel(module: ir.Module, tree: ast.Module, kinds: dict, has_rare: bool) -> str:
+    name = module.name
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), KERNEL), name)
     if not has_rare:
         add_body(made, tree, kinds)
@@ -425,14 +428,16 @@ def add_body(
 _NOTHING = ast.FunctionDef("entry", ast.arguments([], [], None, [], [], None, []), [], [])
 
 
-def lowered_entries(functions: ModuleType, arguments: Mapping[str, str], prefix: str) -> str:
+def lowered_entries(
+    functions: ModuleType, arguments: Mapping[str, str], prefix: str, target: tuple[str, str]
+) -> str:
     """The LLVM text of functions as the interpreter calls them, each under a prefix and its name.
 
     An argument is the address of an array ("a") or an integer ("i"). A function of one argument gives
     an integer; others may take long, and let go of the interpreter. A function of "objects" gets what
     the interpreter gives, and returns an object.
     """
-    module = _empty_module(prefix)
+    module = empty_module(prefix, target)
     for name, letters in arguments.items():
         kind = ir.FunctionType(BYTES, [BYTES, BYTES.as_pointer(), I64])
         made = ir.Function(module, kind, f"{prefix} {name}")

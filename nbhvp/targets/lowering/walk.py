@@ -17,9 +17,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from nbhvp.targets.cpu import words
-from nbhvp.targets.cpu.syntax import assigned_often, is_cheap, is_text
-from nbhvp.targets.cpu.values import (
+from nbhvp.targets.lowering import words
+from nbhvp.targets.lowering.syntax import assigned_often, is_cheap, is_text
+from nbhvp.targets.lowering.values import (
     I1,
     I8,
     I64,

@@ -8,10 +8,10 @@ from llvmlite import binding
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.targets.cpu import cache, language
-from nbhvp.targets.cpu import scalars as elementary
-from nbhvp.targets.cpu import words as branchless
 from nbhvp.targets.cpu.program import Program
+from nbhvp.targets.lowering import scalars as elementary
+from nbhvp.targets.lowering import words as branchless
+from nbhvp.targets.native import cache, language
 from tests.checks import assert_no_raise, forget_kernels
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover, pytest.mark.compiles]

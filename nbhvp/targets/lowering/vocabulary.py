@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from nbhvp.targets.cpu import words
-from nbhvp.targets.cpu.values import (
+from nbhvp.targets.lowering import words
+from nbhvp.targets.lowering.values import (
     BYTES,
     F32,
     F64,
@@ -29,8 +29,8 @@ from nbhvp.targets.cpu.values import (
     size,
     split,
 )
-from nbhvp.targets.cpu.walk import CONTRACT, Walk
-from nbhvp.targets.cpu.words import EXACT
+from nbhvp.targets.lowering.walk import CONTRACT, Walk
+from nbhvp.targets.lowering.words import EXACT
 
 REASSOC = ("reassoc", "contract")
 

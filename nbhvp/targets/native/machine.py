@@ -96,6 +96,11 @@ def data_layout() -> str:
     return str(target_machine().target_data)
 
 
+def target() -> tuple[str, str]:
+    """What the text of a module says of the processor that it is for."""
+    return processor()[0], data_layout()
+
+
 # --- from LLVM's language to object code ----------------------------------------------------------
 
 

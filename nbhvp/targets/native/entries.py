@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.native import cache
 
 __all__ = ["load"]
 

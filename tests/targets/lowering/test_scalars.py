@@ -15,8 +15,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu import scalars as elementary
 from nbhvp.targets.cpu.program import Program
+from nbhvp.targets.lowering import scalars as elementary
 from tests.checks import assert_no_raise, assert_same, compiled, forget_kernels, plain
 from tests.graph.test_primitives import ELEMENTWISE, INTEGER_ONLY, arity, domain_of, entries
 

@@ -13,12 +13,12 @@ import pytest
 from nbhvp import disk
 from nbhvp.__main__ import main
 from nbhvp.loops import cache as loops_cache
-from nbhvp.targets.cpu import cache, machine
+from nbhvp.targets.native import cache, machine
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 SOURCE = '''"""A test."""
-from nbhvp.targets.cpu.language import kernel, writes
+from nbhvp.targets.native.language import kernel, writes
 
 @kernel
 def kernel_test(table, lo, hi):
@@ -30,7 +30,7 @@ def kernel_test(table, lo, hi):
 LOAD = """
 import sys
 import numpy as np
-from nbhvp.targets.cpu import cache
+from nbhvp.targets.native import cache
 from nbhvp.targets.cpu import run as cpu
 kernel = cache.load(sys.argv[1])
 z = np.zeros(3)
@@ -84,15 +84,15 @@ def test_processes_that_write_at_once(folder):
 
 def test_the_name_covers_all_that_is_inlined(monkeypatch):
     inlined = cache.inlined(SOURCE)
-    assert {f"nbhvp.targets.cpu.{name}" for name in ("language", "lower", "machine")} <= set(
-        inlined
-    )
-    assert "def add_reassoc" in inlined["nbhvp.targets.cpu.language"]
+    parts = "native.language", "native.machine", "lowering.lower", "lowering.walk"
+    assert {f"nbhvp.targets.{part}" for part in parts} <= set(inlined)
+    assert "def add_reassoc" in inlined["nbhvp.targets.native.language"]
     names = {
         cache.digest(SOURCE, inlined),
         cache.digest(SOURCE + "\n", inlined),
         cache.digest(
-            SOURCE, {"nbhvp.targets.cpu.language": inlined["nbhvp.targets.cpu.language"] + "#"}
+            SOURCE,
+            {"nbhvp.targets.native.language": inlined["nbhvp.targets.native.language"] + "#"},
         ),
     }
     monkeypatch.setattr(cache, "__version__", "another")
@@ -219,7 +219,7 @@ import numpy as np
 import nbhvp
 
 H = nbhvp.differentiable(lambda x: np.sum(np.sin(x) * x[::-1]) + x @ x).hessian(np.ones(5))
-print((H @ np.ones(5)).sum().round(9), "numba" in sys.modules, "nbhvp.targets.cpu.lower" in sys.modules)
+print((H @ np.ones(5)).sum().round(9), "numba" in sys.modules, "nbhvp.targets.lowering.lower" in sys.modules)
 """
 
 

@@ -18,7 +18,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu.machine import Compiled
+from nbhvp.targets.native.machine import Compiled
 
 
 class _Library(JITCodeLibrary):

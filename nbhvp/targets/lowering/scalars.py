@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from nbhvp.graph.table import incomplete
-from nbhvp.targets.cpu.words import (
+from nbhvp.targets.lowering.words import (
     bits,
     branchless,
     copysign,

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from nbhvp.targets.cpu import words
+from nbhvp.targets.lowering import words
 
 
 def assigned_often(tree: ast.FunctionDef) -> set[str]:

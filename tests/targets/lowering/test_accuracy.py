@@ -15,7 +15,7 @@ import scipy.special
 from mpmath import mpf
 from numba import njit
 
-from nbhvp.targets.cpu import scalars as elementary
+from nbhvp.targets.lowering import scalars as elementary
 from tests import minimax
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]

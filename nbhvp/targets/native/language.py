@@ -24,11 +24,11 @@ from numba.extending import intrinsic, lower_builtin, overload, register_jitable
 from numba.np.numpy_support import as_dtype, from_dtype
 
 from nbhvp.graph.table import incomplete
-from nbhvp.targets.cpu import scalars
-from nbhvp.targets.cpu.by_numba import compiled
-from nbhvp.targets.cpu.machine import Compiled
-from nbhvp.targets.cpu.values import alias_marks
-from nbhvp.targets.cpu.words import EXACT, WRITTEN, Number
+from nbhvp.targets.lowering import scalars
+from nbhvp.targets.lowering.values import alias_marks
+from nbhvp.targets.lowering.words import EXACT, WRITTEN, Number
+from nbhvp.targets.native.by_numba import compiled
+from nbhvp.targets.native.machine import Compiled
 
 I64 = ir.IntType(64)
 

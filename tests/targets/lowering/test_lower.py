@@ -16,10 +16,12 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.schedule import schedule
-from nbhvp.targets.cpu import cache, lower, machine, words
+from nbhvp.plan.text import KernelCall, Pointer
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.nests import KernelCall, Pointer, emit, has_kernels
+from nbhvp.targets.cpu.nests import emit, has_kernels
 from nbhvp.targets.cpu.program import Program
+from nbhvp.targets.lowering import lower, words
+from nbhvp.targets.native import cache, machine
 from tests.checks import elements, forget_kernels
 from tests.graphs import STRUCTURE, build
 
@@ -34,8 +36,8 @@ import math
 import numpy as np
 from numba import boolean as b1, float32 as f4, float64 as f8, int32 as i4, int64 as i8
 from numba import complex128 as c16
-from nbhvp.targets.cpu.language import cast, integer, kernel, reads, straight_kernel, times, writes
-from nbhvp.targets.cpu.scalars import *
+from nbhvp.targets.native.language import cast, integer, kernel, reads, straight_kernel, times, writes
+from nbhvp.targets.lowering.scalars import *
 
 @kernel
 def kernel_test(table, lo, hi):
@@ -156,7 +158,7 @@ def problems_calls() -> dict[str, KernelCall]:
 def test_the_problems_need_no_numba(problems_calls):
     assert len(problems_calls) > 40
     for source in problems_calls:
-        lower.lowered(source, "kernel")
+        lower.lowered(source, "kernel", machine.target())
 
 
 def test_kernels_of_the_problems_are_those_of_numba(problems_calls):
@@ -237,7 +239,7 @@ UNKNOWN = {
 def test_what_is_not_in_the_language_is_not_guessed(case):
     text = f"{HEADER}    z = writes(table, 0, 'f8')\n    {UNKNOWN[case]}\n"
     with pytest.raises(lower.Unknown):
-        lower.lowered(text, "kernel")
+        lower.lowered(text, "kernel", machine.target())
 
 
 def test_numba_compiles_the_rest_and_the_counts_say_so(monkeypatch, tmp_path):
@@ -257,7 +259,7 @@ def test_structural_kernels_are_lowered_but_functions_of_complex_numbers():
     for name, case in [*STRUCTURE.items()][::5] + [("complex powers", STRUCTURE["complex powers"])]:
         for call in calls_of(build(case)[0]):
             try:
-                lower.lowered(call.source, "kernel")
+                lower.lowered(call.source, "kernel", machine.target())
             except lower.Unknown:
                 unknown.add(name)
     assert "complex powers" in unknown

@@ -1,0 +1,1 @@
+"""From the text of kernels to LLVM: what every target shares."""
