@@ -29,8 +29,8 @@ from nbhvp.targets.native import forks, machine  # noqa: F401  a fork has new lo
 from nbhvp.targets.native.machine import Effort
 from nbhvp.version import __version__
 
-LOWER = "nbhvp.targets.lowering.lower"
-"""What translates texts, imported when one is compiled."""
+COMPILERS = "nbhvp.targets.lowering.lower", "nbhvp.targets.native.machine"
+"""The modules that translate texts, and that compile them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def digest(source: str, inlined: dict[str, str]) -> str:
 def inlined(source: str) -> dict[str, str]:
     """The text of each module of ours that a kernel's code is made from."""
     texts = {}
-    pending = [*_imports(source), LOWER, machine.__name__]
+    pending = [*_imports(source), *COMPILERS]
     while pending:
         module = pending.pop()
         if module not in texts:

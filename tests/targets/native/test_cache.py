@@ -107,7 +107,7 @@ def test_the_name_covers_all_that_is_inlined(monkeypatch):
 def test_modules_that_modules_import_are_inlined_too(monkeypatch):
     texts = {"nbhvp.a": "from nbhvp.b import f", "nbhvp.b": "from nbhvp.a import g"}
     monkeypatch.setattr(cache, "_text", texts.__getitem__)
-    monkeypatch.setattr(cache, "LOWER", "nbhvp.a")
+    monkeypatch.setattr(cache, "COMPILERS", ["nbhvp.a"])
     assert cache.inlined("from nbhvp.a import f\n") == texts
 
 
