@@ -341,7 +341,8 @@ def _imported(module: str | None, alias: ast.alias, languages: Mapping[str, Mapp
     if module is None or not module.startswith("nbhvp."):
         return {}
     function = getattr(importlib.import_module(module), alias.name)
-    return {name: _of_table(function)} if function in WORDS_OF_DRIVERS else {}
+    is_driver = getattr(function, "gives", None) == "i8"
+    return {name: _of_table(function)} if is_driver else {}
 
 
 @functools.cache
