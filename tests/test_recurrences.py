@@ -214,11 +214,23 @@ def wide_network(x):
     return np.sum(np.stack(out)[:, 2] ** 2) + np.sum(out[-1] ** 3)
 
 
+def trained(x):
+    """Weights that depend on x, of what is carried at two lags and of data, and another result."""
+    n = 17
+    W, U, V = x[: n * n].reshape(n, n), x[n * n : n * n + 4 * n].reshape(n, 4), x[-2 * n :]
+    older, h, total, out = np.zeros(n), V[:n] / 9, 0.0, []
+    for t in range(T):
+        older, h = h, np.tanh(W @ h / 4 + U @ DATA[t] + W.T @ older / 9 + V[n:])
+        total = total + h @ h
+        out.append(U.T @ h)
+    return total + np.sum(np.stack(out) ** 3)
+
+
 CASES = {
     runge_kutta: 3, array_carry: 4, carry_in_a_dict: 3, network: 5, stacked_states: 3,
     growing_list: 4, written_array: 3, read_forwards: T + 1, read_backwards: T + 1,
     rows_of_a_matrix: 3 * T, alternating: 3, same_branch: 2, iteration: 2, early_end: 1,
-    two_loops: 3, field: 22, many_lanes: 26, wide_network: 21, verlet: 2, leap: 2, with_division: 2, smallest: 3,
+    two_loops: 3, field: 22, many_lanes: 26, wide_network: 21, trained: 17 * 17 + 6 * 17, verlet: 2, leap: 2, with_division: 2, smallest: 3,
 }  # fmt: skip
 EACH = pytest.mark.parametrize("fun", CASES, ids=lambda fun: fun.__name__)
 ARE_TWO = {two_loops}

@@ -35,6 +35,7 @@ from nbhvp.graph.table.scan import Body
 from nbhvp.plan.axes import has_short_loops, long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
+from nbhvp.plan.fission import fissioned
 from nbhvp.plan.lower import lower, readable, small_products_as_sums
 from nbhvp.plan.nest import Nest, along_segments, joining, members
 from nbhvp.plan.pull import (
@@ -157,6 +158,7 @@ def _planned(graph: Graph) -> tuple[_Memory, list[Step]]:
 
 
 def _decided(graph: Graph) -> _Memory:
+    graph = fissioned(graph)
     if any(map(new_order, graph.nodes)):
         lowered = lower(graph, products=False)
         graph = long_axis_last(small_products_as_sums(lowered))

@@ -13,6 +13,7 @@ from nbhvp.plan.axes import has_short_loops, long_axis_last
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.cut import is_given, minimum_cut, started
 from nbhvp.plan.decisions import decided
+from nbhvp.plan.fission import fissioned
 from nbhvp.plan.fold import collected
 from nbhvp.plan.hoist import hoisted
 from nbhvp.plan.lower import lower, small_products_as_sums
@@ -28,7 +29,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
     of `graph`, in this order.
     """
-    graph = hoisted(graph, direction)
+    graph = hoisted(fissioned(graph), direction)
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
     plain = decided(lower(graph, products=False))

@@ -36,7 +36,7 @@ from nbhvp.graph.interpret import Interpreter
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.primitives import Primitive
 
-__all__ = ["Body", "Derived", "before", "collected", "final", "linear_body", "scan"]
+__all__ = ["Body", "Derived", "before", "collected", "final", "following", "linear_body", "scan"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +265,12 @@ def before(z: Node, k: int) -> Node:
     """A carried array as each step of a scan has it: shape (T, ...)."""
     body = z.primitive.body
     return _along(z, int(body.reverse), k)
+
+
+def following(z: Node, k: int) -> Node:
+    """A carried array as each step of a scan leaves it: shape (T, ...)."""
+    body = z.primitive.body
+    return _along(z, int(not body.reverse), k)
 
 
 def collected(z: Node, k: int) -> Node:
