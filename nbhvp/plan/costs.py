@@ -55,7 +55,7 @@ class Costs:
     """One kernel more in a program: 5e-9 for its call, the rest for its compiling, some 2e-2, over as
     many runs as a solver makes."""
     state: float
-    """One array of state more, by the product: 1e-6 for each point, over some twenty products."""
+    """One array of state more, by the product: 3e-7 for each point, over some twenty products."""
     wake: float
     """Waking a thread that sleeps: up to 1e-4, but it may be awake still."""
     blocks: int
@@ -255,7 +255,7 @@ CPU = Costs(
     most=1 << 29,
     call=3e-7,
     launch=25e-9,
-    state=5e-8,
+    state=15e-9,
     wake=60e-6,
     blocks=64,
     kernel=6000.0,
