@@ -230,7 +230,7 @@ class Memory:
         if outputs:
             self.report.point_runs += 1
         leaves = kept(direct.leaves(given)) if given else ()
-        return new_point(recorded, x.copy(), leaves, product, outputs)
+        return new_point(recorded, copied(x), leaves, product, outputs)
 
     def _at(
         self,
