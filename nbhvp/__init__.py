@@ -6,6 +6,7 @@ imported when the first program is compiled.
 """
 
 from nbhvp.checking import CheckReport, check
+from nbhvp.composition import stop_gradient
 from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
@@ -29,6 +30,7 @@ __all__ = [
     "elementwise",
     "minimize",
     "ravel",
+    "stop_gradient",
 ]
 
 

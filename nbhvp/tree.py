@@ -253,11 +253,13 @@ def _walk(part: Leaf | Branch) -> Iterator[Leaf | Branch]:
 def _leaves(part: Leaf | Branch, tree) -> Iterator[tuple[np.ndarray, bool]]:
     """The arrays of a tree like a part, in the part's order; whether others decide on their dtype."""
     if isinstance(part, Leaf):
-        is_plain = not isinstance(tree, np.ndarray) or type(tree) in PLAIN_CLASSES
-        array = np.asarray(tree) if is_plain else np.empty(0, object)
+        kind = type(tree)
+        is_traced = hasattr(kind, "__array_function__") and not issubclass(kind, np.ndarray)
+        is_refused = issubclass(kind, np.ndarray) and kind not in PLAIN_CLASSES
+        array = tree if is_traced else np.empty(0, object) if is_refused else np.asarray(tree)
         if array.dtype.kind not in "biuf" or array.shape != part.shape:
-            kind = f"{array.dtype} of shape {array.shape}"
-            given = kind if array.dtype != object else f"an object of type {type(tree).__name__}"
+            given = f"{array.dtype} of shape {array.shape}"
+            given = given if array.dtype != object else f"an object of type {kind.__name__}"
             raise ValueError(
                 f"{_place(part.path)} must be an array of numbers of shape {part.shape}, got {given}"
             )

@@ -62,7 +62,7 @@ class Primal:
 
     def input(self, name: str, like: Node) -> Node:
         """One more input, of the shape and dtype of a node."""
-        taken = {node.params["name"] for node in self.inputs}
+        taken = {node.params.get("name") for node in self.inputs}
         while name in taken:
             name += "_"
         return p.input_node(like.pool, name, like.shape, like.dtype)

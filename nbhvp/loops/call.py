@@ -333,7 +333,7 @@ def _record(function, args: tuple, kwargs: dict):
     tape = replace(run.tape, passive=_passive(arguments.inputs))
     if recording.catches and _divides_by_python(function):
         tape = replace(tape, guards=_with_divisors(tape))
-    outputs, classes = _outputs(tape, arguments.inputs, place)
+    outputs, classes = _outputs(tape, arguments.inputs, place, source_of(function))
     recording.loop_calls.append(
         LoopCall(
             source_of(function),
@@ -414,22 +414,25 @@ def _run_for_tape(function, args: tuple, kwargs: dict, inputs: Sequence[Node], p
 
 
 def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:
-    """The inputs of a tape that do not depend on the point."""
-    active = dependent(reachable(inputs), [current().point])
+    """The inputs of a tape that depend on no point of a derivative."""
+    active = dependent(reachable(inputs), current().points)
     return tuple(k for k, node in enumerate(inputs) if node not in active)
 
 
-def _outputs(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> tuple[Node, int | None]:
+def _outputs(
+    tape: Tape, inputs: Sequence[Node], place: tuple[str, int], source: str
+) -> tuple[Node, int | None]:
     """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
     from nbhvp.loops.roll.costs import CPU
     from nbhvp.loops.roll.graph import roll
 
-    rolled = roll(tape, inputs, costs=CPU)
+    # A sweep can be differentiated twice: a derivative inside leaves one for the function around it.
+    rolled = roll(tape, inputs, costs=CPU if len(current().points) == 1 else None)
     if rolled is not None:
         for node, value in rolled.guards:
             _guard_node(node, value, place)
         return rolled.outputs, rolled.classes
-    tape = without_roots(tape)
+    tape = replace(without_roots(tape), source=source)
     return replay(_guard_tape(tape, inputs, place), tape=tape), None
 
 

@@ -66,8 +66,8 @@ def _plain(x: Any, name: str) -> np.ndarray:
     """x as an array; of subclasses, those without rules of their own."""
     if type(x) is Traced:
         raise trace_error(
-            "a Function that is made inside a traced function is called or differentiated there",
-            "make it outside, where it is traced with the rest; derivatives inside are not followed",
+            "a differentiable function is called with a traced value by code that nbhvp does not follow",
+            "call it in a function of your own, which nbhvp follows",
         )
     if isinstance(x, np.ndarray) and type(x) not in PLAIN_CLASSES:
         raise TypeError("{} must be a plain array, got {}: {}".format(name, *refusal_of(x)))
@@ -110,7 +110,7 @@ def as_vector(x: Any, unravel: Unravel | None) -> Any:
     return unravel.ravel(x) if unravel is not None and _is_tree(x, unravel) else x
 
 
-def as_given(array: np.ndarray, x: Any, unravel: Unravel | None) -> Any:
+def as_given(array: Any, x: Any, unravel: Unravel | None) -> Any:
     """A result in the form of x: as a tree, if x is one."""
     return unravel(array) if unravel is not None and _is_tree(x, unravel) else array
 

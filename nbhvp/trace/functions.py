@@ -13,18 +13,15 @@ import importlib
 import types
 from collections.abc import Callable
 
-from nbhvp.trace import arrays
 from nbhvp.trace.branches.exceptions import may_catch, may_raise, watched, watches_errors
 from nbhvp.trace.builtin_calls import asks_identity, redirected
 from nbhvp.trace.classes import class_copy, new_class, object_copy
-from nbhvp.trace.kinds import FunctionStandin, library_class, stands_for
+from nbhvp.trace.kinds import library_class, stands_for
 from nbhvp.trace.library import LibraryFunction, is_library_function
 from nbhvp.trace.surroundings.ownership import home_of, module_of
 from nbhvp.trace.surroundings.scope import ModuleStandin, Scope
 
 __all__ = ["of_code", "source_copy"]
-
-_DERIVATIVES = ("grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian")
 
 
 def of_code(standins, value):
@@ -38,7 +35,7 @@ def of_code(standins, value):
     if _is_answered_method(value):
         return _object_method(standins, value)
     if _wrapped(value) is not None:
-        return _unwrapped(standins, value)
+        return standins.of(_wrapped(value))
     if is_library_function(value):
         if isinstance(value, types.MethodType):
             owner = standins.of(value.__self__)  # which is watched
@@ -133,28 +130,9 @@ def _import_module(standins, function) -> Callable:
 
 
 def _wrapped(value):
-    """The Python function inside a numba dispatcher or a function of ours, else None."""
+    """The Python function inside a numba dispatcher, else None."""
     package = str(type(value).__module__).partition(".")[0]
-    if package == "numba":
-        return getattr(value, "py_func", None)
-    return getattr(value, "__wrapped__", None) if package == "nbhvp" else None
-
-
-def _unwrapped(standins, value):
-    inner = standins.of(_wrapped(value))
-    if isinstance(inner, types.FunctionType | FunctionStandin):
-        for name in _DERIVATIVES:
-            if hasattr(type(value), name):
-                setattr(inner, name, functools.partial(_refuse_nested, name))
-    return inner
-
-
-def _refuse_nested(name: str, *args, **kwargs):
-    raise arrays.trace_error(
-        f".{name} of a differentiable function is called inside a traced one",
-        "derivatives of derivatives are not followed: write the inner derivative out, or take "
-        "products with f.hvp outside",
-    )
+    return getattr(value, "py_func", None) if package == "numba" else None
 
 
 # Methods of objects that have stand-ins.

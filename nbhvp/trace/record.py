@@ -34,7 +34,7 @@ from nbhvp.tree import Unravel
 if TYPE_CHECKING:
     from nbhvp.loops.call import LoopCall
 
-__all__ = ["Trace", "record"]
+__all__ = ["Trace", "output_of", "record"]
 
 
 @dataclass(frozen=True)
@@ -120,16 +120,18 @@ def record(
     with recording, np.errstate(all="ignore"):
         recording.inputs = [x if given is None else given, *leaves]
         inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), 0, x)]
-        recording.point = inputs[0].node
+        recording.points.append(inputs[0].node)
         for k, leaf in enumerate(leaves_of(key)):
             inputs.append(_input(recording, f"arg{k}", leaf, k + 1, leaves[k]))
         nodes = tuple(traced_input.node for traced_input in inputs)
+        values = [np.asarray(v, node.dtype) for v, node in zip((x, *leaves), nodes, strict=True)]
+        recording.values.update(zip(nodes, values, strict=True))
         args, kwargs = unflatten(key, inputs[1:], static=standins.of)
         given = Arguments(args, kwargs)
         point = inputs[0] if unravel is None else standins.of(unravel)(inputs[0])
         with standins.settled():
             result = standins.of(fun)(point, *args, **kwargs)
-            output, form = _output(result, fun, x.dtype)
+            output, form = output_of(result, fun, x.dtype)
         for text, place in given.notes(fun):
             recording.note(text, place)
         settle(recording, output)
@@ -137,7 +139,6 @@ def record(
     aliases = recording.aliases()
     reached = reachable([output.node, *recording.guards]) if recording.outside else ()
     outside = [recording.outside[node] for node in reached if node in recording.outside]
-    values = [np.asarray(v, node.dtype) for v, node in zip((x, *leaves), nodes, strict=True)]
     tied = ties(recording, output.node, dict(zip(nodes, values, strict=True)))
     standins.finish()
     outputs, guards, recurrences = _rolled(recording, output.node, guards)
@@ -189,7 +190,8 @@ def _input(recording: Recording, name: str, leaf: Leaf, place: int, value) -> Tr
     return Traced(Storage(node, value, place=place))
 
 
-def _output(result: Any, fun: Callable, dtype: np.dtype) -> tuple[Traced, str]:
+def output_of(result: Any, fun: Callable, dtype: np.dtype) -> tuple[Traced, str]:
+    """What a function returned, as one array, and the form that it had."""
     if isinstance(result, list | tuple):
         result, form = _stacked(result, fun), "sequence"
     else:

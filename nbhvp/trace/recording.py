@@ -7,11 +7,12 @@ user's file and line to every `TraceError`; no other module does.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
@@ -79,8 +80,10 @@ class Recording:
         self.loops = loops
         self.tape_limit = tape_limit
         self.is_always = always
-        self.point: Node | None = None
-        """The input in which the function is differentiated."""
+        self.points: list[Node] = []
+        """What is differentiated in: the input x, and the points of functions inside the function."""
+        self.values: dict[Node, Any] = {}
+        """Nodes whose values are known: inputs, points, and results of derivatives inside."""
         self.loop_calls: list[Any] = []
         """The calls of compiled functions that were recorded by loops."""
         self.sources: list[Any] = []
@@ -148,8 +151,21 @@ class Recording:
                 stack.extend(pending)
                 continue
             stack.pop()
-            self._live[top] = top.primitive is p.INPUT or any(self._live[a] for a in top.args)
+            if top not in self._live:
+                is_input = top.primitive is p.INPUT
+                self._live[top] = is_input or any(self._live[a] for a in top.args)
         return self._live[node]
+
+    @contextlib.contextmanager
+    def differentiating(self, node: Node, value: np.ndarray) -> Iterator[Node]:
+        """A point at a node, for a derivative inside: it is live, though the node may be constant."""
+        point = p.point(node, level=len(self.points))
+        self._live[point], self.values[point] = True, value
+        self.points.append(point)
+        try:
+            yield point
+        finally:
+            self.points.pop()
 
     def guard(self, node: Node, value, place: tuple[str, int] | None = None) -> None:
         """The trace holds only where a node has this value; the place is where it is now."""

@@ -168,14 +168,18 @@ class Place:
         return np.asarray(next(arrays)).item() if self.kind is Traced else self.value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Application:
-    """One application of such a function in a trace: its result, and all that it was called with."""
+    """The calls of such a function in a trace whose arguments differ in their values alone."""
 
-    result: Traced
     args: tuple
+    """Of the first of them, with inputs in the place of floats that depend on an input of the trace."""
     arrays: tuple[int, ...]
     """The positions of the arguments that are nodes; others are static."""
+    result: Traced
+    """Of these arguments."""
+    tangent: tuple[Node, dict[int, Node]] | None = None
+    """The tangent of the result, and its inputs by position among the nodes; once it is needed."""
 
 
 class InTrace:
@@ -184,14 +188,13 @@ class InTrace:
     def __init__(self, custom: CustomFunction, standins: Standins):
         self._custom = custom
         self._standins = standins
-        self._known: dict[tuple, Application] = {}
-        self._applications: dict[Node, Application] = {}
-        self._tangents: dict[Node, tuple[Node, dict[int, Node]]] = {}
+        self._known: dict[tuple, Traced] = {}
+        self._applications: dict[tuple, Application] = {}
         self._primitive = p.Primitive(
             getattr(custom, "__name__", "custom"),
             "general",
             self._evaluate,
-            lambda *args, shape, dtype, call: (shape, dtype),
+            lambda *args, shape, dtype, call, like: (shape, dtype),
             tangent=self._tangent,
             batches=False,
         )
@@ -208,30 +211,52 @@ class InTrace:
         call = tuple(map(_place, args))
         if (nodes, call) not in self._known:
             self._known[nodes, call] = self._apply(args, arrays, nodes, call)
-        result = self._known[nodes, call].result
+        result = self._known[nodes, call]
         return traced(result.node, result.value)
 
-    def _apply(self, args: tuple, arrays: tuple, nodes: tuple, call: tuple) -> Application:
+    def _apply(self, args: tuple, arrays: tuple, nodes: tuple, call: tuple) -> Traced:
+        live = tuple(j for j, k in enumerate(arrays) if not is_constant(args[k]))
         try:
             value = self._value([args[k].value for k in arrays], call)
         except Exception as error:
-            if not all(is_constant(args[k]) for k in arrays):
+            if live:
                 current().leave_unguarded(error)
             raise
         if self._custom._kind == "elementwise":
             self._check_elementwise(value.shape, [args[k].shape for k in arrays])
-        if all(is_constant(args[k]) for k in arrays):
-            node = p.constant(self._standins.pool, value)
-            return Application(traced(node, value[()]), args, arrays)
-        params = {"shape": value.shape, "dtype": value.dtype, "call": call}
-        node = self._primitive(*nodes, **params)
-        # Arguments as they are now: whoever writes into them later changes other values.
-        args = tuple(
-            traced(arg.node, arg.value) if k in arrays else arg for k, arg in enumerate(args)
-        )
-        application = Application(traced(node, value[()]), args, arrays)
-        self._applications[node] = application
-        return application
+        if not live:
+            return traced(p.constant(self._standins.pool, value), value[()])
+        # A rule may look at integers whose range is known, and at what is guarded.
+        guards = current().guards
+        free = tuple(j for j in live if nodes[j].dtype.kind in "fc" and nodes[j] not in guards)
+        like = self._application(args, arrays, free, call, value)
+        node = self._primitive(*nodes, shape=value.shape, dtype=value.dtype, call=call, like=like)
+        current().values[node] = value
+        return traced(node, value[()])
+
+    def _application(
+        self, args: tuple, arrays: tuple, free: tuple, call: tuple, value: np.ndarray
+    ) -> Application:
+        """What a call has in common with those like it, of which it may be the first."""
+        nodes = [args[k].node for k in arrays]
+        kinds = [(n.shape, n.dtype) if j in free else n for j, n in enumerate(nodes)]
+        key = call, tuple(kinds), value.shape, value.dtype
+        if key not in self._applications:
+            name, known = f"{self._primitive.name} {id(self)} {len(self._applications)}", [*args]
+            for j in free:
+                arg = args[arrays[j]]
+                node = p.input_node(arg.node.pool, f"{name}, {j}", arg.shape, arg.dtype)
+                known[arrays[j]] = traced(node, arg.value)
+                current().values[node] = np.asarray(arg.value, node.dtype)
+            like = Application(tuple(known), arrays, None)
+            self._applications[key] = like
+            inner = tuple(known[k].node for k in arrays)
+            node = self._primitive(
+                *inner, shape=value.shape, dtype=value.dtype, call=call, like=like
+            )
+            current().values[node] = value
+            like.result = self._known[inner, call] = traced(node, value[()])
+        return self._applications[key]
 
     def _check_elementwise(self, shape: tuple, given: list[tuple]) -> None:
         if shape != np.broadcast_shapes(*given):
@@ -256,7 +281,7 @@ class InTrace:
             )
         return np.array(result, order="C")
 
-    def _evaluate(self, *values, shape: tuple, dtype: np.dtype, call: tuple) -> np.ndarray:
+    def _evaluate(self, *values, shape: tuple, dtype: np.dtype, call: tuple, like: Application):
         result = self._value(values, call)
         if (result.shape, result.dtype) != (shape, dtype):
             raise ValueError(
@@ -268,14 +293,20 @@ class InTrace:
 
     # Tangents.
 
-    def _tangent(self, z: Node, dots: list[Node | None], *args: Node, **params) -> Node | None:
+    def _tangent(
+        self, z: Node, dots: list[Node | None], *args: Node, like: Application, **params
+    ) -> Node | None:
         with z.pool.lock:  # several threads may derive at once
-            if z not in self._tangents:
-                self._tangents[z] = self._traced_rule(self._applications[z])
-        z_dot, inputs = self._tangents[z]
-        active = {k: dot for k, dot in enumerate(dots) if dot is not None and k in inputs}
+            if like.tangent is None:
+                like.tangent = self._traced_rule(like)
+        z_dot, inputs = like.tangent
+        active = [k for k, dot in enumerate(dots) if dot is not None and k in inputs]
         # Linear in its inputs, it is its own JVP, in which those without a tangent cost nothing.
-        return derive.jvp([z_dot], [inputs[k] for k in active], list(active.values()))[0]
+        moving = [inputs[k] for k in active]
+        (z_dot,) = derive.jvp([z_dot], moving, moving)
+        given = {like.args[k].node: arg for k, arg in zip(like.arrays, args, strict=True)}
+        given.update((inputs[k], dots[k]) for k in active)
+        return derive.substitute([z_dot], given)[0]
 
     def _traced_rule(self, application: Application) -> tuple[Node, dict[int, Node]]:
         """The tangent of an application, and its inputs: by position among the nodes."""

@@ -34,6 +34,7 @@ from nbhvp.trace.classes import OwnClasses, class_copy, object_copy, own_object
 from nbhvp.trace.functions import of_code, source_copy
 from nbhvp.trace.kinds import maker_of, original_of
 from nbhvp.trace.library import LIBRARIES, Library
+from nbhvp.trace.recording import present
 from nbhvp.trace.surroundings.closure import AbsenceWatch, Closure, ItemWatch, Watch, watch_array
 from nbhvp.trace.surroundings.effects import Effects
 from nbhvp.trace.surroundings.outside import OutsideFunction, Unwatched, what_is_hidden
@@ -105,6 +106,13 @@ class Standins:
 
     def resumed(self, run: Callable[[], Any]) -> Any:
         """What `run` gives, recorded into the trace after it was made: a derivative rule."""
+        if present() is self.recording and not self.recording.is_closed:
+            # A derivative within the function: the rule adds no guards here either.
+            self.recording.is_closed = True
+            try:
+                return run()
+            finally:
+                self.recording.is_closed = False
         with self.recording, np.errstate(all="ignore"):
             result = run()
         self.finish()

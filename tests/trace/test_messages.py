@@ -180,8 +180,8 @@ def _(primals, tangents):
     return np.exp(primals[0]), tangents[0] ** 2
 
 
-def inner_made(x):
-    return nbhvp.differentiable(lambda y: np.sum(y**2)).grad(x)[0]
+def inner_operator(x):
+    return nbhvp.differentiable(lambda y: np.sum(y**2)).hessian(x)[0]
 
 
 PLAIN = np.zeros(3)
@@ -212,7 +212,7 @@ LINED = {
     "returns arrays": lambda x: [x, x],
     "returns a generator": lambda x: (number for number in x),
     "write outside": write_outside,
-    "inner function": inner_made,
+    "inner operator": inner_operator,
     "array for a truth": lambda x: x[0] if x > 1 else x[1],
     "frompyfunc": lambda x: np.sum(np.frompyfunc(lambda a: a, 1, 1)(x)),
     "complex comparison": lambda x: x[0] if x[0] * 1j > x[1] else x[1],

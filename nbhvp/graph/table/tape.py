@@ -35,6 +35,7 @@ from functools import cached_property
 
 import numpy as np
 
+from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
@@ -79,6 +80,8 @@ class Tape:
     guards: Guards
     passive: tuple[int, ...] = ()
     """The inputs that nobody differentiates in."""
+    source: str = ""
+    """The function that ran, with its file and line."""
 
     @property
     def nbytes(self) -> int:
@@ -317,10 +320,12 @@ def _results(tape: Tape) -> int:
     return len(tape.outputs)
 
 
-def _refuse(z, dots, *args, **params):
-    raise NotImplementedError(
-        "a third derivative of a loop under @njit was needed, and a tape has first and second "
-        "derivatives only: write the loop as NumPy operations on arrays"
+def _refuse(z, dots, *args, tape, **params):
+    raise TraceError(
+        f"a third derivative of {tape.source or 'a loop under @njit'} is needed: a loop that does not "
+        "become arrays has first and second derivatives only, and a product with the Hessian of a "
+        "function that takes a gradient inside needs the third. Write the loop as NumPy operations on "
+        "arrays, or leave @njit out"
     )
 
 

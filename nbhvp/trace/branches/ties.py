@@ -66,9 +66,12 @@ class Tie:
         return TraceError(f"{line_of(*self.place)}: {LOST}")
 
 
-def ties(recording: Recording, output: Node, inputs: Values) -> tuple[Tie, ...]:
-    """The ties among the guards of a trace, at the values of its inputs, x first."""
-    nodes = reachable(recording.guards)
+def ties(
+    recording: Recording, output: Node, inputs: Values, guards: Iterable[Node] | None = None
+) -> tuple[Tie, ...]:
+    """The ties among the guards of a trace, or some of them, at the values of its inputs, x first."""
+    guards = list(recording.guards if guards is None else guards)
+    nodes = reachable(guards)
     x = next(iter(inputs))
     suspects = [node for node in nodes if _is_suspect(node, recording.equalities)]
     suspects += _distances(nodes, x, inputs)
@@ -76,7 +79,7 @@ def ties(recording: Recording, output: Node, inputs: Values) -> tuple[Tie, ...]:
         return ()
     point = _Point(nodes, suspects, inputs)
     found = []
-    for guard, compared, is_tie in point.tied(recording.guards):
+    for guard, compared, is_tie in point.tied(guards):
         is_lost = point.is_lost(compared, output)
         if is_tie or is_lost:
             found.append(Tie(recording.places[guard], is_lost))

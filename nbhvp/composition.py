@@ -1,0 +1,249 @@
+"""Derivatives inside differentiable functions: what stands for a `Function` in the trace of another.
+
+    def loss(x):                            # its gradient has second derivatives of the energy,
+        return np.sum((energy.grad(x) - forces) ** 2)       # its products have third ones
+
+The inner function is traced on nodes of the outer one, at a node of its own that stands for its x, the
+point. `derive` makes the derivative in the point, and then the argument takes its place. So what depends
+on x in another way, as other arguments or what a closure holds, is not differentiated in; and of a
+derivative inside a derivative each has a point of its own. Guards, constants and objects that the inner
+function reads are those of the outer trace.
+
+Invariant: a result is what the `Function` gives for plain numbers, in shape, dtype and value.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbhvp.function import DEFAULT_MODE, Function, differentiable
+from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
+from nbhvp.graph.batch import batched
+from nbhvp.graph.interpret import evaluated
+from nbhvp.graph.linear_map import HESSIANS, Primal, Product, jacobian, transposed_jacobian
+from nbhvp.graph.node import Graph, Node, reachable
+from nbhvp.runtime.inputs import as_given, as_vector
+from nbhvp.trace.arrays import Storage, Traced, cast_node, lift, map_traced, traced, traced_in
+from nbhvp.trace.branches.ties import ties
+from nbhvp.trace.kinds import FunctionStandin, itself, original_of, stands_for
+from nbhvp.trace.record import output_of
+from nbhvp.trace.recording import current, source_of, trace_error
+from nbhvp.tree import Unravel
+
+__all__ = ["Inner", "stop_gradient"]
+
+
+def stop_gradient(x: Any) -> Any:
+    """x itself, as a constant to all that differentiates the function around it.
+
+    Parameters
+    ----------
+    x : array_like
+        An array, a number, or lists, tuples and dicts of these. Outside differentiable functions it is
+        given back as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> f = nbhvp.differentiable(lambda x: np.sum(x * nbhvp.stop_gradient(x)))
+    >>> f.grad(np.array([1.0, 2.0]))
+    array([1., 2.])
+    """
+    return map_traced(_fixed, x)
+
+
+def _fixed(x: Traced) -> Traced:
+    return traced(p.fixed(x.node), x.value) if x.dtype.kind in "fc" else x
+
+
+stands_for(objects=(stop_gradient,))(itself)
+
+
+class Inner(FunctionStandin):
+    """What stands for a Function in a trace, with its methods."""
+
+    function: Function
+    run: Callable
+    """The stand-in of the user's function."""
+
+    def __init__(self, function: Function, unravel: Unravel | None):
+        self.function, self.unravel = function, unravel
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Inner:
+        if instance is None or not hasattr(self.function.__wrapped__, "__get__"):
+            return self
+        bound = Inner(self.function, self.unravel)
+        bound.run = types.MethodType(self.run, instance)
+        return bound
+
+    def __call__(self, x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The value."""
+        x = self._vector(x)
+        return self._output(traced(x.node, x.value), args, kwargs)[()]
+
+    def grad(self, x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The gradient."""
+        return self.value_and_grad(x, *args, **kwargs)[1]
+
+    def value_and_grad(self, x: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Both."""
+        value, gradient = self._derived(_value_and_gradient, self._vector(x), args, kwargs)
+        return value[()], as_given(gradient, x, self.unravel)
+
+    def hvp(self, x: Any, v: Any, /, *args: Any, mode: str = DEFAULT_MODE, **kwargs: Any) -> Any:
+        """H(x) v."""
+        if self.function._takes_mode:
+            mode, kwargs = (
+                DEFAULT_MODE,
+                {**kwargs, "mode": mode} if mode is not DEFAULT_MODE else kwargs,
+            )
+        if mode not in HESSIANS:
+            raise ValueError(
+                f"mode must be one of {', '.join(HESSIANS)} in a differentiable function, got {mode!r}"
+            )
+        product = self._product(HESSIANS[mode], x, as_vector(v, self.unravel), args, kwargs)
+        return as_given(product, v, self.unravel)
+
+    def jvp(self, x: Any, v: Any, /, *args: Any, **kwargs: Any) -> Traced:
+        """J(x) v."""
+        return self._product(jacobian, x, as_vector(v, self.unravel), args, kwargs)
+
+    def vjp(self, x: Any, w: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """J(x)^T w."""
+        product = self._product(transposed_jacobian, x, w, args, kwargs)
+        return as_given(product, x, self.unravel)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _PRODUCTS:
+            raise trace_error(
+                f".{name} of a differentiable function is called inside another one",
+                f"take products there, with {_PRODUCTS[name]}",
+            )
+        return self.run if name == "__wrapped__" else getattr(self.function, name)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+    # One run of the function.
+
+    def _vector(self, x: Any) -> Any:
+        x = lift(as_vector(x, self.unravel))
+        if x.dtype.kind == "c":
+            raise TypeError(f"x must be real, got {x.dtype}: give real and imaginary parts")
+        return x if x.dtype.kind == "f" else x.astype(float)
+
+    def _output(self, x: Traced, args: tuple, kwargs: dict) -> Any:
+        """What the function gives, as one array; it may write into what it is given."""
+        recording, options = current(), self.function.options
+        outer = recording.loops, recording.tape_limit
+        recording.loops, recording.tape_limit = options.loops, options.tape_limit
+        args, kwargs = map_traced(copy.copy, (args, kwargs))
+        try:
+            result = self.run(x if self.unravel is None else self.unravel(x), *args, **kwargs)
+        finally:
+            recording.loops, recording.tape_limit = outer
+        return output_of(result, self.function.__wrapped__, x.dtype)[0]
+
+    def _derived(self, derived: Derived, x: Traced, args: tuple, kwargs: dict) -> list[Any]:
+        """What is derived from the function at x, of arguments that are traced or not."""
+        recording, value = current(), np.asarray(x.value)
+        for arg in traced_in(args, kwargs):
+            recording.values[arg.node] = np.asarray(arg.value, arg.dtype)
+        with recording.differentiating(x.node, value) as point:
+            before = {*recording.guards}
+            output = self._output(Traced(Storage(point, value)), args, kwargs)
+            _see_ties(output.node, point, [one for one in recording.guards if one not in before])
+            nodes = derived(Primal((point,), output.node, source_of(self.function.__wrapped__)))
+            values = evaluated(nodes, recording.values)
+        nodes = derive.substitute(nodes, {point: x.node})
+        recording.values.update(zip(nodes, values, strict=True))
+        return [traced(node, value) for node, value in zip(nodes, values, strict=True)]
+
+    def _product(self, product: Product, x: Any, v: Any, args: tuple, kwargs: dict) -> Any:
+        """A product with a direction, or with each along one more, last axis of v."""
+        v = lift(v)
+        current().values[v.node] = np.asarray(v.value, v.dtype)
+        along = functools.partial(_along, product, v)
+        return self._derived(along, self._vector(x), args, kwargs)[0]
+
+
+Derived = Callable[[Primal], Sequence[Node]]
+
+_PRODUCTS = {
+    "hessian": ".hvp(x, v)",
+    "weighted_hessian": ".hvp(x, v) of a function that takes the weighted sum",
+    "jacobian": ".jvp(x, v) and .vjp(x, w)",
+}
+
+
+def _value_and_gradient(f: Primal) -> Sequence[Node]:
+    return f.value, derive.strict(f.gradient)
+
+
+def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
+    """The product as a node."""
+    linear = product(f)
+    like, name = linear.direction, linear.direction.params["name"]
+    if v.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real, got {v.dtype}")
+    if v.shape == like.shape:
+        return [_at(linear.product, like, v.node)]
+    if v.shape[:-1] != like.shape or v.ndim != like.ndim + 1:
+        axes = ", ".join([*map(str, like.shape), "k"])
+        raise ValueError(f"{name} must have shape {like.shape} or ({axes}), got {v.shape}")
+    inputs = [node for node in reachable([linear.product]) if node.primitive is p.INPUT]
+    inputs = [*(node for node in inputs if node is not like), like]
+    wide = batched(Graph(tuple(inputs), (linear.product,)), like, v.shape[-1])
+    if wide is not None:
+        return [_at(wide.outputs[0], wide.inputs[-1], v.node)]
+    columns = [_at(linear.product, like, v[..., k].node) for k in range(v.shape[-1])]
+    columns = [p.reshape(column, shape=(*column.shape, 1)) for column in columns]
+    return [p.concatenate(*columns, axis=linear.product.ndim)]
+
+
+def _at(product: Node, direction: Node, v: Node) -> Node:
+    (found,) = derive.substitute([product], {direction: cast_node(v, direction.dtype)})
+    return derive.strict(found)
+
+
+def _see_ties(output: Node, point: Node, guards: Sequence[Node]) -> None:
+    """Refuse to differentiate a branch that loses the derivative; note one that may."""
+    recording = current()
+    known = recording.values
+    inputs = {node: value for node, value in known.items() if node.primitive is p.INPUT}
+    for tie in ties(recording, output, {point: known[point], **inputs}, guards):
+        if tie.is_lost:
+            raise tie.error
+        recording.notes[tie.note] = None
+
+
+@stands_for(Function)
+def _inner(standins, value: Function) -> Inner:
+    standin = standins.remember(value, Inner(value, standins.of(value.unravel)))
+    standin.run = standins.of(value.__wrapped__)
+    return standin
+
+
+@stands_for(objects=(differentiable,))
+def _made_inside(standins, value: Callable) -> Callable:
+    """Functions that are made within the trace are never compiled by themselves."""
+
+    def made(fun: Any = None, **options: Any) -> Any:
+        if options.get("loops"):
+            raise trace_error(
+                "differentiable(loops=True) is called inside a differentiable function",
+                "make the function outside, or put it under @njit",
+            )
+        if fun is None:
+            return functools.partial(made, **options)
+        return standins.made(differentiable(original_of(fun), **options))
+
+    return made
