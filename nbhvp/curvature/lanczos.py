@@ -1,0 +1,89 @@
+"""Lanczos' recurrence for several start vectors at once, with full reorthogonalisation.
+
+From a unit vector q_1 it makes an orthonormal basis Q of the Krylov space and the tridiagonal matrix
+T = Q^T H Q, whose eigenvalues and the squares of the first components of whose eigenvectors are the
+nodes and weights of Gauss' quadrature: q_1.f(H)q_1 is the sum of weight times f(node), exact for
+polynomials of degree 2m - 1 after m steps (Golub and Meurant 2010).
+
+Each vector is orthogonalised twice against all earlier ones. Without that, copies of eigenvalues that
+have converged come back (Paige 1972).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+from scipy.sparse.linalg import LinearOperator
+
+__all__ = ["Krylov", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Krylov:
+    """The Krylov space of one start vector: T by its diagonals, and the basis, a row per vector."""
+
+    diagonal: np.ndarray
+    beside: np.ndarray
+    basis: np.ndarray
+
+    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """The eigenvalues and eigenvectors of T."""
+        return eigh_tridiagonal(self.diagonal, self.beside)
+
+    def quadrature(self) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes and weights."""
+        values, vectors = self.eigen()
+        return values, vectors[0] ** 2
+
+
+INVARIANT = 1e-13
+"""What remains of a product with H that lies in the space, relative to the largest: rounding."""
+CHECKED = 10
+"""Steps after which it is asked whether a space is large enough."""
+
+
+def lanczos(
+    H: LinearOperator,
+    starts: np.ndarray,
+    steps: int,
+    is_enough: Callable[[Krylov], bool] = lambda space: False,
+) -> list[Krylov]:
+    """The Krylov spaces of the columns of `starts`, each of at most so many steps.
+
+    A space that H maps into itself ends early; all end when `is_enough` holds of each.
+    """
+    n, k = starts.shape
+    steps = min(steps, n)
+    basis = np.zeros((k, steps, n))
+    diagonal, beside = np.zeros((k, steps)), np.zeros((k, steps))
+    lengths, scale = np.full(k, steps), np.zeros(k)
+    vectors = (starts / np.linalg.norm(starts, axis=0)).T
+
+    def spaces(done: int) -> list[Krylov]:
+        ends = np.minimum(lengths, done)
+        return [
+            Krylov(diagonal[i, :m], beside[i, : m - 1], basis[i, :m]) for i, m in enumerate(ends)
+        ]
+
+    for j in range(steps):
+        basis[:, j] = vectors
+        images = np.asarray(H @ vectors.T, float).T
+        scale = np.maximum(scale, np.linalg.norm(images, axis=1))
+        diagonal[:, j] = np.einsum("kn,kn->k", images, vectors)
+        for _ in range(2):
+            done = basis[:, : j + 1]
+            overlaps = done @ images[:, :, None]
+            images = images - (overlaps.transpose(0, 2, 1) @ done)[:, 0]
+        beside[:, j] = np.linalg.norm(images, axis=1)
+        ended = beside[:, j] <= INVARIANT * scale
+        lengths[ended & (lengths == steps)] = j + 1
+        if np.all(lengths <= j + 1):
+            break
+        if (j + 1) % CHECKED == 0 and all(map(is_enough, spaces(j + 1))):
+            lengths = np.minimum(lengths, j + 1)
+            break
+        vectors = images / np.where(ended, np.inf, beside[:, j])[:, None]
+    return spaces(steps)

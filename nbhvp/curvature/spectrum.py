@@ -1,0 +1,297 @@
+"""The spectrum of a symmetric operator: its density, log-determinant, and sharpness.
+
+Stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017): for random w of length 1, n w.f(H)w has the trace
+of f(H) as its mean, and Lanczos' method from w gives nodes and weights for every f at once. The nodes
+of several w are the spectral density (Lin, Saad and Yang 2016; Ghorbani, Krishnan and Xiao 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from nbhvp.curvature.estimates import Estimate, symmetric, trace
+from nbhvp.curvature.lanczos import lanczos
+
+__all__ = ["Sharpness", "SpectralDensity", "logdet", "sharpness", "spectral_density"]
+
+MEMORY = 1 << 28
+"""Bytes of Krylov vectors that are kept at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDensity:
+    """The density of the eigenvalues of an operator, as nodes with weights.
+
+    Attributes
+    ----------
+    size : int
+        How many eigenvalues the operator has.
+    nodes, weights : tuple of ndarray
+        For each random direction the nodes of a quadrature, and their weights, which add up to 1.
+    products : int
+        The products with the operator that it took.
+    """
+
+    size: int
+    nodes: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray, ...]
+    products: int
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The least and the largest node, which lie within the spectrum."""
+        every = np.concatenate(self.nodes)
+        return float(every.min()), float(every.max())
+
+    def integral(self, fun: Callable) -> Estimate:
+        """The sum of a function over all eigenvalues: the trace of fun(H).
+
+        The standard error is that of the random directions; the error of the quadrature, which falls
+        with the number of steps, comes on top.
+        """
+        pairs = zip(self.nodes, self.weights, strict=True)
+        samples = self.size * np.array([weights @ fun(nodes) for nodes, weights in pairs])
+        count = len(samples)
+        error = samples.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+        return Estimate(float(samples.mean()), float(error), self.products)
+
+    def count(self, low: float, high: float) -> Estimate:
+        """The number of eigenvalues in [low, high]."""
+        return self.integral(lambda nodes: (low <= nodes) & (nodes <= high))
+
+    def __call__(self, values: Any, width: float | None = None) -> np.ndarray:
+        """The density at some values: nodes as normal densities; the integral over all values is 1.
+
+        Parameters
+        ----------
+        values : array_like
+        width : float, optional
+            Their standard deviation; by default 1 % of the range of nodes.
+        """
+        values = np.asarray(values, float)
+        width = self._width() if width is None else width
+        density = np.zeros(values.shape)
+        for nodes, weights in zip(self.nodes, self.weights, strict=True):
+            z = (values[..., None] - nodes) / width
+            density += np.exp(-0.5 * z * z) @ weights
+        return density / (len(self.nodes) * width * np.sqrt(2 * np.pi))
+
+    def _width(self) -> float:
+        low, high = self.support
+        return 0.01 * (high - low) or 0.01 * abs(high) or 0.01
+
+    def plot(self, ax: Any = None, width: float | None = None) -> Any:
+        """Draw the density on a logarithmic scale, with Matplotlib; gives the axes."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.gca()
+        width = self._width() if width is None else width
+        low, high = self.support
+        values = np.linspace(low - 4 * width, high + 4 * width, 1000)
+        ax.semilogy(values, self(values, width))
+        ax.set(xlabel="eigenvalue", ylabel="density", ylim=(1e-2 / self.size / width, None))
+        return ax
+
+
+def spectral_density(
+    H: Any, *, probes: int = 10, steps: int = 50, rng: Any = None
+) -> SpectralDensity:
+    """The density of the eigenvalues of a symmetric operator.
+
+    Parameters
+    ----------
+    H : LinearOperator or matrix, shape (n, n)
+        Symmetric.
+    probes : int
+        Random directions. The standard error falls with their square root.
+    steps : int
+        Products per direction: details down to about a part in ``steps`` of the range are resolved, and finer
+        ones at its ends.
+    rng : None, int or numpy.random.Generator
+        Of the random directions, as ``numpy.random.default_rng`` takes it.
+
+    Returns
+    -------
+    SpectralDensity
+        Its ``integral(fun)`` is the trace of ``fun(H)``, and ``plot()`` draws it.
+
+    Examples
+    --------
+    >>> import numpy as np, nbhvp
+    >>> H = np.diag(np.linspace(1.0, 3.0, 500))
+    >>> density = nbhvp.curvature.spectral_density(H, rng=0)
+    >>> found = density.count(1.0, 2.0)
+    >>> bool(abs(found.value - 250) < 5 * found.error)
+    True
+    """
+    operator = symmetric(H)
+    if probes < 1 or steps < 1:
+        raise ValueError(f"needed at least one probe and one step, got {probes} and {steps}")
+    n = operator.shape[0]
+    directions = np.random.default_rng(rng).standard_normal((n, probes))
+    together = max(1, MEMORY // (8 * n * min(steps, n)))
+    spaces = [
+        space
+        for first in range(0, probes, together)
+        for space in lanczos(operator, directions[:, first : first + together], steps)
+    ]
+    nodes, weights = zip(*(space.quadrature() for space in spaces), strict=True)
+    products = sum(len(space.diagonal) for space in spaces)
+    return SpectralDensity(n, nodes, weights, products)
+
+
+def logdet(
+    H: Any, *, probes: int = 10, steps: int = 30, diagonal: Any = None, rng: Any = None
+) -> Estimate:
+    """The logarithm of the determinant of a symmetric positive definite operator.
+
+    Parameters
+    ----------
+    H : LinearOperator or matrix, shape (n, n)
+        Symmetric and positive definite.
+    probes, steps : int
+        Random directions, and products per direction.
+    diagonal : array_like, shape (n,), optional
+        Positive numbers D near the diagonal of H. The estimate is then of the operator
+        ``D^-1/2 H D^-1/2``, with less variance and in fewer steps, and the logarithms of D are added.
+    rng : None, int or numpy.random.Generator
+        Of the random directions, as ``numpy.random.default_rng`` takes it.
+
+    Returns
+    -------
+    Estimate
+        With the standard error of the random directions; the error of too few steps comes on top.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If H is seen not to be positive definite.
+
+    References
+    ----------
+    Ubaru, Chen and Saad 2017, doi:10.1137/16M1104974.
+
+    Examples
+    --------
+    >>> import numpy as np, nbhvp
+    >>> H = np.diag(np.linspace(1.0, 3.0, 500))
+    >>> found = nbhvp.curvature.logdet(H, rng=0)
+    >>> bool(abs(found.value - np.linalg.slogdet(H)[1]) < 5 * found.error)
+    True
+    """
+    operator, known = symmetric(H), 0.0
+    if diagonal is not None:
+        d = np.asarray(diagonal, float)
+        if d.shape != operator.shape[:1] or not np.all(d > 0):
+            raise ValueError(
+                f"needed {operator.shape[0]} positive numbers as the diagonal, got {diagonal}"
+            )
+        operator, known = _scaled(operator, 1 / np.sqrt(d)), float(np.sum(np.log(d)))
+    density = spectral_density(operator, probes=probes, steps=steps, rng=rng)
+    least = density.support[0]
+    if least <= 0:
+        raise np.linalg.LinAlgError(
+            f"needed a positive definite operator, and this one has an eigenvalue of at most {least:.6g}: "
+            "add a damping, H + c * scipy.sparse.eye_array(n)"
+        )
+    found = density.integral(np.log)
+    return Estimate(known + found.value, found.error, found.products)
+
+
+def _scaled(H: LinearOperator, scale: np.ndarray) -> LinearOperator:
+    """S H S for a diagonal S."""
+    column = scale[:, None]
+    return LinearOperator(
+        H.shape,
+        lambda v: scale * (H @ (scale * np.ravel(v))),
+        matmat=lambda V: column * (H @ (column * V)),
+        dtype=np.dtype(float),
+    )
+
+
+def _ends(H: LinearOperator, rng: np.random.Generator) -> tuple[float, float]:
+    """The largest and the least eigenvalue, to 1e-6 of what lies between them and 0."""
+    n = H.shape[0]
+    if n < 3:  # ARPACK takes no smaller ones
+        values = np.linalg.eigvalsh(H @ np.eye(n))
+        return values[-1], values[0]
+    search = {"k": 1, "return_eigenvectors": False, "v0": rng.standard_normal(n), "tol": 1e-6}
+    largest = eigsh(H, which="LA", **search)[0]
+    # ARPACK measures by the eigenvalue that it seeks, which may be near 0.
+    turned = LinearOperator(H.shape, lambda v: largest * np.ravel(v) - H @ np.ravel(v), dtype=float)
+    return largest, largest - eigsh(turned, which="LA", **search)[0]
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """How sharp a minimum is.
+
+    Attributes
+    ----------
+    largest, least : float
+        The extreme eigenvalues.
+    trace : Estimate
+    near_zero : Estimate
+        The part of the eigenvalues that are below 1 % of the largest in size: flat directions.
+    """
+
+    largest: float
+    least: float
+    trace: Estimate
+    near_zero: Estimate
+
+
+def sharpness(H: Any, *, products: int = 200, rng: Any = None) -> Sharpness:
+    """The largest and least eigenvalue of a symmetric operator, its trace, and its flat directions.
+
+    Parameters
+    ----------
+    H : LinearOperator or matrix, shape (n, n)
+        Symmetric.
+    products : int
+        For the trace and for the density around zero; eigenvalues take further ones.
+    rng : None, int or numpy.random.Generator
+        Of the random directions, as ``numpy.random.default_rng`` takes it.
+
+    Returns
+    -------
+    Sharpness
+
+    Raises
+    ------
+    scipy.sparse.linalg.ArpackNoConvergence
+        If the extreme eigenvalues are not found.
+
+    References
+    ----------
+    Ghorbani, Krishnan and Xiao 2019, arXiv:1901.10159; Yao, Gholami, Keutzer and Mahoney 2020,
+    arXiv:1912.07145.
+
+    Examples
+    --------
+    >>> import numpy as np, nbhvp
+    >>> found = nbhvp.curvature.sharpness(np.diag(np.linspace(0.0, 3.0, 400)), rng=0)
+    >>> round(found.largest, 6), found.near_zero.value < 0.1
+    (3.0, True)
+    """
+    operator, generator = symmetric(H), np.random.default_rng(rng)
+    n = operator.shape[0]
+    largest, least = _ends(operator, generator)
+    probes = max(2, products // 100)
+    density = spectral_density(
+        operator, probes=probes, steps=max(1, products // (2 * probes)), rng=generator
+    )
+    bound = 0.01 * max(abs(largest), abs(least))
+    flat = density.count(-bound, bound)
+    return Sharpness(
+        float(largest),
+        float(least),
+        trace(operator, max(4, products // 2), rng=generator),
+        Estimate(flat.value / n, flat.error / n, flat.products),
+    )
