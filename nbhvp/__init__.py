@@ -5,6 +5,7 @@
 imported when the first program is compiled.
 """
 
+from nbhvp import curvature
 from nbhvp.checking import CheckReport, check
 from nbhvp.composition import stop_gradient
 from nbhvp.errors import CompileTimeWarning, TraceError
@@ -25,6 +26,7 @@ __all__ = [
     "TraceError",
     "Unravel",
     "check",
+    "curvature",
     "custom_jvp",
     "differentiable",
     "elementwise",

@@ -59,10 +59,13 @@ def test_page(page, tmp_path, monkeypatch):
             run(source, f"<{page.name}, block {k + 1}>", line, scope)
 
 
+PUBLIC = {name: getattr(nbhvp, name) for name in nbhvp.__all__} | {
+    f"curvature.{name}": getattr(nbhvp.curvature, name) for name in nbhvp.curvature.__all__
+}
 DOCSTRINGS = [
     test
-    for name in nbhvp.__all__
-    for test in doctest.DocTestFinder(recurse=True).find(getattr(nbhvp, name), name)
+    for name, public in PUBLIC.items()
+    for test in doctest.DocTestFinder(recurse=True).find(public, name)
     if test.examples
 ]
 
@@ -72,9 +75,10 @@ def test_docstring(examples):
     check(examples)
 
 
-@pytest.mark.parametrize("name", nbhvp.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_documented(name):
-    assert getattr(nbhvp, name).__doc__
+    assert PUBLIC[name].__doc__
+    name = name.rpartition(".")[2]
     pages = (ROOT / "docs").glob("api_*.rst")
     assert any(re.search(rf"^.. auto.*\b{name}$", page.read_text("utf-8"), re.M) for page in pages)
 

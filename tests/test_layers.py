@@ -48,6 +48,7 @@ ALLOWED = {
     "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets", "targets/cpu"},
     "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
     "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
+    "curvature": {"curvature", "operators"},
     "optimize": {"function", "operators", "runtime"},
     "checking": {"function", "graph", "runtime", "trace"},
 }

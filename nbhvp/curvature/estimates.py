@@ -138,7 +138,7 @@ def _estimate(methods, H, products, method, rng, exact) -> Estimate:
     n = operator.shape[0]
     if products >= n:
         value = exact(operator, n)
-        return Estimate(value, np.zeros_like(value)[()], n)
+        return Estimate(_plain(value), _plain(np.zeros_like(value)), n)
     estimator, least = methods[method]
     if products < least:
         raise ValueError(f"method {method!r} needed at least {least} products, got {products}")
@@ -158,7 +158,12 @@ def _mean(samples: np.ndarray, products: int) -> Estimate:
     """The mean over the last axis, with its standard error."""
     count = samples.shape[-1]
     error = samples.std(axis=-1, ddof=1) / np.sqrt(count)
-    return Estimate(samples.mean(axis=-1)[()], error[()], products)
+    return Estimate(_plain(samples.mean(axis=-1)), _plain(error), products)
+
+
+def _plain(value: Any) -> Any:
+    """A number as a float of Python."""
+    return value if np.ndim(value) else float(value)
 
 
 def _columns(a: np.ndarray, b: np.ndarray) -> np.ndarray:
