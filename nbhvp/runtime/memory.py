@@ -69,8 +69,8 @@ class Memory:
     def value(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> Any:
         """The value: a scalar, or a fresh array."""
         point = self.here(tracer, x, args, kwargs)
-        if point is not None and (value := point.known.get(point.recorded.output)) is not None:
-            return value.copy()[()]
+        if point is not None and (known := point.value()) is not None:
+            return known
         recorded = self._latest(tracer)
         if recorded is not None:
             given = recorded.direct.by_place(args, kwargs) if kwargs else args
@@ -79,9 +79,9 @@ class Memory:
                 self.report.value_runs += 1
                 return found
         call = tracer.call(x, args, kwargs)
-        point = self._remembered(call)
-        if point is not None and (value := point.known.get(point.recorded.output)) is not None:
-            return value.copy()[()]
+        known = self._remembered(call, Point.value)
+        if known is not None:
+            return known
         self.report.value_runs += 1
         _, outputs = self._run(Recorded.value_at, tracer, call)
         return outputs[0][()]
@@ -89,22 +89,25 @@ class Memory:
     def gradient(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         """The value and a fresh gradient; products there are ready too, if one came last time."""
         point, hessian = self.here(tracer, x, args, kwargs), self.hessian
-        if point is not None and point.recorded.gradient in point.known:
-            return point.value_and_gradient()
-        if hessian is None:
-            recorded = self._latest(tracer)
-            if recorded is not None:
-                given = recorded.direct.by_place(args, kwargs) if kwargs else args
-                found = recorded.direct.gradient((), x, *given)
-                if found is not None:
-                    self.report.gradient_runs += 1
-                    return found
-            call = tracer.call(x, args, kwargs)
-            point = self._remembered(call)
-            if point is not None and point.recorded.gradient in point.known:
-                return point.value_and_gradient()
-            return self.gradient_alone(tracer, call)
-        point, is_new = self._at(tracer, hessian, x, args, kwargs, complete=True)
+        if point is not None and (known := point.value_and_gradient()) is not None:
+            return known
+        if hessian is not None:
+            return self._gradient_and_product(tracer, hessian, x, args, kwargs)
+        recorded = self._latest(tracer)
+        if recorded is not None:
+            given = recorded.direct.by_place(args, kwargs) if kwargs else args
+            found = recorded.direct.gradient((), x, *given)
+            if found is not None:
+                self.report.gradient_runs += 1
+                return found
+        call = tracer.call(x, args, kwargs)
+        return self._remembered(call, Point.value_and_gradient) or self.gradient_alone(tracer, call)
+
+    def _gradient_and_product(
+        self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict
+    ) -> tuple[Any, np.ndarray]:
+        """Value and gradient, with a product ready."""
+        point, is_new = self._at(tracer, product, x, args, kwargs, complete=True)
         if point is None:
             return self.gradient_alone(tracer, tracer.call(x, args, kwargs))
         self.point, gradient = point, point.known[point.recorded.gradient]
@@ -114,7 +117,7 @@ class Memory:
                 # Nobody has it yet: to copy what is large may take as long as to compute it.
                 self.point = point.without(point.recorded.gradient)
                 return point.known[point.recorded.output][()], gradient
-        return point.value_and_gradient()
+        return point.value(), copied(gradient)
 
     def gradient_alone(self, tracer: Tracer, call: Call) -> tuple[Any, np.ndarray]:
         """Value and gradient, with nothing remembered."""
@@ -194,12 +197,13 @@ class Memory:
             return None
         return None if recorded.closure.is_deep and recorded.closure.changed() else point
 
-    def _remembered(self, call: Call) -> Point | None:
+    def _remembered(self, call: Call, known: Callable[[Point], Any]) -> Any:
+        """What the remembered point knows, if a call is there; else None."""
         point = self.point
         if point is None or not is_at(point, call):
             return None
         point.recorded.count_call()
-        return point
+        return known(point)
 
     def _latest(self, tracer: Tracer) -> Recorded | None:
         """The trace used last, if it is of the same instance."""
@@ -254,9 +258,9 @@ class Memory:
         call = tracer.call(x, args, kwargs)
         if tracer.is_always or not can_be_remembered(call.leaves):
             return None, False
-        point = self._remembered(call)
+        point = self._remembered(call, lambda point: point.extended(product, complete))
         if point is not None:
-            return point.extended(product, complete), False
+            return point, False
         return self._new_point(tracer, product, call, complete), True
 
     def _new_point(

@@ -33,10 +33,17 @@ class Point:
     known: dict[Node, np.ndarray]
     products: dict[Product, Any]
 
-    def value_and_gradient(self) -> tuple[Any, np.ndarray]:
-        """Both, where they are known; the gradient as a copy."""
-        recorded = self.recorded
-        return self.known[recorded.output][()], copied(self.known[recorded.gradient])
+    def value(self) -> Any:
+        """The value, a number or a copy; None if it is not known."""
+        value = self.known.get(self.recorded.output)
+        if value is None:
+            return None
+        return value.copy() if value.ndim else value[()]
+
+    def value_and_gradient(self) -> tuple[Any, np.ndarray] | None:
+        """Both, the gradient as a copy; None if the gradient is not known."""
+        gradient = self.known.get(self.recorded.gradient)
+        return None if gradient is None else (self.value(), copied(gradient))
 
     def extended(self, product: Product, complete: bool = False) -> Point:
         """The point with one more product ready, and with its results if `complete`."""

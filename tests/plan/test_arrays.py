@@ -27,8 +27,7 @@ SIZES = {**MIXED, **REPEATED}
 RATIO = 1.1
 AGAIN = {
     # A stencil of few operations is computed again at each of its shifts, in place of a kernel that
-    # stores it and one that loads it. Storing it, a product of `smoothing` takes 1.0 times as long at
-    # n = 10^3, 1.1 times at 10^4, 1.5 times at 10^6; one of `spins` 1.0, 1.2 and 1.5 times.
+    # stores it and one that loads it.
     "smoothing product": 2.0,
     "spins product": 1.3,
     "spins one-shot": 1.2,

@@ -436,8 +436,6 @@ def _constant(device: Any, value: np.ndarray, known: Constants) -> int:
     An array and its transpose share their memory there, too. What is known keeps the host's memory alive,
     and with it the key.
     """
-    if not value.size:
-        return device.allocate(1)
     first, last = byte_bounds(value)
     key = device, first, last
     if key not in known:

@@ -11,7 +11,7 @@ import pytest
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
-from nbhvp.targets.cuda import cache, driver
+from nbhvp.targets.cuda import cache, driver, program
 from nbhvp.targets.cuda.program import DeviceArray
 from tests.simulated_gpu import simulated_driver
 
@@ -107,6 +107,15 @@ def test_constants_are_copied_once_for_all_programs(gpu):
     w = np.ones(100)
     f(w), f.grad(w), f.hvp(w, w)
     assert gpu.used < 2 * A.nbytes
+
+
+def test_an_empty_constant_is_freed_as_others(gpu):
+    device, known, value = driver.device(0), {}, np.empty((0, 3))
+    before = gpu.used
+    assert program._constant(device, value, known) == program._constant(device, value, known)
+    known.clear()
+    device.forget()
+    assert gpu.used <= before
 
 
 def test_memory_is_given_back(gpu):
