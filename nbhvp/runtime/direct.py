@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class Direct:
     """``accept(x, *args)`` is True if the trace serves a call, its guards aside."""
     same: Entry = general
     """``same(inputs, x, *args)`` is True if a call has these inputs, bit by bit, too."""
+    unchanged: Entry = general
+    """``unchanged(inputs, x, *args)`` is True if a call has these inputs but for x, bit by bit."""
     value: Entry = general
     gradient: Entry = general
     """Value and gradient."""
@@ -127,6 +129,9 @@ def directly(trace: Trace, key: tuple) -> Direct:
     )
     made.accept = made._watched(form.accept())
     made.same = form.same() if max(sizes) < SHARED and made.can_be_kept else _same(made, form)
+    if leaves[1:] and made.can_be_kept:
+        x, *args = described
+        made.unchanged = forms.Form([replace(x, is_compared=False), *args]).same()
     if watches is None:
         made.same = _glanced(closure, made.same)
     return made

@@ -27,7 +27,7 @@ import numpy as np
 
 from nbhvp.graph.linear_map import Product
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime.call import SHARED, Call, Owner, can_be_remembered, copied, kept
+from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, can_be_remembered, copied, kept
 from nbhvp.runtime.direct import general
 from nbhvp.runtime.inputs import direction, weights
 from nbhvp.runtime.point import Point, new_point
@@ -180,7 +180,8 @@ class Memory:
             return program(*inputs) if program else []
 
         recorded, outputs = self._run(run, tracer, call)
-        return new_point(recorded, call.x, at_weights(recorded).leaves, product, outputs)
+        at = at_weights(recorded)
+        return new_point(recorded, at.inputs, at.leaves, product, outputs)
 
     # Points.
 
@@ -233,8 +234,19 @@ class Memory:
             return None
         if outputs:
             self.report.point_runs += 1
-        leaves = kept(direct.leaves(given)) if given else ()
-        return new_point(recorded, copied(x), leaves, product, outputs)
+        x = copied(x)
+        inputs, leaves = self._kept(recorded, x, given) if direct.keys else ((x,), ())
+        return new_point(recorded, inputs, leaves, product, outputs)
+
+    def _kept(
+        self, recorded: Recorded, x: np.ndarray, args: tuple
+    ) -> tuple[tuple[np.ndarray, ...], Sequence[np.ndarray]]:
+        """The inputs of a new point, and the arrays beside x: the last point's, if these are the same."""
+        last, direct = self.point, recorded.direct
+        if last and last.recorded is recorded and direct.unchanged(last.inputs, x, *args):
+            return (x, *last.inputs[1:]), last.leaves
+        leaves = kept(direct.leaves(args))
+        return as_inputs(x, leaves), leaves
 
     def _at(
         self,
@@ -268,7 +280,8 @@ class Memory:
     ) -> Point:
         recorded, outputs = self._run(_point_program(product, complete), tracer, call)
         # Copied after the trace, whose temporary arrays are gone by now.
-        return new_point(recorded, copied(call.x), kept(call.leaves), product, outputs)
+        leaves = kept(call.leaves)
+        return new_point(recorded, as_inputs(copied(call.x), leaves), leaves, product, outputs)
 
     # Traces.
 

@@ -14,7 +14,7 @@ import numpy as np
 from nbhvp.graph.linear_map import Product
 from nbhvp.graph.node import Node
 from nbhvp.runtime.blocks import in_blocks
-from nbhvp.runtime.call import as_inputs, copied
+from nbhvp.runtime.call import copied
 from nbhvp.runtime.recorded import Linearized, Recorded
 
 __all__ = ["Point", "new_point"]
@@ -72,15 +72,14 @@ class Point:
 
 def new_point(
     recorded: Recorded,
-    x: np.ndarray,
+    inputs: tuple[np.ndarray, ...],
     leaves: Sequence[np.ndarray],
     product: Product,
     outputs: Sequence[np.ndarray],
 ) -> Point:
-    """The point at arguments that are kept, with what a point program gave."""
-    inputs = as_inputs(x, leaves)
-    shared = _shared_out(recorded.linearized(product), inputs, product, outputs)
-    return Point(recorded, x, leaves, inputs, *shared)
+    """The point at inputs and arguments that are kept, with what a point program gave."""
+    known, products = _shared_out(recorded.linearized(product), inputs, product, outputs)
+    return Point(recorded, inputs[0], leaves, inputs, known, products)
 
 
 def _shared_out(
@@ -91,5 +90,6 @@ def _shared_out(
 ) -> tuple[dict[Node, np.ndarray], dict[Product, Any]]:
     """Results that are known, and the product, from state and results if any were needed."""
     count = len(linearized.state)
-    known = dict(zip(linearized.results, outputs[count:], strict=False)) if outputs else {}
+    results = outputs[count:]
+    known = dict(zip(linearized.results, results, strict=True)) if results else {}
     return known, {product: linearized.product.bind(*outputs[:count], *inputs)}

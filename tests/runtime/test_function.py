@@ -904,6 +904,22 @@ def test_direct_calls_give_what_the_first_ones_give(monkeypatch):
 
 
 @pytest.mark.compiles
+def test_direct_calls_see_arguments_that_change_in_place(monkeypatch):
+    monkeypatch.setattr(forms, "MANY", forms.FEW)
+    f = nbhvp.differentiable(lambda x, a, s: s * np.sum(a * x**3))
+    x, a, v = np.ones(3), np.arange(3.0), np.ones(3)
+    for k in range(8):
+        kept = f._memory.point
+        a += k // 2 % 2
+        np.testing.assert_allclose(f.hvp(x + k, v, a, 2.0), 12 * a * (x + k))
+    assert f._memory.point.leaves is not kept.leaves
+    f.hvp(x, v, a, 2.0)
+    last = f._memory.point
+    f.hvp(-x, v, a, 2.0)
+    assert f._memory.point is not last and f._memory.point.leaves is last.leaves
+
+
+@pytest.mark.compiles
 def test_a_product_without_state_runs_alone():
     f = nbhvp.differentiable(rosenbrock)
     x, v = np.ones(10), np.ones(10)

@@ -1,5 +1,7 @@
 """Whether what is remembered holds: the test of a call, and the direct one in compiled code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,9 @@ def test_a_direct_test_tells_what_the_test_tells(name):
     direct, is_same = direct_tests(point)
     assert direct.accept(*second) is (True if is_served and tells else None)
     assert is_same(*second) is (True if is_there and tells else None)
+    is_unchanged = len(args) > 0 and is_served and tells and is_at(point, replace(call, x=point.x))
+    if direct.can_be_kept and direct.leaves(args):
+        assert direct.unchanged(point.inputs, *second) is (True if is_unchanged else None)
     if is_served and tells:
         for a, b in zip(call.leaves, direct.leaves(args), strict=True):
             np.testing.assert_array_equal(a, b)

@@ -146,7 +146,7 @@ def equal(form, arguments, kept):
     for k in range(read(form + ARGUMENTS)):
         if read(record + KIND) != SAME:
             here, size = elements(record, read(arguments + 8 * k)), read(record + BYTES)
-            if size < 0 or differ(form, here, read(read(there) + DATA), size) != 0:
+            if differ(form, here, read(read(there) + DATA), size) != 0:
                 return 0
             there = there + 8
         record = record + read(record + NEXT)

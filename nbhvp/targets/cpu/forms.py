@@ -46,7 +46,7 @@ class Array:
     shape: tuple[int, ...]
     dtype: np.dtype
     is_compared: bool = True
-    """Whether its bytes tell if it is the same as another one."""
+    """Whether `Form.same` looks at its bytes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _array(kind: int, shape: Sequence[int], dtype: np.dtype, size: int, place: i
 def _argument(argument: Array | Number | Same) -> list[int]:
     match argument:
         case Array(shape, dtype, is_compared):
-            size = int(np.prod(shape, dtype=int)) * dtype.itemsize if is_compared else -1
+            size = int(np.prod(shape, dtype=int)) * dtype.itemsize if is_compared else 0
             return _array(layouts.ARRAY, shape, dtype, size, 0)
         case Number(kind):
             return [layouts.NUMBER, 40, id(kind), 0, 8]
@@ -134,7 +134,10 @@ class Form:
         return _binders()["accept"]((self.words, self._kept))
 
     def same(self) -> Callable[..., Any]:
-        """``same(kept, *arguments)`` is True if the arguments are those in the tuple, bit by bit."""
+        """``same(kept, *arguments)`` is True if the arguments are those in the tuple, bit by bit.
+
+        Arrays that are not compared may differ.
+        """
         return _binders()["same"]((self.words, self._kept))
 
     def evaluate(
