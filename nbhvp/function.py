@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csc_array, csr_array
 
 from nbhvp.graph.linear_map import (
     HESSIANS,
@@ -32,10 +33,12 @@ from nbhvp.graph.linear_map import (
     weighted_hessian,
 )
 from nbhvp.loops.call import is_compiled
+from nbhvp.operators import sparse
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.runtime.call import Owner
 from nbhvp.runtime.differences import DIFFERENCES
 from nbhvp.runtime.inputs import as_given, as_vector, direction, takes
+from nbhvp.runtime.matrices import Direct
 from nbhvp.runtime.memory import Memory
 from nbhvp.runtime.report import Report
 from nbhvp.runtime.tracer import Options, Tracer
@@ -314,6 +317,73 @@ class Function:
         origin = functools.partial(self.hessian, point.x, *args, **kwargs)
         return HessianOperator(point, HESSIAN, origin, self.unravel)
 
+    def sparse_hessian(
+        self, x: Vector, /, *args: Any, pattern: Any = None, **kwargs: Any
+    ) -> csc_array:
+        """The Hessian at x as a sparse array of shape (x.size, x.size), exact.
+
+        Where entries are follows from the function's operations and is found once; at a new x, one
+        program computes all entries, or as many products as the pattern needs colours do [1]_.
+        The solvers of ``scipy.optimize`` take this method as ``hess``.
+
+        Parameters
+        ----------
+        x : array_like, shape S
+        *args, **kwargs
+            Further arguments of the function.
+        pattern : sparse array, shape (n, n), optional
+            Where entries are, if you know better. One product tests whether it lacks any. If the
+            function has a parameter of this name, the value is passed to it.
+
+        Returns
+        -------
+        scipy.sparse.csc_array
+
+        Raises
+        ------
+        ValueError
+            If the Hessian is dense, and too large for an array; if the pattern is wrong.
+
+        References
+        ----------
+        .. [1] A. H. Gebremedhin, F. Manne and A. Pothen, "What color is your Jacobian?", SIAM Review
+           47 (2005).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(x[1:] * x[:-1] ** 2))
+        >>> f.sparse_hessian([1.0, 2.0, 3.0]).toarray()
+        array([[4., 2., 0.],
+               [2., 6., 4.],
+               [0., 4., 0.]])
+        """
+        if pattern is not None and self._takes_pattern:
+            kwargs["pattern"], pattern = pattern, None
+        if pattern is None:
+            _, matrix, outputs = self._memory.matrix(self._tracer, HESSIAN, x, args, kwargs, True)
+            if isinstance(matrix.way, Direct):
+                return sparse.as_columns(matrix, matrix.way.assembled(outputs))
+        return self.hessian(x, *args, **kwargs).tosparse(pattern)
+
+    def hessian_sparsity(self, x: Vector, /, *args: Any, **kwargs: Any) -> csc_array:
+        """Where the Hessian has entries, as a sparse array of True.
+
+        It depends on x through the branches of the function, and through indices, alone.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: x[0] * x[1] + x[2] ** 3)
+        >>> f.hessian_sparsity(np.zeros(3)).toarray().astype(int)
+        array([[0, 1, 0],
+               [1, 0, 0],
+               [0, 0, 1]])
+        """
+        return self.hessian(x, *args, **kwargs).sparsity()
+
     # Derivatives of functions with array results.
 
     def jvp(self, x: Vector, v: Vector, /, *args: Any, **kwargs: Any) -> np.ndarray:
@@ -341,6 +411,36 @@ class Function:
         point = self._memory.at(self._tracer, jacobian, x, args, kwargs)
         origin = functools.partial(self.jacobian, point.x, *args, **kwargs)
         return JacobianOperator(point, origin)
+
+    def sparse_jacobian(
+        self, x: Vector, /, *args: Any, pattern: Any = None, **kwargs: Any
+    ) -> csr_array:
+        """The Jacobian at x as a sparse array of shape (result size, x.size), exact.
+
+        As `sparse_hessian` does it; where products are taken, they are those with J or those with
+        J^T, whichever are fewer. ``scipy.optimize.NonlinearConstraint`` and ``least_squares``
+        take this method as ``jac``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> r = nbhvp.differentiable(lambda x: x[1:] - x[:-1] ** 2)
+        >>> r.sparse_jacobian([1.0, 2.0, 3.0]).toarray()
+        array([[-2.,  1.,  0.],
+               [ 0., -4.,  1.]])
+        """
+        if pattern is not None and self._takes_pattern:
+            kwargs["pattern"], pattern = pattern, None
+        if pattern is None:
+            _, matrix, outputs = self._memory.matrix(self._tracer, jacobian, x, args, kwargs, False)
+            if isinstance(matrix.way, Direct):
+                return sparse.as_rows(matrix, matrix.way.assembled(outputs))
+        return self.jacobian(x, *args, **kwargs).tosparse(pattern)
+
+    def jacobian_sparsity(self, x: Vector, /, *args: Any, **kwargs: Any) -> csr_array:
+        """Where the Jacobian has entries, as a sparse array of True: see `hessian_sparsity`."""
+        return self.jacobian(x, *args, **kwargs).sparsity()
 
     def weighted_hessian(
         self, x: Vector, w: ArrayLike, /, *args: Any, **kwargs: Any
@@ -385,6 +485,10 @@ class Function:
     @functools.cached_property
     def _takes_mode(self) -> bool:
         return takes(self._fun, "mode")
+
+    @functools.cached_property
+    def _takes_pattern(self) -> bool:
+        return takes(self._fun, "pattern")
 
     # Methods, and pickling.
 

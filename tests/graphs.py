@@ -17,7 +17,7 @@ from nbhvp.graph.table import filters
 from nbhvp.graph.table import special as sp
 from tests.checks import derivatives
 
-__all__ = ["STRUCTURE", "TINY", "Inputs", "build", "random_graph"]
+__all__ = ["STRUCTURE", "TINY", "Inputs", "build", "grown", "random_graph"]
 
 
 class Inputs:
@@ -567,12 +567,17 @@ class _Growing:
             self.nodes.append(p.tanh(z) if self.chance(3) else z)
 
 
-def random_graph(seed: int, steps: int = 12, modes=("forward-over-reverse",)):
-    """Some nodes, the gradient of a scalar function of them, and its products in exact modes."""
+def grown(seed: int, steps: int = 12) -> tuple[list[Node], Inputs]:
+    """Nodes of a random graph, each made of earlier ones, and its inputs."""
     growing = _Growing(seed)
     for _ in range(steps):
         growing.step()
-    inputs = growing.inputs
-    last = growing.nodes[-3:]
+    return growing.nodes, growing.inputs
+
+
+def random_graph(seed: int, steps: int = 12, modes=("forward-over-reverse",)):
+    """Some nodes, the gradient of a scalar function of them, and its products in exact modes."""
+    nodes, inputs = grown(seed, steps)
+    last = nodes[-3:]
     joint = p.concatenate(*(p.reshape(p.tanh(z), shape=(z.size,)) for z in last), axis=0)
     return inputs.graph(*last, *derivatives(joint, inputs.active[:2], modes))

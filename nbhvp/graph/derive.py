@@ -33,6 +33,7 @@ __all__ = [
     "joint_positions",
     "jvp",
     "jvp_of",
+    "push",
     "strict",
     "substitute",
     "vjp",
@@ -56,7 +57,7 @@ def jvp(
             node.pool.origin = node
             is_uncertain = bool(uncertain) and not uncertain.isdisjoint(node.args)
             times = _damped_times if is_uncertain else _times
-            z_dot = _push(node, [dots.get(arg) for arg in node.args], times)
+            z_dot = push(node, [dots.get(arg) for arg in node.args], times)
             # A part that does not move may be cut out of a tangent: as for adjoints in _pull_back.
             if z_dot is not None and not is_zero(z_dot):
                 dots[node] = z_dot
@@ -126,8 +127,9 @@ def _differentiable(node: Node) -> bool:
     return node.dtype.kind in "fc" and node.primitive.kind != "state" and node.size > 0
 
 
-def _push(node: Node, dots: list[Node | None], times: Callable) -> Node | None:
+def push(node: Node, dots: list[Node | None], times: Callable | None = None) -> Node | None:
     """The tangent of one node from those of its arguments."""
+    times = times or _times
     entry, args, params = node.primitive, node.args, node.params
     refuse_fixed(entry, [dot is not None for dot in dots])
     if entry.kind == "elementwise":

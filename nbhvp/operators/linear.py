@@ -13,6 +13,7 @@ their arrays afterwards, except arguments of more than 1 MB, which are not copie
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csc_array, csr_array
 
 from nbhvp.graph.linear_map import Product, jacobian, transposed_jacobian
-from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
+from nbhvp.operators import sparse
+from nbhvp.operators.algebra import UNITS, Combination, Operator, checked, columns, diagonal
 from nbhvp.operators.on_device import on_device
 from nbhvp.runtime.point import Point
 from nbhvp.runtime.report import Tally
@@ -232,9 +235,53 @@ class HessianOperator(Operator):
         """The Hessian as an array of shape (n, n), computed by n products."""
         return columns(self._times, self.shape, self.dtype)
 
+    def tosparse(self, pattern: Any = None) -> csc_array:
+        """The Hessian as a sparse array, exact: where entries may differ from zero, the graph tells.
+
+        Parameters
+        ----------
+        pattern : sparse array or array, shape (n, n), optional
+            Where entries are, if you know better. One product tests whether it lacks any.
+
+        Returns
+        -------
+        scipy.sparse.csc_array
+            It has an entry wherever the second derivative is not zero at each point, and perhaps zeros
+            among them. Its arrays are yours.
+
+        Raises
+        ------
+        ValueError
+            If the Hessian is dense, and too large for an array; if the pattern is wrong.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(x[1:] * x[:-1] ** 2))
+        >>> f.hessian(np.ones(4)).tosparse().nnz
+        10
+        """
+        matrix = sparse.matrix_at(self._point, self._map, True, pattern)
+        data = sparse.entries(matrix, self._point, self._map, self._times, self.dtype)
+        found = sparse.as_columns(matrix, data)
+        if pattern is not None:
+            sparse.check_given(found, self._times)
+        return found
+
+    def sparsity(self) -> csc_array:
+        """Where the Hessian has entries, as a sparse array of True."""
+        matrix = sparse.matrix_at(self._point, self._map, True)
+        return sparse.as_columns(matrix, np.ones(matrix.columns.size, bool))
+
     def diagonal(self) -> np.ndarray:
-        """The diagonal, of shape (n,), computed by n products."""
-        return diagonal(self._times, self.shape[0], self.dtype)
+        """The diagonal, of shape (n,): that of the sparse matrix, if it is sparse, or by n products."""
+        size = self.shape[0]
+        if size > UNITS:
+            with contextlib.suppress(ValueError):
+                if sparse.is_worthwhile(sparse.matrix_at(self._point, self._map, True)):
+                    return self.tosparse().diagonal()
+        return diagonal(self._times, size, self.dtype)
 
     def block(self, rows: Name, columns: Name | None = None) -> Block:
         """A block of the Hessian by the names of parameters, as a LinearOperator.
@@ -374,6 +421,29 @@ class JacobianOperator(Operator):
 
     def _transpose(self) -> Combination:
         return Combination(super()._transpose())
+
+    def tosparse(self, pattern: Any = None) -> csr_array:
+        """The Jacobian as a sparse array by rows, exact: see `HessianOperator.tosparse`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> r = nbhvp.differentiable(lambda x: x[1:] - x[:-1] ** 2)
+        >>> r.jacobian(np.ones(4)).tosparse().nnz
+        6
+        """
+        matrix = sparse.matrix_at(self._point, jacobian, False, pattern)
+        times = self._backward if matrix.is_transposed else self._forward
+        data = sparse.entries(matrix, self._point, jacobian, times, self.dtype)
+        found = sparse.as_rows(matrix, data)
+        if pattern is not None:
+            sparse.check_given(found, self._forward)
+        return found
+
+    def sparsity(self) -> csr_array:
+        """Where the Jacobian has entries, as a sparse array of True."""
+        return sparse.matrix_at(self._point, jacobian, False).pattern
 
     def toarray(self) -> np.ndarray:
         """The Jacobian as an array of shape (m, n), by n JVPs, or by m VJPs if m < n."""

@@ -30,6 +30,7 @@ from nbhvp.plan.costs import CPU
 from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, can_be_remembered, copied, kept
 from nbhvp.runtime.direct import general
 from nbhvp.runtime.inputs import direction, weights
+from nbhvp.runtime.matrices import Matrix
 from nbhvp.runtime.point import Point, new_point
 from nbhvp.runtime.programs import Compiler
 from nbhvp.runtime.recorded import Recorded
@@ -182,6 +183,20 @@ class Memory:
         recorded, outputs = self._run(run, tracer, call)
         at = at_weights(recorded)
         return new_point(recorded, at.inputs, at.leaves, product, outputs)
+
+    def matrix(
+        self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict, symmetric: bool
+    ) -> tuple[Recorded, Matrix, list[np.ndarray]]:
+        """The trace at some arguments, the pattern of a product, and what its program gives there."""
+        call = tracer.call(x, args, kwargs)
+        matrices: list[Matrix] = []
+
+        def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+            matrices.append(recorded.matrix(product, inputs, symmetric))
+            return recorded.entries_at(product, matrices[-1], inputs)
+
+        recorded, outputs = self._run(run, tracer, call)
+        return recorded, matrices[-1], outputs
 
     # Points.
 

@@ -23,13 +23,18 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.linear_map import LinearMap, Primal, Product
 from nbhvp.graph.node import Node
+from nbhvp.graph.sparsity.propagation import integer_operands
 from nbhvp.plan.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
 from nbhvp.runtime.direct import Direct, directly, general, is_worthwhile
+from nbhvp.runtime.matrices import Coloured, Matrix, coloured, matrix_of
 from nbhvp.runtime.programs import Compiler, Programs
 from nbhvp.trace.record import Trace
 
 __all__ = ["Linearized", "Recorded"]
+
+MOST_MATRICES = 2
+"""Of a product, for different integers among the arguments."""
 
 
 class Recorded:
@@ -51,6 +56,8 @@ class Recorded:
         self._programs = Programs(compiler)
         self._linear_maps: dict[Product, LinearMap] = {}
         self._linearized: dict[Product, Linearized] = {}
+        self._matrices: dict[Product, list[tuple[bool, list[np.ndarray], Matrix]]] = {}
+        """Whether the pattern was given, what it depends on, and the matrix; the latest first."""
         self._gradient: Node | None = None
         self._value_program: Guarded | None = None
         self._gradient_program: Guarded | None = None
@@ -150,6 +157,44 @@ class Recorded:
                     linear = self.linear_map(product)
                     self._linearized[product] = Linearized(linear, self.guards, self._programs)
         return self._linearized[product]
+
+    def matrix(
+        self,
+        product: Product,
+        inputs: Sequence[np.ndarray],
+        is_symmetric: bool,
+        pattern: Any = None,
+    ) -> Matrix:
+        """The pattern of a product's matrix at a point, and the way to its entries.
+
+        If the pattern is given, by rows, it is taken as it is.
+        """
+        linear, known = self.linear_map(product), self._matrices.setdefault(product, [])
+        operands = integer_operands(linear.product, linear.direction) if pattern is None else ()
+        values = self._programs.of(linear.inputs, operands)(*inputs) if operands else []
+        if pattern is not None:
+            values = [pattern.indptr.copy(), pattern.indices.copy()]
+        for is_given, others, matrix in tuple(known):
+            if is_given == (pattern is not None) and all(map(np.array_equal, values, others)):
+                return matrix
+        with self.compiler.preparing():
+            if pattern is None:
+                given = dict(zip(operands, values, strict=True))
+                matrix = matrix_of(linear, given, self.primal.source, is_symmetric)
+            else:
+                matrix = coloured(pattern, is_symmetric)
+        self.compiler.report.dense = matrix.dense
+        known[:] = [(pattern is not None, values, matrix), *known[: MOST_MATRICES - 1]]
+        return matrix
+
+    def entries_at(
+        self, product: Product, matrix: Matrix, inputs: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Guards, and what the program of a matrix gives, if that has one."""
+        if isinstance(matrix.way, Coloured):
+            return self.guards_at(inputs)
+        outputs = (*self.guards, *matrix.way.outputs)
+        return self._programs.of(self.linear_map(product).inputs, outputs)(*inputs)
 
     def whole(self, product: Product) -> Any:
         """A product as one program of the inputs and the direction."""

@@ -56,6 +56,9 @@ class Report:
         of operations, the part that became arrays, the part that is swept over, and the time.
     recurrences : tuple of Recurrence
         The loops over time in plain Python that became one node each, in the latest trace.
+    dense : tuple of str
+        The operations that made the latest sparse matrix denser than it may be: all of their results
+        count as dependent on all of their operands.
     """
 
     traces: int = 0
@@ -74,16 +77,18 @@ class Report:
     schedule_seconds: float = 0.0
     loops: tuple[LoopCall, ...] = ()
     recurrences: tuple[Recurrence, ...] = ()
+    dense: tuple[str, ...] = ()
 
     def _rows(self) -> list[tuple[str, str]]:
         """The names and their counts, as strings."""
-        lists = ("loops", "recurrences")
+        lists = ("loops", "recurrences", "dense")
         counts = {name: value for name, value in vars(self).items() if name not in lists}
         rows = [
             (name.replace("_", " "), f"{n:.3g}" if name.endswith("seconds") else f"{n:,}")
             for name, n in counts.items()
         ]
         rows += [("loop over time", str(loop)) for loop in self.recurrences]
+        rows += [("dense", name) for name in self.dense]
         return rows + [(f"loops of {call.function}", str(call)) for call in self.loops]
 
     def __str__(self) -> str:

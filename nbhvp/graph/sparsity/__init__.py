@@ -1,0 +1,1 @@
+"""Where the entries of a linear map's matrix are, and what they are, from its graph."""

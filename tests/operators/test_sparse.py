@@ -1,0 +1,339 @@
+"""Sparse Hessians and Jacobians, by one program and by coloured products, against n products."""
+
+import functools
+
+import numpy as np
+import pytest
+import scipy.sparse
+from scipy.optimize import NonlinearConstraint, least_squares, minimize
+
+import nbhvp
+from nbhvp.runtime import matrices
+from nbhvp.runtime.matrices import Coloured, Direct
+
+interpreted = functools.partial(nbhvp.differentiable, target="interpret")
+RNG = np.random.default_rng(5)
+X = RNG.uniform(0.5, 1.5, 24)
+MATRIX = scipy.sparse.random_array((30, 24), density=0.1, rng=1).tocsr()
+BANDS = np.triu(np.tril(RNG.normal(size=(24, 24)), 1), -1)
+PAIRS = RNG.permutation(24)[:20].reshape(2, 10)
+CELLS = RNG.integers(0, 24, (12, 3))
+GROUPS = np.arange(24) // 3
+
+
+def points(x):
+    return x.reshape(8, 3)
+
+
+def heat(x):
+    for _ in range(3):
+        x = x + 0.1 * (np.roll(x, 1) - 2 * x + np.roll(x, -1)) + 0.01 * x**2
+    return np.sum(x**2)
+
+
+def control(x):
+    """Reaction and diffusion in one dimension: states, and controls as sources."""
+    u, a = x[:12], x[12:]
+    defect = u[2:] - 2 * u[1:-1] + u[:-2] - 0.1 * np.exp(u[1:-1]) + a[1:-1]
+    return np.sum(defect**2) + np.sum((u - 1) ** 2) + 0.1 * np.sum(a**2)
+
+
+def membrane(x):
+    z = np.zeros((6, 8))
+    z[1:-1, 1:-1] = x.reshape(4, 6)
+    p, q = z[1:, 1:] - z[:-1, :-1], z[1:, :-1] - z[:-1, 1:]
+    return np.sum(np.sqrt(1 + p**2 + q**2))
+
+
+def written(x):
+    y = np.zeros(24)
+    y[::2] = x[12:] ** 2
+    y[1::2] = x[:12] * y[::2]
+    return np.sum(y**2)
+
+
+FUNCTIONS = {
+    "rosenbrock": lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2),
+    "separable": lambda x: np.sum(np.exp(x) * x),
+    "linear": lambda x: np.sum(x),
+    "quadratic": lambda x: x @ (MATRIX.T @ (MATRIX @ x)) / 2,
+    "sparse constant": lambda x: np.sum(np.cosh(MATRIX @ x)),
+    "banded constant": lambda x: np.sum(np.exp(0.1 * BANDS @ x)),
+    "membrane": membrane,
+    "heat": heat,
+    "control": control,
+    "arrow": lambda x: x[0] * np.sum(x[1:] ** 3) + x[0] ** 4,
+    "two hubs": lambda x: np.sum(np.sin(x[0] * x[2:]) * np.cos(x[1] + x[2:])),
+    "blocks": lambda x: np.sum(np.sum(points(x), axis=1) ** 3),
+    "softmax of rows": lambda x: np.sum(np.log(np.sum(np.exp(points(x)), axis=1))),
+    "lengths": lambda x: np.sum(np.linalg.norm(points(x)[1:] - points(x)[:-1], axis=1)),
+    "pairs": lambda x: np.sum(1 / (0.1 + (x[PAIRS[0]] - x[PAIRS[1]]) ** 2)),
+    "pairs of points": lambda x: np.sum(np.sum((points(x)[[0, 2, 5]] - points(x)[[7, 1, 3]]) ** 2, axis=1) ** 2),
+    "cells": lambda x: np.sum(np.prod(x[CELLS], axis=1) ** 2),
+    "groups": lambda x: np.sum(np.bincount(GROUPS, weights=x**2, minlength=8) ** 2),
+    "periodic": lambda x: np.sum(x * np.roll(x, 5) ** 2),
+    "grid": lambda x: np.sum(np.diff(x.reshape(4, 6), axis=0) ** 4) + np.sum(np.diff(x.reshape(4, 6), axis=1) ** 4),
+    "second differences": lambda x: np.sum(np.diff(x, 2) ** 4),
+    "stacked": lambda x: np.sum(np.prod(np.stack([x[1:], x[:-1] ** 2]), axis=0)),
+    "joined": lambda x: np.sum(np.concatenate([x[:5] * x[5:10], x[::-1][:4] ** 3]) ** 2),
+    "outer": lambda x: np.sum(np.outer(x[:3], x[3:7]) ** 2),
+    "small matrices": lambda x: np.sum((x.reshape(6, 2, 2) @ x.reshape(6, 2, 2)) ** 2),
+    "determinants": lambda x: np.sum(np.linalg.det(x[:18].reshape(2, 3, 3))),
+    "written": written,
+    "sorted": lambda x: np.sum(np.sort(x)[1:] * np.sort(x)[:-1] ** 2),
+    "maximum": lambda x: np.sum(np.maximum(x[1:], x[:-1]) ** 2),
+    "where": lambda x: np.sum(np.where(GROUPS % 2 == 0, x**3, x[::-1] * x)),
+    "branches": lambda x: np.sum(np.where(x > 1, x**3, np.roll(x, 1) * x)),
+    "convolution": lambda x: np.sum(np.convolve(x, [1.0, -2.0, 1.0], "valid") ** 4),
+    "prefix sums": lambda x: np.sum(np.cumsum(points(x), axis=1) ** 3),
+    "complex": lambda x: np.sum(np.abs(x[1:] + 1j * x[:-1] ** 2) ** 2),
+    "dense": lambda x: np.log(np.sum(np.exp(x))),
+    "spectrum": lambda x: np.sum(np.abs(np.fft.fft(x)) ** 4),
+    "solved": lambda x: np.sum(np.linalg.solve(np.diag(x[:4]) + np.ones((4, 4)), x[4:8])) + np.sum(x[8:] ** 4),
+}  # fmt: skip
+EXACT = {
+    "rosenbrock": 70, "separable": 24, "linear": 0, "arrow": 70, "blocks": 72, "softmax of rows": 72,
+    "groups": 72, "pairs": 40, "second differences": 24 + 46 + 44,
+}  # fmt: skip
+"""Entries of some, counted by hand."""
+WAYS = {"direct": matrices._direct, "coloured": lambda *_: None}
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    monkeypatch.setattr(matrices, "_direct", WAYS[request.param])
+    return request.param
+
+
+def assert_equal(found, needed):
+    assert isinstance(found, scipy.sparse.sparray) and found.has_canonical_format
+    assert found.dtype == needed.dtype and found.shape == needed.shape
+    scale = np.abs(needed).max(initial=0.0)
+    np.testing.assert_allclose(found.toarray(), needed, rtol=0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_hessians(name, way):
+    f = interpreted(FUNCTIONS[name])
+    H = f.hessian(X)
+    found = f.sparse_hessian(X)
+    assert_equal(found, H.toarray())
+    assert_equal(H.tosparse(), H.toarray())
+    pattern = f.hessian_sparsity(X)
+    assert pattern.dtype == bool and pattern.nnz == found.nnz
+    assert (pattern != pattern.T).nnz == 0
+    assert_equal(f.sparse_hessian(X * 1.01), f.hessian(X * 1.01).toarray())
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_number_of_entries(name):
+    f = interpreted(FUNCTIONS[name])
+    found = f.hessian_sparsity(X)
+    assert found.nnz == np.count_nonzero(f.hessian(X).toarray())
+    assert found.nnz == EXACT[name]
+
+
+RESIDUALS = {
+    "tall": lambda x: np.concatenate([x[1:] - x[:-1] ** 2, 1 - x]),
+    "wide": lambda x: x[::3] * x[1::3] + x[2::3],
+    "sparse constant": lambda x: np.tanh(MATRIX @ x),
+    "a full row": lambda x: np.append(x[:-1] * x[1:], np.sum(x)),
+    "full rows and a column": lambda x: np.concatenate([[np.sum(x), x @ x], x[0] * x[1:]]),
+    "of scalars": lambda x: [x[0] * x[1], np.sin(x[5]), 3.0],
+    "a matrix": lambda x: x.reshape(4, 6)[:, 1:] * x.reshape(4, 6)[:, :-1],
+    "spectrum": lambda x: np.append(np.real(np.fft.fft(x[:4])), x[4:] ** 2),
+    "nothing": lambda x: np.zeros(3) + 0 * x[0],
+}
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_jacobians(name, way):
+    r = interpreted(RESIDUALS[name])
+    J = r.jacobian(X)
+    found = r.sparse_jacobian(X)
+    assert isinstance(found, scipy.sparse.csr_array)
+    assert_equal(found, J.toarray())
+    assert_equal(J.tosparse(), J.toarray())
+    assert r.jacobian_sparsity(X).nnz == found.nnz
+
+
+def test_coloured_products_are_few():
+    counts = {"rosenbrock": 3, "separable": 1, "arrow": 2, "grid": 6, "control": 12}
+    for name, most in counts.items():
+        f = interpreted(FUNCTIONS[name])
+        matrix = matrices.coloured(f.hessian_sparsity(X), is_symmetric=True)
+        assert matrix.way.count <= most, name
+    r = interpreted(RESIDUALS["a full row"])
+    by_rows = matrices.coloured(r.jacobian_sparsity(X), is_symmetric=False)
+    assert by_rows.is_transposed and by_rows.way.count == 3
+    f = interpreted(FUNCTIONS["rosenbrock"])
+    before = f.report().product_runs
+    f.sparse_hessian(X, pattern=f.hessian_sparsity(X))
+    assert f.report().product_runs == before + 3 + 1  # and one that tests the pattern
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_colours_of_random_patterns(seed):
+    rng = np.random.default_rng(seed)
+    half = scipy.sparse.random_array((60, 60), density=rng.uniform(0.01, 0.2), rng=rng)
+    values = (half + half.T).tocsr()
+    matrix = matrices.coloured(values, is_symmetric=True)
+    data = matrix.way.entries(lambda v: values @ v, np.dtype(float))
+    found = scipy.sparse.csr_array((data, matrix.columns, matrix.starts), shape=matrix.shape)
+    np.testing.assert_array_equal(found.toarray(), values.toarray())
+
+
+def test_large_counts_of_colours_are_taken_some_at_a_time():
+    values = scipy.sparse.csr_array(RNG.normal(size=(70, 70)) + 3)
+    values = values + values.T
+    matrix = matrices.coloured(values, is_symmetric=True)
+    assert matrix.way.count == 70
+    widths = []
+
+    def times(v):
+        widths.append(v.shape[1])
+        return values @ v
+
+    data = matrix.way.entries(times, np.dtype(float))
+    assert widths == [32, 32, 6]
+    np.testing.assert_array_equal(data.reshape(70, 70), values.toarray())
+
+
+def test_indices_that_are_arguments():
+    """The pattern is found again where they differ, and only there."""
+    f = interpreted(lambda x, i, scale: scale * np.sum(x[i[0]] ** 2 * x[i[1]]))
+    for pairs, scale in ((PAIRS, 1.0), (PAIRS, 2.0), (PAIRS[:, ::-1] // 2, 2.0)):
+        found = f.sparse_hessian(X, pairs, scale)
+        needed = f.hessian(X, pairs, scale).toarray()
+        assert_equal(found, needed)
+        assert found.nnz == np.count_nonzero(needed)
+    assert f.report().traces == 1
+
+
+def test_indices_that_depend_on_x():
+    f = interpreted(FUNCTIONS["sorted"])
+    for x in (X, X[::-1].copy(), np.roll(X, 3)):
+        assert_equal(f.sparse_hessian(x), f.hessian(x).toarray())
+
+
+def test_a_branch_has_a_pattern_of_its_own():
+    f = interpreted(lambda x: x[0] * x[1] if x[0] > 1 else np.sum(x**3))
+    for x, count in ((X + 1, 2), (X - 0.5, 24), (X + 2, 2)):
+        assert f.sparse_hessian(x).nnz == count
+
+
+def test_single_precision():
+    f = interpreted(FUNCTIONS["rosenbrock"])
+    found = f.sparse_hessian(X.astype(np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.toarray(), f.hessian(X).toarray(), rtol=1e-4, atol=1e-3)
+
+
+def test_the_report_names_dense_operations():
+    f = interpreted(FUNCTIONS["spectrum"])
+    assert f.report().dense == ()
+    assert f.sparse_hessian(X).nnz == X.size**2
+    assert f.report().dense == ("fft of shape (24,)",)
+    assert "fft of shape (24,)" in str(f.report())
+
+
+def test_a_large_dense_hessian_is_refused():
+    f = interpreted(lambda x: np.log(np.sum(np.exp(x))))
+    with pytest.raises(ValueError, match=r"of shape \(6000, 6000\), is dense: .* makes it so"):
+        f.sparse_hessian(np.zeros(6000))
+
+
+def test_weighted_hessians(way):
+    r = interpreted(RESIDUALS["tall"])
+    w = RNG.normal(size=47)
+    W = r.weighted_hessian(X, w)
+    assert_equal(W.tosparse(), W.toarray())
+    assert W.sparsity().nnz == 23  # the last element is not squared
+
+
+def test_patterns_from_outside():
+    f = interpreted(FUNCTIONS["rosenbrock"])
+    exact = f.hessian_sparsity(X)
+    needed = f.hessian(X).toarray()
+    wider = scipy.sparse.diags_array(
+        [np.ones(24 - abs(k)) for k in range(-2, 3)], offsets=range(-2, 3)
+    )
+    for pattern in (exact, exact.toarray(), wider):
+        assert_equal(f.sparse_hessian(X, pattern=pattern), needed)
+    with pytest.raises(ValueError, match="pattern lacks entries: in row"):
+        f.sparse_hessian(X, pattern=scipy.sparse.eye_array(24))
+    with pytest.raises(ValueError, match=r"pattern must have shape \(24, 24\), got \(3, 3\)"):
+        f.sparse_hessian(X, pattern=scipy.sparse.eye_array(3))
+    r = interpreted(RESIDUALS["tall"])
+    assert_equal(r.sparse_jacobian(X, pattern=r.jacobian_sparsity(X)), r.jacobian(X).toarray())
+
+
+def test_a_parameter_of_the_function_named_pattern():
+    f = interpreted(lambda x, pattern: np.sum(x**3 * pattern))
+    assert_equal(f.sparse_hessian(X, pattern=2.0), np.diag(12 * X))
+
+
+@pytest.mark.parametrize("name", ["rosenbrock", "dense", "linear", "membrane"])
+def test_diagonals(name):
+    f, x = interpreted(FUNCTIONS[name]), np.tile(X, 4)
+    if name == "membrane":
+        x = X
+    H = f.hessian(x)
+    np.testing.assert_allclose(H.diagonal(), H.toarray().diagonal(), rtol=1e-13, atol=1e-13)
+    if name == "rosenbrock":
+        assert H.products == x.size  # those of toarray
+
+
+def test_results_are_the_callers():
+    f = interpreted(FUNCTIONS["rosenbrock"])
+    first = f.sparse_hessian(X)
+    first.data[:], first.indices[:], first.indptr[:] = 0, 0, 0
+    assert_equal(f.sparse_hessian(X), f.hessian(X).toarray())
+
+
+# SciPy's doors.
+
+
+def test_trust_constr_takes_sparse_hessians():
+    f = interpreted(FUNCTIONS["rosenbrock"])
+    found = minimize(f, np.zeros(24), jac=f.grad, hess=f.sparse_hessian, method="trust-constr")
+    np.testing.assert_allclose(found.x, 1, atol=1e-5)
+
+
+def test_constraints_and_least_squares_take_sparse_jacobians():
+    r = interpreted(RESIDUALS["tall"])
+    found = least_squares(r, np.zeros(24), jac=r.sparse_jacobian)
+    np.testing.assert_allclose(found.x, 1, atol=1e-8)
+    norm = interpreted(lambda x: np.sum(x**2))
+    c = interpreted(lambda x: x[1:] - x[:-1])
+    constraint = NonlinearConstraint(c, 0.1, np.inf, jac=c.sparse_jacobian, hess=c.weighted_hessian)
+    found = minimize(
+        norm, X[:5], jac=norm.grad, hess=norm.sparse_hessian, method="trust-constr",
+        constraints=constraint,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.x, np.arange(-2, 3) / 10, atol=1e-4)
+
+
+@pytest.mark.compiles
+def test_compiled():
+    """All ways in compiled code; large ones by several threads."""
+    names = ("rosenbrock", "pairs of points", "groups")
+    f = nbhvp.differentiable(lambda x: sum(FUNCTIONS[name](x) for name in names))
+    assert_equal(f.sparse_hessian(X), f.hessian(X).toarray())
+    f = nbhvp.differentiable(FUNCTIONS["membrane"])
+    assert_equal(f.sparse_hessian(X), f.hessian(X).toarray())
+    assert_equal(f.sparse_hessian(X, pattern=f.hessian_sparsity(X)), f.hessian(X).toarray())
+    f = nbhvp.differentiable(FUNCTIONS["rosenbrock"])
+    x = RNG.normal(size=200_000)
+    v = RNG.normal(size=x.size)
+    np.testing.assert_allclose(f.sparse_hessian(x) @ v, f.hvp(x, v), rtol=1e-9, atol=1e-9)
+
+
+def test_ways_are_chosen_by_work():
+    def way_of(name):
+        f = interpreted(FUNCTIONS[name])
+        product = f.hessian(X)._map
+        return f._memory.latest.matrix(product, (X,), True).way
+
+    assert isinstance(way_of("rosenbrock"), Direct) and isinstance(way_of("membrane"), Direct)
+    assert isinstance(way_of("spectrum"), Coloured) and isinstance(way_of("solved"), Coloured)
