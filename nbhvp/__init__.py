@@ -8,6 +8,7 @@ imported when the first program is compiled.
 from nbhvp import curvature
 from nbhvp.checking import CheckReport, check
 from nbhvp.composition import stop_gradient
+from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
@@ -30,7 +31,10 @@ __all__ = [
     "custom_jvp",
     "differentiable",
     "elementwise",
+    "hessian_free",
     "minimize",
+    "natural_gradient",
+    "newton_pcg",
     "ravel",
     "stop_gradient",
 ]

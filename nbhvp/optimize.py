@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator
 from nbhvp.runtime.inputs import as_vector
@@ -59,6 +60,12 @@ METHODS = {
     "cobyla": Uses(gradient=False, bounds=True, constraints=True),
     "cobyqa": Uses(gradient=False, bounds=True, constraints=True),
 }
+OURS = {
+    "newton-pcg": newton_pcg,
+    "hessian-free": hessian_free,
+    "natural-gradient": natural_gradient,
+}
+METHODS |= dict.fromkeys(OURS, Uses("operator"))
 CUSTOM = Uses("operator", bounds=True, constraints=True)
 """A method of the user's own is given everything."""
 FREE, BOUND = "trust-krylov", "trust-constr"
@@ -81,7 +88,8 @@ def minimize(
         counts as one argument.
     method : str or callable, optional
         Any method of SciPy: with Hessian-vector products "newton-cg", "trust-ncg", "trust-krylov"
-        and "trust-constr" (the one with bounds, constraints and products); with Hessians as arrays,
+        and "trust-constr" (the one with bounds, constraints and products); with curvatures of their
+        own "newton-pcg", "hessian-free" and "natural-gradient"; with Hessians as arrays,
         by n products each, "trust-exact" and "dogleg". For others a warning says that they do not
         use second derivatives. The default is "trust-krylov", or "trust-constr" with bounds or
         constraints. SciPy calls a callable with ``jac`` and with an operator as ``hess``.
@@ -139,7 +147,8 @@ def minimize(
     x0 = _start(as_vector(x0, f.unravel), uses)
     if str(method).lower() == BOUND:
         _check_inside(x0, kw.get("bounds"))
-    result = scipy_minimize(fun, x0, args=args, method=method, **derivatives, **kw)
+    solver = OURS.get(method.lower(), method) if isinstance(method, str) else method
+    result = scipy_minimize(fun, x0, args=args, method=solver, **derivatives, **kw)
     result.nhvp = hessians.products
     return result
 

@@ -49,7 +49,7 @@ ALLOWED = {
     "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
     "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
     "curvature": {"curvature", "operators"},
-    "optimize": {"function", "operators", "runtime"},
+    "optimize": {"curvature", "function", "operators", "runtime"},
     "checking": {"function", "graph", "runtime", "trace"},
 }
 """What the modules of each room may import of ours; those at the top may import anything."""
