@@ -65,7 +65,7 @@ OURS = {
     "hessian-free": hessian_free,
     "natural-gradient": natural_gradient,
 }
-METHODS |= dict.fromkeys(OURS, Uses("operator"))
+"""Methods of our own, which SciPy calls; each takes curvature as an operator."""
 CUSTOM = Uses("operator", bounds=True, constraints=True)
 """A method of the user's own is given everything."""
 FREE, BOUND = "trust-krylov", "trust-constr"
@@ -174,9 +174,10 @@ def _binds(bounds: Any) -> bool:
 def _uses(method: str | Callable) -> Uses:
     if callable(method):
         return CUSTOM
-    uses = METHODS.get(method.lower()) if isinstance(method, str) else None
+    known = METHODS | dict.fromkeys(OURS, Uses("operator"))
+    uses = known.get(method.lower()) if isinstance(method, str) else None
     if uses is None:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(known)}, got {method!r}")
     return uses
 
 
