@@ -14,11 +14,12 @@ import nbhvp
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
-from nbhvp.graph.node import Graph
+from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.split import split
 from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool
 from tests.checks import THOROUGH, compiled, plain
+from tests.graph.test_scan import STEPS_OF, body_of, by_scan, size_of
 
 T = 24
 DATA = np.random.default_rng(0).normal(size=(T + 3, 4))
@@ -522,3 +523,22 @@ def test_outputs_of_a_wide_step_never_share_memory(mode):
     needed = nbhvp.differentiable(lagged_beside_a_field, target="interpret").hvp(x, v)
     found = nbhvp.differentiable(lagged_beside_a_field).hvp(x, v, mode=mode)
     np.testing.assert_allclose(found, needed, rtol=1e-12)
+
+
+@pytest.mark.parametrize("run", [interpret, plain])
+@pytest.mark.parametrize("name", STEPS_OF)
+def test_products_of_any_recurrence_split_at_a_point(name, run):
+    """Also of loops within loops, which the tracer does not make."""
+    body, pool = body_of(name, False, "f8"), Pool()
+    x, v = (p.input_node(pool, letter, (size_of(body),), "f8") for letter in "xv")
+    whole = Graph((x, v), (derive.hvp(by_scan(body, x), x, v),))
+    r = np.random.default_rng(3)
+    values = [r.normal(size=x.size) / 2 for _ in range(2)]
+    state, product = split(whole, v)
+    stored = run(Graph((x,), state), values[0])
+    given = dict(zip(product.inputs, [*stored, *values], strict=True))
+    (found,) = run(product, *(given[node] for node in product.inputs))
+    (right,) = interpret(whole, *values)
+    np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-10)
+    (whole_again,) = run(whole, *values)
+    np.testing.assert_allclose(whole_again, right, rtol=1e-10, atol=1e-10)

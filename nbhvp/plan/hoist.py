@@ -29,9 +29,9 @@ from nbhvp.plan.pull import is_view
 __all__ = ["hoisted"]
 
 
-def hoisted(graph: Graph, direction: Node) -> Graph:
+def hoisted(graph: Graph, directions: Sequence[Node]) -> Graph:
     """The same product, with recurrences that compute for each direction what depends on it alone."""
-    active = dependent(graph.nodes, [direction])
+    active = dependent(graph.nodes, directions)
     if not any(node.primitive.body is not None and node in active for node in graph.nodes):
         return graph
     new: dict[Node, Node] = {}
@@ -90,7 +90,7 @@ def _halves(body: Body, linear: frozenset[int]) -> _Halves | None:
     """The cheaper of two ways to split a step; None where nothing is to be stored."""
     inputs = body.graph.inputs
     directions = [inputs[k] for k in sorted(linear)]
-    plain = decided(lower(body.graph, products=False))
+    plain = decided(lower(hoisted(body.graph, directions), products=False))
     graphs = [plain]
     carried = sum(node.size for node in inputs[: body.carries])
     if carried <= CPU.collected:

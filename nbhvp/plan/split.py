@@ -29,7 +29,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
     of `graph`, in this order.
     """
-    graph = hoisted(fissioned(graph), direction)
+    graph = hoisted(fissioned(graph), [direction])
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
     plain = decided(lower(graph, products=False))

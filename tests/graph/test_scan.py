@@ -33,11 +33,27 @@ def chain(inputs):
     return new, total + p.sum_(new * new, axes=(0,)), p.exp(-total) * s, total
 
 
+INNER = 3
+
+
+def relaxation(inputs):
+    """A loop in each step: its length is another one, and it takes rows of the step's slice."""
+    u, w, rows, s, a = inputs
+    pool = Pool()
+    names = (("x", ()), ("y", ()), ("r", ()), ("a", ()))
+    x, y, r, b = (p.input_node(pool, name, shape, u.dtype) for name, shape in names)
+    inner = Body(Graph((x, y, r, b), (x + 0.1 * p.sin(y * r), y * b + 0.1 * x, x * y)), 2, 1)
+    z = scan(inner, INNER, u, w, rows, a)
+    new, other = final(z)
+    return new * s, other, p.sum_(collected(z, 0) * before(z, 1), axes=(0,))
+
+
 # A step, the shapes of its inputs, the numbers of carried arrays and of slices.
 STEPS_OF = {
     "oscillator": (oscillator, [(), (), (), ()], 2, 1),
     "logistic": (logistic, [(2,), (2,), (2,)], 1, 1),
     "chain": (chain, [(3,), (), (3,), (3, 3)], 2, 1),
+    "relaxation": (relaxation, [(), (), (INNER,), (), ()], 2, 2),
 }
 CASES = [
     pytest.param(name, reverse, dtype, id=f"{name}{' backwards' * reverse} {dtype}")

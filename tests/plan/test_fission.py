@@ -33,8 +33,9 @@ def bodies(graph):
 
 
 def products(graph, ndim):
-    """Contractions whose result has so many axes."""
-    return [n for n in graph.nodes if n.primitive is p.contract and n.ndim == ndim]
+    """Contractions with a matrix whose result has so many axes."""
+    found = [node for node in graph.nodes if node.primitive is p.contract and node.ndim == ndim]
+    return [node for node in found if any(one.ndim > 1 for one in (node, *node.args))]
 
 
 def test_products_with_all_steps_are_one():

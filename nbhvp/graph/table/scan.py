@@ -18,6 +18,7 @@ that are tangents or adjoints: a linear primitive, the transpose of which is the
 body in the other direction. Derivatives of any order follow.
 
 Each body is a primitive of its own, outside the table. T is a parameter of the node, not of the body.
+A body may hold scans: loops within loops.
 """
 
 from __future__ import annotations
@@ -244,6 +245,8 @@ class Derived:
 
 def _work(node: Node) -> int:
     """The operations on single numbers in a node."""
+    if node.primitive.body is not None:
+        return node.params["length"] * node.primitive.body.operations
     if node.primitive is p.sum_:
         return node.args[0].size
     if node.primitive is p.contract:
