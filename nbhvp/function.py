@@ -65,6 +65,7 @@ def differentiable(
     loops: bool | None = None,
     tape_limit: int = TAPE_LIMIT,
     compile: str = "eager",
+    memory: int | None = None,
 ) -> Any:
     """Give a function compiled values, gradients and exact Hessian-vector products.
 
@@ -100,6 +101,11 @@ def differentiable(
         then: small fits end before anything is compiled. The choice depends on the number of calls
         and on the sizes of arrays alone, never on time, so that scripts repeat; but where a program
         changes from one way to the other, results may differ in their last bits.
+    memory : int, optional
+        Bytes that loops over time may keep at a point for products with the Hessian, what one product
+        writes included. Above, what is carried is kept at the end of each segment of steps, and
+        products compute the steps within a segment again. By default the values of all steps are
+        kept. Functions without such loops are not changed. ``report()`` tells the lengths of segments.
 
     Returns
     -------
@@ -129,7 +135,10 @@ def differentiable(
         raise ValueError(
             f"compile='lazy' needs target='cpu', got {target!r}: leave one of them out"
         )
-    options = Options(trace, target, unravel, loops, int(tape_limit), compile)
+    if memory is not None and (not isinstance(memory, numbers.Real) or not 0 < memory < math.inf):
+        raise ValueError(f"memory must be a positive number of bytes or None, got {memory!r}")
+    memory = None if memory is None else int(memory)
+    options = Options(trace, target, unravel, loops, int(tape_limit), compile, memory)
     if fun is None:
         return functools.partial(differentiable, **vars(options))
     if isinstance(fun, Function):

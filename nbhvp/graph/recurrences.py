@@ -35,8 +35,6 @@ MOST = 600
 """Scalar operations of a step."""
 MOST_ELEMENTS = 16
 """Elements of an array in a step, since each is written out."""
-MOST_BYTES = 1 << 28
-"""What the carries of all steps take, which a scan keeps."""
 MOST_READS = 8
 """Steps of which single values are used elsewhere."""
 MOST_LOOPS = 8
@@ -54,13 +52,18 @@ class Recurrence:
         The number of its steps; those at its ends that differ are not among them.
     operations : int
         The operations on single numbers in one step.
+    segments : tuple of int
+        With ``memory``: the steps after which products keep what is carried. They compute the steps
+        between again, a second length tells of segments within these. Empty if all steps are kept.
     """
 
     steps: int
     operations: int
+    segments: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.steps:,} steps of {self.operations:,} operations"
+        segments = "".join(f", in segments of {steps:,}" for steps in self.segments)
+        return f"{self.steps:,} steps of {self.operations:,} operations{segments}"
 
 
 def rolled(outputs: Sequence[Node], guards: Guards) -> _Rolled:
@@ -166,9 +169,6 @@ class _Rewrite:
         if is_narrow and sum(node.size for node in self.step) > MOST:
             return None
         if not is_narrow and self.loop.length * self.loop.period < LEAST_WIDE:
-            return None
-        carried = sum(self.step[i].size * self.step[i].dtype.itemsize for i, _ in slots)
-        if carried * self.loop.length > MOST_BYTES:
             return None
         if not all(map(_fits, self.step)) or not self._is_recurrent(slots):
             return None

@@ -22,9 +22,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.derive import is_zero, joint_positions, substitute
+from nbhvp.graph.derive import joint_positions, substitute
 from nbhvp.graph.node import Graph, Node, dependent, reachable
-from nbhvp.graph.table.scan import Body, Derived, before, collected, following, linear_body, scan
+from nbhvp.graph.table.scan import (
+    Body,
+    Derived,
+    before,
+    collected,
+    following,
+    linear_body,
+    scan,
+    with_rows,
+)
 from nbhvp.plan.recurrence import is_narrow
 
 __all__ = ["fissioned"]
@@ -35,16 +44,7 @@ def fissioned(graph: Graph) -> Graph:
     wide = {node for node in graph.nodes if _is_wide(node)}
     if not wide:
         return graph
-    new: dict[Node, Node] = {}
-    for node in graph.nodes:
-        args = tuple(new[arg] for arg in node.args)
-        if node in wide:
-            new[node] = _split(node, args, _sums(node, graph))
-        elif args and args[0] is not node.args[0] and node.args[0] in wide and _is_row(node):
-            new[node] = _row(args[0], node.args[0].primitive.body, node.params["start"][0])
-        else:
-            new[node] = node if args == node.args else node.primitive(*args, **node.params)
-    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+    return with_rows(graph, lambda node, args: _split(node, args, graph) if node in wide else None)
 
 
 def _is_wide(node: Node) -> bool:
@@ -56,21 +56,6 @@ def _is_wide(node: Node) -> bool:
 def _is_product(node: Node) -> bool:
     """Whether a node is a product with a matrix in it."""
     return node.primitive.kind == "bilinear" and any(one.ndim > 1 for one in (node, *node.args))
-
-
-def _is_row(node: Node) -> bool:
-    """Whether a node is a whole row of a recurrence, of which mostly some columns are read."""
-    return node.primitive is p.slice_ and node.params["size"] == (1, node.args[0].shape[1])
-
-
-def _row(z: Node, body: Body, row: int) -> Node:
-    """A row, put together from those of all columns."""
-    whole = p.zeros(z.pool, (1, body.width), z.dtype)
-    for start, end in zip(body.columns, body.columns[1:], strict=False):
-        part = p.slice_(z, start=(row, start), step=(1, 1), size=(1, end - start))
-        if not is_zero(part):
-            whole = p.update(whole, part, start=(0, start), step=(1, 1))
-    return whole
 
 
 def _sums(node: Node, graph: Graph) -> dict[int, Node]:
@@ -116,12 +101,10 @@ class _Parts:
     """The outputs of the body that are computed behind it."""
 
 
-def _split(node: Node, args: Sequence[Node], sums: dict[int, Node]) -> Node:
-    body, length = node.primitive.body, node.params["length"]
+def _split(node: Node, args: Sequence[Node], graph: Graph) -> Node | None:
+    body, sums = node.primitive.body, _sums(node, graph)
     parts = body.known(("fission", frozenset(sums)), lambda: _parts(body, sums))
-    if parts is None:
-        return scan(body, length, *args)
-    return _Split(body, parts, sums, args, length).rows()
+    return parts and _Split(body, parts, sums, args, node.params["length"]).rows()
 
 
 def _parts(body: Body, sums: dict[int, Node]) -> _Parts | None:
@@ -191,7 +174,7 @@ def _core(body: Body, kept: list[int], taps: list[Node], earlier: list[Node]) ->
     outputs = substitute([*(body.graph.outputs[k] for k in kept), *taps], given)
     carry = [every[k] for k in kept if k < n]
     parts = carry, [*every[n:end], *along], [*every[end:], *fixed]
-    return linear_body(outputs, *parts, body.reverse, body.order)
+    return linear_body(outputs, *parts, body)
 
 
 class _Split:

@@ -13,7 +13,7 @@ The cheaper form is taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
@@ -60,7 +60,9 @@ class _Halves:
 def _applied(body: Body, moving: frozenset[int], args: Sequence[Node], length: int) -> Node:
     linear = body.joint(moving)
     assert linear is not None, f"{body} is not linear in {sorted(moving)}"
-    halves = body.known(("halves", linear), lambda: _halves(body, linear))
+    halves = None
+    if not body.is_repeated:
+        halves = body.known(("halves", linear), lambda: _halves(body, linear))
     if halves is None:
         return scan(body, length, *args)
     given: dict[tuple[str, int], Node] = {("arg", k): arg for k, arg in enumerate(args)}
@@ -161,14 +163,14 @@ class _Cut:
         same = [(("fixed", k), state[node], False) for k, node in enumerate(fixed)]
         along, rest = every[body.carries : body.rest], every[body.rest :]
         parts = every[: body.carries], [*along, *kept], [*rest, *same]
-        product = linear_body(outputs, *parts, body.reverse, body.order)
+        product = linear_body(outputs, *parts, body)
         before = None
         if stored:
             numbers = [p.cast(node, dtype=body.dtype) for node in stored]
-            before = linear_body(numbers, [], along, rest, False, body.order)
+            before = linear_body(numbers, [], along, rest, body, reverse=False)
             before = Derived(_plain(before.body), before.sources)
         return _Halves(Graph(inputs, tuple(fixed)), before, product)
 
 
 def _plain(body: Body) -> Body:
-    return body if not body.linear else Body(body.graph, 0, body.slices, order=body.order)
+    return replace(body, linear=frozenset())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nbhvp.errors import TraceError
-from nbhvp.graph.node import Pool
+from nbhvp.graph.node import Graph, Pool
+from nbhvp.plan.checkpoints import bounded
 from nbhvp.runtime.call import Call, Owner
 from nbhvp.runtime.inputs import as_vector, primal
 from nbhvp.trace.arguments import flatten
@@ -30,6 +31,7 @@ class Options:
     loops: bool | None
     tape_limit: int
     compile: str
+    memory: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,4 +87,24 @@ class Tracer:
                 "call: read it outside and pass its numbers as an argument, or trace the function "
                 "at every call, with differentiable(trace='always')"
             )
+        return trace if options.memory is None else _bounded(trace, options.memory)
+
+
+def _bounded(trace: Trace, memory: int) -> Trace:
+    """The same trace, with loops over time that keep less for products."""
+    guards = [node for node, _ in trace.guards]
+    graph, segments = bounded(Graph(trace.inputs, (*trace.outputs, *guards)), memory)
+    if not segments:
         return trace
+    known = {(z.params["length"], z.primitive.body.operations): s for z, s in segments.items()}
+    loops = [
+        replace(loop, segments=known.get((loop.steps, loop.operations), ()))
+        for loop in trace.recurrences
+    ]
+    values = [value for _, value in trace.guards]
+    return replace(
+        trace,
+        outputs=graph.outputs[: len(trace.outputs)],
+        guards=tuple(zip(graph.outputs[len(trace.outputs) :], values, strict=True)),
+        recurrences=tuple(loops),
+    )

@@ -23,6 +23,7 @@ A body may hold scans: loops within loops.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,17 @@ from nbhvp.graph.interpret import Interpreter
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.primitives import Primitive
 
-__all__ = ["Body", "Derived", "before", "collected", "final", "following", "linear_body", "scan"]
+__all__ = [
+    "Body",
+    "Derived",
+    "before",
+    "collected",
+    "final",
+    "following",
+    "linear_body",
+    "scan",
+    "with_rows",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +67,8 @@ class Body:
     """The positions of the inputs in which it is jointly linear, with the carry among them; or none."""
     order: int = 0
     """How many tangents were taken."""
+    is_repeated: bool = False
+    """Whether what a step computes is too much to keep, and so computed again for each use."""
 
     def __post_init__(self) -> None:
         inputs, outputs = self.graph.inputs, self.graph.outputs
@@ -264,6 +277,39 @@ def scan(body: Body, length: int, *args: Node) -> Node:
     return body.primitive(*args, length=length)
 
 
+def with_rows(graph: Graph, made: Callable[[Node, tuple[Node, ...]], Node | None]) -> Graph:
+    """A graph with other nodes for the rows of recurrences, where `made` gives some.
+
+    What reads some columns of rows that were written part by part reads these parts.
+    """
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        args = tuple(new[arg] for arg in node.args)
+        found = made(node, args) if node.primitive.body is not None else None
+        if found is None and _is_row(node) and args[0].primitive.body is None:
+            found = _parts_of_row(args[0], node.args[0].primitive.body, node.params["start"][0])
+        if found is None:
+            found = node if args == node.args else node.primitive(*args, **node.params)
+        new[node] = found
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _is_row(node: Node) -> bool:
+    """Whether a node is a whole row of a recurrence, of which mostly some columns are read."""
+    if node.primitive is not p.slice_ or node.args[0].primitive.body is None:
+        return False
+    return node.params["size"] == (1, node.args[0].shape[1])
+
+
+def _parts_of_row(z: Node, body: Body, row: int) -> Node:
+    whole = p.zeros(z.pool, (1, body.width), z.dtype)
+    for start, end in zip(body.columns, body.columns[1:], strict=False):
+        part = _slice(z, (row, start), (1, end - start))
+        if not derive.is_zero(part):
+            whole = p.update(whole, part, start=(0, start), step=(1, 1))
+    return whole
+
+
 def before(z: Node, k: int) -> Node:
     """A carried array as each step of a scan has it: shape (T, ...)."""
     body = z.primitive.body
@@ -357,7 +403,7 @@ def _derived(body: Body, moving: frozenset[int]) -> Derived:
     along += [(("dot", k), dots[k], True) for k in slices if k in moving]
     fixed = [(("arg", k), inputs[k], False) for k in rest]
     fixed += [(("dot", k), dots[k], True) for k in rest if k in moving]
-    return linear_body(found, carry, along, fixed, body.reverse, body.order + 1)
+    return linear_body(found, carry, along, fixed, body, order=body.order + 1)
 
 
 def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
@@ -386,26 +432,30 @@ def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
     along += [(("rows", k), bars[k], True) for k in sorted(moving) if k >= n]
     along += [(("arg", k), inputs[k], False) for k in range(n, end) if k not in body.linear]
     fixed = [(("arg", k), inputs[k], False) for k in range(end, len(inputs)) if k not in totals]
-    rest = along, fixed, not body.reverse, body.order
+    made = functools.partial(linear_body, fixed=fixed, like=body, reverse=not body.reverse)
     behind = (*totals, *slices)
     if body.order < 2:
-        whole = linear_body([*new, *sums, *others], [*carry, *adding], *rest)
+        whole = made([*new, *sums, *others], [*carry, *adding], along)
         return (replace(whole, gives=(*range(n), *behind)),)
-    first = replace(linear_body(new, carry, *rest), gives=tuple(range(n)))
+    first = replace(made(new, carry, along), gives=tuple(range(n)))
     if not behind:
         return (first,)
-    second = linear_body([*sums, *others], adding, [*carried, *along], *rest[1:])
+    second = made([*sums, *others], adding, [*carried, *along])
     return first, replace(second, gives=behind)
 
 
 def linear_body(
-    outputs: Sequence[Node], carry: list, along: list, fixed: list, reverse: bool, order: int
+    outputs: Sequence[Node], carry: list, along: list, fixed: list, like: Body, **changes: Any
 ) -> Derived:
-    """A linear body of sources, inputs and whether it is linear in them; without inputs for nothing."""
+    """A linear body of sources, inputs and whether it is linear in them; without inputs for nothing.
+
+    All else is as in another body, but for some changes.
+    """
     used = set(reachable(outputs))
     along, fixed = ([one for one in some if one[1] in used] for some in (along, fixed))
     everything = [*carry, *along, *fixed]
     graph = Graph(tuple(node for _, node, _ in everything), tuple(outputs))
     linear = frozenset(k for k, (_, _, is_linear) in enumerate(everything) if is_linear)
-    body = Body(graph, len(carry), len(along), reverse, linear, order)
+    counts = {"carries": len(carry), "slices": len(along), "linear": linear}
+    body = replace(like, graph=graph, **counts, **changes)
     return Derived(body, tuple(source for source, _, _ in everything))
