@@ -10,7 +10,9 @@ That H is symmetric is assumed; it is not checked, which would cost products.
 
 from nbhvp.curvature.estimates import Estimate, diagonal, trace
 from nbhvp.curvature.functions import apply
+from nbhvp.curvature.laplace import Laplace, laplace
 from nbhvp.curvature.preconditioners import Nystrom, jacobi, nystrom
+from nbhvp.curvature.pruning import Pruned, optimal_brain_damage, optimal_brain_surgeon
 from nbhvp.curvature.solves import Inverse, inverse
 from nbhvp.curvature.spectrum import (
     Sharpness,
@@ -23,15 +25,20 @@ from nbhvp.curvature.spectrum import (
 __all__ = [
     "Estimate",
     "Inverse",
+    "Laplace",
     "Nystrom",
+    "Pruned",
     "Sharpness",
     "SpectralDensity",
     "apply",
     "diagonal",
     "inverse",
     "jacobi",
+    "laplace",
     "logdet",
     "nystrom",
+    "optimal_brain_damage",
+    "optimal_brain_surgeon",
     "sharpness",
     "spectral_density",
     "trace",
