@@ -29,6 +29,7 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import evaluated
 from nbhvp.graph.linear_map import HESSIANS, Primal, Product, jacobian, transposed_jacobian
 from nbhvp.graph.node import Graph, Node, reachable
+from nbhvp.graph.requests import settled
 from nbhvp.runtime.inputs import as_given, as_vector
 from nbhvp.trace.arrays import Storage, Traced, cast_node, lift, map_traced, traced, traced_in
 from nbhvp.trace.branches.ties import ties
@@ -155,22 +156,27 @@ class Inner(FunctionStandin):
     def _derived(self, derived: Derived, x: Traced, args: tuple, kwargs: dict) -> list[Any]:
         """What is derived from the function at x, of arguments that are traced or not."""
         recording, value = current(), np.asarray(x.value)
-        for arg in traced_in(args, kwargs):
-            recording.values[arg.node] = np.asarray(arg.value, arg.dtype)
+        given = {settled(arg.node): arg for arg in traced_in(args, kwargs)}
+        for node, arg in given.items():
+            recording.values[node] = np.asarray(arg.value, arg.dtype)
         with recording.differentiating(x.node, value) as point:
             before = {*recording.guards}
             output = self._output(Traced(Storage(point, value)), args, kwargs)
             _see_ties(output.node, point, [one for one in recording.guards if one not in before])
-            nodes = derived(Primal((point,), output.node, source_of(self.function.__wrapped__)))
-            values = evaluated(nodes, recording.values)
-        nodes = derive.substitute(nodes, {point: x.node})
+            source = source_of(self.function.__wrapped__)
+            with recording.pool.settling():
+                nodes = derived(Primal((point,), settled(output.node), source))
+                values = evaluated(nodes, recording.values)
+        # As requests: a loop over time may take derivatives in each step.
+        known = {node: arg.node for node, arg in given.items() if node.args}
+        nodes = derive.substitute(nodes, {**known, point: x.node})
         recording.values.update(zip(nodes, values, strict=True))
         return [traced(node, value) for node, value in zip(nodes, values, strict=True)]
 
     def _product(self, product: Product, x: Any, v: Any, args: tuple, kwargs: dict) -> Any:
         """A product with a direction, or with each along one more, last axis of v."""
         v = lift(v)
-        current().values[v.node] = np.asarray(v.value, v.dtype)
+        current().values[settled(v.node)] = np.asarray(v.value, v.dtype)
         along = functools.partial(_along, product, v)
         return self._derived(along, self._vector(x), args, kwargs)[0]
 
@@ -195,7 +201,7 @@ def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
     if v.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be real, got {v.dtype}")
     if v.shape == like.shape:
-        return [_at(linear.product, like, v.node)]
+        return [_at(linear.product, like, settled(v.node))]
     if v.shape[:-1] != like.shape or v.ndim != like.ndim + 1:
         axes = ", ".join([*map(str, like.shape), "k"])
         raise ValueError(f"{name} must have shape {like.shape} or ({axes}), got {v.shape}")
@@ -203,8 +209,8 @@ def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
     inputs = [*(node for node in inputs if node is not like), like]
     wide = batched(Graph(tuple(inputs), (linear.product,)), like, v.shape[-1])
     if wide is not None:
-        return [_at(wide.outputs[0], wide.inputs[-1], v.node)]
-    columns = [_at(linear.product, like, v[..., k].node) for k in range(v.shape[-1])]
+        return [_at(wide.outputs[0], wide.inputs[-1], settled(v.node))]
+    columns = [_at(linear.product, like, settled(v[..., k].node)) for k in range(v.shape[-1])]
     columns = [p.reshape(column, shape=(*column.shape, 1)) for column in columns]
     return [p.concatenate(*columns, axis=linear.product.ndim)]
 

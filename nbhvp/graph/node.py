@@ -13,7 +13,8 @@ pool. Constants intern by identity (arrays) or by their bits (scalars).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,43 @@ class Pool:
         """What is made of nodes once, to be found again: keys begin with a word for its kind."""
         self.has_lengths = False
         """Whether there are nodes whose square is smooth where they are not."""
+        self.asks = False
+        """Whether applications are requests (`requests.py`)."""
         self.lock = threading.RLock()
+        self._live: dict[Node, bool] = {}
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """What is applied here is simplified, folded, and shared."""
+        before, self.asks = self.asks, False
+        try:
+            yield
+        finally:
+            self.asks = before
+
+    def settle(self, nodes: Iterable[Node]) -> None:
+        """Make the nodes that requests stand for: here all nodes are."""
+
+    def enliven(self, node: Node) -> None:
+        """Take a node for one that depends on an input."""
+        self._live[node] = True
+
+    def is_live(self, node: Node) -> bool:
+        """Whether a node depends on an input."""
+        live, stack = self._live, [node]
+        while stack:
+            top = stack[-1]
+            if top in live:
+                stack.pop()
+                continue
+            pending = [arg for arg in top.args if arg not in live]
+            if pending:
+                stack.extend(pending)
+                continue
+            stack.pop()
+            is_source = not top.args and top.value is None
+            live[top] = is_source or any(live[arg] for arg in top.args)
+        return live[node]
 
     def intern(self, primitive, args, params, shape, dtype, key=None) -> Node:
         """The node of this application, made if it is new; `key` stands for unhashable params."""

@@ -18,15 +18,17 @@ number of operations. The boundary between steps is put where the least is carri
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.graph.requests import PLAIN, Request
 
-__all__ = ["FEWEST", "Carried", "Constants", "Loop", "Slices", "longest", "writes"]
+__all__ = ["FEWEST", "Carried", "Constants", "Loop", "Slices", "is_plain", "longest", "writes"]
 
 FEWEST = 8
 """Steps of a loop."""
@@ -60,6 +62,18 @@ class Slices:
     starts: tuple[tuple[int, ...], ...]
     like: Node
     """The slice of the first step, with the views of it."""
+    key: tuple
+    """What it has in common with those of other steps."""
+
+
+class Leaf(NamedTuple):
+    """A slice of data, or a view of one."""
+
+    key: tuple
+    """Of what it is a slice, and how large; with the views."""
+    start: tuple[int, ...]
+    first: Node
+    """The first request for the same."""
 
 
 Operand = Node | Carried | Constants | Slices
@@ -90,73 +104,151 @@ class _Sequence:
     """The operations of some nodes in order, without what only reads data or collects results."""
 
     nodes: Sequence[Node]
-    leaves: dict[Node, tuple] = field(default_factory=dict)
-    """What slices of data are slices of, with their views, and where they start."""
+    leaves: dict[Node, Leaf] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._find_leaves()
         left = self.leaves.keys() | writes(self.nodes)
-        self.operations = [n for n in self.nodes if n.args and n not in left]
+        self.operations = [n for n in self.nodes if n.args and not is_plain(n) and n not in left]
         self.place = {node: k for k, node in enumerate(self.operations)}
-        kinds: dict[tuple, int] = {}
-        self.kinds = [kinds.setdefault(_kind(node), len(kinds)) for node in self.operations]
+        numbers: dict[tuple, int] = {}
+        self.kinds = np.array(
+            [numbers.setdefault(_kind(node), len(numbers)) for node in self.operations], np.int64
+        )
+        self._codes: dict[object, int] = {}
+        self.table = np.full((len(self.operations), _COLUMNS), -1)
+        """What each operation takes: the place of another one, or a negative number."""
+        self._long: dict[int, list[int]] = {}
+        """The same of those that take more."""
+        rows: list[list[int]] = []
+        for k, node in enumerate(self.operations):
+            row = [self._code(arg) for arg in node.args]
+            if len(row) > _COLUMNS:
+                self._long[k] = row
+            rows.append((row + _BLANK)[:_COLUMNS])
+        if rows:
+            self.table = np.array(rows, np.int64)
+
+    def _code(self, node: Node) -> int:
+        """A place, or a number that values have in common which may be another one in each step."""
+        at = self.place.get(node)
+        if at is not None:
+            return at
+        key: object = node
+        if is_plain(node):
+            key = node.shape, node.dtype
+        elif node in self.leaves:
+            key = self.leaves[node].key
+        return self._codes.setdefault(key, -2 - len(self._codes))
 
     def _find_leaves(self) -> None:
-        counts = Counter(n.args[0] for n in self.nodes if n.primitive is p.slice_)
+        slices = [n for n in self.nodes if n.primitive is p.slice_]
+        base_of = _originals(self.nodes) if any(n.args[0].args for n in slices) else {}
+        counts = Counter(base_of.get(n.args[0], n.args[0]) for n in slices)
         often = [node for node, count in counts.items() if count >= FEWEST]
         alike = Counter(_kind(node) for node in often)
         data = {n for n in often if n.args and alike[_kind(n)] < FEWEST}
         data |= {n for n in counts if not n.args or n.primitive.body is not None}
+        first: dict[tuple, Node] = {}
         for node in self.nodes:
-            if node.primitive is p.slice_ and node.args[0] in data:
+            if node.primitive is p.slice_:
+                base = base_of.get(node.args[0], node.args[0])
+                if base not in data:
+                    continue
                 params = node.params
-                key = (node.args[0], params["step"], params["size"])
-                self.leaves[node] = key, tuple(params["start"])
+                key, start = (base, params["step"], params["size"]), tuple(params["start"])
             elif node.primitive is p.reshape and node.args[0] in self.leaves:
-                key, start = self.leaves[node.args[0]]
-                self.leaves[node] = (*key, node.shape), start
+                below = self.leaves[node.args[0]]
+                key, start = (*below.key, node.shape), below.start
+            else:
+                continue
+            self.leaves[node] = Leaf(key, start, first.setdefault((key, start), node))
 
-    def repeats(self, k: int, period: int) -> bool:
-        """Whether operation k repeats the one a period before."""
-        if self.kinds[k] != self.kinds[k - period]:
-            return False
-        pairs = zip(self.args(k), self.args(k - period), strict=True)
-        return all(a is b or self._follows(a, b, period) for a, b in pairs)
+    def args(self, k: int) -> Sequence[int]:
+        """What an operation takes, as numbers."""
+        return self._long.get(k) or self.table[k, : len(self.operations[k].args)].tolist()
 
-    def args(self, k: int) -> tuple[Node, ...]:
-        return self.operations[k].args
+    def repeats(self, period: int) -> np.ndarray:
+        """Whether each operation from the second period on repeats the one a period before."""
+        now, before = self.table[period:], self.table[:-period]
+        moved = now - before
+        same = ((moved == 0) | ((moved == period) & (before >= 0))).all(axis=1)
+        same &= self.kinds[period:] == self.kinds[:-period]
+        for k, row in self._long.items():
+            if k >= period and same[k - period]:
+                pairs = zip(row, self._long[k - period], strict=True)
+                same[k - period] = all(a == b or (a - b == period and b >= 0) for a, b in pairs)
+        return same
 
-    def _follows(self, a: Node, b: Node, period: int) -> bool:
-        at = self.place.get(a)
-        if at is not None:
-            return at - self.place.get(b, at) == period
-        return self.moves(a, b)
+    def fixed(self, node: Node) -> int | None:
+        """The number of a value that is the same one wherever it has this number."""
+        return None if is_plain(node) or node in self.leaves else self._codes.get(node)
 
-    def moves(self, a: Node, b: Node) -> bool:
-        """Whether both are constants of one shape, or slices of one array."""
-        if a.value is not None and b.value is not None:
-            return _alike(a, b)
-        return a in self.leaves and b in self.leaves and self.leaves[a][0] == self.leaves[b][0]
+    def original(self, node: Node) -> Node:
+        """The first of the equal slices of data."""
+        leaf = self.leaves.get(node)
+        return node if leaf is None else leaf.first
+
+    def column(self, i: int, j: int, begin: int, period: int, length: int) -> np.ndarray:
+        """Operand j of operation i of each step."""
+        rows = slice(begin + i, begin + i + period * length, period)
+        if j < _COLUMNS and len(self.operations[begin + i].args) <= _COLUMNS:
+            return self.table[rows, j]
+        return np.array([self._long[k][j] for k in range(*rows.indices(rows.stop))], np.int64)
+
+
+_COLUMNS = 4
+_BLANK = [-1] * _COLUMNS
+
+
+def is_plain(node: Node) -> bool:
+    """Whether a value depends on no input."""
+    return node.life == PLAIN if type(node) is Request else not node.pool.is_live(node)
+
+
+def _originals(nodes: Sequence[Node]) -> dict[Node, Node]:
+    """For each node the first one that is the same operation of the same values."""
+    first: dict[tuple, Node] = {}
+    found: dict[Node, Node] = {}
+    for node in nodes:
+        key = (_kind(node), *(found[arg] for arg in node.args)) if node.args else (node,)
+        found[node] = first.setdefault(key, node)
+    return found
 
 
 def writes(nodes: Sequence[Node]) -> set[Node]:
-    """The updates of arrays that are written part by part, as often as a loop has steps."""
+    """The updates of arrays that are written part by part, as often as a loop has steps.
+
+    An update of the same part in each step is none of them: it is an operation of the step.
+    """
     length: dict[Node, int] = {}
+    often: Counter[tuple] = Counter()
     for node in nodes:
         if node.primitive is p.update:
             length[node] = length.get(node.args[0], 0) + 1
+            often[_kind(node)] += 1
     found: set[Node] = set()
     for node in reversed(nodes):
-        if node in length and (length[node] >= FEWEST or node in found):
+        if node not in length or often[_kind(node)] >= FEWEST:
+            continue
+        if length[node] >= FEWEST or node in found:
             found.add(node)
-            if node.args[0] in length:
+            if node.args[0] in length and often[_kind(node.args[0])] < FEWEST:
                 found.add(node.args[0])
     return found
 
 
 def _kind(node: Node) -> tuple:
-    params = tuple(sorted(node.params.items())) if node.params else ()
-    return node.primitive, node.shape, node.dtype, len(node.args), params
+    if type(node) is Request:
+        kind: tuple = (node.kind,)
+    else:
+        params = tuple(sorted(node.params.items())) if node.args else ()
+        args = tuple((arg.shape, arg.dtype) for arg in node.args)
+        kind = (node.primitive, node.shape, node.dtype, args, params)
+    if node.primitive.exact:
+        exponent = p.scalar_value(node.args[1])
+        kind += (exponent if exponent in node.primitive.exact else None,)
+    return kind
 
 
 def _alike(a: Node, b: Node) -> bool:
@@ -188,28 +280,28 @@ def _best(sequence: _Sequence, periods: Iterable[int]) -> tuple[int, int, int, i
     return best
 
 
-def _candidates(kinds: list[int]) -> list[int]:
+def _candidates(kinds: np.ndarray) -> list[int]:
     """The commonest distances between equal windows, the smallest first where they are as common."""
     distances: Counter[int] = Counter()
-    for width in _WINDOWS:
-        last: dict[tuple, int] = {}
-        for k in range(len(kinds) - width + 1):
-            window = tuple(kinds[k : k + width])
-            if window in last:
-                distances[k - last[window]] += 1
-            last[window] = k
-    return [period for period, _ in distances.most_common(_MOST_CANDIDATES)]
+    hashes, width = np.random.default_rng(0).integers(1 << 62, size=kinds.max() + 1)[kinds], 1
+    while width < _WINDOWS[-1] and hashes.size > width:
+        factor = np.int64(2 * width * 0x9E3779B97F4A7C1 + 1 & (1 << 62) - 1)
+        hashes, width = hashes[:-width] * factor + hashes[width:], 2 * width
+        if width in _WINDOWS:
+            order = np.argsort(hashes, kind="stable")
+            is_same = hashes[order[1:]] == hashes[order[:-1]]
+            found, counts = np.unique(np.diff(order)[is_same], return_counts=True)
+            distances.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    ranked = sorted(distances, key=lambda period: (-distances[period], period))
+    return ranked[:_MOST_CANDIDATES]
 
 
-def _runs(sequence: _Sequence, period: int):
+def _runs(sequence: _Sequence, period: int) -> Iterator[tuple[int, int]]:
     """Where operations repeat strictly: from the first of the first step to the end of the last."""
-    count, start = len(sequence.operations), None
-    for k in range(period, count + 1):
-        if k < count and sequence.repeats(k, period):
-            start = k if start is None else start
-        elif start is not None:
-            yield start - period, k
-            start = None
+    if 0 < period < len(sequence.operations):
+        edges = np.flatnonzero(np.diff(np.r_[False, sequence.repeats(period), False]))
+        for start, end in edges.reshape(-1, 2).tolist():
+            yield start, end + period
 
 
 def _loop(sequence: _Sequence, period: int, start: int, end: int, least: int) -> Loop | None:
@@ -220,7 +312,7 @@ def _loop(sequence: _Sequence, period: int, start: int, end: int, least: int) ->
     while (
         earliest > 0
         and earliest > start - period
-        and (sequence.kinds[earliest - 1] == sequence.kinds[earliest - 1 + period])
+        and sequence.kinds[earliest - 1] == sequence.kinds[earliest - 1 + period]
     ):
         earliest -= 1
     for begin in (first - period, first, first + period):
@@ -238,13 +330,12 @@ def _boundary(sequence: _Sequence, period: int, start: int, end: int) -> int:
     sizes = np.zeros(period)
     lags: dict[int, np.ndarray] = {}
     for k in range(end - period, end):
-        for arg in sequence.args(k):
-            at = sequence.place.get(arg)
-            if at is not None and at >= start:
+        for at in sequence.args(k):
+            if at >= start:
                 lag = (k - rotations) // period - (at - rotations) // period
                 known = lags.get(at % period)
                 lags[at % period] = lag if known is None else np.maximum(known, lag)
-                sizes[at % period] = arg.size
+                sizes[at % period] = sequence.operations[at].size
     total = sum((lag * sizes[k] for k, lag in lags.items()), np.zeros(period))
     # Of equal ones the first that the run has whole.
     order = np.argsort((rotations - start) % period, kind="stable")
@@ -261,8 +352,9 @@ def _described(sequence: _Sequence, period: int, begin: int, length: int) -> Loo
     starts: dict[tuple[int, int], set[Node]] = defaultdict(set)
     for i in range(period):
         row: list[Operand] = []
-        for column in zip(*(step[i].args for step in steps), strict=True):
-            one = _operand(sequence, column, begin, period, starts)
+        for j in range(len(steps[0][i].args)):
+            codes = sequence.column(i, j, begin, period, length)
+            one = _operand(sequence, codes, _Column(steps, i, j), begin, period, starts)
             if one is None:
                 return None
             row.append(one)
@@ -275,31 +367,50 @@ def _described(sequence: _Sequence, period: int, begin: int, length: int) -> Loo
     return Loop(steps, tuple(operands), first)
 
 
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One operand of one operation, in all steps."""
+
+    steps: tuple[tuple[Node, ...], ...]
+    i: int
+    j: int
+
+    def __getitem__(self, t: int) -> Node:
+        return self.steps[t][self.i].args[self.j]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(step[self.i].args[self.j] for step in self.steps)
+
+
 def _operand(
-    sequence: _Sequence, column: tuple[Node, ...], begin: int, period: int, starts
+    sequence: _Sequence, codes: np.ndarray, column: _Column, begin: int, period: int, starts
 ) -> Operand | None:
     """What one operand is in all steps; None if it is not the same kind of thing in all of them."""
-    length, last = len(column), column[-1]
-    places = [sequence.place.get(node, -1) - begin for node in column]
-    inside = [0 <= place < length * period for place in places]
+    length = codes.size
+    places = codes - begin
+    inside = (places >= 0) & (places < length * period)
     if inside[-1]:
-        place, lag = places[-1] % period, length - 1 - places[-1] // period
-        if lag > MOST_LAG or any(inside[:lag]):
+        lag, place = divmod(int(places[-1]), period)
+        lag = length - 1 - lag
+        if lag > MOST_LAG or inside[:lag].any():
             return None
-        if any(places[t] != (t - lag) * period + place for t in range(lag, length)):
+        if (places[lag:] != np.arange(length - lag) * period + place).any():
             return None
         for t in range(lag):
-            starts[place, lag - t].add(column[t])
+            starts[place, lag - t].add(sequence.original(column[t]))
         return Carried(place, lag)
-    if any(inside):
+    if (codes != codes[-1]).any():
         return None
-    if all(node is last for node in column):
-        return last
-    if not all(sequence.moves(node, last) for node in column):
-        return None
-    if last.value is not None:
-        return Constants(column)
-    base = sequence.leaves[last][0][0]
+    if codes[-1] >= 0 or codes[-1] == sequence.fixed(column[length - 1]):
+        return column[0]
+    nodes = column.nodes
+    if is_plain(nodes[-1]):
+        return nodes[0] if all(node is nodes[0] for node in nodes) else Constants(nodes)
+    leaves = [sequence.leaves[node] for node in nodes]
+    if all(leaf.start == leaves[0].start for leaf in leaves):
+        return leaves[0].first
+    base = leaves[0].key[0]
     if sequence.place.get(base, -1) >= begin:
         return None
-    return Slices(base, tuple(sequence.leaves[node][1] for node in column), column[0])
+    return Slices(base, tuple(leaf.start for leaf in leaves), nodes[0], leaves[0].key)

@@ -36,6 +36,7 @@ import scipy.special as special
 from nbhvp.errors import TraceError
 from nbhvp.graph.boxes import Box
 from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.requests import settled
 from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
 
 __all__ = ["TABLE", "Primitive", "constant", "input_node", "primitive_of", "strided", "zeros"]
@@ -72,6 +73,10 @@ class Primitive:
     pull: Callable | None = None
     reduction: str | None = None
     simplify: Callable | None = None
+    follow: Callable | None = None
+    """The part of `simplify` that finds what was stored in memory: it is done at once for requests."""
+    exact: frozenset[float] = frozenset()
+    """Constant second arguments for which `simplify` gives another form, which rounds otherwise."""
     square: Callable | None = None
     """Of its arguments: the square of the result, where that is smooth and the result is not."""
     nonnegative: Callable | None = None
@@ -125,10 +130,9 @@ class Primitive:
 
     def __call__(self, *args, **params) -> Node:
         pool = next(arg.pool for arg in args if isinstance(arg, Node))
-        if self.is_elementwise:
-            args = _promote(self, pool, args)
-        else:
-            args = tuple(arg if isinstance(arg, Node) else constant(pool, arg) for arg in args)
+        if pool.asks:
+            return pool.request(self, args, params)
+        args = self.converted(pool, map(settled, args), self.wanted(args))
         if self.simplify is not None:
             simpler = self.simplify(*args, **params)
             if simpler is not None:
@@ -141,6 +145,23 @@ class Primitive:
         return self._folded(args, params, shape, dtype) or pool.intern(
             self, args, params, shape, dtype
         )
+
+    def wanted(self, args) -> tuple:
+        """The dtypes of the loop that NumPy would choose for these arguments; None of no loop."""
+        if not self.is_elementwise:
+            return (None,) * len(args)
+        # Python numbers are weak (NEP 50): resolve_dtypes takes their type for that.
+        dtypes = tuple(
+            arg.dtype
+            if isinstance(arg, Node | np.generic | np.ndarray)
+            else (type(arg) if type(arg) in (int, float, complex) else np.asarray(arg).dtype)
+            for arg in args
+        )
+        return self.dtypes(dtypes)[: len(args)]
+
+    def converted(self, pool: Pool, args, wanted) -> tuple[Node, ...]:
+        """Arguments as nodes of the dtypes that are wanted."""
+        return tuple(_as_dtype(pool, arg, dtype) for arg, dtype in zip(args, wanted, strict=True))
 
     def _folded(self, args, params, shape, dtype) -> Node | None:
         """The value, if all arguments are constants (for scalars, broadcast ones too)."""
@@ -282,25 +303,10 @@ def _real_loops(ufunc, name=None):
     return dtypes
 
 
-def _promote(entry: Primitive, pool: Pool, args) -> tuple[Node, ...]:
-    """Arguments as nodes, cast to the dtypes of the loop that NumPy would choose."""
-    # Python numbers are weak (NEP 50): resolve_dtypes takes their type for that.
-    dtypes = tuple(
-        arg.dtype
-        if isinstance(arg, Node | np.generic | np.ndarray)
-        else (type(arg) if type(arg) in (int, float, complex) else np.asarray(arg).dtype)
-        for arg in args
-    )
-    wanted = entry.dtypes(dtypes)
-    return tuple(
-        _as_dtype(pool, arg, dtype) for arg, dtype in zip(args, wanted[: len(args)], strict=True)
-    )
-
-
 def _as_dtype(pool: Pool, arg, dtype) -> Node:
     if not isinstance(arg, Node):
         return constant(pool, arg, dtype)
-    return arg if arg.dtype == dtype else cast(arg, dtype=dtype)
+    return arg if dtype is None or arg.dtype == dtype else cast(arg, dtype=dtype)
 
 
 def _constants_first(arg: Node) -> tuple:
@@ -419,22 +425,24 @@ def _power_of_two(value) -> bool:
     return value.dtype.kind == "f" and math.frexp(abs(value))[0] == 0.5
 
 
+_POWERS: dict[float, Callable] = {
+    -1.0: lambda x: 1 / x,
+    0.5: lambda x: sqrt(x),
+    1.0: lambda x: x,
+    2.0: lambda x: x * x,
+    3.0: lambda x: x * x * x,
+    4.0: lambda x: (x * x) * (x * x),
+}
+
+
 def _simplify_power(x, y):
     """Small constant exponents as products; 1/2 and -1 as NumPy itself takes them."""
     exponent = scalar_value(y)
     if exponent is None or x.dtype.kind not in "fc":
         return None
     x = broadcast(x, shape=np.broadcast_shapes(x.shape, y.shape))
-    products = {
-        -1.0: lambda: 1 / x,
-        0.5: lambda: sqrt(x),
-        1.0: lambda: x,
-        2.0: lambda: x * x,
-        3.0: lambda: x * x * x,
-        4.0: lambda: (x * x) * (x * x),
-    }
-    if exponent in products:
-        return products[exponent]()
+    if exponent in _POWERS:
+        return _POWERS[exponent](x)
     is_even = isinstance(exponent, np.floating) and exponent % 2 == 0
     square = square_of(x) if is_even and x.pool.has_lengths else None
     return None if square is None else power(square, exponent / 2)
@@ -571,7 +579,7 @@ product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y
 divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4, nonnegative=lambda known, x, y: known(x) and known(y))
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
-power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0), (1.5, 0.0)), cost=2 * SERIES, simplify=_simplify_power, nonnegative=_is_positive_power)
+power       = elementwise("power", np.power, "{y:power of {x}}", _power_rule, domain=POSITIVE, special=((0.0, 2.0), (0.0, 3.0), (1.5, 0.0)), cost=2 * SERIES, simplify=_simplify_power, exact=frozenset(_POWERS), nonnegative=_is_positive_power)
 absolute    = elementwise("absolute", np.absolute, "abs({x})", lambda z, x: (sign(x),), also=(np.fabs,), domain=NONZERO, simplify=_simplify_absolute, square=lambda x: x * x, nonnegative=lambda known, x: True)
 sign        = elementwise("sign", np.sign, "np.sign({x}) + 0", cost=2, simplify=lambda x: cast(not_equal(x, 0), dtype=x.dtype) if x.dtype.kind == "u" else None)
 sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 / z,), domain=POSITIVE, cost=6, jumps=True, square=lambda x: x if is_nonnegative(x) else None, nonnegative=lambda known, x: True)
@@ -822,8 +830,8 @@ def _same_bits(a, b) -> bool:
 def _simplify_slice(x, start, step, size):
     if size == x.shape and all(b == 0 for b in start) and all(k == 1 for k in step):
         return x
-    if x.primitive is update and 0 not in size:
-        return _read_past_writes(x, Box.of(start, step, size))
+    if x.primitive is update:
+        return _read_written(x, start, step, size)
     if x.primitive is broadcast and x.args[0].shape == ():
         return broadcast(x.args[0], shape=size)
     if x.primitive is concatenate and x.shape[axis := x.params["axis"]] == len(x.args):
@@ -838,6 +846,12 @@ def _simplify_slice(x, start, step, size):
         step = tuple(k * s for k, s in zip(inner["step"], step, strict=True))
         return slice_(x.args[0], start=start, step=step, size=size)
     return None
+
+
+def _read_written(x, start, step, size):
+    if x.primitive is not update or 0 in size:
+        return None
+    return _read_past_writes(x, Box.of(start, step, size))
 
 
 def _slice_of_rows(x, axis, start, step, size):
@@ -943,7 +957,7 @@ transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
                       pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"}, selects=True)
 slice_      = _linear("slice", lambda x, start, step, size: x[strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
-                      lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice,
+                      lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice, follow=_read_written,
                       per_axis={"start": 0, "step": 1, "size": "extent"},
                       pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))), selects=True)
 update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),

@@ -22,7 +22,8 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool, reachable
-from nbhvp.graph.periods import Carried, Constants, Loop, Slices, longest, writes
+from nbhvp.graph.periods import Carried, Constants, Loop, Slices, is_plain, longest, writes
+from nbhvp.graph.requests import settled
 from nbhvp.graph.table.scan import Body, collected, final, scan
 
 __all__ = ["LEAST", "MOST", "Recurrence", "rolled"]
@@ -93,17 +94,30 @@ def _is_read_often(nodes: Sequence[Node]) -> bool:
 def _tried(outputs: list[Node], guards: list, most: int | None) -> _Rolled:
     """The same, with so many single values of steps used elsewhere at most."""
     found: list[Recurrence] = []
+    places: dict[Node, int] = {}
     while len(found) < MOST_LOOPS:
-        nodes = reachable([*outputs, *(node for node, _ in guards)])
+        nodes = _in_order([*outputs, *(node for node, _ in guards)], places)
         if len(nodes) < LEAST or any(not _is_known(node) for node in nodes):
             break
         loop = longest(nodes, LEAST)
-        made = loop and _Rewrite(loop, nodes, outputs, guards, most).made()
+        made = loop and _Rewrite(loop, nodes, outputs, guards, most).made(places)
         if not made:
             break
         outputs, guards, one = made
         found.append(one)
     return outputs, guards, tuple(found)
+
+
+def _in_order(roots: Iterable[Node], places: dict[Node, int]) -> list[Node]:
+    """The nodes behind some, each where it was asked for first, before loops became nodes."""
+    nodes = reachable(roots)
+    if not places:
+        places.update((node, node.index) for node in nodes)
+        return nodes
+    for node in nodes:
+        before = max((places[arg] for arg in node.args), default=0)
+        places[node] = max(places.get(node, before), before)
+    return sorted(nodes, key=lambda node: (places[node], node.index))
 
 
 def _is_known(node: Node) -> bool:
@@ -160,7 +174,10 @@ class _Rewrite:
             for arg in dict.fromkeys(node.args):
                 self.users[arg].append(node)
 
-    def made(self) -> tuple[list[Node], list[tuple[Node, np.ndarray]], Recurrence] | None:
+    def made(
+        self, places: dict[Node, int]
+    ) -> tuple[list[Node], list[tuple[Node, np.ndarray]], Recurrence] | None:
+        """The graph; places tells where in the order its nodes are."""
         slots = self._slots()
         kinds = {self.step[i].dtype for i, _ in slots}
         if not slots or len(kinds) != 1 or next(iter(kinds)).kind != "f":
@@ -176,7 +193,10 @@ class _Rewrite:
         if not all(map(self._is_exact, self._operands())) or not self._uses(slots):
             return None
         self._make_body(slots)
-        return *self._graph(), Recurrence(self.loop.length, self.body.operations)
+        graph = self._graph()
+        for node, new in self.new.items():
+            places.setdefault(new, places[node])
+        return *graph, Recurrence(self.loop.length, self.body.operations)
 
     def _operands(self) -> Iterator[Node]:
         """What steps take from elsewhere, as the first one does."""
@@ -347,15 +367,15 @@ class _Rewrite:
                     made = _input(pool, f"s{len(slices)}", like.shape, self._given(like))
                     slices[key] = made, one
                 return p.cast(slices[key][0], dtype=like.dtype)
-            if one.value is not None and one.ndim == 0:
-                return p.constant(pool, one.value)
+            if is_plain(one) and (number := p.scalar_value(settled(one))) is not None:
+                return p.broadcast(p.constant(pool, number), shape=one.shape)
             if one not in fixed:
                 fixed[one] = _input(pool, f"w{len(fixed)}", one.shape, self._given(one))
             return p.cast(fixed[one], dtype=one.dtype)
 
         for node, row in zip(self.step, self.loop.operands, strict=True):
             args = tuple(map(operand, row))
-            new.append(pool.intern(node.primitive, args, node.params, node.shape, node.dtype))
+            new.append(node.primitive(*args, **node.params))
         outputs = [new[i] if lag == 1 else carry[i, lag - 1] for i, lag in slots]
         # A truth as 0 or 1.
         outputs += [p.cast(new[i], dtype=self.dtype) for i in self.columns]
@@ -508,7 +528,7 @@ class _Rewrite:
 
     def _argument(self, one: Node | Constants | Slices) -> Node:
         if isinstance(one, Constants):
-            stacked = np.stack([node.params["value"] for node in one.nodes])
+            stacked = np.stack([_constant(node) for node in one.nodes])
             return p.constant(self.pool, stacked, self._given(one.nodes[0]))
         if isinstance(one, Slices):
             one = _stacked(self._value(one.base), one)
@@ -521,7 +541,15 @@ def _input(pool: Pool, name: str, shape, dtype) -> Node:
 
 
 def _key(one: Constants | Slices) -> object:
-    return one.nodes if isinstance(one, Constants) else (one.base, one.starts, one.like)
+    return one.nodes if isinstance(one, Constants) else (one.key, one.starts)
+
+
+def _constant(node: Node) -> np.ndarray:
+    """The array of a value that depends on no input."""
+    known = settled(node)
+    value = known.args[0].value if known.value is None else known.value
+    assert value is not None, f"{known!r} is no constant"
+    return np.broadcast_to(value, node.shape)
 
 
 def _item(array: Node, k: int) -> Node:

@@ -29,6 +29,7 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, dependent, reachable
+from nbhvp.graph.requests import settled
 from nbhvp.graph.table.tape import CONSTANT, FIRST, Guards, Tape, replay, tape_guards
 from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.loops.instances import CompiledInstance, Fields
@@ -423,6 +424,14 @@ def _outputs(
     tape: Tape, inputs: Sequence[Node], place: tuple[str, int], source: str
 ) -> tuple[Node, int | None]:
     """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
+    inputs = [settled(node) for node in inputs]
+    with current().pool.settling():
+        return _settled_outputs(tape, inputs, place)
+
+
+def _settled_outputs(
+    tape: Tape, inputs: Sequence[Node], place: tuple[str, int]
+) -> tuple[Node, int | None]:
     from nbhvp.loops.roll.costs import CPU
     from nbhvp.loops.roll.graph import roll
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.graph.requests import settled
 from nbhvp.trace.arrays import (
     Traced,
     apply,
@@ -239,6 +240,7 @@ def _wrapped(index, extent: int):
 
 def _is_within(node: Node, extent: int) -> bool:
     """Whether an index lies in 0 <= i < extent wherever its trace holds."""
+    node = settled(node)
     while node.primitive in (p.reshape, p.transpose, p.slice_, p.gather, p.broadcast):
         node = node.args[0]
     if node.primitive in (p.argmax, p.argmin, p.argsort):

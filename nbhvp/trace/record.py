@@ -17,6 +17,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
 from nbhvp.graph.recurrences import Guards, Recurrence, rolled
+from nbhvp.graph.requests import settled
 from nbhvp.graph.stack import stacked
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete
@@ -166,9 +167,18 @@ def _rolled(recording: Recording, output: Node, guards: Guards) -> tuple:
     """
     if isinstance(recording.pool, LinedPool):
         return (output,), guards, ()  # each operation keeps its line
+    pool = recording.pool
     (output,), guards, found = rolled([output], guards)
-    output = stacked(output)
+    pool.settle([output, *(node for node, _ in guards)])
+    pool.asks = False
+    output, guards = stacked(settled(output)), _kept(guards)
     return (output,), tuple(guards), found
+
+
+def _kept(guards: Guards) -> Guards:
+    """Guards on what is no constant, each once."""
+    found = {settled(node): value for node, value in guards}
+    return tuple((node, value) for node, value in found.items() if node.value is None)
 
 
 def _check_point(x: np.ndarray) -> None:

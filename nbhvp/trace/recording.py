@@ -21,6 +21,7 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.requests import Requests, settled
 from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
 from nbhvp.trace.surroundings.aliases import SHARED_MEMORY, Aliases, share_memory
 
@@ -76,7 +77,7 @@ class Recording:
         tape_limit: int = TAPE_LIMIT,
         always: bool = False,
     ) -> None:
-        self.pool = pool or Pool()
+        self.pool = pool or Requests()
         self.loops = loops
         self.tape_limit = tape_limit
         self.is_always = always
@@ -138,29 +139,19 @@ class Recording:
         self._scalars = 0
         self.unrolled: tuple[str, int] | None = None
         """Where the operation on single numbers was that made them many: in a loop over elements."""
-        self._live: dict[Node, bool] = {}
         self._contents: dict[tuple, np.ndarray] = {}
 
     def is_live(self, node: Node) -> bool:
         """Whether a node depends on an input."""
-        stack = [node]
-        while stack:
-            top = stack[-1]
-            pending = [arg for arg in top.args if arg not in self._live]
-            if pending and top not in self._live:
-                stack.extend(pending)
-                continue
-            stack.pop()
-            if top not in self._live:
-                is_input = top.primitive is p.INPUT
-                self._live[top] = is_input or any(self._live[a] for a in top.args)
-        return self._live[node]
+        return self.pool.is_live(node)
 
     @contextlib.contextmanager
     def differentiating(self, node: Node, value: np.ndarray) -> Iterator[Node]:
         """A point at a node, for a derivative inside: it is live, though the node may be constant."""
-        point = p.point(node, level=len(self.points))
-        self._live[point], self.values[point] = True, value
+        with self.pool.settling():
+            point = p.point(settled(node), level=len(self.points))
+        self.pool.enliven(point)
+        self.values[point] = value
         self.points.append(point)
         try:
             yield point

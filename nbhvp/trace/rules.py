@@ -27,6 +27,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
+from nbhvp.graph.requests import settled
 from nbhvp.trace import pickling
 from nbhvp.trace.arrays import Traced, cast_node, is_constant, is_weak, lift, traced, traced_in
 from nbhvp.trace.kinds import stands_for
@@ -239,7 +240,7 @@ class InTrace:
     ) -> Application:
         """What a call has in common with those like it, of which it may be the first."""
         nodes = [args[k].node for k in arrays]
-        kinds = [(n.shape, n.dtype) if j in free else n for j, n in enumerate(nodes)]
+        kinds = [(n.shape, n.dtype) if j in free else settled(n) for j, n in enumerate(nodes)]
         key = call, tuple(kinds), value.shape, value.dtype
         if key not in self._applications:
             name, known = f"{self._primitive.name} {id(self)} {len(self._applications)}", [*args]
@@ -251,9 +252,9 @@ class InTrace:
             like = Application(tuple(known), arrays, None)
             self._applications[key] = like
             inner = tuple(known[k].node for k in arrays)
-            node = self._primitive(
-                *inner, shape=value.shape, dtype=value.dtype, call=call, like=like
-            )
+            params = {"shape": value.shape, "dtype": value.dtype, "call": call, "like": like}
+            with self._standins.pool.settling():
+                node = self._primitive(*map(settled, inner), **params)
             current().values[node] = value
             like.result = self._known[inner, call] = traced(node, value[()])
         return self._applications[key]

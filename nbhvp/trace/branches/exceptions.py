@@ -42,7 +42,7 @@ __all__ = ["call_math", "may_catch", "may_raise", "operate", "settle", "watched"
 _PASSING = {
     p.add, p.subtract, p.multiply, p.negative, p.absolute, p.sqrt, p.log, p.log2, p.log10, p.log1p,
     p.sin, p.cos, p.tan, p.arcsin, p.arccos, p.sum_, p.reshape, p.transpose, p.broadcast,
-    p.concatenate, p.contract, p.cumsum,
+    p.concatenate, p.contract, p.cumsum, p.cast,
 }  # fmt: skip
 """Primitives whose result has NaN or infinity wherever an argument has; so has a quotient by its
 numerator."""
@@ -99,9 +99,15 @@ def _passed_on(output: Node) -> set[Node]:
     for node in reversed(reachable([output])):
         if node in passed and node.primitive in _PASSING:
             passed.update(node.args)
-        elif node in passed and node.primitive is p.divide:
+        elif node in passed and (node.primitive is p.divide or _is_power(node)):
             passed.add(node.args[0])
     return passed
+
+
+def _is_power(node: Node) -> bool:
+    """Whether a node is a positive power, which has NaN and infinity where its base has."""
+    exponent = p.scalar_value(node.args[1]) if node.primitive is p.power else None
+    return exponent is not None and exponent > 0
 
 
 def _all(condition: Traced) -> Traced:

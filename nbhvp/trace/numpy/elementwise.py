@@ -15,11 +15,13 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.graph.requests import settled
 from nbhvp.graph.table import lengths
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import (
     Traced,
     apply,
+    current,
     is_array,
     is_constant,
     is_weak,
@@ -115,7 +117,9 @@ def positive_root(square):
 
 def cornered(norm, x, axes):
     """A norm of x over these axes, which has no second derivative where it is 0."""
-    return traced(lengths.cornered(norm.node, x.node, tuple(axes)), norm.value)
+    nodes = settled(norm.node), settled(x.node)  # the squares in them are sought
+    with current().pool.settling():
+        return traced(lengths.cornered(*nodes, tuple(axes)), norm.value)
 
 
 def answers_as(chapter: str, twins: dict[Callable, np.ufunc]) -> None:

@@ -1,0 +1,144 @@
+"""The operations of a trace, in the order in which they were asked for.
+
+While a function runs, each application of a primitive is a node of its own, neither simplified, nor
+folded, nor found to be one that there is: a request. So the steps of a loop have equal operations, also
+where two steps share a value, a constant is 0 or 1, or a start is a number; loops over time are sought
+among requests (`periods`). `Requests.settled` gives the node of the graph that a request stands for,
+with all that was not done. Settled nodes never have requests among their arguments.
+
+Constants and inputs are settled from the start. What looks at the structure of nodes while a function
+runs, as the tapes of compiled functions do, works `settling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbhvp.graph.node import Node, Pool
+
+__all__ = ["LIVE", "PLAIN", "Request", "Requests", "settled"]
+
+PLAIN, OPEN, LIVE = 0, 1, 2
+"""Whether a request depends on no input, may depend on one, or does."""
+
+
+class Kind(NamedTuple):
+    """What equal operations of two steps have in common."""
+
+    number: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    wanted: tuple[np.dtype, ...] | None
+    """The dtypes to which arguments are cast, if they are."""
+    is_same: bool
+    """Whether the result is the argument."""
+
+
+class Request(Node):
+    """An operation as it was asked for."""
+
+    __slots__ = ("kind", "life", "node")
+
+    kind: int
+    life: int
+    node: Node | None
+    """What it stands for, if that was asked."""
+
+
+class Requests(Pool):
+    """A pool in which a function runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asks = True
+        self._forms: dict[tuple, Kind] = {}
+        self._numbers: dict[tuple, int] = {}
+
+    def request(self, primitive, args: tuple, params: dict[str, Any]) -> Node:
+        """One more operation."""
+        form = (primitive, *map(_form, args), *params.items())
+        kind = self._forms.get(form)
+        if kind is None:
+            kind = self._forms[form] = self._kind(primitive, args, params)
+        if kind.wanted is not None:
+            args = primitive.converted(self, args, kind.wanted)
+        if kind.is_same:
+            return args[0]
+        if primitive.follow is not None and (found := primitive.follow(*args, **params)):
+            return found
+        node = Request(self, primitive, args, params, kind.shape, kind.dtype, self._count)
+        self._count += 1
+        node.kind, node.node = kind.number, None
+        lives = [
+            arg.life if type(arg) is Request else LIVE * super(Requests, self).is_live(arg)
+            for arg in args
+        ]
+        node.life = life = max(lives, default=PLAIN)
+        if primitive.selects and life != min(lives):
+            node.life = OPEN
+        return node
+
+    def is_live(self, node: Node) -> bool:
+        """Whether a node depends on an input."""
+        if type(node) is Request:
+            if node.life != OPEN:
+                return node.life == LIVE
+            node = settled(node)
+        return super().is_live(node)
+
+    def _kind(self, primitive, args: tuple, params: dict[str, Any]) -> Kind:
+        given, wanted = args, None
+        if primitive.is_elementwise:
+            wanted = primitive.wanted(args)
+            args = primitive.converted(self, args, wanted)
+            if all(one is other for one, other in zip(args, given, strict=True)):
+                wanted = None
+        elif not all(isinstance(arg, Node) for arg in args):
+            wanted = (None,) * len(args)
+            args = primitive.converted(self, args, wanted)
+        shape, dtype = primitive.infer(*args, **params)
+        key = (primitive, tuple((arg.shape, arg.dtype) for arg in args), *sorted(params.items()))
+        number = self._numbers.setdefault(key, len(self._numbers))
+        is_view = primitive.converts or (primitive.selects and params.keys() == {"shape"})
+        is_same = is_view and (args[0].shape, args[0].dtype) == (shape, dtype)
+        return Kind(number, shape, dtype, wanted, is_same)
+
+    def settle(self, nodes: Iterable[Node]) -> None:
+        """Make the nodes that requests stand for, in the order in which they were asked for."""
+        with self.settling():
+            for one in _unsettled(nodes):
+                args = [arg.node if type(arg) is Request else arg for arg in one.args]
+                one.node = one.primitive(*args, **one.params)
+
+
+def settled(node: Node) -> Node:
+    """The node that a request stands for; any other node itself."""
+    if type(node) is not Request:
+        return node
+    node.pool.settle([node])
+    assert node.node is not None
+    return node.node
+
+
+def _form(arg) -> tuple:
+    if isinstance(arg, Node):
+        return arg.shape, arg.dtype
+    if type(arg) in (int, float, complex):
+        return (type(arg),)
+    array = np.asarray(arg)
+    return array.shape, array.dtype, None
+
+
+def _unsettled(nodes: Iterable[Node]) -> list[Request]:
+    """The requests that must be settled for some nodes to be, in order."""
+    seen = {node for node in nodes if type(node) is Request and node.node is None}
+    stack = list(seen)
+    while stack:
+        for arg in stack.pop().args:
+            if type(arg) is Request and arg.node is None and arg not in seen:
+                seen.add(arg)
+                stack.append(arg)
+    return sorted(seen, key=lambda one: one.index)
