@@ -170,7 +170,7 @@ class Inner(FunctionStandin):
         # As requests: a loop over time may take derivatives in each step.
         known = {node: arg.node for node, arg in given.items() if node.args}
         nodes = derive.substitute(nodes, {**known, point: x.node})
-        recording.values.update(zip(nodes, values, strict=True))
+        recording.values.update(zip(map(settled, nodes), values, strict=True))
         return [traced(node, value) for node, value in zip(nodes, values, strict=True)]
 
     def _product(self, product: Product, x: Any, v: Any, args: tuple, kwargs: dict) -> Any:

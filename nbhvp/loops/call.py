@@ -331,10 +331,13 @@ def _record(function, args: tuple, kwargs: dict):
     run = _run_for_tape(function, args, kwargs, arguments.inputs, place)
     end = time.perf_counter()
     recording.sources.extend(run.sources)
-    tape = replace(run.tape, passive=_passive(arguments.inputs))
+    # The structure of the nodes of a tape is looked at, as that of the nodes that it is applied to.
+    inputs = [settled(node) for node in arguments.inputs]
+    tape = replace(run.tape, passive=_passive(inputs))
     if recording.catches and _divides_by_python(function):
         tape = replace(tape, guards=_with_divisors(tape))
-    outputs, classes = _outputs(tape, arguments.inputs, place, source_of(function))
+    with recording.pool.settling():
+        outputs, classes = _outputs(tape, inputs, place, source_of(function))
     recording.loop_calls.append(
         LoopCall(
             source_of(function),
@@ -424,14 +427,6 @@ def _outputs(
     tape: Tape, inputs: Sequence[Node], place: tuple[str, int], source: str
 ) -> tuple[Node, int | None]:
     """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
-    inputs = [settled(node) for node in inputs]
-    with current().pool.settling():
-        return _settled_outputs(tape, inputs, place)
-
-
-def _settled_outputs(
-    tape: Tape, inputs: Sequence[Node], place: tuple[str, int]
-) -> tuple[Node, int | None]:
     from nbhvp.loops.roll.costs import CPU
     from nbhvp.loops.roll.graph import roll
 
