@@ -26,7 +26,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
-from nbhvp.graph.requests import PLAIN, Request
+from nbhvp.graph.requests import PLAIN, Request, settled
 
 __all__ = ["FEWEST", "Carried", "Constants", "Loop", "Slices", "is_plain", "longest", "writes"]
 
@@ -145,9 +145,13 @@ class _Sequence:
         slices = [n for n in self.nodes if n.primitive is p.slice_]
         base_of = _originals(self.nodes) if any(n.args[0].args for n in slices) else {}
         counts = Counter(base_of.get(n.args[0], n.args[0]) for n in slices)
+        starts: dict[Node, set[tuple]] = defaultdict(set)
+        for n in slices:
+            starts[base_of.get(n.args[0], n.args[0])].add(tuple(n.params["start"]))
+        moving = {base for base, some in starts.items() if len(some) > 1}
         often = [node for node, count in counts.items() if count >= FEWEST]
         alike = Counter(_kind(node) for node in often)
-        data = {n for n in often if n.args and alike[_kind(n)] < FEWEST}
+        data = {n for n in often if n.args and alike[_kind(n)] < FEWEST and n in moving}
         data |= {n for n in counts if not n.args or n.primitive.body is not None}
         first: dict[tuple, Node] = {}
         for node in self.nodes:
@@ -406,11 +410,12 @@ def _operand(
         return column[0]
     nodes = column.nodes
     if is_plain(nodes[-1]):
+        nodes = tuple(map(settled, nodes))
         return nodes[0] if all(node is nodes[0] for node in nodes) else Constants(nodes)
     leaves = [sequence.leaves[node] for node in nodes]
-    if all(leaf.start == leaves[0].start for leaf in leaves):
-        return leaves[0].first
     base = leaves[0].key[0]
     if sequence.place.get(base, -1) >= begin:
         return None
+    if all(leaf.start == leaves[0].start for leaf in leaves):
+        return leaves[0].first
     return Slices(base, tuple(leaf.start for leaf in leaves), nodes[0], leaves[0].key)

@@ -77,6 +77,10 @@ class Primitive:
     """The part of `simplify` that finds what was stored in memory: it is done at once for requests."""
     exact: frozenset[float] = frozenset()
     """Constant second arguments for which `simplify` gives another form, which rounds otherwise."""
+    written_out: Callable | None = None
+    """Of its arguments: the same value by operations on numbers, in steps of a loop; None of many."""
+    factor: int | None = None
+    """The argument that stands for a matrix, if that is not the matrix itself."""
     square: Callable | None = None
     """Of its arguments: the square of the result, where that is smooth and the result is not."""
     nonnegative: Callable | None = None

@@ -39,6 +39,8 @@ MOST_ELEMENTS = 16
 MOST_READS = 8
 """Steps of which single values are used elsewhere."""
 MOST_LOOPS = 8
+MOST_IN_TURN = 16
+"""Values of a step that a list takes in turn."""
 
 Guards = Sequence[tuple[Node, np.ndarray]]
 
@@ -129,7 +131,14 @@ def _fits(node: Node) -> bool:
     """Whether a kernel computes an operation on its elements, one by one."""
     entry = node.primitive
     is_view = entry.pull is not None and all(arg.dtype.kind == "f" for arg in node.args)
-    return entry.is_elementwise or is_view or entry in (p.sum_, p.contract)
+    is_known = entry in (p.sum_, p.contract, p.all_) or entry.written_out is not None
+    return entry.is_elementwise or is_view or is_known
+
+
+def _takes_factor(user: Node, node: Node) -> bool:
+    """Whether a node is to an operation the factor of a matrix, for which it stands."""
+    k = user.primitive.factor
+    return k is not None and user.args[k] is node
 
 
 def _is_small(node: Node) -> bool:
@@ -138,15 +147,15 @@ def _is_small(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class _Run:
-    """Values of one place of a loop, in steps one after the other, as arguments of a collector."""
+    """Values of some places of a loop in turn, in steps one after the other, for a collector."""
 
-    place: int
-    first: int
+    columns: tuple[tuple[int, int], ...]
+    """The places, and of each its first step."""
     args: tuple[Node, ...]
 
-    def goes_on(self, t: int, place: int, arg: Node) -> bool:
-        is_next = place == self.place and t == self.first + len(self.args)
-        return is_next and arg.shape == self.args[0].shape
+    @property
+    def length(self) -> int:
+        return len(self.args) // len(self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,14 +198,26 @@ class _Rewrite:
             return None
         if not all(map(_fits, self.step)) or not self._is_recurrent(slots):
             return None
+        if not all(map(self._has_factor, range(self.loop.period))):
+            return None
         self.dtype = next(iter(kinds))
         if not all(map(self._is_exact, self._operands())) or not self._uses(slots):
             return None
-        self._make_body(slots)
+        if not self._make_body(slots):
+            return None
         graph = self._graph()
         for node, new in self.new.items():
             places.setdefault(new, places[node])
         return *graph, Recurrence(self.loop.length, self.body.operations)
+
+    def _has_factor(self, i: int) -> bool:
+        """Whether an operation that takes the factor of a matrix takes it from its own step."""
+        k = self.step[i].primitive.factor
+        one = None if k is None else self.loop.operands[i][k]
+        if one is None:
+            return True
+        is_ours = isinstance(one, Carried) and one.lag == 0
+        return is_ours and self.step[one.place].primitive.written_out is not None
 
     def _operands(self) -> Iterator[Node]:
         """What steps take from elsewhere, as the first one does."""
@@ -249,9 +270,13 @@ class _Rewrite:
         self.collectors = {one.node: one for one in self._collectors(roots)}
         used, singles = set(), set()
         for one in self.collectors.values():
-            used |= {part.place for part in one.parts if isinstance(part, _Run)}
+            runs = (part for part in one.parts if isinstance(part, _Run))
+            used |= {place for run in runs for place, _ in run.columns}
         for node, (t, i) in self.where.items():
-            if node in roots or any(not self._is_covered(node, u) for u in self._outside(node)):
+            outside = self._outside(node)
+            if any(_takes_factor(user, node) for user in outside):
+                return False
+            if node in roots or any(not self._is_covered(node, user) for user in outside):
                 used.add(i)
                 if t < self.loop.length - 1:
                     singles.add(node)
@@ -316,26 +341,40 @@ class _Rewrite:
         return leaves, inner
 
     def _runs(self, args: list[Node], node: Node) -> list[_Run | Node]:
-        """Arguments, with those of one place in steps one after the other as one."""
+        """Arguments, with those of some places in steps one after the other as one."""
+        shown = [self._shown(arg) for arg in args]
         parts: list[_Run | Node] = []
-        for k, arg in enumerate(args):
-            shown, last = self._shown(arg), parts[-1] if parts else None
-            if shown is None:
-                parts.append(arg)
-                continue
-            t, i = shown
-            if isinstance(last, _Run) and last.goes_on(t, i, arg) and self._fits_in(node, k, last):
-                parts[-1] = _Run(i, last.first, (*last.args, arg))
-            else:
-                parts.append(_Run(i, t, (arg,)))
-        return [
-            one.args[0] if isinstance(one, _Run) and len(one.args) == 1 else one for one in parts
-        ]
+        k = 0
+        while k < len(args):
+            run = self._run(args, shown, k, node)
+            parts.append(run or args[k])
+            k += len(run.args) if run else 1
+        return parts
 
-    def _fits_in(self, node: Node, k: int, run: _Run) -> bool:
-        """Whether argument k of a collector follows on a run as steps do."""
+    def _run(self, args: list[Node], shown: list, k: int, node: Node) -> _Run | None:
+        """The run that begins with argument k of a collector."""
+        if shown[k] is None or not self._fits_in(node, args[k]):
+            return None
+        t, i = shown[k]
+        some = shown[k : k + MOST_IN_TURN + 1]
+        if (t + 1, i) not in some:
+            return None
+        width, end = some.index((t + 1, i)), k
+        while end < len(args) and shown[end] is not None and args[end].shape == args[k].shape:
+            before = shown[end - width] if end >= k + width else None
+            if before is not None and shown[end] != (before[0] + 1, before[1]):
+                break
+            end += 1
+        length = (end - k) // width
+        if length < 2:
+            return None
+        columns = tuple((place, first) for first, place in shown[k : k + width])
+        return _Run(columns, tuple(args[k : k + width * length]))
+
+    def _fits_in(self, node: Node, arg: Node) -> bool:
+        """Whether an argument of a collector follows on others as steps do."""
         if node.primitive is p.concatenate:
-            return run.args[0].shape[: node.params["axis"]] == (1,) * node.params["axis"]
+            return arg.shape[: node.params["axis"]] == (1,) * node.params["axis"]
         return True
 
     def _shown(self, node: Node) -> tuple[int, int] | None:
@@ -346,7 +385,8 @@ class _Rewrite:
 
     # The body.
 
-    def _make_body(self, slots: list[tuple[int, int]]) -> None:
+    def _make_body(self, slots: list[tuple[int, int]]) -> bool:
+        """The graph of a step; whether all of it can be in one."""
         pool, length = Pool(), self.loop.length
         self.slots = {slot: k for k, slot in enumerate(slots)}
         carry = {
@@ -375,7 +415,11 @@ class _Rewrite:
 
         for node, row in zip(self.step, self.loop.operands, strict=True):
             args = tuple(map(operand, row))
-            new.append(node.primitive(*args, **node.params))
+            make = node.primitive.written_out or node.primitive
+            made = make(*args, **node.params)
+            if made is None:
+                return False
+            new.append(made)
         outputs = [new[i] if lag == 1 else carry[i, lag - 1] for i, lag in slots]
         # A truth as 0 or 1.
         outputs += [p.cast(new[i], dtype=self.dtype) for i in self.columns]
@@ -394,6 +438,7 @@ class _Rewrite:
             *fixed,
         ]
         assert length == len(self.loop.steps)
+        return True
 
     # The graph.
 
@@ -447,12 +492,20 @@ class _Rewrite:
 
     def _some(self, run: _Run) -> Node:
         """An operation in the steps of a run: shape (n, ...)."""
-        every = self._all(run.place)
+        columns = [self._some_of(place, first, run.length) for place, first in run.columns]
+        if len(columns) == 1:
+            return columns[0]
+        rest = columns[0].shape[1:]
+        beside = [p.reshape(one, shape=(run.length, 1, *rest)) for one in columns]
+        return p.reshape(p.concatenate(*beside, axis=1), shape=(len(run.args), *rest))
+
+    def _some_of(self, place: int, first: int, length: int) -> Node:
+        every = self._all(place)
         return p.slice_(
             every,
-            start=(run.first, *(0,) * (every.ndim - 1)),
+            start=(first, *(0,) * (every.ndim - 1)),
             step=(1,) * every.ndim,
-            size=(len(run.args), *every.shape[1:]),
+            size=(length, *every.shape[1:]),
         )
 
     def _piece(self, part: _Run | Node, axis: int) -> Node:
@@ -498,6 +551,8 @@ class _Rewrite:
         return array
 
     def _value(self, node: Node) -> Node:
+        if is_plain(node):
+            return settled(node)
         if node not in self.where:
             return self.new[node]
         if node not in self.new:

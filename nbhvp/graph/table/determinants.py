@@ -136,7 +136,14 @@ def _tangent(z, dots, a, dtype, by):
     return derive.jvp_of(lambda a: cast(_by_blocks(a), dtype=dtype), [a], dots)
 
 
+def _small_det(a, dtype, by):
+    """A polynomial, as its derivatives are."""
+    if a.ndim != 2 or not 0 < a.shape[-1] <= 3 or a.is_complex:
+        return None
+    return cast(_polynomial(a, 0, list(range(a.shape[-1]))), dtype=dtype)
+
+
 # fmt: off
 pivoting = _discrete("pivoting", _largest_first, lambda a, steps: ((*a.shape[:-2], 3, a.shape[-1]), INT))
-det      = general("det", _det, lambda a, dtype, by: (a.shape[:-2], np.dtype(dtype)), _tangent)
+det      = general("det", _det, lambda a, dtype, by: (a.shape[:-2], np.dtype(dtype)), _tangent, written_out=_small_det)
 # fmt: on

@@ -56,6 +56,7 @@ from nbhvp.graph.primitives import (
     where,
     zeros,
 )
+from nbhvp.graph.table import small
 
 __all__ = [
     "Routine",
@@ -368,10 +369,10 @@ def _square_shape(a, **params):
 
 # fmt: off
 lu         = general("lu", _lu, lambda a: ((*a.shape[:-2], a.shape[-1] + 1, a.shape[-1]), a.dtype),
-                      lambda z, dots, a: padded(dots[0], a.shape[-1] + 1))
-solve      = _linear("solve", _solved, lambda factor, b, axis, transposed: (b.shape, b.dtype), _solve_rule, tangent=_solve_tangent, linear=((1,),))
-logdet     = general("logdet", _logdet, lambda factor, checked=True: (factor.shape[:-2], factor.dtype), _logdet_tangent)
-triangular = _linear("triangular", _triangular, lambda a, b, **params: (b.shape, b.dtype), _triangular_rule, tangent=_triangular_tangent, linear=((1,),))
-cholesky   = general("cholesky", _cholesky, _square_shape, _cholesky_tangent)
+                      lambda z, dots, a: padded(dots[0], a.shape[-1] + 1), written_out=small.lu)
+solve      = _linear("solve", _solved, lambda factor, b, axis, transposed: (b.shape, b.dtype), _solve_rule, tangent=_solve_tangent, linear=((1,),), written_out=small.solve, factor=0)
+logdet     = general("logdet", _logdet, lambda factor, checked=True: (factor.shape[:-2], factor.dtype), _logdet_tangent, written_out=small.logdet, factor=0)
+triangular = _linear("triangular", _triangular, lambda a, b, **params: (b.shape, b.dtype), _triangular_rule, tangent=_triangular_tangent, linear=((1,),), written_out=small.triangular)
+cholesky   = general("cholesky", _cholesky, _square_shape, _cholesky_tangent, written_out=small.cholesky)
 qr         = general("qr", _qr, lambda a: ((*a.shape[:-2], sum(a.shape[-2:]), a.shape[-1]), a.dtype), _qr_tangent)
 # fmt: on
