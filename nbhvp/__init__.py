@@ -13,6 +13,7 @@ from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
+from nbhvp.residuals import least_squares, root
 from nbhvp.trace.rules import CustomFunction, custom_jvp, elementwise
 from nbhvp.tree import Unravel, ravel
 from nbhvp.version import __version__ as __version__
@@ -32,10 +33,12 @@ __all__ = [
     "differentiable",
     "elementwise",
     "hessian_free",
+    "least_squares",
     "minimize",
     "natural_gradient",
     "newton_pcg",
     "ravel",
+    "root",
     "stop_gradient",
 ]
 

@@ -48,6 +48,7 @@ ALLOWED = {
     "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets", "targets/cpu"},
     "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
     "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
+    "residuals": {"function"},
     "curvature": {"curvature", "operators"},
     "optimize": {"curvature", "function", "operators", "runtime"},
     "checking": {"function", "graph", "runtime", "trace"},

@@ -393,6 +393,11 @@ class JacobianOperator(Operator):
         self._point = self._point.extended(jacobian, complete=True)
         return self._point.known[self._point.recorded.output].copy()
 
+    @property
+    def products(self) -> int:
+        """The number of JVPs and VJPs with single vectors so far; approximate if several threads run."""
+        return self.tally.count[0]
+
     def matvec(self, x: ArrayLike) -> np.ndarray:
         """The JVP with a vector of shape (n,) or (n, 1)."""
         return self._forward(x)
