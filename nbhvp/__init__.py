@@ -11,6 +11,8 @@ from nbhvp.composition import stop_gradient
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, differentiable
+from nbhvp.models import fisher, gauss_newton
+from nbhvp.operators.algebra import identity
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
 from nbhvp.residuals import least_squares, root
@@ -32,7 +34,10 @@ __all__ = [
     "custom_jvp",
     "differentiable",
     "elementwise",
+    "fisher",
+    "gauss_newton",
     "hessian_free",
+    "identity",
     "least_squares",
     "minimize",
     "natural_gradient",

@@ -27,7 +27,14 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import evaluated
-from nbhvp.graph.linear_map import HESSIANS, Primal, Product, jacobian, transposed_jacobian
+from nbhvp.graph.linear_map import (
+    HESSIANS,
+    LinearMap,
+    Primal,
+    Product,
+    jacobian,
+    transposed_jacobian,
+)
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.requests import settled
 from nbhvp.runtime.inputs import as_given, as_vector
@@ -191,7 +198,7 @@ _PRODUCTS = {
 
 
 def _value_and_gradient(f: Primal) -> Sequence[Node]:
-    return f.value, derive.strict(f.gradient)
+    return f.value, derive.strict(f.gradient, f.x)
 
 
 def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
@@ -201,7 +208,7 @@ def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
     if v.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be real, got {v.dtype}")
     if v.shape == like.shape:
-        return [_at(linear.product, like, settled(v.node))]
+        return [_at(linear, linear.product, like, settled(v.node))]
     if v.shape[:-1] != like.shape or v.ndim != like.ndim + 1:
         axes = ", ".join([*map(str, like.shape), "k"])
         raise ValueError(f"{name} must have shape {like.shape} or ({axes}), got {v.shape}")
@@ -209,15 +216,18 @@ def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
     inputs = [*(node for node in inputs if node is not like), like]
     wide = batched(Graph(tuple(inputs), (linear.product,)), like, v.shape[-1])
     if wide is not None:
-        return [_at(wide.outputs[0], wide.inputs[-1], settled(v.node))]
-    columns = [_at(linear.product, like, settled(v[..., k].node)) for k in range(v.shape[-1])]
+        return [_at(linear, wide.outputs[0], wide.inputs[-1], settled(v.node))]
+    columns = [
+        _at(linear, linear.product, like, settled(v[..., k].node)) for k in range(v.shape[-1])
+    ]
     columns = [p.reshape(column, shape=(*column.shape, 1)) for column in columns]
     return [p.concatenate(*columns, axis=linear.product.ndim)]
 
 
-def _at(product: Node, direction: Node, v: Node) -> Node:
-    (found,) = derive.substitute([product], {direction: cast_node(v, direction.dtype)})
-    return derive.strict(found)
+def _at(linear: LinearMap, product: Node, direction: Node, v: Node) -> Node:
+    """The product with a node in the place of the direction; neither v nor the point is looked behind."""
+    strict = derive.strict(product, linear.inputs[0])
+    return derive.substitute([strict], {direction: cast_node(v, direction.dtype)})[0]
 
 
 def _see_ties(output: Node, point: Node, guards: Sequence[Node]) -> None:

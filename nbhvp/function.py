@@ -419,7 +419,7 @@ class Function:
         """
         point = self._memory.at(self._tracer, jacobian, x, args, kwargs)
         origin = functools.partial(self.jacobian, point.x, *args, **kwargs)
-        return JacobianOperator(point, origin)
+        return JacobianOperator(point, origin, self.unravel)
 
     def sparse_jacobian(
         self, x: Vector, /, *args: Any, pattern: Any = None, **kwargs: Any

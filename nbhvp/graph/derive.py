@@ -281,15 +281,15 @@ def inner(a: Node, b: Node) -> Node:
 
 
 def _forward_over_reverse(value: Node, x: Node, v: Node) -> Node:
-    return jvp([strict(gradient(value, x))], [x], [v])[0]
+    return jvp([strict(gradient(value, x), x)], [x], [v])[0]
 
 
 def _reverse_over_forward(value: Node, x: Node, v: Node) -> Node:
-    return gradient(jvp([strict(value)], [x], [v])[0], x)
+    return gradient(jvp([strict(value, x)], [x], [v])[0], x)
 
 
 def _reverse_over_reverse(value: Node, x: Node, v: Node) -> Node:
-    return gradient(strict(inner(gradient(value, x), v)), x)
+    return gradient(strict(inner(gradient(value, x), v), x), x)
 
 
 HVPS: dict[str, Callable[[Node, Node, Node], Node]] = {
@@ -308,10 +308,12 @@ def hvp(value: Node, x: Node, v: Node, mode: str = EXACT_MODES[0]) -> Node:
     return HVPS[mode](value, x, v)
 
 
-def strict(output: Node) -> Node:
-    """The same function, of the entries that second derivatives are to be taken of."""
-    new: dict[Node, Node] = {}
-    for node in reachable([output]):
+def strict(output: Node, x: Node | None = None) -> Node:
+    """The same function of x, of the entries that second derivatives are to be taken of."""
+    new: dict[Node, Node] = {} if x is None else {x: x}
+    for node in reachable([output], stop=new):
+        if node in new:
+            continue
         args, entry = tuple(new[arg] for arg in node.args), node.primitive.strict
         if entry is None and args == node.args:
             new[node] = node

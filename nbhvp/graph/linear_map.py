@@ -4,7 +4,7 @@ A `Product` maps a function that was traced, as a `Primal`, to a `LinearMap`: th
 J^T w or of any other matrix times a vector, with what else is known at its point. All else is the
 same for each of them and knows none by name: what does not depend on the direction is computed once
 per point, blocks of directions are taken together, operators apply the map. So another curvature is
-another function here, such as that of Gauss and Newton, J^T (J v).
+another function here.
 
 The invariant: `product` is linear in `direction`, which is checked when programs are made of it.
 """
@@ -17,15 +17,18 @@ from dataclasses import dataclass
 
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Graph, Node
+from nbhvp.graph.node import Graph, Node, reachable
 
 __all__ = [
     "HESSIANS",
     "LinearMap",
     "Primal",
     "Product",
+    "gauss_newton",
     "hessian",
     "jacobian",
+    "loss_of",
+    "squared_scores",
     "transposed_jacobian",
     "weighted_hessian",
 ]
@@ -118,3 +121,56 @@ def weighted_hessian(f: Primal) -> LinearMap:
     value = derive.inner(w, f.output)
     results = value, derive.gradient(value, f.x)
     return LinearMap((*f.inputs, w), v, results, derive.hvp(value, f.x, v))
+
+
+# Curvatures of models: of a loss of z, the outputs of a model z(x) with Jacobian J.
+
+
+def gauss_newton(z: Primal) -> LinearMap:
+    """J^T J v, and |z|^2 / 2 with its gradient J^T z."""
+    square = p.multiply(derive.inner(z.output, z.output), 0.5)
+    return _curvature(z.inputs, z.output, square, lambda z, t: t)
+
+
+def loss_of(f: Primal) -> LinearMap:
+    """J^T (d^2 f / dz^2) J v of a loss f in which outputs z of a model are marked: by a point of level 0."""
+    nodes = reachable([f.value])
+    points = [node for node in nodes if node.primitive is p.point and node.params["level"] == 0]
+    if not points:  # a loss of nothing that x changes
+        v = f.input("v", f.x)
+        return LinearMap(f.inputs, v, (f.value, f.gradient), p.multiply(v, 0.0))
+    (z,) = points
+    return _curvature(f.inputs, z, f.value, lambda z, t: derive.hvp(f.value, z, t))
+
+
+def _curvature(inputs: tuple, z: Node, value: Node, times: Callable) -> LinearMap:
+    """J^T times(J v), and a value with its gradient."""
+    x = inputs[0]
+    v = Primal(inputs, value, "").input("v", x)
+    (z_dot,) = derive.jvp([z], [x], [v])
+    (product,) = derive.vjp([z], [x], [times(z, z_dot)])
+    return LinearMap(inputs, v, (value, derive.gradient(value, x)), product)
+
+
+@functools.cache
+def squared_scores(samples: int, is_last: bool) -> Product:
+    """The mean over samples of the sum over observations of g g^T v, with g = J^T e.
+
+    The scores e are an input of the shape (samples,) + that of z. An observation is one place along all
+    axes of z but the last, if `is_last`; else along the first.
+    """
+
+    def product(f: Primal) -> LinearMap:
+        z, x = f.output, f.x
+        v = f.input("v", x)
+        shape = (samples, *z.shape)
+        e = p.input_node(x.pool, "e", shape, z.dtype)
+        (z_dot,) = derive.jvp([z], [x], [v])
+        own = range(z.ndim, z.ndim + 1) if is_last else range(2, z.ndim + 1)
+        along = p.sum_(p.multiply(e, z_dot), axes=tuple(own))
+        kept = tuple(1 if k in own else extent for k, extent in enumerate(shape))
+        projected = p.multiply(e, p.reshape(along, shape=kept))
+        w = p.multiply(p.sum_(projected, axes=(0,)), 1.0 / samples)
+        return LinearMap((*f.inputs, e), v, (z,), derive.vjp([z], [x], [w])[0])
+
+    return product

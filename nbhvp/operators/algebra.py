@@ -3,7 +3,7 @@
 SciPy's LinearOperators add up with other LinearOperators only. Here every result of the algebra is
 an `Operator` again, which takes sparse and dense matrices too, and 0, so that
 
-    H + 0.5 * scipy.sparse.eye_array(n)        2 * H - J.T @ J        sum([H1, H2])
+    H + 0.5 * scipy.sparse.eye_array(n)      2 * H - J.T @ J      sum([H1, H2])      H.damped(0.5)
 
 all give operators with ``.toarray()`` and ``.diagonal()``. What multiplies is SciPy's own; a product
 with a matrix, sparse or not, is an array. Nothing but `toarray` makes an array of an operator.
@@ -12,6 +12,7 @@ with a matrix, sparse or not, is an array. Nothing but `toarray` makes an array 
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +23,16 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from nbhvp.plain import PLAIN_CLASSES, refusal_of
 
-__all__ = ["Combination", "Operator", "checked", "columns", "diagonal"]
+__all__ = [
+    "Combination",
+    "Damped",
+    "Identity",
+    "Operator",
+    "checked",
+    "columns",
+    "diagonal",
+    "identity",
+]
 
 UNITS = 64
 """Unit vectors in a block of `columns` and `diagonal`, which bounds their memory."""
@@ -86,6 +96,40 @@ class Operator(LinearOperator):
     def __rsub__(self, x: Any) -> Any:
         return (-self).__add__(x)
 
+    def toarray(self) -> np.ndarray:
+        """The operator as an array, by as many products as it has rows or columns, if fewer."""
+        m, n = self.shape
+        if m < n:
+            return self.T.toarray().T.copy()
+        return columns(self.matmat, (m, n), self.dtype)
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal of a square operator, of shape (n,), by n products."""
+        m, n = self.shape
+        if m != n:
+            raise ValueError(f"needed a square operator, got one of shape {self.shape}")
+        return diagonal(self.matmat, n, self.dtype)
+
+    def damped(self, c: Any) -> Damped:
+        """The operator plus c times the identity, as Levenberg, Marquardt and Tikhonov have it.
+
+        Parameters
+        ----------
+        c : float or ndarray, shape (n,)
+            A number, or a diagonal of which each entry is added to its own.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.sparse.linalg import cg
+        >>> import nbhvp
+        >>> f = nbhvp.differentiable(lambda x: np.sum(x[:2]) ** 2 / 2 + x @ x)
+        >>> step, _ = cg(f.hessian(np.ones(3)).damped(1.0), np.array([5.0, 5.0, 3.0]))
+        >>> step.round(6)
+        array([1., 1., 1.])
+        """
+        return Damped(self, c)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         # scipy.sparse looks whether an operand is an array before it leaves S @ H to the operator.
         if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
@@ -131,19 +175,86 @@ class Combination(Operator):
     def _transpose(self) -> Combination:
         return Combination(self._operator.T)
 
+
+class Damped(Operator):
+    """A square operator plus a multiple of the identity, or a diagonal; `Operator.damped` makes it."""
+
+    def __init__(self, operator: Operator, c: Any):
+        m, n = operator.shape
+        c = np.asarray(c)
+        if m != n:
+            raise ValueError(f"needed a square operator to damp, got one of shape {operator.shape}")
+        if c.dtype.kind not in "biufc" or c.shape not in ((), (n,)):
+            raise ValueError(
+                f"c must be a number or an array of shape ({n},), got {c.dtype} of shape {c.shape}"
+            )
+        # A number takes part as in NumPy: it leaves an operator of float32 one.
+        dtype = np.result_type(operator.dtype, c if c.ndim else c.item())
+        super().__init__(dtype, operator.shape)
+        self._operator, self._c = operator, c
+
+    def _plus(self, product: np.ndarray, x: np.ndarray, c: np.ndarray) -> np.ndarray:
+        c = c if c.ndim else c.item()
+        return product + (c[:, None] if np.ndim(c) and x.ndim == 2 else c) * x
+
+    def _matmat(self, x: np.ndarray) -> np.ndarray:
+        x = checked(x, self.shape[1])
+        return self._plus(self._operator @ x, x, self._c)
+
+    def _rmatmat(self, x: np.ndarray) -> np.ndarray:
+        x = checked(x, self.shape[0])
+        return self._plus(self._operator.H @ x, x, self._c.conj())
+
+    _matvec, _rmatvec = _matmat, _rmatmat
+
+    def _adjoint(self) -> Damped:
+        return Damped(self._operator.H, self._c.conj())
+
+    def _transpose(self) -> Damped:
+        return Damped(self._operator.T, self._c)
+
     def toarray(self) -> np.ndarray:
-        """The operator as an array, by as many products as it has rows or columns, if fewer."""
-        m, n = self.shape
-        if m < n:
-            return self.T.toarray().T.copy()
-        return columns(self.matmat, (m, n), self.dtype)
+        """The operator as an array, by the products of the operator that is damped."""
+        return self._plus(self._operator.toarray(), np.eye(self.shape[0]), self._c)
 
     def diagonal(self) -> np.ndarray:
-        """The diagonal of a square operator, of shape (n,), by n products."""
-        m, n = self.shape
-        if m != n:
-            raise ValueError(f"needed a square operator, got one of shape {self.shape}")
-        return diagonal(self.matmat, n, self.dtype)
+        """The diagonal, of shape (n,), by the products of the operator that is damped."""
+        return self._operator.diagonal() + (self._c if self._c.ndim else self._c.item())
+
+
+def identity(n: int, dtype: Any = np.float64) -> Identity:
+    """The identity as an operator, which adds up with others: ``H + 0.1 * nbhvp.identity(n)``.
+
+    Examples
+    --------
+    >>> import nbhvp
+    >>> (2 * nbhvp.identity(3)).diagonal()
+    array([2., 2., 2.])
+    """
+    return Identity(np.dtype(dtype), (operator.index(n),) * 2)
+
+
+class Identity(Operator):
+    """The identity; `nbhvp.identity` makes it."""
+
+    def _matmat(self, x: np.ndarray) -> np.ndarray:
+        x = checked(x, self.shape[0])
+        return x.astype(np.result_type(x, self.dtype))
+
+    _matvec = _rmatvec = _rmatmat = _matmat
+
+    def _adjoint(self) -> Identity:
+        return self
+
+    _transpose = _adjoint
+
+    def toarray(self) -> np.ndarray:
+        """The identity as an array."""
+        return np.eye(self.shape[0], dtype=self.dtype)
+
+    def diagonal(self) -> np.ndarray:
+        """Ones."""
+        return np.ones(self.shape[0], self.dtype)
 
 
 def _combined(result: Any) -> Any:

@@ -131,7 +131,7 @@ class HessianOperator(Operator):
     @property
     def value(self) -> Any:
         """The value of the function at the point."""
-        return self._result(0)[()]
+        return self._result(0).copy()[()]
 
     @property
     def gradient(self) -> np.ndarray:
@@ -186,7 +186,12 @@ class HessianOperator(Operator):
 
     def _result(self, which: int) -> np.ndarray:
         self._point = self._point.extended(self._map, complete=True)
-        return self._point.known[self._point.recorded.linearized(self._map).results[which]]
+        results = self._point.recorded.linearized(self._map).results
+        if which >= len(results):
+            raise TypeError(
+                "labels were drawn or given, and a Fisher matrix of these has no gradient"
+            )
+        return self._point.known[results[which]]
 
     def matvec(self, x: ArrayLike) -> np.ndarray:
         """The product H v with a vector of shape (n,) or (n, 1)."""
@@ -315,12 +320,7 @@ class HessianOperator(Operator):
         array([[6.],
                [6.]])
         """
-        unravel = self._unravel
-        if unravel is None:
-            raise TypeError(
-                f"{self._point.recorded.primal.source} takes x as it is, so its Hessian has no names: "
-                "let it take the tree, with differentiable(unravel=unravel)"
-            )
+        unravel = _named(self._unravel, self._point, "Hessian")
         columns = rows if columns is None else columns
         return Block(self, unravel.slice(rows), unravel.slice(columns))
 
@@ -328,32 +328,36 @@ class HessianOperator(Operator):
         return _remade, (self._origin,)
 
 
-class Block(Operator):
-    """Some rows and columns of a Hessian; `HessianOperator.block` makes it."""
+def _named(unravel: Unravel | None, point: Point, matrix: str) -> Unravel:
+    """The names of the parts of x."""
+    if unravel is None:
+        raise TypeError(
+            f"{point.recorded.primal.source} takes x as it is, so its {matrix} has no names: "
+            "let it take the tree, with differentiable(unravel=unravel)"
+        )
+    return unravel
 
-    def __init__(self, hessian: HessianOperator, rows: slice, columns: slice):
-        super().__init__(hessian.dtype, (rows.stop - rows.start, columns.stop - columns.start))
-        self._hessian, self._rows, self._columns = hessian, rows, columns
+
+class Block(Operator):
+    """Some rows and columns of an operator; `HessianOperator.block` and its like make it."""
+
+    def __init__(self, whole: Any, rows: slice, columns: slice):
+        super().__init__(whole.dtype, (rows.stop - rows.start, columns.stop - columns.start))
+        self._whole, self._rows, self._columns = whole, rows, columns
 
     def _matmat(self, v: ArrayLike) -> np.ndarray:
         v = checked(v, self.shape[1])
-        embedded = np.zeros((self._hessian.shape[1], *v.shape[1:]), v.dtype)
+        embedded = np.zeros((self._whole.shape[1], *v.shape[1:]), v.dtype)
         embedded[self._columns] = v
-        return self._hessian._times(embedded)[self._rows]
+        return (self._whole @ embedded)[self._rows]
 
     _matvec = _matmat
 
     def _adjoint(self) -> Block:
-        return Block(self._hessian, self._columns, self._rows)
+        return Block(self._whole.H, self._columns, self._rows)
 
-    _transpose = _adjoint
-
-    def toarray(self) -> np.ndarray:
-        """The block as an array, by one product for each row or each column, for the shorter side."""
-        m, n = self.shape
-        if m < n:
-            return self.T.toarray().T.copy()
-        return columns(self._matmat, (m, n), self.dtype)
+    def _transpose(self) -> Block:
+        return Block(self._whole.T, self._columns, self._rows)
 
 
 class JacobianOperator(Operator):
@@ -381,10 +385,10 @@ class JacobianOperator(Operator):
     array([ 0., -4.,  1.])
     """
 
-    def __init__(self, point: Point, origin: Callable):
+    def __init__(self, point: Point, origin: Callable, unravel: Unravel | None):
         x, result = point.x, point.recorded.output
         super().__init__(np.result_type(x.dtype, result.dtype), (result.size, x.size))
-        self._point, self._origin = point, origin
+        self._point, self._origin, self._unravel = point, origin, unravel
         self.tally = Tally(point.recorded.compiler.products)
 
     @property
@@ -450,12 +454,32 @@ class JacobianOperator(Operator):
         """Where the Jacobian has entries, as a sparse array of True."""
         return sparse.matrix_at(self._point, jacobian, False).pattern
 
-    def toarray(self) -> np.ndarray:
-        """The Jacobian as an array of shape (m, n), by n JVPs, or by m VJPs if m < n."""
-        m, n = self.shape
-        if m < n:
-            return columns(self.rmatvec, (n, m), self.dtype).T.copy()
-        return columns(self.matvec, (m, n), self.dtype)
+    def block(self, columns: Name, rows: slice = slice(None)) -> Block:
+        """The columns of some parameters, by their names, as a LinearOperator.
+
+        Parameters
+        ----------
+        columns : str, int or tuple
+            The name of an array of the tree that the function takes, or of a container of arrays, as
+            `Unravel.slice` takes it.
+        rows : slice, optional
+            Of the result, flat, without a step; all of them by default.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbhvp
+        >>> x, unravel = nbhvp.ravel({"a": np.ones(2), "b": 3.0})
+        >>> r = nbhvp.differentiable(lambda p: p["b"] ** 2 * p["a"], unravel=unravel)
+        >>> r.jacobian(x).block("b").toarray()
+        array([[6.],
+               [6.]])
+        """
+        unravel = _named(self._unravel, self._point, "Jacobian")
+        start, stop, step = rows.indices(self.shape[0])
+        if step != 1:
+            raise ValueError(f"rows must be a slice without a step, got {rows}")
+        return Block(self, slice(start, max(start, stop)), unravel.slice(columns))
 
     def __reduce__(self) -> tuple:
         return _remade, (self._origin,)

@@ -42,6 +42,10 @@ def residuals(x):
     return np.stack([np.stack([x[0] * x[1], np.exp(x[2])]), np.stack([x[0] ** 2, x[1] * x[2]])])
 
 
+def sum_of_cubes(z, scale):
+    return scale * np.sum(z**3)
+
+
 def residual_jacobian(x):
     a, b, c = x
     return np.array([[b, a, 0], [0, 0, np.exp(c)], [2 * a, 0, 0], [0, c, b]])
@@ -190,7 +194,18 @@ def small_operators():
         "J.T @ J": J.T @ J,
         "2 H - I": 2 * H - sparse.eye_array(3),
         "block": g.hessian(x).block("a"),
+        "identity": nbhvp.identity(3),
+        "damped": H.damped(0.5),
+        "damped by a diagonal": (J.T @ J).damped(SMALL),
+        "damped, complex": H.damped(1 + 2j),
+        "block of a Jacobian": interpreted(lambda p: p["a"] ** 3, unravel=unravel)
+        .jacobian(x)
+        .block("a"),
+        "Gauss-Newton": nbhvp.gauss_newton(r)(SMALL),
     }
+
+
+KINDS = list(small_operators())
 
 
 def as_array(given):
@@ -216,7 +231,7 @@ def assert_operator(operator, array):
 
 
 @pytest.mark.parametrize("name", MATRICES)
-@pytest.mark.parametrize("kind", ["H", "J.T @ J", "2 H - I", "block"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_algebra_with_matrices(kind, name):
     operator, matrix = small_operators()[kind], MATRICES[name]()
     mine, theirs = as_array(operator), as_array(matrix)
@@ -236,7 +251,7 @@ def test_algebra_with_matrices(kind, name):
                 close((operator - matrix).diagonal(), np.diag(mine - theirs))
 
 
-@pytest.mark.parametrize("kind", ["H", "J.T @ J", "2 H - I", "block"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "damped, complex"])
 def test_algebra_of_operators(kind):
     H = small_operators()[kind]
     array, zero, two = as_array(H), np.array(0.0), np.array(2.0)
@@ -276,7 +291,7 @@ def test_rectangular_operators():
         (2 * J).diagonal()
 
 
-@pytest.mark.parametrize("kind", ["H", "2 H - I"])
+@pytest.mark.parametrize("kind", ["H", "2 H - I", "identity", "damped"])
 def test_what_does_not_add_up(kind):
     H = small_operators()[kind]
     for term in (1.0, np.float64(2), SMALL, np.ones((3, 1, 3))):
@@ -295,6 +310,51 @@ def test_what_does_not_add_up(kind):
     for make in (np.asarray, np.linalg.eigvalsh):
         with pytest.raises(TypeError, match=r"pass \.toarray\(\)"):
             make(H)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damped_operators(kind):
+    H = small_operators()[kind]
+    array, d = as_array(H), np.array([1.0, 0.0, 3.0])
+    for c in (0.5, 2, 1j, np.float64(0.1), np.array(0.1), d, 1j * d):
+        needed = array + c * np.eye(3)
+        assert_operator(H.damped(c), needed)
+        close(H.damped(c).toarray(), needed)
+        close(H.damped(c).diagonal(), needed.diagonal())
+    again = pickle.loads(pickle.dumps(H.damped(d)))
+    close(again @ SMALL, (array + np.diag(d)) @ SMALL)
+
+
+def test_damping_keeps_single_precision():
+    H = interpreted(lambda x: np.sum(x**4)).hessian(SMALL.astype(np.float32))
+    assert H.damped(0.5).dtype == (H.damped(0.5) @ H.gradient).dtype == np.float32
+
+
+def test_what_does_not_damp():
+    H, J = small_operators()["H"], residuals.jacobian(SMALL)
+    for c in (np.ones(2), np.ones((3, 3)), "1", None):
+        with pytest.raises(
+            ValueError, match=r"c must be a number or an array of shape \(3,\), got"
+        ):
+            H.damped(c)
+    with pytest.raises(ValueError, match=r"square operator to damp, got one of shape \(4, 3\)"):
+        J.damped(1.0)
+
+
+def test_blocks_of_jacobians():
+    x, unravel = nbhvp.ravel({"a": SMALL, "b": 2.0})
+    r = interpreted(lambda p: p["b"] * p["a"] ** 2, unravel=unravel)
+    J = r.jacobian(x)
+    array = J.toarray()
+    assert_operator(J.block("b"), array[:, 3:])
+    assert_operator(J.block("a", slice(1, None)), array[1:, :3])
+    close(J.block("a").toarray(), array[:, :3])
+    with pytest.raises(KeyError, match="no part of the tree"):
+        J.block("c")
+    with pytest.raises(ValueError, match="without a step"):
+        J.block("a", slice(None, None, 2))
+    with pytest.raises(TypeError, match="its Jacobian has no names"):
+        residuals.jacobian(SMALL).block("a")
 
 
 # Reports count products.
@@ -355,6 +415,9 @@ def test_pickles(point):
         shaped.hessian(np.ones((2, 3)), scale=3.0),
         residuals.jacobian(np.arange(3.0)),
         residuals.weighted_hessian(np.arange(3.0), np.ones((2, 2))),
+        nbhvp.gauss_newton(residuals)(np.arange(3.0)),
+        nbhvp.gauss_newton(residuals, sum_of_cubes)(np.arange(3.0), loss_args=(2.0,)),
+        nbhvp.fisher(residuals, "poisson", "monte-carlo", rng=1)(np.arange(3.0)),
     ):
         again = pickle.loads(pickle.dumps(operator))
         assert type(again) is type(operator)

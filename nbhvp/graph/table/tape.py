@@ -158,7 +158,7 @@ def partials_of(entry: Primitive, shape: tuple[int, ...] = ()) -> Graph:
         return zero if k in entry.fixed else derive.jvp([of], [(x, y)[k]], [one])[0]
 
     value = entry(*(x, y)[: entry.arity])
-    strict = derive.strict(value)
+    strict = derive.strict(value, x)
     a, b = partial(strict, 0), partial(strict, 1)
     seconds = partial(a, 0), partial(a, 1), partial(b, 1)
     outputs = [partial(value, 0), partial(value, 1), *seconds]
