@@ -94,6 +94,7 @@ def test_no_root_is_no_success():
     r = nbhvp.differentiable(lambda x: x**2 + 1.0, target="interpret")
     found = nbhvp.root(r, np.full(3, 0.5), method="krylov")
     assert not found.success and "does not fall" in found.message
+    assert not nbhvp.root(bratu, np.zeros(200), 5.0).success  # above the critical strength, 3.51
     assert nbhvp.root(bratu, np.zeros(20), method="krylov", maxiter=1).message.startswith("the max")
 
 
