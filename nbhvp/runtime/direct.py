@@ -5,12 +5,15 @@ the arguments of a call are those of a trace and run one of its programs, in a f
 microsecond. Each gives None wherever that test does not tell; the general way (`memory`, `validity`)
 then finds out what the call needs. `Direct` has the functions of one trace.
 
+Until a process has made so many calls that this code pays, `plain_calls` does the same in Python.
+
 What is tested in compiled code: types, dtypes and shapes of arrays and floats, static arguments, and objects that the trace has read elsewhere, if these are compared by identity or
 have their bytes compared. Other objects are looked at in Python first (`Closure`).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph.linear_map import Product
+from nbhvp.runtime import plain_calls
 from nbhvp.runtime.call import LARGE, SHARED, same_argument, same_bits
 from nbhvp.trace.arguments import Leaf, Static
 from nbhvp.trace.record import Trace
@@ -99,39 +103,41 @@ def is_worthwhile(calls: int) -> bool:
     return _forms().is_worthwhile(calls)
 
 
+@functools.cache
 def _forms() -> Any:
     return importlib.import_module("nbhvp.targets.cpu.forms")  # which only compiled programs need
 
 
-def directly(trace: Trace, key: tuple) -> Direct:
+def directly(trace: Trace, key: tuple, is_compiled: bool) -> Direct:
     """The direct calls of a trace with a key, none of whose programs is known yet."""
     _, shape, dtype, arguments = key
     args, named = arguments or ((), None)
     keys = (*args, *(named.items if named else ()))
     if trace.aliases is not None or not all(map(_is_plain, keys)):
         return Direct(watches=trace.closure.watches)
-    names, closure = named.names if named and named.names else None, trace.closure
-    forms = _forms()
-    watches = closure.by_identity()
-    described = [forms.Array(shape, np.dtype(dtype.char)), *(_described(forms, k) for k in keys)]
-    if names:
-        described.append(forms.Same(names))
-    form = forms.Form(described, watches or ())
-    leaves = [Leaf("array", shape, dtype), *(one for one in keys if type(one) is Leaf)]
+    names, closure, forms = named.names if named and named.names else None, trace.closure, _forms()
+    watches = closure.by_identity() if is_compiled else None
+    x, others = Leaf("array", shape, dtype), [*keys, *([Static(tuple, names)] if names else [])]
+    described = [x, *others]
+    if is_compiled:
+        form = forms.Form([_described(forms, one) for one in described], watches or ())
+    else:
+        form = plain_calls.Form(x, others, functools.partial(forms.is_worthwhile, forms.FEW))
+    leaves = [one for one in described if type(one) is Leaf]
     sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves]
     made = Direct(
         keys=keys,
         names=names,
         form=form,
         closure=closure if watches is None else None,
-        watches=closure.watches,
+        watches=closure.watches if is_compiled else None,
         can_be_kept=all(size <= LARGE for size in sizes[1:]),
     )
     made.accept = made._watched(form.accept())
     made.same = form.same() if max(sizes) < SHARED and made.can_be_kept else _same(made, form)
-    if leaves[1:] and made.can_be_kept:
-        x, *args = described
-        made.unchanged = forms.Form([replace(x, is_compared=False), *args]).same()
+    if is_compiled and leaves[1:] and made.can_be_kept:
+        first, *others = (_described(forms, one) for one in described)
+        made.unchanged = forms.Form([replace(first, is_compared=False), *others]).same()
     if watches is None:
         made.same = _glanced(closure, made.same)
     return made

@@ -70,7 +70,9 @@ class Recorded:
             return
         self._calls += 1
         if is_worthwhile(self._calls):
-            self.direct = directly(self.trace, self.key)
+            self.direct = directly(self.trace, self.key, is_compiled=True)
+        elif self.direct.form is None and self._calls > 1:
+            self.direct = directly(self.trace, self.key, is_compiled=False)
 
     def _see_watches(self) -> None:
         """What a derivative depends on may be watched in addition."""

@@ -9,6 +9,7 @@ import nbhvp
 from nbhvp.runtime.call import LARGE
 from nbhvp.runtime.direct import directly
 from nbhvp.runtime.validity import is_at, serves
+from nbhvp.targets.cpu import forms
 
 X = np.array([[1.0, -2.0, 0.0], [0.5, 3.0, 1.0]])
 SMALL = np.array([1.0, np.nan, -0.0])
@@ -74,37 +75,48 @@ def recalled(first):
     return f, point, point.recorded
 
 
-def direct_tests(point):
+@pytest.fixture(params=[True, False], ids=["compiled", "Python"])
+def is_compiled(request, monkeypatch):
+    """Direct tests of both kinds, of which those in Python end when compiled ones are worthwhile."""
+    if not request.param:
+        monkeypatch.setattr(forms, "is_worthwhile", lambda calls: False)
+    return request.param
+
+
+def direct_tests(point, is_compiled):
     """The direct tests: whether a trace serves a call, and whether a point is there."""
-    direct = directly(point.recorded.trace, point.recorded.key)
+    direct = directly(point.recorded.trace, point.recorded.key, is_compiled)
     return direct, lambda x, *args: direct.same(point.inputs, x, *args)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_direct_test_tells_what_the_test_tells(name):
+def test_a_direct_test_tells_what_the_test_tells(name, is_compiled):
     first, second, is_served, is_there, tells = CALLS[name]
     f, point, recorded = recalled(first)
     x, *args = second
     call = f._tracer.call(x, tuple(args), {})
     assert (serves(recorded, call), is_at(point, call)) == (is_served, is_there)
-    direct, is_same = direct_tests(point)
+    direct, is_same = direct_tests(point, is_compiled)
     assert direct.accept(*second) is (True if is_served and tells else None)
     assert is_same(*second) is (True if is_there and tells else None)
     is_unchanged = len(args) > 0 and is_served and tells and is_at(point, replace(call, x=point.x))
-    if direct.can_be_kept and direct.leaves(args):
+    if is_compiled and direct.can_be_kept and direct.leaves(args):
         assert direct.unchanged(point.inputs, *second) is (True if is_unchanged else None)
     if is_served and tells:
         for a, b in zip(call.leaves, direct.leaves(args), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_arguments_by_name_are_told_from_those_by_place():
+def test_arguments_by_name_are_told_from_those_by_place(is_compiled):
     f, point, recorded = recalled((X, 0.5))
     assert (
-        direct_tests(point)[0].accept(X, *direct_tests(point)[0].by_place((), {"b": 0.5})) is None
+        direct_tests(point, is_compiled)[0].accept(
+            X, *direct_tests(point, is_compiled)[0].by_place((), {"b": 0.5})
+        )
+        is None
     )
     f.hessian(X, 0.5, b=1.5)
-    direct, is_same = direct_tests(f._memory.point)
+    direct, is_same = direct_tests(f._memory.point, is_compiled)
     named = direct.by_place((0.5,), {"b": 1.5})
     assert direct.accept(X, *named) and is_same(X, *named)
     assert direct.accept(X, 0.5, 1.5) is None
@@ -119,20 +131,20 @@ def test_arguments_by_name_are_told_from_those_by_place():
 
 
 @pytest.mark.parametrize("given", [(), (X, X), (None,), (3.0,), (Weights,), (X.view(np.matrix),)])
-def test_no_direct_test_holds_of_something_else(given):
+def test_no_direct_test_holds_of_something_else(given, is_compiled):
     _, point, _ = recalled((X,))
-    direct, is_same = direct_tests(point)
+    direct, is_same = direct_tests(point, is_compiled)
     assert direct.accept(*given) is None
     if given:
         assert is_same(*given) is None
 
 
 @pytest.mark.parametrize("first", [(X,), (X, SMALL)])
-def test_what_was_read_elsewhere(first, monkeypatch):
+def test_what_was_read_elsewhere(first, is_compiled, monkeypatch):
     f, point, recorded = recalled(first)
     x, *args = first
     call = f._tracer.call(x, tuple(args), {})
-    direct, is_same = direct_tests(point)
+    direct, is_same = direct_tests(point, is_compiled)
     assert direct.accept(*first) and is_same(*first)
     monkeypatch.setattr(Weights, "scale", 3.0)
     assert not serves(recorded, call) and not is_at(point, call)
@@ -144,7 +156,7 @@ def test_an_element_that_a_glance_misses():
     large = np.ones(1 << 18)
     f = nbhvp.differentiable(lambda x: np.sum(large) * np.sum(x**2), target="interpret")
     f.hessian(X)
-    direct, is_same = direct_tests(f._memory.point)
+    direct, is_same = direct_tests(f._memory.point, is_compiled)
     large[1] = 2.0
     assert is_same(X)
     assert direct.accept(X) is None
@@ -159,7 +171,7 @@ def test_what_a_function_writes_into_is_no_matter_of_a_direct_test():
     x, a = np.arange(3.0), np.ones(3)
     f.hessian(x, a)
     point = f._memory.point
-    direct, is_same = direct_tests(point)
+    direct, is_same = direct_tests(point, is_compiled)
     assert is_at(point, f._tracer.call(x, (a,), {}))
     assert direct.accept(x, a) is None and is_same(x, a) is None
     assert not serves(point.recorded, f._tracer.call(x, (x,), {}))
@@ -230,7 +242,7 @@ def test_each_kind_of_surroundings_is_seen_directly(kind, monkeypatch):
     fun, change = changes(kind)
     f = nbhvp.differentiable(fun, target="interpret")
     f.hessian(X[0])
-    direct, is_same = direct_tests(f._memory.point)
+    direct, is_same = direct_tests(f._memory.point, is_compiled)
     assert direct.accept(X[0]) and is_same(X[0])
     change()
     assert direct.accept(X[0]) is None and is_same(X[0]) is None

@@ -247,8 +247,7 @@ _calls = itertools.count(1)
 
 def is_worthwhile(calls: int) -> bool:
     """Whether calls of one kind are to be direct after so many."""
-    is_ready = _binders.cache_info().currsize > 0 or _lies_ready()
-    return (calls >= FEW if is_ready else next(_calls) >= MANY) and _are_known()
+    return calls >= FEW and (_lies_ready() or next(_calls) >= MANY) and _are_known()
 
 
 @functools.cache

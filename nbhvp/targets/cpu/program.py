@@ -105,6 +105,8 @@ class Program:
             node: [_references(s, node) for s in self._stretches]
             for node in (*self._cold, *self._direct)
         }
+        x = graph.inputs[self.hot]
+        self._hot = x.shape, np.dtype(x.dtype.char)
         self._runs, self._is_prepared = 0, False
         self.directly: Callable = general
         """``directly(cold, x)``, for the hot input alone; None of what it leaves to the general way."""
@@ -151,13 +153,20 @@ class Program:
             return None
         return _Workspace(self).alone()
 
+    def takes(self, x: Any) -> bool:
+        """Whether x is an array in C order with the shape and the dtype of the hot input."""
+        shape, dtype = self._hot
+        return (
+            type(x) is np.ndarray and x.dtype is dtype and x.shape == shape and x.flags.c_contiguous
+        )
+
     def prepare(self) -> None:
         """Count a product, and make direct calls, if it can be called so, once there are some."""
         self._runs += 1
         if not self._is_prepared and forms.is_worthwhile(self._runs):
             self._is_prepared = True
-            x, cold = self.graph.inputs[self.hot], len(self._inputs) - 1
-            form = forms.Form([forms.Array(x.shape, np.dtype(x.dtype.char))])
+            form = forms.Form([forms.Array(*self._hot)])
+            cold = len(self._inputs) - 1
             self.directly = form.evaluate(self, cold=cold, as_tuple=False) or general
 
     def take(self, cold: Sequence[np.ndarray]) -> _Workspace:
@@ -190,14 +199,15 @@ class Bound:
 
     def directly(self, x: Any) -> np.ndarray | None:
         """The main output, if x is an array in C order of the right shape and dtype."""
-        return self.program.directly(self.stored, x)
+        found = self.program.directly(self.stored, x)
+        return self._run(x) if found is None and self.program.takes(x) else found
 
     def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The main output at a C-contiguous x of the right shape and dtype."""
-        if out is None:
-            found = self.program.directly(self.stored, x)
-            if found is not None:
-                return found
+        found = self.program.directly(self.stored, x) if out is None else None
+        return self._run(x, out) if found is None else found
+
+    def _run(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         self.program.prepare()
         free = self._free = self._free or _Free(self.program)
         try:
