@@ -13,7 +13,6 @@ Invariant: no code here names the rule of a primitive. Loops over the table of p
 overloads of operators, of NumPy's functions and of those of math.
 """
 
-import builtins
 import functools
 import hashlib
 import math
@@ -24,7 +23,6 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
@@ -44,8 +42,9 @@ from numba.np.npyimpl import numpy_ufunc_kernel
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import lengths
-from nbhvp.graph.table.tape import CONSTANT, FIRST
-from nbhvp.trace.answers import ANSWERS
+from nbhvp.graph.table.tape import CONSTANT
+from nbhvp.loops.compositions import root
+from nbhvp.loops.table import CODES, OPERATORS, PRIMITIVES, functions
 
 __all__ = [
     "ACTIVE",
@@ -57,7 +56,6 @@ __all__ = [
     "GUARDS",
     "LAYOUT",
     "LOST",
-    "PRIMITIVES",
     "WORDS",
     "Active",
     "ActiveComplex",
@@ -65,24 +63,10 @@ __all__ = [
     "active_complex",
     "as_active",
     "as_active_complex",
-    "functions",
     "position",
     "register",
-    "root",
     "widen",
 ]
-
-PRIMITIVES = tuple(
-    entry
-    for entry in p.TABLE.values()
-    if entry.kind == "elementwise"
-    and entry.is_elementwise
-    and not entry.params
-    and entry.arity <= 2
-)
-"""Those that a tape may hold: of real numbers, with one or two arguments and no parameters."""
-
-CODES = {entry: FIRST + k for k, entry in enumerate(PRIMITIVES)}
 
 # The tape in memory: a block for records, one for guards, a cache of constants.
 
@@ -533,17 +517,6 @@ def _overload_in_place(function, plain, entry):
     register(function, Template)
 
 
-_OPERATORS = {
-    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply,
-    operator.truediv: np.divide, operator.floordiv: np.floor_divide, operator.mod: np.remainder,
-    operator.pow: np.power, operator.neg: np.negative, operator.eq: np.equal,
-    operator.ne: np.not_equal, operator.lt: np.less, operator.le: np.less_equal,
-    operator.gt: np.greater, operator.ge: np.greater_equal, builtins.abs: np.absolute,
-    builtins.pow: np.power, math.fabs: np.absolute, math.hypot: np.hypot, math.log: np.log,
-    math.floor: np.floor, math.ceil: np.ceil, math.trunc: np.trunc, np.float_power: np.power,
-}  # fmt: skip
-"""The function of the table that each one of these is."""
-
 _IN_PLACE = {
     operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
     operator.itruediv: operator.truediv, operator.ifloordiv: operator.floordiv,
@@ -555,27 +528,10 @@ _LACKING = {math.cbrt: np.cbrt, math.fmod: np.fmod, math.ulp: np.spacing}
 """Functions of math that numba does not have, with those that compute their values."""
 
 
-def functions() -> dict[Callable, p.Primitive]:
-    """All functions that are overloaded, with their entries.
-
-    Those of scipy.special have values where numba knows them, as with numba-scipy.
-    """
-    members = [*vars(np).values(), *vars(scipy.special).values()]
-    ufuncs = {f: f for f in members if isinstance(f, np.ufunc)}
-    twins = {f: answer.twin for f, answer in ANSWERS.items() if answer.twin is not None}
-    entries = {f: p.primitive_of(twin) for f, twin in {**ufuncs, **twins, **_OPERATORS}.items()}
-    return {f: entry for f, entry in entries.items() if entry in CODES}
-
-
 for _function, _entry in functions().items():
     _overload(_function, _entry, plain=_LACKING.get(_function))
 for _function, _plain in _IN_PLACE.items():
-    _overload_in_place(_function, _plain, p.primitive_of(_OPERATORS[_plain]))
-
-
-def root(square):
-    """The root of a sum of squares, with derivative 0 where it is 0."""
-    return math.sqrt(square)
+    _overload_in_place(_function, _plain, p.primitive_of(OPERATORS[_plain]))
 
 
 _overload(root, lengths.root, plain=math.sqrt)

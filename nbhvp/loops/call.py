@@ -1,7 +1,7 @@
 """Calls of functions compiled by Numba in a trace: the run is recorded, and rolled into the graph.
 
 Through its Python source a function with loops would give one node per operation. Instead its own code
-runs once, compiled for numbers that record the operations on them (`loops`). From the tape, with u its
+runs once, on numbers that record the operations on them (`loops`), as Python or compiled. From the tape, with u its
 inputs, follows a part of the graph that is being recorded,
 
     results = roll(tape, u)      if the tape has few structures, each of many instances: arrays,
@@ -41,7 +41,7 @@ from nbhvp.trace.recording import current, source_of, trace_error
 from nbhvp.trace.surroundings.randomness import Entropy, Source, is_random
 
 if TYPE_CHECKING:
-    from nbhvp.loops.record import Run
+    from nbhvp.loops.runs import Run
 
 __all__ = ["CompiledFunction", "LoopCall", "first_draw", "has_loop", "is_compiled", "is_vectorized"]
 
@@ -401,11 +401,16 @@ def _write(leaves: list, k: int, held) -> None:
 
 def _run_for_tape(function, args: tuple, kwargs: dict, inputs: Sequence[Node], place) -> Run:
     # Numba, and what needs it, is imported where a compiled function is met.
+    from nbhvp.loops.interpreted import interpreted
+
+    limit = current().tape_limit
+    run = None if kwargs else interpreted(function, args, limit)
+    if run is not None:
+        return run
     from nbhvp.loops.record import record_tape
 
     try:
         guarded = functools.partial(_guard_tape, inputs=inputs, place=place)
-        limit = current().tape_limit
         return record_tape(function, args, kwargs, limit=limit, interrupted=guarded)
     except TypeError as error:
         what = str(error).removeprefix("in the recorded function: ")

@@ -41,8 +41,8 @@ from nbhvp.loops.active import (
     active,
     active_complex,
     register,
-    root,
 )
+from nbhvp.loops.compositions import root
 from nbhvp.loops.numpy_functions import implementation, over_arrays
 
 __all__ = ["pair"]

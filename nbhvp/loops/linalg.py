@@ -13,7 +13,8 @@ import numpy as np
 from numba.core import types
 from numba.extending import register_jitable
 
-from nbhvp.loops.active import ACTIVE_COMPLEX, root
+from nbhvp.loops import compositions
+from nbhvp.loops.active import ACTIVE_COMPLEX
 from nbhvp.loops.numpy_functions import (
     element,
     implementation,
@@ -24,17 +25,11 @@ from nbhvp.loops.numpy_functions import (
 
 __all__: list[str] = []
 
+_cross_of_vectors, _inner, _length = map(
+    register_jitable, (compositions.cross, compositions.inner, compositions.length)
+)
+
 # Products.
-
-
-@register_jitable
-def _inner(a, b):
-    if a.size != b.size:
-        raise ValueError("incompatible array sizes for a product of arrays")
-    total = 0.0
-    for k in range(a.size):
-        total += a[k] * b[k]
-    return total
 
 
 def _matrix_vector(a, b):
@@ -117,15 +112,6 @@ def _cross(a, b):
     return cross
 
 
-@register_jitable
-def _cross_of_vectors(a, b):
-    if a.size != 3 or b.size != 3:
-        raise ValueError("Incompatible dimensions for cross product\n(dimension must be 3)")
-    return np.array(
-        (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
-    )
-
-
 @overload_active(np.trace)
 def _trace(a, offset=0):
     if is_active(a):
@@ -141,14 +127,6 @@ def _trace(a, offset=0):
 
 
 # Norms.
-
-
-@register_jitable
-def _length(a):
-    total = 0.0
-    for x in a.flat:
-        total += x * x
-    return root(total)
 
 
 @overload_active(np.linalg.norm)

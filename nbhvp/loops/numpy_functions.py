@@ -16,7 +16,8 @@ from numba.core.registry import cpu_target
 from numba.extending import overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
-from nbhvp.loops.active import ACTIVE, ACTIVE_COMPLEX, active, active_complex, root
+from nbhvp.loops import compositions
+from nbhvp.loops.active import ACTIVE, ACTIVE_COMPLEX, active, active_complex
 
 __all__ = [
     "ATTRIBUTES",
@@ -208,36 +209,6 @@ def _extremum(compare):
     return extremum
 
 
-def _sum(a):
-    total = 0.0
-    for x in a.flat:
-        total += x
-    return total
-
-
-def _prod(a):
-    product = 1.0
-    for x in a.flat:
-        product *= x
-    return product
-
-
-def _mean(a):
-    return np.sum(a) / a.size
-
-
-def _var(a):
-    mean = np.mean(a)
-    total = 0.0
-    for x in a.flat:
-        total += (x - mean) ** 2
-    return total / a.size
-
-
-def _std(a):
-    return root(np.var(a))
-
-
 def _position_of(compare):
     """Where the first of the largest or smallest elements is, by comparisons."""
 
@@ -286,7 +257,7 @@ def _along(reduction, axis: int, ndim: int, result):
 
 
 _REDUCTIONS = {
-    np.sum: _sum, np.prod: _prod, np.mean: _mean, np.var: _var, np.std: _std,
+    **compositions.REDUCTIONS,
     np.max: _extremum(np.maximum), np.min: _extremum(np.minimum),
     np.argmax: _position_of(operator.gt), np.argmin: _position_of(operator.lt),
 }  # fmt: skip

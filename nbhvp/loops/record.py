@@ -16,7 +16,6 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -32,7 +31,6 @@ from nbhvp.loops.active import (
     GROW,
     GUARDS,
     LOST,
-    PRIMITIVES,
     WORDS,
     active,
     active_complex,
@@ -44,38 +42,16 @@ from nbhvp.loops.cache import RecorderCache
 from nbhvp.loops.compile import EntryCompiler, Twins
 from nbhvp.loops.errors import explained
 from nbhvp.loops.instances import Fields
+from nbhvp.loops.runs import Input, Output, Run, leaf_of, positions_in
 from nbhvp.loops.sources import Sources, python_function, sources_of
+from nbhvp.loops.table import PRIMITIVES
 from nbhvp.trace.recording import trace_error
-from nbhvp.trace.surroundings.closure import Closure, Watch
+from nbhvp.trace.surroundings.closure import Closure
 
-__all__ = ["DEFAULT_LIMIT", "Output", "Run", "record_tape"]
+__all__ = ["DEFAULT_LIMIT", "record_tape"]
 
 DEFAULT_LIMIT = 4 * 2**30
 """Bytes that a tape may take."""
-
-
-@dataclass(frozen=True, eq=False)
-class Output:
-    """A number or an array that the function returned: where its elements are on the tape."""
-
-    positions: np.ndarray
-    """int64, in C order; real and imaginary parts one after another."""
-    shape: tuple[int, ...]
-    is_complex: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What one run of a function recorded."""
-
-    tape: Tape
-    result: Output | tuple | None
-    """As the function returned it: an Output, a tuple of such for a tuple or a list, or None."""
-    written: tuple[tuple[int, Output | np.ndarray], ...]
-    """Arrays among the arguments that the function wrote: which one, tuples counted depth first, and
-    what it holds afterwards."""
-    sources: tuple[Watch, ...]
-    """What the code was compiled from: the tape is good as long as it reads the same."""
 
 
 def record_tape(
@@ -110,7 +86,7 @@ def record_tape(
     """
     recorder = _recorder(function)
     leaves, text, classes = _flatten(_bind(function, args, kwargs or {}))
-    inputs = [leaf for leaf in leaves if isinstance(leaf, _Input)]
+    inputs = [leaf for leaf in leaves if isinstance(leaf, Input)]
     memory = _Memory(limit)
     numbers = memory.enter(inputs, recorder.expected)
     passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
@@ -125,27 +101,18 @@ def record_tape(
     written = _written(memory.address, leaves, values)
     recorder.expected = memory.counts
     held = tuple(held for _, held in written if isinstance(held, Output))
-    tape = memory.tape(sizes, _positions((result, *held)))
+    tape = memory.tape(sizes, positions_in((result, *held)))
     return Run(tape, result, written, recorder.sources.watches)
 
 
 def _passed(leaf, numbers: Iterator[np.ndarray]):
     """An argument for compiled code, which may write it."""
-    if isinstance(leaf, _Input):
+    if isinstance(leaf, Input):
         return next(numbers).reshape(*leaf.shape, 6 if leaf.is_complex else 3)
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 # Arguments.
-
-
-@dataclass(frozen=True, eq=False)
-class _Input:
-    """An argument that is an input: its values in a row, and the shape that the function sees."""
-
-    value: np.ndarray
-    shape: tuple[int, ...]
-    is_complex: bool = False
 
 
 def _bind(function, args, kwargs) -> tuple:
@@ -177,34 +144,14 @@ def _flatten(args: tuple) -> tuple[list, str, tuple]:
                 classes.append(type(arg))
                 start = f"c{len(classes) - 1}"
             return start + "(" + "".join(text(item) + ", " for item in arg) + ")"
-        leaves.append(_leaf(arg))
+        leaves.append(leaf_of(arg))
         name = f"a{len(leaves) - 1}"
-        if not isinstance(leaves[-1], _Input):
+        if not isinstance(leaves[-1], Input):
             return name
         convert = "as_active" + "_complex" * leaves[-1].is_complex
         return f"{convert}({name})" + ("[0]" if np.ndim(arg) == 0 else "")
 
     return leaves, ", ".join([text(arg) for arg in args]), tuple(classes)
-
-
-def _leaf(arg):
-    """An argument as it is passed on: a copy of an array, since the function may write to it."""
-    if arg is None or isinstance(arg, bool | int | str | np.integer | np.bool_):
-        return arg
-    if isinstance(arg, np.ndarray) and (arg.dtype.kind in "iub" or arg.dtype.names):
-        return np.array(arg, order="C")
-    if isinstance(arg, float | complex | np.ndarray | np.generic):
-        value = np.asarray(arg)
-        shape = value.shape or (1,)
-        if value.dtype in (np.float32, np.float64):
-            return _Input(value.astype(np.float64).ravel(), shape)
-        if value.dtype in (np.complex64, np.complex128):
-            return _Input(value.astype(np.complex128).ravel().view(np.float64), shape, True)
-        raise TypeError(f"{value.dtype} numbers cannot be recorded: pass float64")
-    raise TypeError(
-        f"an argument of type {type(arg).__name__} cannot be recorded: pass arrays, numbers, or "
-        "tuples of them"
-    )
 
 
 # The memory of a tape.
@@ -255,7 +202,7 @@ class _Memory:
         block[CAPACITY] = rows
         block[CODE_COLUMN:GROW] = [column.ctypes.data for column in grown]
 
-    def enter(self, inputs: list[_Input], expected: tuple[int, int]) -> np.ndarray:
+    def enter(self, inputs: list[Input], expected: tuple[int, int]) -> np.ndarray:
         """Write the constant 0 and the inputs; return the inputs as active numbers in memory.
 
         `expected` are the numbers of records and guards for which there shall be room.
@@ -442,7 +389,7 @@ def _written(tape: int, leaves: list, values: list) -> tuple[tuple[int, Output |
     found: list[tuple[int, Output | np.ndarray]] = []
     first = 1
     for k, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
-        if isinstance(leaf, _Input):
+        if isinstance(leaf, Input):
             numbers = value.reshape(-1, 3)
             records = numbers.view(np.int64)[:, 1]
             if not np.array_equal(records, np.arange(first, first + records.size)):
@@ -464,11 +411,3 @@ def _outputs(result) -> Output | tuple | None:
         return tuple(map(_outputs, result))
     found = np.asarray(result, np.int64)
     return Output(found.ravel(), found.shape)
-
-
-def _positions(result) -> np.ndarray:
-    if isinstance(result, Output):
-        return result.positions
-    if result is None:
-        return np.empty(0, np.int64)
-    return np.concatenate([np.empty(0, np.int64), *map(_positions, result)])

@@ -19,8 +19,10 @@ import nbhvp
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import FIRST, INPUT
 from nbhvp.loops import record as loops
-from nbhvp.loops.active import functions
-from nbhvp.loops.record import Output, record_tape
+from nbhvp.loops.interpreted import interpreted
+from nbhvp.loops.record import DEFAULT_LIMIT, record_tape
+from nbhvp.loops.runs import Output
+from nbhvp.loops.table import functions
 from nbhvp.trace.standins import Closure
 
 pytestmark = pytest.mark.compiles
@@ -60,15 +62,25 @@ def outputs(result, values):
 
 
 def check(function, *args, rtol=1e-14):
-    """Replay the tape of a function; compare with what it returns, plain."""
+    """Replay the tape of a function; compare with what it returns, plain.
+
+    So for the compiled recorder, and for the one that Python runs if it takes the function.
+    """
+    short = interpreted(function, args, DEFAULT_LIMIT)
+    if short is not None:
+        check_run(short, function, args, rtol)
     run = record_tape(function, args)
+    check_run(run, function, args, rtol)
+    return run
+
+
+def check_run(run, function, args, rtol):
     tape = run.tape
     values = replay(tape)
     np.testing.assert_allclose(tape.values, values, rtol=1e-13, atol=1e-300)
     copies = [np.array(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
     compare(outputs(run.result, values), plain(function)(*copies), rtol)
     check_guards(tape, values)
-    return run
 
 
 def compare(found, expected, rtol):
@@ -433,6 +445,20 @@ MATRICES = [broadcasting, products, shapes]
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_the_tape_computes_the_function(function):
     check(njit(function), x)
+
+
+def test_which_functions_python_records():
+    """Those of scalars, arrays and branches."""
+    needed = {
+        "rosenbrock",
+        "integer_start",
+        "branches",
+        "two_arrays",
+        "stencil",
+        "newton",
+        "bubble",
+    }
+    assert all(interpreted(globals()[name], (x,), DEFAULT_LIMIT) is not None for name in needed)
 
 
 @pytest.mark.parametrize("function", MATRICES, ids=lambda f: f.__name__)
