@@ -70,7 +70,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._interned: dict[tuple, Node] = {}
-        self._count = 0
+        self.count = 0
         self.origin: Node | None = None
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
         self.gradients: dict[tuple[Node, Node], Node] = {}
@@ -125,8 +125,8 @@ class Pool:
         with self.lock:
             node = self._interned.get(full_key)
             if node is None:
-                node = Node(self, primitive, args, params, shape, dtype, self._count)
-                self._count += 1
+                node = Node(self, primitive, args, params, shape, dtype, self.count)
+                self.count += 1
                 self._interned[full_key] = node
                 if primitive.square is not None:
                     self.has_lengths = True

@@ -54,18 +54,18 @@ def entries(
 
 def as_rows(matrix: Matrix, data: np.ndarray) -> scipy.sparse.csr_array:
     """By rows."""
-    return scipy.sparse.csr_array((data, *_structure(matrix)), shape=matrix.shape)
+    return _canonical(scipy.sparse.csr_array, matrix, data)
 
 
 def as_columns(matrix: Matrix, data: np.ndarray) -> scipy.sparse.csc_array:
     """By columns, of a symmetric matrix: they are its rows."""
-    return scipy.sparse.csc_array((data, *_structure(matrix)), shape=matrix.shape)
+    return _canonical(scipy.sparse.csc_array, matrix, data)
 
 
-def _structure(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and starts, in arrays that the caller may change."""
-    kind = np.int32 if matrix.columns.size < 2**31 else np.int64
-    return matrix.columns.astype(kind), matrix.starts.astype(kind)
+def _canonical(form: Callable, matrix: Matrix, data: np.ndarray) -> Any:
+    found = form((data, matrix.columns, matrix.starts), shape=matrix.shape)
+    found.has_canonical_format = True  # which SciPy would look for, and write of read-only arrays
+    return found
 
 
 def is_worthwhile(matrix: Matrix) -> bool:

@@ -6,24 +6,27 @@ were, a new point needs no symbolic work. Its entries come in one of two ways:
 - `Direct`: one program computes them all, pushed through the graph as tangents are. So the elements' own
   small matrices are computed and added up where they belong, as finite elements are assembled.
 - `Coloured`: products with as many directions as there are colours, each the sum of the columns of one
-  colour. It is chosen where the entries of intermediate nodes would be more than these products compute,
-  and where the graph has primitives whose entries are not known (`dense`).
+  colour. It is chosen where the graph has primitives whose entries are not known, and where a program for
+  entries would be long.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
+from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import LinearMap
-from nbhvp.graph.node import Node, reachable
+from nbhvp.graph.node import Node
 from nbhvp.graph.sparsity.entries import Rows
-from nbhvp.graph.sparsity.propagation import Dense, Sparsity, sparsity
+from nbhvp.graph.sparsity.propagation import Dense, sparsity
+from nbhvp.plan.costs import CPU
+from nbhvp.runtime.call import SHARED
 
 __all__ = ["Coloured", "Direct", "Matrix", "coloured", "matrix_of"]
 
@@ -32,7 +35,32 @@ LARGEST = 5_000
 TOGETHER = 32
 """Directions whose products are in memory at one time."""
 NODES = 8
-"""Nodes of the program for entries, for each of the product's own, above which it is not compiled."""
+"""Nodes that entries may take for each of the product's own: more take longer to compile than products."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lanes:
+    """How the entries of rows lie in outputs with one element for each row."""
+
+    outputs: tuple[int, ...]
+    """For each entry of a full row, the output that it is in."""
+    shifts: tuple[int, ...]
+    """And how far from the row's own element: those below the diagonal are above it in other rows."""
+    starts: np.ndarray
+    is_valid: np.ndarray
+    """Of shape (rows, entries of a full row)."""
+    masks: np.ndarray
+    """The same as bits."""
+
+    def assembled(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        vectors = [outputs[k].reshape(-1) for k in self.outputs]
+        if self.starts[-1] * vectors[0].itemsize >= SHARED:
+            module = importlib.import_module("nbhvp.targets.cpu.interleaved")  # which imports LLVM
+            return module.interleaved(vectors, self.shifts, self.starts, self.masks)
+        rows = np.arange(self.masks.size)
+        places = np.clip(rows[:, None] + self.shifts, 0, rows.size - 1)
+        table = np.stack([one[at] for one, at in zip(vectors, places.T, strict=True)], axis=1)
+        return table[self.is_valid]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +68,15 @@ class Direct:
     """One program gives all entries."""
 
     outputs: tuple[Node, ...]
-    """The entries as a vector, or a lane of them for each of so many entries of a row."""
-    is_valid: np.ndarray | None = None
-    """Of shape (rows, lanes): which entries there are; None for all."""
+    """The entries as one vector, perhaps with others around; or a lane for each entry of a row."""
+    part: slice = field(default_factory=lambda: slice(None))
+    lanes: Lanes | None = None
 
-    def assembled(self, lanes: Sequence[np.ndarray]) -> np.ndarray:
+    def assembled(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
         """The vector of entries."""
-        if len(lanes) == 1 and self.is_valid is None:
-            return lanes[0].reshape(-1)
-        table = np.stack([lane.reshape(-1) for lane in lanes], axis=1)
-        return table.reshape(-1) if self.is_valid is None else table[self.is_valid]
+        if self.lanes is not None:
+            return self.lanes.assembled(outputs)
+        return outputs[0].reshape(-1)[self.part]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +113,7 @@ class Matrix:
 
     starts: np.ndarray
     columns: np.ndarray
+    """Both read-only: they are shared by all sparse arrays that are made of it."""
     shape: tuple[int, int]
     way: Direct | Coloured
     dense: tuple[str, ...]
@@ -116,16 +144,17 @@ def matrix_of(
     """
     shape = linear.product.size, linear.direction.size
     try:
+        return _direct(linear, values, is_symmetric)
+    except Dense:  # its entries are not known, or take too much
+        pass
+    try:
         found = sparsity(linear.product, linear.direction, values)
     except Dense as dense:
         if max(shape) > LARGEST:
             raise ValueError(_refusal(source, shape, dense)) from None
-        return _full(shape, str(dense), is_symmetric)
-    rows = found.rows
-    direct = _direct(linear, values, found)
-    if direct is not None:
-        return Matrix(rows.starts, rows.columns, shape, direct, ())
-    return coloured(_pattern(rows, shape), is_symmetric, found.dense)
+        every = scipy.sparse.csr_array(np.ones(shape, bool))
+        return coloured(every, is_symmetric, (str(dense),))
+    return coloured(_pattern(found.rows, shape), is_symmetric, found.dense)
 
 
 def _refusal(source: str, shape: tuple[int, int], dense: Dense) -> str:
@@ -141,23 +170,77 @@ def _pattern(rows: Rows, shape: tuple[int, int]) -> Any:
     return scipy.sparse.csr_array((ones, rows.columns, rows.starts), shape=shape)
 
 
-def _full(shape: tuple[int, int], dense: str, is_symmetric: bool) -> Matrix:
-    return coloured(scipy.sparse.csr_array(np.ones(shape, bool)), is_symmetric, (dense,))
+def _direct(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
+    """The program for all entries."""
+    most = NODES * len(linear.graph.nodes)
+    rows = sparsity(linear.product, linear.direction, values, True, most).rows
+    if rows.entry is not None:
+        way = Direct((rows.entry,))
+    elif (part := _as_table(rows)) is not None:
+        table = p.concatenate(*(p.reshape(one, shape=(one.size, 1)) for one in rows.lanes), axis=1)
+        way = Direct((table,), part)
+    else:
+        way = _in_lanes(rows, is_symmetric)
+    shape = linear.product.size, linear.direction.size
+    return Matrix(_short(rows.starts), _short(rows.columns), shape, way, ())
 
 
-def _direct(linear: LinearMap, values: dict, found: Sparsity) -> Direct | None:
-    """The program for all entries, where that is less work than products with colours."""
-    longest = int(np.diff(found.rows.starts).max(initial=0))
-    if found.dense or found.work > max(1, longest) * found.size:
+def _as_table(rows: Rows) -> slice | None:
+    """The part of all lanes, element by element, that entries are, if they are one."""
+    if len(rows.lanes) > CPU.written_out:
         return None
-    try:
-        rows = sparsity(linear.product, linear.direction, values, with_entries=True).rows
-    except Dense:
-        return None
-    outputs = rows.lanes if rows.entry is None else (rows.entry,)
-    if len(reachable(outputs)) > NODES * len(linear.graph.nodes):
-        return None
-    return Direct(outputs, rows.is_valid)
+    if rows.is_valid is None:
+        return slice(None)
+    places = np.flatnonzero(rows.is_valid)
+    first, last = (int(places[0]), int(places[-1])) if places.size else (0, -1)
+    return slice(first, last + 1) if last + 1 - first == places.size else None
+
+
+def _in_lanes(rows: Rows, is_symmetric: bool) -> Direct:
+    """Lanes as outputs; of a symmetric stencil, those of the diagonal and of what is above it."""
+    count = len(rows.lanes)
+    is_valid = rows.is_valid
+    if is_valid is None:
+        is_valid = np.ones((rows.size, count), bool)
+    masks = is_valid @ (1 << np.arange(count))
+    offsets = _offsets(rows, is_valid) if is_symmetric else None
+    places, shifts = list(range(count)), [0] * count
+    if offsets is not None:
+        for t, offset in enumerate(offsets):
+            if offset < 0:
+                places[t], shifts[t] = offsets.index(-offset), offset
+    used = sorted(set(places))
+    lanes = Lanes(
+        tuple(map(used.index, places)), tuple(shifts), _short(rows.starts), is_valid, masks
+    )
+    return Direct(tuple(rows.lanes[t] for t in used), lanes=lanes)
+
+
+def _offsets(rows: Rows, is_valid: np.ndarray) -> list[int] | None:
+    """How far each lane is from the diagonal, if that is the same in all rows, and they are pairs."""
+    table = np.zeros(is_valid.shape, np.int64)
+    table[is_valid] = rows.columns
+    table -= np.arange(rows.size)[:, None]
+    found = []
+    for t in range(is_valid.shape[1]):
+        mine = table[is_valid[:, t], t]
+        if mine.size == 0 or mine.min() != mine.max():
+            return None
+        found.append(int(mine[0]))
+    for t, offset in enumerate(found):
+        if -offset not in found:
+            return None
+        at = np.flatnonzero(is_valid[:, t])
+        if not is_valid[at + offset, found.index(-offset)].all():
+            return None
+    return found
+
+
+def _short(array: np.ndarray) -> np.ndarray:
+    """Places in a matrix, as SciPy's sparse arrays have them; they are shared, so they stay."""
+    array = np.array(array, np.int32 if array.size == 0 or array.max() < 2**31 else np.int64)
+    array.flags.writeable = False
+    return array
 
 
 def coloured(pattern: Any, is_symmetric: bool, dense: tuple[str, ...] = ()) -> Matrix:
@@ -196,7 +279,7 @@ def _symmetric(pattern: Any, dense: tuple[str, ...]) -> Matrix:
         np.where(is_alone, colours[column], colours[row]),
     )
     way = Coloured(colours, rows, of_colour)
-    return Matrix(pattern.indptr, pattern.indices, pattern.shape, way, dense)
+    return Matrix(_short(pattern.indptr), _short(pattern.indices), pattern.shape, way, dense)
 
 
 def _by_lines(pattern: Any, is_transposed: bool, dense: tuple[str, ...]) -> Matrix:
@@ -207,4 +290,5 @@ def _by_lines(pattern: Any, is_transposed: bool, dense: tuple[str, ...]) -> Matr
     colours = _colouring().column_colours(pattern.T if is_transposed else pattern)
     out, into = (column, row) if is_transposed else (row, column)
     way = Coloured(colours, out, colours[into])
-    return Matrix(pattern.indptr, pattern.indices, pattern.shape, way, dense, is_transposed)
+    starts, columns = _short(pattern.indptr), _short(pattern.indices)
+    return Matrix(starts, columns, pattern.shape, way, dense, is_transposed)

@@ -8,6 +8,7 @@ import scipy.sparse
 from scipy.optimize import NonlinearConstraint, least_squares, minimize
 
 import nbhvp
+from nbhvp.graph.sparsity.propagation import Dense
 from nbhvp.runtime import matrices
 from nbhvp.runtime.matrices import Coloured, Direct
 
@@ -96,7 +97,13 @@ EXACT = {
     "groups": 72, "pairs": 40, "second differences": 24 + 46 + 44,
 }  # fmt: skip
 """Entries of some, counted by hand."""
-WAYS = {"direct": matrices._direct, "coloured": lambda *_: None}
+
+
+def no_entries(linear, *_):
+    raise Dense(linear.product)
+
+
+WAYS = {"direct": matrices._direct, "coloured": no_entries}
 
 
 @pytest.fixture(params=WAYS)
@@ -284,10 +291,17 @@ def test_diagonals(name):
         assert H.products == x.size  # those of toarray
 
 
-def test_results_are_the_callers():
+def test_structure_is_shared_and_read_only():
     f = interpreted(FUNCTIONS["rosenbrock"])
-    first = f.sparse_hessian(X)
-    first.data[:], first.indices[:], first.indptr[:] = 0, 0, 0
+    first, second = f.sparse_hessian(X), f.sparse_hessian(2 * X)
+    assert np.shares_memory(first.indices, second.indices)
+    assert not np.shares_memory(first.data, second.data)
+    with pytest.raises(ValueError, match="read-only"):
+        first.indices[0] = 3
+    first.data[:] = 0.0
+    own = first.copy()
+    own.eliminate_zeros()
+    assert own.nnz == 0
     assert_equal(f.sparse_hessian(X), f.hessian(X).toarray())
 
 

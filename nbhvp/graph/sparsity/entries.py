@@ -138,7 +138,9 @@ def _sum(lane: Lane, a: Lane, b: Lane, x: Node, y: Node) -> Lane:
         return replace(lane, entry=x + y, scale=a.scale)
     if a.scale == -b.scale:
         return replace(lane, entry=x - y, scale=a.scale)
-    return replace(lane, entry=p.multiply(a.scale, x) + p.multiply(b.scale, y))
+    if a.scale == 0.0:
+        return replace(lane, entry=p.multiply(a.scale, x) + p.multiply(b.scale, y))
+    return replace(lane, entry=x + p.multiply(b.scale / a.scale, y), scale=a.scale)
 
 
 def peeled(node: Node) -> tuple[float, Node]:

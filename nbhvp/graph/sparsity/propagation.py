@@ -94,21 +94,25 @@ def integer_operands(product: Node, direction: Node) -> tuple[Node, ...]:
 
 
 def sparsity(
-    product: Node, direction: Node, values: Mapping[Node, np.ndarray], with_entries: bool = False
+    product: Node,
+    direction: Node,
+    values: Mapping[Node, np.ndarray],
+    with_entries: bool = False,
+    most_nodes: float = math.inf,
 ) -> Sparsity:
     """The entries of the matrix of a product that is linear in a direction.
 
-    `values` are those of the integer operands.
+    `values` are those of the integer operands. Entries may take so many nodes.
 
     Raises
     ------
     Dense
-        If a node has too many entries, or if they are asked for and not known.
+        If a node has too many entries, or if they are asked for and not known, or take too many nodes.
     """
     while product.primitive is p.reshape:  # the order of elements is the same
         (product,) = product.args
     nodes = _plain(product)
-    made = _Propagation(direction, dict(values), with_entries)
+    made = _Propagation(direction, dict(values), with_entries, direction.pool.count + most_nodes)
     rows = rows_of(made.through(nodes), nodes[-1], direction.size, is_last=True)
     return Sparsity(rows, tuple(made.dense), made.work, made.size)
 
@@ -132,6 +136,8 @@ class _Propagation:
     direction: Node
     values: dict[Node, np.ndarray]
     with_entries: bool
+    last: float = math.inf
+    """The number of nodes that the pool may have."""
     dense: dict[str, None] = field(default_factory=dict)
     work: int = 0
     size: int = 0
@@ -150,7 +156,7 @@ class _Propagation:
                 made = self._of(node, [found.get(arg) for arg in node.args])
                 self.work += count_of(made)
                 self.size += node.size
-                if count_of(made) > self.most:
+                if count_of(made) > self.most or node.pool.count > self.last:
                     raise Dense(node)
                 if count_of(made):
                     found[node] = made
