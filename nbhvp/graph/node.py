@@ -70,7 +70,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._interned: dict[tuple, Node] = {}
-        self.count = 0
+        self._count = 0
         self.origin: Node | None = None
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
         self.gradients: dict[tuple[Node, Node], Node] = {}
@@ -117,6 +117,11 @@ class Pool:
             live[top] = is_source or any(live[arg] for arg in top.args)
         return live[node]
 
+    @property
+    def size(self) -> int:
+        """The number of nodes that were made."""
+        return self._count
+
     def intern(self, primitive, args, params, shape, dtype, key=None) -> Node:
         """The node of this application, made if it is new; `key` stands for unhashable params."""
         if key is None:
@@ -125,8 +130,8 @@ class Pool:
         with self.lock:
             node = self._interned.get(full_key)
             if node is None:
-                node = Node(self, primitive, args, params, shape, dtype, self.count)
-                self.count += 1
+                node = Node(self, primitive, args, params, shape, dtype, self._count)
+                self._count += 1
                 self._interned[full_key] = node
                 if primitive.square is not None:
                     self.has_lengths = True

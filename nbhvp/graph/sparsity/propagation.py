@@ -112,7 +112,7 @@ def sparsity(
     while product.primitive is p.reshape:  # the order of elements is the same
         (product,) = product.args
     nodes = _plain(product)
-    made = _Propagation(direction, dict(values), with_entries, direction.pool.count + most_nodes)
+    made = _Propagation(direction, dict(values), with_entries, direction.pool.size + most_nodes)
     rows = rows_of(made.through(nodes), nodes[-1], direction.size, is_last=True)
     return Sparsity(rows, tuple(made.dense), made.work, made.size)
 
@@ -156,7 +156,7 @@ class _Propagation:
                 made = self._of(node, [found.get(arg) for arg in node.args])
                 self.work += count_of(made)
                 self.size += node.size
-                if count_of(made) > self.most or node.pool.count > self.last:
+                if count_of(made) > self.most or node.pool.size > self.last:
                     raise Dense(node)
                 if count_of(made):
                     found[node] = made
