@@ -5,7 +5,7 @@
 imported when the first program is compiled.
 """
 
-from nbhvp import curvature
+from nbhvp import curvature, implicit
 from nbhvp.checking import CheckReport, check
 from nbhvp.composition import stop_gradient
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
@@ -38,6 +38,7 @@ __all__ = [
     "gauss_newton",
     "hessian_free",
     "identity",
+    "implicit",
     "least_squares",
     "minimize",
     "natural_gradient",

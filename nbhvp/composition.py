@@ -42,10 +42,11 @@ from nbhvp.trace.arrays import Storage, Traced, cast_node, lift, map_traced, tra
 from nbhvp.trace.branches.ties import ties
 from nbhvp.trace.kinds import FunctionStandin, itself, original_of, stands_for
 from nbhvp.trace.record import output_of
-from nbhvp.trace.recording import current, source_of, trace_error
+from nbhvp.trace.recording import STANDS_AROUND, current, source_of, trace_error
+from nbhvp.trace.surroundings.ownership import is_foreign, module_of
 from nbhvp.tree import Unravel
 
-__all__ = ["Inner", "stop_gradient"]
+__all__ = ["Inner", "following", "stop_gradient"]
 
 
 def stop_gradient(x: Any) -> Any:
@@ -239,6 +240,22 @@ def _see_ties(output: Node, point: Node, guards: Sequence[Node]) -> None:
         if tie.is_lost:
             raise tie.error
         recording.notes[tie.note] = None
+
+
+def following(fun: Callable) -> Callable[[Callable], Callable]:
+    """Let a closure of ours around a function of the user's be followed as that is: a decorator.
+
+    In a trace, stand-ins are in its cells; its globals stay as they are.
+    """
+
+    def decorated(closure: Callable) -> Callable:
+        closure.__name__ = getattr(fun, "__name__", closure.__name__)
+        setattr(closure, STANDS_AROUND, fun)
+        module = module_of(fun)
+        closure.__module__ = "followed" if is_foreign(module) else module
+        return closure
+
+    return decorated
 
 
 @stands_for(Function)

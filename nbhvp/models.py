@@ -21,14 +21,14 @@ import numpy as np
 import scipy.special as special
 from numpy.typing import ArrayLike
 
+from nbhvp.composition import following
 from nbhvp.function import Function, Vector, differentiable
 from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import Product, loss_of, squared_scores
 from nbhvp.graph.linear_map import gauss_newton as of_squares
 from nbhvp.operators.linear import HessianOperator
 from nbhvp.runtime.inputs import as_vector
-from nbhvp.trace.arrays import lift, traced
-from nbhvp.trace.kinds import FunctionStandin, stands_for
+from nbhvp.trace.arrays import Traced, traced
 from nbhvp.trace.recording import source_of
 
 __all__ = ["Fisher", "GaussNewton", "fisher", "gauss_newton"]
@@ -150,7 +150,7 @@ class GaussNewton:
         self._product: Product = of_squares
         if loss is not None:
             options = replace(model.options, unravel=None)
-            self._function, self._product = Function(Composed(model, loss), options), loss_of
+            self._function, self._product = Function(_composed(model, loss), options), loss_of
 
     def __call__(
         self, x: Vector, /, *args: Any, loss_args: tuple = (), **kwargs: Any
@@ -171,34 +171,18 @@ class GaussNewton:
         return f"<nbhvp.GaussNewton {source_of(self.model)}>"
 
 
-class Composed:
-    """A loss of a model, as one function of x; it runs in traces alone."""
+def _composed(model: Function, loss: Callable) -> Callable:
+    """A loss of a model, as one function of x, with a mark at the model's result."""
 
-    def __init__(self, model: Function, loss: Callable):
-        self.model, self.loss = model, loss
-        functools.update_wrapper(self, model.__wrapped__)
-        self.__func__ = getattr(model.__wrapped__, "py_func", model.__wrapped__)
+    @following(model.__wrapped__)
+    def composed(x: Any, args: tuple, kwargs: dict, loss_args: tuple) -> Any:
+        return np.sum(loss(_marked(model(x, *args, **kwargs)), *loss_args))
 
-    def __call__(self, *args: Any) -> Any:
-        raise AssertionError("a loss of a model is only traced")
+    return composed
 
 
-class ComposedInTrace(FunctionStandin):
-    """What stands for it: it marks the model's result."""
-
-    def __init__(self, function: Composed, model: Callable, loss: Callable):
-        self.function, self._model, self._loss = function, model, loss
-
-    def __call__(self, x: Any, args: tuple, kwargs: dict, loss_args: tuple) -> Any:
-        z = lift(self._model(x, *args, **kwargs))
-        marked = traced(p.point(z.node, level=0), z.value)
-        return np.sum(self._loss(marked, *loss_args))
-
-
-@stands_for(Composed)
-def _composed(standins, value: Composed) -> ComposedInTrace:
-    model, loss = standins.of(value.model), standins.of(value.loss)
-    return standins.remember(value, ComposedInTrace(value, model, loss))
+def _marked(z: Traced) -> Traced:
+    return traced(p.point(z.node, level=0), z.value)
 
 
 class Fisher:

@@ -673,8 +673,6 @@ def guard(x: Traced):
     """The value of x at the traced point; the trace holds only where it is the same."""
     value, recording = x.value, current()
     if not is_constant(x) and x.node not in recording.guards:
-        if recording.is_closed:
-            raise trace_error("a branch is taken on a value", "use np.where")
         recording.guard(x.node, value)
     return value[()] if is_array(value) else value
 

@@ -26,6 +26,7 @@ from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
 from nbhvp.trace.surroundings.aliases import SHARED_MEMORY, Aliases, share_memory
 
 __all__ = [
+    "STANDS_AROUND",
     "TAPE_LIMIT",
     "LinedPool",
     "Note",
@@ -161,6 +162,8 @@ class Recording:
     def guard(self, node: Node, value, place: tuple[str, int] | None = None) -> None:
         """The trace holds only where a node has this value; the place is where it is now."""
         if node not in self.guards:
+            if self.is_closed:
+                raise trace_error("a branch is taken on a value", "use np.where")
             self.guards[node] = value
             self.places[node] = place or present_place()
 
@@ -362,8 +365,7 @@ class LinedPool(Pool):
 
 def source_of(fun: Callable) -> str:
     """The name of a function, with its file and line."""
-    while isinstance(fun, functools.partial):
-        fun = fun.func
+    fun = _meant(fun)
     file, line = place_of(fun)
     name = getattr(fun, "__qualname__", type(fun).__qualname__)
     return f"{name} ({file}:{line})" if line else name
@@ -371,12 +373,22 @@ def source_of(fun: Callable) -> str:
 
 def place_of(fun: Callable) -> tuple[str, int]:
     """The file and the line of a function; line 0 if it has none."""
-    while isinstance(fun, functools.partial):
-        fun = fun.func
+    fun = _meant(fun)
     fun = getattr(fun, "py_func", fun)  # of Numba's
     code = getattr(getattr(fun, "__func__", fun), "__code__", None)
     code = code or getattr(vars(type(fun)).get("__call__"), "__code__", None)
     return (code.co_filename, code.co_firstlineno) if code else ("<unknown>", 0)
+
+
+def _meant(fun: Callable) -> Callable:
+    """The function of the user's inside a partial, or a closure of ours."""
+    while isinstance(fun, functools.partial) or hasattr(fun, STANDS_AROUND):
+        fun = fun.func if isinstance(fun, functools.partial) else getattr(fun, STANDS_AROUND)
+    return fun
+
+
+STANDS_AROUND = "_nbhvp_stands_around"
+"""The attribute of a closure of ours with the function of the user's that errors are to name."""
 
 
 def trace_error(what: str, instead: str) -> TraceError:
