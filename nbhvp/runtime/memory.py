@@ -93,6 +93,9 @@ class Memory:
         if point is not None and (known := point.value_and_gradient()) is not None:
             return known
         if hessian is not None:
+            if point is not None:
+                self.point = point = point.extended(hessian, complete=True)
+                return point.value(), copied(point.known[point.recorded.gradient])
             return self._gradient_and_product(tracer, hessian, x, args, kwargs)
         recorded = self._latest(tracer)
         if recorded is not None:
@@ -107,8 +110,8 @@ class Memory:
     def _gradient_and_product(
         self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict
     ) -> tuple[Any, np.ndarray]:
-        """Value and gradient, with a product ready."""
-        point, is_new = self._at(tracer, product, x, args, kwargs, complete=True)
+        """Value and gradient where no direct test has found a point, with a product ready."""
+        point, is_new = self._elsewhere(tracer, product, x, args, kwargs, complete=True)
         if point is None:
             return self.gradient_alone(tracer, tracer.call(x, args, kwargs))
         self.point, gradient = point, point.known[point.recorded.gradient]
@@ -130,7 +133,7 @@ class Memory:
         self, tracer: Tracer, product: Product, x: Any, v: Any, args: tuple, kwargs: dict
     ) -> np.ndarray:
         """A product with a direction, or with each along one more, last axis of v."""
-        point, _ = self._at(tracer, product, x, args, kwargs)
+        point = self._at(tracer, product, x, args, kwargs)
         if point is None:
             return self._product_alone(tracer, product, tracer.call(x, args, kwargs), v)
         self.point = point
@@ -157,7 +160,7 @@ class Memory:
 
     def at(self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict) -> Point:
         """The point of some arguments, with a product ready."""
-        point, _ = self._at(tracer, product, x, args, kwargs)
+        point = self._at(tracer, product, x, args, kwargs)
         if point is None:
             return self._new_point(tracer, product, tracer.call(x, args, kwargs))
         self.point = point
@@ -264,6 +267,18 @@ class Memory:
         return as_inputs(x, leaves), leaves
 
     def _at(
+        self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict
+    ) -> Point | None:
+        """The point with a product ready.
+
+        None where nothing could tell later whether another call is at the same point.
+        """
+        point = self.here(tracer, x, args, kwargs)
+        if point is not None:
+            return point.extended(product)
+        return self._elsewhere(tracer, product, x, args, kwargs)[0]
+
+    def _elsewhere(
         self,
         tracer: Tracer,
         product: Product,
@@ -272,13 +287,7 @@ class Memory:
         kwargs: dict,
         complete: bool = False,
     ) -> tuple[Point | None, bool]:
-        """The point with a product ready, and its results if `complete`; and whether it is new.
-
-        None where nothing could tell later whether another call is at the same point.
-        """
-        point = self.here(tracer, x, args, kwargs)
-        if point is not None:
-            return point.extended(product, complete), False
+        """The same where no direct test has found a point, with results if `complete`; is it new."""
         point = self.new_directly(tracer, product, x, args, kwargs, complete)
         if point is not None:
             return point, True
