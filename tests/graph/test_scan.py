@@ -9,6 +9,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
+from nbhvp.graph.table import lengths
 from nbhvp.graph.table.scan import Body, before, collected, final, scan
 
 STEPS = 5
@@ -172,3 +173,27 @@ def test_no_part_of_an_adjoint_is_read_where_nothing_was_put():
 def test_derived_bodies_are_made_once():
     body = body_of("logistic", False, "f8")
     assert body.derived(frozenset({0, 2})) is body.derived(frozenset({2, 0}))
+
+
+@pytest.mark.parametrize("is_slice", [False, True])
+def test_lengths_that_are_zero_in_a_step(is_slice):
+    """Other functions of a length have no second derivative there, in any order of differentiation."""
+    pool = Pool()
+    carry, a, b = (p.input_node(pool, name, (), np.float64) for name in "uab")
+    step = p.sin(carry) * p.cosh(lengths.root(a * a + b * b)) + carry * (a * a + b * b)
+    body = Body(Graph((carry, a, b), (step,)), 1, 2 * is_slice)
+    shape = (2, 3)[: 1 + is_slice]
+    pool = Pool()
+    x, v = (p.input_node(pool, name, shape, np.float64) for name in "xv")
+    rows = [
+        p.reshape(
+            p.slice_(x, start=(k, 0)[: x.ndim], step=(1, 1)[: x.ndim], size=(1, *shape[1:])),
+            shape=shape[1:],
+        )
+        for k in range(2)
+    ]
+    value = final(scan(body, 3, p.constant(pool, 0.3), *rows))[0]
+    products = tuple(derive.hvp(value, x, v, mode) for mode in derive.EXACT_MODES)
+    at = np.multiply.outer([1.0, 2.0], [1.0, 0.0, 3.0]) if is_slice else np.zeros(2)
+    for found in interpret(Graph((x, v), products), at, np.ones(shape)):
+        assert (np.isnan(found) == (at == 0)).all()

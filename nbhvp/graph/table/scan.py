@@ -12,8 +12,8 @@ else, tangents and adjoints are linear recurrences,
 
     u_dot_{k+1} = A_k u_dot_k + B_k s_dot_k          lambda_k = A_k^T lambda_{k+1} + ...,
 
-so each is a scan again, whose body `derive` makes of the body (its jvp, and the vjp of that), and which
-reads the rows of the first one as slices. It is linear in its carry and in the slices and invariants
+so each is a scan again, whose body `derive` makes of the body (its jvp, and the vjp of that, or of the
+body itself where lengths are 0), and which reads the rows of the first one as slices. It is linear in its carry and in the slices and invariants
 that are tangents or adjoints: a linear primitive, the transpose of which is the scan of the transposed
 body in the other direction. Derivatives of any order follow.
 
@@ -97,6 +97,11 @@ class Body:
         return self.columns[-1]
 
     @property
+    def floats(self) -> list[int]:
+        """The positions of the inputs that carry derivatives."""
+        return [k for k, node in enumerate(self.graph.inputs) if node.dtype.kind == "f"]
+
+    @property
     def rest(self) -> int:
         """The position of the first invariant."""
         return self.carries + self.slices
@@ -105,6 +110,12 @@ class Body:
     def operations(self) -> int:
         """The scalar operations of one step."""
         return sum(map(_work, self.graph.nodes))
+
+    @cached_property
+    def has_corners(self) -> bool:
+        """Whether adjoints have parts that tangents have not, as those of lengths that are 0 (`lengths`)."""
+        entries = {node.primitive for node in self.graph.nodes}
+        return not self.linear and any(one.strict or one.uncertain for one in entries)
 
     @cached_property
     def is_uncertain(self) -> bool:
@@ -119,7 +130,7 @@ class Body:
             "linear" if is_linear else "general",
             self._evaluate,
             self._infer,
-            self._rule if is_linear else None,
+            self._rule if is_linear or self.has_corners else None,
             self._tangent,
             linear=(tuple(sorted(self.linear)),) if is_linear else (),
             whole=True,
@@ -202,6 +213,8 @@ class Body:
         """The scan of adjoints, in the other direction."""
         n, start, shift = self.carries, length * (not self.reverse), int(self.reverse)
         given: dict[tuple[str, int], Node] = {("arg", k): arg for k, arg in enumerate(args)}
+        if not self.linear:
+            given |= {("before", k): before(z, k) for k in range(n)}
         moving = set()
         for k, node in enumerate(self.graph.outputs):
             place = (shift if k < n else 0, self.columns[k])
@@ -413,7 +426,7 @@ def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
     on what the first tangent was taken along, all others do.
     """
     inputs, outputs, n, end = body.graph.inputs, body.graph.outputs, body.carries, body.rest
-    taken, linear = _names(body.graph), sorted(body.linear)
+    taken, linear = _names(body.graph), sorted(body.linear or body.floats)
     bars = [_new_input(taken, f"bar {k}", node) for k, node in enumerate(outputs)]
     rows = {k: _new_input(taken, f"rows {k}", outputs[k]) for k in sorted(moving) if k < n}
     moved = [k for k in range(len(outputs)) if k < n or k in moving]
@@ -430,9 +443,14 @@ def _transposed(body: Body, moving: frozenset[int]) -> tuple[Derived, ...]:
     carried = [(("carried", k), bars[k], True) for k in range(n)]
     along = [(("rows", k), row, True) for k, row in rows.items()]
     along += [(("rows", k), bars[k], True) for k in sorted(moving) if k >= n]
+    if not body.linear:
+        along += [(("before", k), inputs[k], False) for k in range(n)]
     along += [(("arg", k), inputs[k], False) for k in range(n, end) if k not in body.linear]
-    fixed = [(("arg", k), inputs[k], False) for k in range(end, len(inputs)) if k not in totals]
-    made = functools.partial(linear_body, fixed=fixed, like=body, reverse=not body.reverse)
+    fixed = [
+        (("arg", k), inputs[k], False) for k in range(end, len(inputs)) if k not in body.linear
+    ]
+    changes = {"reverse": not body.reverse, "order": body.order + (not body.linear)}
+    made = functools.partial(linear_body, fixed=fixed, like=body, **changes)
     behind = (*totals, *slices)
     if body.order < 2:
         whole = made([*new, *sums, *others], [*carry, *adding], along)
