@@ -28,10 +28,9 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node, dependent, reachable
+from nbhvp.graph.node import Node
 from nbhvp.graph.requests import settled
-from nbhvp.graph.table.tape import CONSTANT, FIRST, Guards, Tape, replay, tape_guards
-from nbhvp.graph.table.tape_squares import without_roots
+from nbhvp.graph.table.tape import CONSTANT, FIRST, Guards, Tape, tape_guards
 from nbhvp.loops.instances import CompiledInstance, Fields
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
@@ -41,7 +40,9 @@ from nbhvp.trace.recording import current, source_of, trace_error
 from nbhvp.trace.surroundings.randomness import Entropy, Source, is_random
 
 if TYPE_CHECKING:
+    from nbhvp.graph.recurrences import Recurrence
     from nbhvp.loops.runs import Run
+    from nbhvp.loops.sections import Computed
 
 __all__ = ["CompiledFunction", "LoopCall", "first_draw", "has_loop", "is_compiled", "is_vectorized"]
 
@@ -61,8 +62,10 @@ class LoopCall:
     tape_bytes : int
         The size of the tape; kept with the trace only where it was not rolled.
     classes : int or None
-        The structures that were found, each of which became an array; None where there are too
-        many, and derivatives sweep over the tape.
+        The structures that were found, each of which became an array; None where some operations
+        have too many, and derivatives sweep over the tape of these.
+    recurrences : tuple of Recurrence
+        The loops over time in it, each of which became a loop again.
     record_seconds, roll_seconds : float
         The time that running the function for its tape took, compiling included, and rolling.
     """
@@ -71,16 +74,18 @@ class LoopCall:
     operations: int
     tape_bytes: int
     classes: int | None
+    recurrences: tuple[Recurrence, ...]
     record_seconds: float
     roll_seconds: float
 
     @property
     def is_rolled(self) -> bool:
-        """Whether the tape became arrays."""
+        """Whether all operations became arrays and loops over time."""
         return self.classes is not None
 
     def __str__(self) -> str:
         kind = f"{self.classes} arrays" if self.is_rolled else f"swept, {self.tape_bytes:,} bytes"
+        kind = ", ".join([*map(str, self.recurrences), kind])
         seconds = self.record_seconds + self.roll_seconds
         return f"{self.operations:,} operations, {kind}, {seconds:.3g} s"
 
@@ -333,22 +338,25 @@ def _record(function, args: tuple, kwargs: dict):
     recording.sources.extend(run.sources)
     # The structure of the nodes of a tape is looked at, as that of the nodes that it is applied to.
     inputs = [settled(node) for node in arguments.inputs]
-    tape = replace(run.tape, passive=_passive(inputs))
+    tape = replace(run.tape, source=source_of(function))
     if recording.catches and _divides_by_python(function):
         tape = replace(tape, guards=_with_divisors(tape))
     with recording.pool.settling():
-        outputs, classes = _outputs(tape, inputs, place, source_of(function))
+        found = _computed(tape, inputs)
+    for node, value in found.guards:
+        _guard_node(node, value, place)
     recording.loop_calls.append(
         LoopCall(
             source_of(function),
             int(np.count_nonzero(tape.codes >= FIRST)),
             tape.nbytes,
-            classes,
+            None if found.swept else found.classes,
+            found.recurrences,
             end - start,
             time.perf_counter() - end,
         )
     )
-    results = _Results(tape, outputs)
+    results = _Results(tape, found.outputs)
     result = results.of(run.result)
     made = [*results.made]
     for k, held in run.written:
@@ -422,29 +430,6 @@ def _run_for_tape(function, args: tuple, kwargs: dict, inputs: Sequence[Node], p
         raise
 
 
-def _passive(inputs: Sequence[Node]) -> tuple[int, ...]:
-    """The inputs of a tape that depend on no point of a derivative."""
-    active = dependent(reachable(inputs), current().points)
-    return tuple(k for k, node in enumerate(inputs) if node not in active)
-
-
-def _outputs(
-    tape: Tape, inputs: Sequence[Node], place: tuple[str, int], source: str
-) -> tuple[Node, int | None]:
-    """The results of a tape at the nodes of its inputs, and its classes: None if it is swept."""
-    from nbhvp.loops.roll.costs import CPU
-    from nbhvp.loops.roll.graph import roll
-
-    # A sweep can be differentiated twice: a derivative inside leaves one for the function around it.
-    rolled = roll(tape, inputs, costs=CPU if len(current().points) == 1 else None)
-    if rolled is not None:
-        for node, value in rolled.guards:
-            _guard_node(node, value, place)
-        return rolled.outputs, rolled.classes
-    tape = replace(without_roots(tape), source=source)
-    return replay(_guard_tape(tape, inputs, place), tape=tape), None
-
-
 def _divides_by_python(function) -> bool:
     """Whether a division by zero is an exception in a compiled function."""
     options = getattr(function, "targetoptions", {})
@@ -474,13 +459,18 @@ def _with_divisors(tape: Tape) -> Guards:
 _QUOTIENTS = (p.divide, p.floor_divide, p.remainder)
 
 
-def _guard_tape(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> Node:
-    """Guard the conditions that a tape met; its inputs end to end."""
-    flat = [p.reshape(node, shape=(node.size,)) for node in inputs]
-    u = p.concatenate(*flat, axis=0) if flat else p.zeros(current().pool, (0,), FLOAT)
+def _computed(tape: Tape, inputs: Sequence[Node]) -> Computed:
+    """The results of a tape at the nodes of its inputs."""
+    from nbhvp.loops.sections import computed
+
+    return computed(tape, inputs, current().points)
+
+
+def _guard_tape(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> None:
+    """Guard the conditions that a tape met."""
     if tape.guards.codes.size:
-        _guard_node(tape_guards(u, tape=tape), np.True_, place)
-    return u
+        flat = [p.reshape(node, shape=(node.size,)) for node in inputs]
+        _guard_node(tape_guards(p.concatenate(*flat, axis=0), tape=tape), np.True_, place)
 
 
 def _guard_node(node: Node, value, place: tuple[str, int]) -> None:

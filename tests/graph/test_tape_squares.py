@@ -56,20 +56,39 @@ def recurrence(square, sin=math.sin):
     return loop
 
 
-@pytest.mark.parametrize("form", [summed, recurrence], ids=["rolled", "swept"])
+def uneven(square, sin=math.sin):
+    def loop(x):
+        s = 0.1
+        for t in range(20):
+            for i in range(x.shape[0]):
+                s = 0.9 * s + 0.1 * sin(s) * square(x[i])
+                if (t * t + i) % 11 < 4:
+                    s = 0.99 * s
+        return s
+
+    return loop
+
+
+FORMS = pytest.mark.parametrize("form", [summed, recurrence, uneven], ids=lambda f: f.__name__)
+"""Loops that become arrays, loops over time, and loops that are swept."""
+
+
+@FORMS
 def test_squares(form, monkeypatch):
     monkeypatch.setattr(costs, "CPU", None)  # whatever can be arrays is
     f = nbhvp.differentiable(njit(form(squares)), target="interpret")
-    sin = [np.sin] if form is recurrence else []
+    sin = [] if form is summed else [np.sin]
     plain = nbhvp.differentiable(form(plain_squares, *sin), target="interpret")
     assert f(X) == pytest.approx(plain(X), rel=1e-12)
-    assert all(call.is_rolled == (form is summed) for call in f.report().loops)
+    (call,) = f.report().loops
+    assert call.is_rolled == (form is not uneven)
+    assert len(call.recurrences) == (form is recurrence)
     np.testing.assert_allclose(f.grad(X), plain.grad(X), rtol=1e-11, atol=1e-13)
     for mode in EXACT_MODES:
         np.testing.assert_allclose(f.hvp(X, V, mode=mode), plain.hvp(X, V), 1e-11, 1e-13)
 
 
-@pytest.mark.parametrize("form", [summed, recurrence], ids=["rolled", "swept"])
+@FORMS
 def test_other_functions_have_no_second_derivative(form):
     """The convention of the first one is that of NumPy's form."""
     f = nbhvp.differentiable(njit(form(njit(lambda row: np.cosh(norm(row))))), target="interpret")
@@ -81,8 +100,8 @@ def test_other_functions_have_no_second_derivative(form):
 
 @pytest.mark.no_cover
 def test_compiled_sweep():
-    f = nbhvp.differentiable(njit(recurrence(squares)))
-    needed = nbhvp.differentiable(njit(recurrence(squares)), target="interpret")
+    f = nbhvp.differentiable(njit(uneven(squares)))
+    needed = nbhvp.differentiable(njit(uneven(squares)), target="interpret")
     np.testing.assert_allclose(f.hvp(X, V), needed.hvp(X, V), rtol=1e-11, atol=1e-13)
     assert not f.report().loops[0].is_rolled
 
@@ -90,8 +109,8 @@ def test_compiled_sweep():
 def test_long_tapes_are_looked_at_where_a_length_is_zero(monkeypatch):
     """Elsewhere lengths stay, and a product where one becomes 0 is NaN: never the zero of a root."""
     monkeypatch.setattr(tape_squares, "FEW_RECORDS", 0)
-    loop = njit(recurrence(squares))
-    plain = nbhvp.differentiable(recurrence(plain_squares, np.sin), target="interpret")
+    loop = njit(uneven(squares))
+    plain = nbhvp.differentiable(uneven(plain_squares, np.sin), target="interpret")
     near = X + np.array([0.25, 0.15])
     for first, x in ((X, X), (near, near), (near, X)):
         f = nbhvp.differentiable(loop, target="interpret")

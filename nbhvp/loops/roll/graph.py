@@ -384,6 +384,8 @@ class _Roll:
                 node = p.constant(self.pool, operand)
             pieces.append(node)
             order.append(at)
+        if not pieces:
+            return p.constant(self.pool, np.zeros(0))
         together = pieces[0] if len(pieces) == 1 else p.concatenate(*pieces, axis=0)
         places = np.argsort(np.concatenate(order))
         return read(Source(together.shape, together), places, places.shape).make()

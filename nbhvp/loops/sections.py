@@ -1,0 +1,351 @@
+"""A tape as sections: loops over time, and what comes before and after them.
+
+    before:  the operations up to the first step, a tape whose results are what the steps take from it
+    loop:    a scan, whose body is one step
+    after:   the other operations, a tape whose inputs are those of the whole, what steps gave, and what
+             came before
+
+The sections before and after are cut likewise, the longest loop first, until no loop over time is left.
+These become arrays (`roll`) or are swept. A loop becomes a scan if a step needs the one before for more
+than to add to a sum: other loops are arrays.
+
+Guards between operations of one section are part of it. Guards within a loop are part of its steps if
+each step has the same ones; else they belong to the section after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Node, dependent, reachable
+from nbhvp.graph.recurrences import Recurrence
+from nbhvp.graph.table.scan import collected, final, scan
+from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape, replay, tape_guards
+from nbhvp.graph.table.tape_squares import without_roots
+from nbhvp.loops.roll import costs
+from nbhvp.loops.roll.graph import roll
+from nbhvp.loops.steps.body import Guard, Step, carried_in, step_of
+from nbhvp.loops.steps.boundaries import loop_of
+from nbhvp.loops.steps.first import with_first_steps
+from nbhvp.loops.steps.loop import Carried, Loop, Moving, with_columns
+from nbhvp.loops.steps.operations import Operations, operations_of
+from nbhvp.loops.steps.periods import FEWEST, longest_run
+
+__all__ = ["Computed", "computed"]
+
+LEAST = 50
+"""Operations of all steps of a loop."""
+SHARE = 4
+"""A loop has at least one in so many of the operations of a tape."""
+MOST = 600
+"""Operations of a step."""
+FEW = 8
+"""Steps of which single values are read one by one."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The results of a tape as nodes.
+
+    Attributes
+    ----------
+    outputs : Node
+        float64, of shape (m,).
+    guards : tuple of pairs
+        Nodes that must have these values for the graph to hold.
+    classes : int
+        The structures of records that became arrays.
+    recurrences : tuple of Recurrence
+    swept : int
+        The operations of sections that are swept.
+    """
+
+    outputs: Node
+    guards: tuple[tuple[Node, np.ndarray], ...]
+    classes: int = 0
+    recurrences: tuple[Recurrence, ...] = ()
+    swept: int = 0
+
+
+def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Computed:
+    """The results of a tape at the nodes of its inputs, to be differentiated in some points."""
+    found = _found(tape)
+    if found is not None:
+        return _Sections(tape, inputs, points, *found).computed()
+    # A sweep can be differentiated twice: a derivative inside leaves one for the function around it.
+    rolled = roll(tape, inputs, costs=costs.CPU if len(points) == 1 else None)
+    if rolled is not None:
+        return Computed(rolled.outputs, rolled.guards, rolled.classes)
+    tape = without_roots(replace(tape, passive=_passive(inputs, points)))
+    flat = _flat(inputs)
+    guards = ((tape_guards(flat, tape=tape), np.True_),) if tape.guards.codes.size else ()
+    swept = int(np.count_nonzero(tape.codes >= FIRST))
+    return Computed(replay(flat, tape=tape), guards, swept=swept)
+
+
+def _flat(inputs: Sequence[Node]) -> Node:
+    return p.concatenate(*(p.reshape(node, shape=(node.size,)) for node in inputs), axis=0)
+
+
+def _passive(inputs: Sequence[Node], points: Sequence[Node]) -> tuple[int, ...]:
+    """The inputs of a tape that depend on no point of a derivative."""
+    active = dependent(reachable(inputs), points)
+    return tuple(k for k, node in enumerate(inputs) if node not in active)
+
+
+def _found(tape: Tape) -> tuple[Loop, Step, list[Guard], np.ndarray] | None:
+    """The loop over time of a tape that is worth a scan, its step, and what is read behind it."""
+    operations = operations_of(tape)
+    run = longest_run(operations) if operations.size >= LEAST else None
+    if run is None or run.size < max(LEAST, operations.size // SHARE):
+        return None
+    loop = loop_of(operations, run)
+    if loop is None:
+        return None
+    loop, guards, inner = _guards_of(loop)
+    loop = with_first_steps(loop)
+    if loop.length < FEWEST:
+        return None
+    for _ in loop.partial:
+        guards = [guard.before() for guard in guards]
+    _, places = loop.where(_read_after(loop, inner))
+    roots = np.unique(places).tolist()
+    slots = sorted(carried_in(loop, roots, guards))
+    if not any(not _is_sum(loop, place) for place, _ in slots):
+        return None
+    step = step_of(loop, slots, roots, guards)
+    if step.body.operations > MOST:
+        return None
+    return loop, step, guards, inner
+
+
+def _is_sum(loop: Loop, place: int) -> bool:
+    """Whether what is carried is only added to, on the way to what is carried next."""
+    at: Carried | None = Carried(place, 1)
+    while at is not None and at != Carried(place, 0):
+        users = [i for i, row in enumerate(loop.operands) for one in row if one == at]
+        entry = loop.entry(users[0]) if len(users) == 1 else None
+        at = Carried(users[0], 0) if entry in (p.add, p.subtract) else None
+    return at is not None
+
+
+def _guards_of(loop: Loop) -> tuple[Loop, list[Guard], np.ndarray]:
+    """The loop, the guards of its steps, and which guards of the tape these are."""
+    tape, references = loop.operations.tape, loop.operations.guards
+    latest = references.max(axis=0)
+    inner = np.flatnonzero((latest >= loop.begin) & (latest < loop.end))
+    count, rest = divmod(inner.size, loop.whole)
+    none = loop, [], inner[:0]
+    if not count or rest:
+        return none
+    steps = (latest[inner] - loop.begin) // loop.period
+    codes = tape.guards.codes[inner].reshape(loop.whole, count)
+    if (steps != np.repeat(np.arange(loop.whole), count)).any() or (codes != codes[-1]).any():
+        return none
+    tables = [row[inner].reshape(loop.whole, count) for row in references]
+    known = with_columns(loop, tables)
+    if known is None:
+        return none
+    loop, rows = known
+    outcomes = tape.guards.outcomes[inner].reshape(loop.whole, count)
+    guards = [
+        Guard(tape.primitive(codes[-1, k]), (rows[0][k], rows[1][k]), outcomes[:, k].copy())
+        for k in range(count)
+    ]
+    return loop, guards, inner
+
+
+def _read_after(loop: Loop, inner: np.ndarray) -> np.ndarray:
+    """The operations of the loop that later operations, results and guards of no step read."""
+    operations, tape = loop.operations, loop.operations.tape
+    later = operations.operands[:, loop.end :].ravel()
+    others = np.delete(operations.guards, inner, axis=1).ravel()
+    found = np.concatenate([later, operations.references[tape.outputs], others])
+    return np.unique(found[(found >= loop.start) & (found < loop.end)])
+
+
+class _Sections:
+    """A tape that is cut at one loop."""
+
+    def __init__(
+        self, tape: Tape, inputs: Sequence[Node], points: Sequence[Node], loop, step, guards, inner
+    ):
+        self.tape, self.points, self.loop, self.step = tape, points, loop, step
+        self.operations: Operations = loop.operations
+        self.pool = inputs[0].pool
+        self.inputs = [
+            p.reshape(p.cast(one, dtype=np.float64), shape=(one.size,)) for one in inputs
+        ]
+        self.inner = inner
+        """The guards of the tape that are part of steps."""
+
+    def computed(self) -> Computed:
+        before = self._before()
+        rows = self._scan()
+        guards = list(before.guards) if before else []
+        if self.step.has_guard:
+            holds = collected(rows, len(self.step.columns))
+            holds = _taken(holds, np.arange(len(self.loop.partial), self.loop.length))
+            guards.append((p.all_(p.not_equal(holds, 0)), np.True_))
+        found = Recurrence(self.loop.length, self.step.body.operations)
+        after = self._after(rows)
+        known = [one for one in (before, after) if one is not None]
+        return Computed(
+            after.outputs,
+            (*guards, *after.guards),
+            sum(one.classes for one in known),
+            (*(before.recurrences if before else ()), found, *after.recurrences),
+            sum(one.swept for one in known),
+        )
+
+    # Before the loop.
+
+    def _before(self) -> Computed | None:
+        """The section up to the first step, if anything needs it."""
+        loop, operations, tape = self.loop, self.operations, self.tape
+        later = [operations.operands[:, loop.end :].ravel(), operations.references[tape.outputs]]
+        taken = [one.references for one in self.step.moving if isinstance(one, Moving)]
+        starts = (one for one in self._starts() if not isinstance(one, float))
+        taken.append(np.array([*self.step.fixed, *starts], np.int64))
+        latest = operations.guards.max(axis=0)
+        self.early = np.flatnonzero(latest < loop.start)
+        late = np.delete(operations.guards, self.early, axis=1).ravel()
+        needed = np.concatenate([*taken, *later, late])
+        needed = np.unique(needed[(needed >= 0) & (needed < loop.start)])
+        self.places = needed
+        """The operations before the loop that are read by it or behind it."""
+        if not needed.size and not self.early.size:
+            self.given = None
+            return None
+        end, guards = int(operations.records[loop.start]), _some_guards(tape.guards, self.early)
+        late = np.unique([guards.first, guards.second])
+        parts = np.concatenate([np.arange(end), late[late >= end]])
+        section = _section(tape, parts, tape.sizes, operations.records[needed], guards)
+        found = computed(section, self.inputs, self.points)
+        self.given = found.outputs
+        return found
+
+    def _starts(self) -> list[int | float]:
+        return [self.loop.starts[slot] for slot in self.step.slots]
+
+    # The loop.
+
+    def _scan(self) -> Node:
+        step = self.step
+        arguments = [self._value(start) for start in self._starts()]
+        arguments += [self._array(one) for one in step.moving]
+        arguments += [self._value(reference) for reference in step.fixed]
+        return scan(step.body, self.loop.length, *arguments)
+
+    def _value(self, reference: int | float) -> Node:
+        """A single value from before the loop."""
+        if isinstance(reference, float):
+            return p.constant(self.pool, np.float64(reference))
+        if self.operations.kinds_of(np.array(reference)) == 0:
+            return p.constant(self.pool, np.float64(self.operations.value(reference)))
+        return p.reshape(self._array(Moving(np.array([reference]), False)), shape=())
+
+    def _array(self, one: Moving | np.ndarray) -> Node:
+        """Values from before the loop, one for each step."""
+        if not isinstance(one, Moving):
+            return p.constant(self.pool, one)
+        kind = int(self.operations.kinds_of(one.references[0]))
+        if kind < 0:
+            return _taken(self.given, np.searchsorted(self.places, one.references))
+        first = 1 + sum(self.tape.sizes[: kind - 1])
+        return _taken(self.inputs[kind - 1], -1 - one.references.astype(np.int64) - first)
+
+    # After the loop.
+
+    def _after(self, rows: Node) -> Computed:
+        """The section behind the loop, with what it reads as inputs."""
+        operations, tape, loop = self.operations, self.tape, self.loop
+        start = int(operations.records[loop.end - 1]) + 1
+        late = np.setdiff1d(np.arange(tape.guards.codes.size), np.append(self.early, self.inner))
+        guards = _some_guards(tape.guards, late)
+        read = np.concatenate(
+            [tape.first[start:], tape.second[start:], tape.outputs, guards.first, guards.second]
+        )
+        earlier = np.unique(read[(read >= tape.start) & (read < start)]).astype(np.int64)
+        kept = earlier[tape.codes[earlier] == CONSTANT]
+        values = earlier[tape.codes[earlier] >= FIRST]
+        inputs, order = self._read(rows, operations.references[values])
+        values = values[order]
+        sizes = (*tape.sizes, *(node.size for node in inputs))
+        rest = np.arange(start, tape.codes.size)
+        parts = np.concatenate([np.arange(tape.start), values, kept, rest])
+        section = _section(tape, parts, sizes, tape.outputs, guards)
+        return computed(section, [*self.inputs, *inputs], self.points)
+
+    def _read(self, rows: Node, references: np.ndarray) -> tuple[list[Node], np.ndarray]:
+        """Nodes that hold some operations, one after the other, and the order in which they do."""
+        loop, nodes, order = self.loop, [], []
+        early = np.flatnonzero(references < loop.start)
+        if early.size:
+            nodes.append(_taken(self.given, np.searchsorted(self.places, references[early])))
+            order.append(early)
+        inside = np.flatnonzero(references >= loop.start)
+        steps, places = loop.where(references[inside])
+        for place in np.unique(places).tolist():
+            mine = np.flatnonzero(places == place)
+            nodes.append(self._column(rows, place, steps[mine]))
+            order.append(inside[mine])
+        return nodes, np.concatenate(order) if order else np.zeros(0, np.int64)
+
+    def _column(self, rows: Node, place: int, steps: np.ndarray) -> Node:
+        """A place in some steps."""
+        slot = self.step.slots.get((place, 1))
+        if slot is None:
+            return _taken(collected(rows, self.step.columns[place]), steps)
+        if steps.tolist() == [self.loop.length - 1]:
+            return p.reshape(final(rows)[slot], shape=(1,))
+        every = p.slice_(
+            rows,
+            start=(1, rows.primitive.body.columns[slot]),
+            step=(1, 1),
+            size=(self.loop.length, 1),
+        )
+        return _taken(p.reshape(every, shape=(self.loop.length,)), steps)
+
+
+def _section(
+    tape: Tape, parts: np.ndarray, sizes: tuple[int, ...], outputs, guards: Guards
+) -> Tape:
+    """Some records of a tape, of which the first ones are the constant 0 and inputs of these sizes."""
+    where = np.zeros(tape.codes.size, np.uint32)
+    where[parts] = np.arange(parts.size, dtype=np.uint32)
+    codes = tape.codes[parts]
+    codes[1 : 1 + sum(sizes)] = INPUT
+    is_operation = codes >= FIRST
+    return Tape(
+        tape.primitives,
+        codes,
+        np.where(is_operation, where[tape.first[parts]], np.uint32(0)),
+        np.where(is_operation, where[tape.second[parts]], np.uint32(0)),
+        tape.values[parts],
+        sizes,
+        where[outputs].astype(np.int64),
+        Guards(guards.codes, where[guards.first], where[guards.second], guards.outcomes),
+        source=tape.source,
+    )
+
+
+def _some_guards(guards: Guards, which: np.ndarray) -> Guards:
+    columns = (guards.codes, guards.first, guards.second, guards.outcomes)
+    return Guards(*(column[which] for column in columns))
+
+
+def _taken(node: Node, index: np.ndarray) -> Node:
+    """Elements of a vector: a slice where they are even."""
+    index = index.astype(np.int64)
+    strides = np.diff(index)
+    step = int(strides[0]) if strides.size else 1
+    if step and (strides == step).all():
+        if step == 1 and index.size == node.size:
+            return node
+        return p.slice_(node, start=(int(index[0]),), step=(step,), size=(index.size,))
+    return p.gather(node, p.positions(node.pool, index), axis=0)

@@ -1,0 +1,200 @@
+"""Steps of equal structure on a tape: what each operand of a step is.
+
+The operations of T steps stand one after another, p to a step. Each operand of a step is one of four:
+another operation, of the same step or of one that is up to three steps older; the same value in all
+steps; another value in each step, from an input or computed before; another number in each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nbhvp.graph.primitives import Primitive
+from nbhvp.loops.steps.operations import CONSTANT, Operations
+from nbhvp.loops.steps.periods import MOST_LAG
+
+__all__ = ["Carried", "Fixed", "Loop", "Moving", "Operand", "described", "with_columns"]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Operation `place` of the step `lag` steps before; 0 for the same step."""
+
+    place: int
+    lag: int
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same value in all steps: a reference."""
+
+    reference: int
+
+
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """A value from elsewhere in each step: references, to constants in all steps or in none."""
+
+    references: np.ndarray
+    are_constants: bool
+
+    def before(self, reference: int | None) -> Moving:
+        """With a reference for a step before; None for any."""
+        first = self.references[0] if reference is None else reference
+        return replace(self, references=np.append(self.references[:1] * 0 + first, self.references))
+
+
+Operand = Carried | Fixed | Moving
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Steps of equal structure, one after another; before them perhaps some that stand there in part."""
+
+    operations: Operations
+    begin: int
+    """The first operation of the first step that is whole."""
+    period: int
+    whole: int
+    """Steps that stand there as a whole."""
+    operands: list[tuple[Operand, Operand]]
+    """Of each operation of a step."""
+    starts: dict[tuple[int, int], int | float]
+    """By place and lag, what an operation was so many steps before the first one: a reference or a number."""
+    partial: tuple[np.ndarray, ...] = ()
+    """Of each step before: what operations are recorded, and below 0 for those that are constants."""
+
+    @property
+    def length(self) -> int:
+        return self.whole + len(self.partial)
+
+    @property
+    def start(self) -> int:
+        """The first operation of all."""
+        return self.begin - sum(int(np.count_nonzero(one >= 0)) for one in self.partial)
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.period * self.whole
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Those of a step."""
+        return self.operations.codes[self.begin : self.begin + self.period]
+
+    def entry(self, place: int) -> Primitive:
+        return self.operations.tape.primitive(self.codes[place])
+
+    def arguments(self, place: int) -> tuple[Operand, ...]:
+        """The operands that an operation has."""
+        return self.operands[place][: self.entry(place).arity]
+
+    def where(self, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The steps and places of operations of the loop."""
+        steps, places = np.divmod(references - self.begin, self.period)
+        steps += len(self.partial)
+        early = references < self.begin
+        if early.any():
+            recorded = np.flatnonzero(np.concatenate(self.partial) >= 0)
+            found = recorded[references[early] - self.start]
+            steps[early], places[early] = np.divmod(found, self.period)
+        return steps, places
+
+
+def described(operations: Operations, begin: int, period: int, length: int) -> Loop | None:
+    """The loop that begins somewhere; None if its steps differ."""
+    end = begin + period * length
+    codes = operations.codes[begin:end].reshape(length, period)
+    if not (codes == codes[-1]).all():
+        return None
+    columns = _Columns(operations, begin, period, length)
+    rows: list[list[Operand]] = []
+    for row in operations.operands:
+        found = columns.operands(row[begin:end].reshape(length, period))
+        if found is None:
+            return None
+        rows.append(found)
+    first = columns.first()
+    if first is None:
+        return None
+    return Loop(operations, begin, period, length, list(zip(*rows, strict=True)), first)
+
+
+@dataclass(eq=False)
+class _Columns:
+    """What references in all steps of a loop are, and the values that the first steps start from."""
+
+    operations: Operations
+    begin: int
+    period: int
+    length: int
+    starts: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+
+    def first(self) -> dict[tuple[int, int], int] | None:
+        """The starting values; None if one would be several."""
+        if any(len(some) > 1 for some in self.starts.values()):
+            return None
+        return {key: next(iter(some)) for key, some in self.starts.items()}
+
+    def operands(self, table: np.ndarray) -> list[Operand] | None:
+        """What the columns of a table of references are, with a row for each step."""
+        period, length = self.period, self.length
+        last = table[-1].astype(np.int64) - self.begin
+        inside = last >= 0
+        places, lags = last % period, length - 1 - last // period
+        if (inside & ((lags > MOST_LAG) | (lags < 0))).any():
+            return None
+        # What is carried moves on by a period in each step; all else comes from before the loop.
+        moved = table - period * np.arange(length, dtype=table.dtype)[:, None]
+        for lag in range(MOST_LAG + 1):
+            mine = np.flatnonzero(inside & (lags == lag))
+            if (moved[lag:, mine] != moved[-1, mine]).any():
+                return None
+            if (table[:lag, mine] >= self.begin).any():
+                return None
+            for t in range(lag):
+                for place, start in zip(
+                    places[mine].tolist(), table[t, mine].tolist(), strict=True
+                ):
+                    self.starts.setdefault((place, lag - t), set()).add(start)
+        found: list[Operand] = [
+            Carried(place, lag) for place, lag in zip(places.tolist(), lags.tolist(), strict=True)
+        ]
+        outside = np.flatnonzero(~inside)
+        if (table[:, outside] >= self.begin).any():
+            return None
+        is_same = (table[:, outside] == table[-1, outside]).all(axis=0)
+        for j, same in zip(outside.tolist(), is_same.tolist(), strict=True):
+            one = Fixed(int(table[-1, j])) if same else _moving(self.operations, table[:, j])
+            if one is None:
+                return None
+            found[j] = one
+        return found
+
+
+def _moving(operations: Operations, column: np.ndarray) -> Operand | None:
+    """References to values of one kind in all steps."""
+    kinds = operations.kinds_of(column)
+    if (kinds != kinds[-1]).any():
+        return None
+    if kinds[-1] != CONSTANT:
+        return Moving(column, False)
+    bits = operations.values(column).view(np.int64)
+    return Fixed(int(column[-1])) if (bits == bits[-1]).all() else Moving(column, True)
+
+
+def with_columns(
+    loop: Loop, tables: Sequence[np.ndarray]
+) -> tuple[Loop, list[list[Operand]]] | None:
+    """What further references are, in a row for each step, and the loop with what they start from."""
+    columns = _Columns(loop.operations, loop.begin, loop.period, loop.whole)
+    found = [columns.operands(table) for table in tables]
+    starts = columns.first()
+    if starts is None or any(one is None for one in found):
+        return None
+    if any(loop.starts.get(key, start) != start for key, start in starts.items()):
+        return None
+    return replace(loop, starts=loop.starts | starts), found
