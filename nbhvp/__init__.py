@@ -8,6 +8,7 @@ imported when the first program is compiled.
 from nbhvp import curvature, implicit
 from nbhvp.checking import CheckReport, check
 from nbhvp.composition import stop_gradient
+from nbhvp.constraints import constraint
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, differentiable
@@ -30,6 +31,7 @@ __all__ = [
     "TraceError",
     "Unravel",
     "check",
+    "constraint",
     "curvature",
     "custom_jvp",
     "differentiable",

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbhvp.constraints import with_derivatives
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator
-from nbhvp.runtime.inputs import as_vector
+from nbhvp.runtime.inputs import as_vector, bound
 from nbhvp.runtime.report import Tally
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def minimize(
         use second derivatives. The default is "trust-krylov", or "trust-constr" with bounds or
         constraints. SciPy calls a callable with ``jac`` and with an operator as ``hess``.
     **kw
-        ``bounds``, ``constraints``, ``callback``, ``tol``, ``options``, as in SciPy.
+        ``bounds``, ``constraints``, ``callback``, ``tol``, ``options``, as in SciPy. Constraints of
+        a Function get exact derivatives, as those that `constraint` makes have; SciPy takes
+        differences for others.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def minimize(
     uses = _uses(method)
     _check(method, uses, kw)
     f = f if isinstance(f, Function) else differentiable(f)
-    args = tuple(map(_bound, args if isinstance(args, tuple) else (args,)))
+    args = tuple(map(bound, args if isinstance(args, tuple) else (args,)))
     hessians = _Hessians(f, args)
     derivatives: dict[str, Any] = {}
     if uses.gradient:
@@ -147,6 +150,8 @@ def minimize(
     x0 = _start(as_vector(x0, f.unravel), uses)
     if str(method).lower() == BOUND:
         _check_inside(x0, kw.get("bounds"))
+    if "constraints" in kw:
+        kw["constraints"] = with_derivatives(kw["constraints"], x0, str(method).lower() == BOUND)
     solver = OURS.get(method.lower(), method) if isinstance(method, str) else method
     result = scipy_minimize(fun, x0, args=args, method=solver, **derivatives, **kw)
     result.nhvp = hessians.products
@@ -230,17 +235,6 @@ def _warn_unused(method: str | Callable, uses: Uses) -> None:
         UserWarning,
         stacklevel=4,
     )
-
-
-def _bound(arg: Any) -> Any:
-    """An argument whose arrays are read-only, by which a Function knows that they are unchanged."""
-    if type(arg) is np.ndarray:
-        arg = arg.view()
-        arg.flags.writeable = False
-        return arg
-    if type(arg) in (tuple, list):
-        return type(arg)(map(_bound, arg))
-    return {key: _bound(item) for key, item in arg.items()} if type(arg) is dict else arg
 
 
 class _Hessians:

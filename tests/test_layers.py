@@ -50,7 +50,8 @@ ALLOWED = {
     "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
     "residuals": {"function"},
     "curvature": {"curvature", "operators"},
-    "optimize": {"curvature", "function", "operators", "runtime"},
+    "constraints": {"function", "operators", "runtime"},
+    "optimize": {"constraints", "curvature", "function", "operators", "runtime"},
     "checking": {"function", "graph", "runtime", "trace"},
 }
 """What the modules of each room may import of ours; those at the top may import anything."""

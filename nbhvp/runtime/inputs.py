@@ -19,7 +19,7 @@ from nbhvp.trace.arrays import Traced
 from nbhvp.trace.recording import trace_error
 from nbhvp.tree import Unravel
 
-__all__ = ["as_given", "as_vector", "direction", "primal", "takes", "weights"]
+__all__ = ["as_given", "as_vector", "bound", "direction", "primal", "takes", "weights"]
 
 _PRECISIONS = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -100,6 +100,17 @@ def weights(w: Any, like: Node) -> np.ndarray:
     if w.shape != like.shape:
         raise ValueError(f"w must have shape {like.shape}, got {w.shape}")
     return w
+
+
+def bound(arg: Any) -> Any:
+    """An argument whose arrays are read-only, by which a Function knows that they are unchanged."""
+    if type(arg) is np.ndarray:
+        arg = arg.view()
+        arg.flags.writeable = False
+        return arg
+    if type(arg) in (tuple, list):
+        return type(arg)(map(bound, arg))
+    return {key: bound(item) for key, item in arg.items()} if type(arg) is dict else arg
 
 
 # Trees.
