@@ -20,13 +20,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Graph", "Node", "Pool", "reachable"]
+__all__ = ["LIVE", "OPEN", "PLAIN", "Graph", "Node", "Pool", "reachable"]
+
+
+PLAIN, OPEN, LIVE = 0, 1, 2
+"""Whether a node depends on no input, may depend on one, or does."""
 
 
 class Node:
     """One application of a primitive. Compared by identity; operators come from the table."""
 
-    __slots__ = ("args", "dtype", "index", "params", "pool", "primitive", "shape")
+    __slots__ = ("args", "dtype", "index", "life", "params", "pool", "primitive", "shape")
 
     def __init__(self, pool, primitive, args, params, shape, dtype, index):
         self.pool: Pool = pool
@@ -36,6 +40,8 @@ class Node:
         self.shape: tuple[int, ...] = shape
         self.dtype: np.dtype = dtype
         self.index: int = index
+        is_source = PLAIN if "value" in params else LIVE
+        self.life: int = max([arg.life for arg in args]) if args else is_source
 
     # NumPy scalars and arrays on the left must leave `array * node` to the node.
     __array_ufunc__ = None
@@ -82,7 +88,6 @@ class Pool:
         self.asks = False
         """Whether applications are requests (`requests.py`)."""
         self.lock = threading.RLock()
-        self._live: dict[Node, bool] = {}
 
     @contextmanager
     def settling(self) -> Iterator[None]:
@@ -96,26 +101,9 @@ class Pool:
     def settle(self, nodes: Iterable[Node]) -> None:
         """Make the nodes that requests stand for: here all nodes are."""
 
-    def enliven(self, node: Node) -> None:
-        """Take a node for one that depends on an input."""
-        self._live[node] = True
-
     def is_live(self, node: Node) -> bool:
         """Whether a node depends on an input."""
-        live, stack = self._live, [node]
-        while stack:
-            top = stack[-1]
-            if top in live:
-                stack.pop()
-                continue
-            pending = [arg for arg in top.args if arg not in live]
-            if pending:
-                stack.extend(pending)
-                continue
-            stack.pop()
-            is_source = not top.args and top.value is None
-            live[top] = is_source or any(live[arg] for arg in top.args)
-        return live[node]
+        return node.life == LIVE
 
     @property
     def size(self) -> int:

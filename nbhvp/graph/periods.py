@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node
-from nbhvp.graph.requests import PLAIN, Request, settled
+from nbhvp.graph.node import PLAIN, Node
+from nbhvp.graph.requests import Request, settled
 
 __all__ = ["FEWEST", "Carried", "Constants", "Loop", "Slices", "is_plain", "longest", "writes"]
 
@@ -207,7 +207,7 @@ _BLANK = [-1] * _COLUMNS
 
 def is_plain(node: Node) -> bool:
     """Whether a value depends on no input."""
-    return node.life == PLAIN if type(node) is Request else not node.pool.is_live(node)
+    return node.life == PLAIN
 
 
 def _originals(nodes: Sequence[Node]) -> dict[Node, Node]:

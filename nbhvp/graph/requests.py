@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.node import OPEN, PLAIN, Node, Pool
 
-__all__ = ["LIVE", "PLAIN", "Request", "Requests", "settled"]
+__all__ = ["Request", "Requests", "settled"]
 
-PLAIN, OPEN, LIVE = 0, 1, 2
-"""Whether a request depends on no input, may depend on one, or does."""
+_DOUBLE = np.dtype(float)
+_NONE: dict[str, Any] = {}
 
 
 class Kind(NamedTuple):
@@ -40,12 +40,20 @@ class Kind(NamedTuple):
 class Request(Node):
     """An operation as it was asked for."""
 
-    __slots__ = ("kind", "life", "node")
+    __slots__ = ("kind", "node")
 
-    kind: int
-    life: int
-    node: Node | None
-    """What it stands for, if that was asked."""
+    def __init__(self, pool, primitive, args, params, shape, dtype, index, life, kind):
+        self.pool = pool
+        self.primitive = primitive
+        self.args = args
+        self.params = params
+        self.shape = shape
+        self.dtype = dtype
+        self.index = index
+        self.life: int = life
+        self.kind: int = kind
+        self.node: Node | None = None
+        """What it stands for, if that was asked."""
 
 
 class Requests(Pool):
@@ -56,6 +64,9 @@ class Requests(Pool):
         self.asks = True
         self._forms: dict[tuple, Kind] = {}
         self._numbers: dict[tuple, int] = {}
+        self._of_numbers: dict[Any, int] = {}
+        self.doubles: dict[float, Node] = {}
+        """The constants of numbers of double precision, but for zeros and NaN."""
 
     def request(self, primitive, args: tuple, params: dict[str, Any]) -> Node:
         """One more operation."""
@@ -69,25 +80,29 @@ class Requests(Pool):
             return args[0]
         if primitive.follow is not None and (found := primitive.follow(*args, **params)):
             return found
-        node = Request(self, primitive, args, params, kind.shape, kind.dtype, self._count)
-        self._count += 1
-        node.kind, node.node = kind.number, None
-        lives = [
-            arg.life if type(arg) is Request else LIVE * super(Requests, self).is_live(arg)
-            for arg in args
-        ]
-        node.life = life = max(lives, default=PLAIN)
+        lives = [arg.life for arg in args]
+        life = max(lives, default=PLAIN)
         if primitive.selects and life != min(lives):
-            node.life = OPEN
-        return node
+            life = OPEN
+        index = self._count
+        self._count = index + 1
+        return Request(
+            self, primitive, args, params, kind.shape, kind.dtype, index, life, kind.number
+        )
+
+    def number(self, primitive, args: tuple[Node, ...]) -> Request:
+        """An elementwise operation on numbers of double precision that gives one."""
+        kind = self._of_numbers.get(primitive)
+        if kind is None:
+            kind = self._of_numbers[primitive] = self._kind(primitive, args, {}).number
+        life = max([arg.life for arg in args])
+        index = self._count
+        self._count = index + 1
+        return Request(self, primitive, args, _NONE, (), _DOUBLE, index, life, kind)
 
     def is_live(self, node: Node) -> bool:
         """Whether a node depends on an input."""
-        if type(node) is Request:
-            if node.life != OPEN:
-                return node.life == LIVE
-            node = settled(node)
-        return super().is_live(node)
+        return super().is_live(settled(node) if node.life == OPEN else node)
 
     def _kind(self, primitive, args: tuple, params: dict[str, Any]) -> Kind:
         given, wanted = args, None

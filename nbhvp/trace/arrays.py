@@ -36,6 +36,7 @@ from nbhvp.trace.recording import Recording, current, present, trace_error
 from nbhvp.trace.surroundings.texts import text_of
 
 __all__ = [
+    "Number",
     "Recording",
     "Traced",
     "adopt",
@@ -66,6 +67,8 @@ __all__ = [
 
 _WEAK = (bool, int, float, complex)
 _NUMERIC = "biufc"
+_DOUBLES = (np.float64, float)
+_DOUBLE = np.dtype(float)
 
 
 # Storage and views.
@@ -467,6 +470,43 @@ class Traced:
     conjugate = conj
 
 
+class Number(Traced):
+    """A number of double precision: it shares memory with nothing, and is never written."""
+
+    __slots__ = ("node", "value")
+
+    node: Node
+    value: float
+
+    def __init__(self, node: Node, value: float):
+        self.node = node
+        self.value = value
+
+    @property
+    def storage(self) -> Storage:  # type: ignore[override]
+        """A cell of its own."""
+        return Storage(self.node, self.value)
+
+    @property
+    def views(self) -> tuple[View, ...]:  # type: ignore[override]
+        """None: it is all of its cell."""
+        return ()
+
+    @property
+    def is_target(self) -> bool:  # type: ignore[override]
+        """No number is written."""
+        return False
+
+    def _read(self) -> tuple[int, Any, Node | None]:
+        return 0, self.value, self.node
+
+    @property
+    def __class__(self) -> type:
+        return type(self.value)
+
+
+Number.__name__ = Traced.__name__  # by which errors of code in C call it, and `recording` knows it
+
 _SEQUENCE = 1 << 5
 """The flag of classes that patterns of sequences match, as those of arrays do from NumPy 2.5 on."""
 if np.ndarray.__flags__ & _SEQUENCE:
@@ -475,6 +515,7 @@ if np.ndarray.__flags__ & _SEQUENCE:
         __abc_tpflags__ = _SEQUENCE
 
     _Matched.register(Traced)
+    _Matched.register(Number)
 
 
 class Flat:
@@ -503,6 +544,8 @@ class Flat:
 
 def traced(node: Node, value) -> Traced:
     """A new array of the trace, sharing storage with nothing."""
+    if type(value) in _DOUBLES and node.dtype == _DOUBLE and node.shape == ():
+        return Number(node, value)
     _check_dtype(node.dtype)
     value = native(value) if is_array(value) else value
     assert np.shape(value) == node.shape, f"{node} holds a value of shape {np.shape(value)}"
@@ -541,7 +584,7 @@ def lift(value, like: Traced | None = None) -> Traced:
     """
     recording = current()
     if isinstance(value, Traced):
-        if value.storage.node.pool is not recording.pool:
+        if value.node.pool is not recording.pool:
             raise trace_error(
                 "a traced value of another call is used here",
                 "do not keep traced values in outer variables: return them",
@@ -666,7 +709,7 @@ def weaken(x: Traced) -> Traced:
     value = np.asarray(x.value).item()
     kind = np.dtype(type(value))
     node = x.node if x.node.dtype == kind else p.cast(x.node, dtype=kind)
-    return Traced(Storage(node, value))
+    return traced(node, value)
 
 
 def guard(x: Traced):

@@ -30,6 +30,7 @@ from nbhvp.trace.arrays import Traced, is_constant
 from nbhvp.trace.branches.exceptions import call_math
 from nbhvp.trace.branches.failures import attempt, name_of, unsupported
 from nbhvp.trace.kinds import FunctionStandin, Standin, has_live_part, library_class, original_of
+from nbhvp.trace.numbers import quick
 from nbhvp.trace.surroundings.closure import contents, is_atom
 from nbhvp.trace.surroundings.outside import Unwatched
 from nbhvp.trace.surroundings.ownership import home_of, is_library, module_of
@@ -137,7 +138,7 @@ class Library:
     def is_live(self, value, depth: int = 4) -> bool:
         """Whether a function of a library that is given this may depend on an input by it."""
         kind = type(value)
-        if kind is Traced:
+        if issubclass(kind, Traced):
             # Code that is followed may write into arrays of constants that it has made.
             return self._is_following or not is_constant(value)
         if depth == 0 or is_atom(value):
@@ -196,9 +197,14 @@ class LibraryFunction(FunctionStandin):
         self.function = function
         self._standins = standins
         self._source = python_source(function)
+        self._quick = quick(function)
 
     def __call__(self, *args, **kwargs):
         function = self.function
+        if self._quick is not None and not kwargs and len(args) == function.nin:
+            result = self._quick(*args)
+            if result is not NotImplemented:
+                return result
         answer = _live_answer(function, args, kwargs)
         if answer is not None:
             return answer(*args, **kwargs)

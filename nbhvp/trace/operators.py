@@ -14,6 +14,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import ANSWERS, answers
 from nbhvp.trace.arrays import (
     NOT_OURS,
+    Number,
     Traced,
     apply,
     current,
@@ -127,7 +128,7 @@ def _as_integer(x):
 
 
 def _is_operand(x) -> bool:
-    if type(x) is Traced or isinstance(x, _OPERANDS):
+    if type(x) in (Traced, Number) or isinstance(x, _OPERANDS):
         return True
     own = {"__array_ufunc__", "__array_priority__"}  # by which an object answers itself
     return presents_array(x) and not any(hasattr(type(x), name) for name in own)

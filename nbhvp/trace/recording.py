@@ -20,7 +20,7 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.node import LIVE, Node, Pool
 from nbhvp.graph.requests import Requests, settled
 from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
 from nbhvp.trace.surroundings.aliases import SHARED_MEMORY, Aliases, share_memory
@@ -151,7 +151,7 @@ class Recording:
         """A point at a node, for a derivative inside: it is live, though the node may be constant."""
         with self.pool.settling():
             point = p.point(settled(node), level=len(self.points))
-        self.pool.enliven(point)
+        point.life = LIVE
         self.values[point] = value
         self.points.append(point)
         try:
