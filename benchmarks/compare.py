@@ -12,6 +12,8 @@ Sections, each with the bars that it is held to:
 - ``threads``: two threads over one, by two processes that take turns;
 - ``loops``: functions written as loops, under ``@njit``, next to the same functions in NumPy and to
   themselves; recording and sweeping by the operation;
+- ``models``: Gauss-Newton and Fisher products, next to JVP, loss and VJP by hand
+  (``benchmarks.models``);
 - ``first``: from a fresh process to the first gradient and product, with empty and filled caches, of
   the suite and of ``benchmarks.programs``, next to JAX and autograd (``benchmarks.first``);
 - ``memory``: what a product at n = 10^7 needs beside x, v and the result.
@@ -327,6 +329,37 @@ def _point_rounds(run, problem):
     if floor.flops:
         seconds = max(seconds, gemm_seconds(floor.flops, measured, gemm[1]))
     return measured, seconds
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def section_models(run) -> None:
+    """Gauss-Newton and Fisher products at a fixed point, by hand and by the package."""
+    import numpy as np
+
+    from benchmarks.models import CASES
+
+    rows, met = [], {}
+    for label, make in CASES.items():
+        if run.only is not None and run.only.lower() not in label.lower():
+            continue
+        case = make(run.threads)
+        needed = case.by_hand(case.v).copy()
+        error = np.linalg.norm(case.ours(case.v) - needed) / np.linalg.norm(needed)
+        assert error <= 1e-10, f"{label}: relative error {error:.1e}"
+        calls = {HAND: case.by_hand, OURS: case.ours}
+        measured = run.rounds(
+            {name: (lambda call=call, v=case.v: call(v)) for name, call in calls.items()}
+        )
+        ratio = measured.ratio(OURS, HAND)
+        times = (micro(measured.best(name)) for name in calls)
+        rows.append([marked(label, measured), *times, str(ratio)])
+        is_short = measured.best(HAND) < SHORT
+        is_close = is_short and measured.difference(OURS, HAND).median <= 1.2e-6
+        met[label] = decided(measured, ratio.median <= 1.15 or is_close)
+    print(table(["product", "by hand, µs", "nbhvp, µs", "nbhvp / by hand"], rows) + "\n")
+    print(bar("at most 1.15 x by hand, or 1.2 µs above below 20 µs", met))
 
 
 # --- calls ----------------------------------------------------------------------------------------
@@ -768,6 +801,7 @@ SECTIONS = {
     "calls": section_calls,
     "new": section_new,
     "columns": section_columns,
+    "models": section_models,
     "threads": section_threads,
     "loops": section_loops,
     "first": first.section,

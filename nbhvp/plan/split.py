@@ -8,6 +8,7 @@ for each direction. Steps of recurrences are split in the same way first (`hoist
 from __future__ import annotations
 
 from nbhvp.graph import derive
+from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
 from nbhvp.plan.axes import has_short_loops, long_axis_last
 from nbhvp.plan.costs import CPU
@@ -30,6 +31,9 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     of `graph`, in this order.
     """
     graph = hoisted(fissioned(graph), [direction])
+    if any(node.primitive is p.point for node in graph.nodes):
+        # Of a loss of a model, coefficients of its result's tangent: for each input's they are many.
+        graph = collected(graph, [direction])
     # Lowered first, so that what a scatter needs of its indices is found once per point.
     # What decides is made exact here too, so that what is stored is found again in the product.
     plain = decided(lower(graph, products=False))
