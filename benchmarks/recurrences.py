@@ -209,7 +209,11 @@ def _kernel(d: int, n: int):
         return " + ".join(terms) or "0.0"
 
     us, ls = [f"u{i}" for i in range(d)], [f"l{i}" for i in range(d)]
-    vs, gs, ws = [f"v{j}" for j in range(n)], [f"g{j}" for j in range(n)], [f"w{i}" for i in range(d)]
+    vs, gs, ws = (
+        [f"v{j}" for j in range(n)],
+        [f"g{j}" for j in range(n)],
+        [f"w{i}" for i in range(d)],
+    )
     lines = ["def product(A, B, S, C, start, v, E, dots):", "    steps = A.shape[0]"]
     lines += [f"    {u} = start[{i}]" for i, u in enumerate(us)]
     lines += [f"    {one} = v[{j}]" for j, one in enumerate(vs)] + [f"    {g} = 0.0" for g in gs]
@@ -217,12 +221,15 @@ def _kernel(d: int, n: int):
     lines += [f"        dots[k, {i}] = {u}" for i, u in enumerate(us)]
     new = [
         dot(
-            [f"A[k, {i}, {j}] * u{j}" for j in range(d)] + [f"B[k, {i}, {j}] * v{j}" for j in range(n)]
+            [f"A[k, {i}, {j}] * u{j}" for j in range(d)]
+            + [f"B[k, {i}, {j}] * v{j}" for j in range(n)]
         )
         for i in range(d)
     ]
     lines += [f"        {', '.join(us)}, = {', '.join(new)},"]
-    lines += [f"    {one} = {dot(f'E[{i}, {j}] * u{j}' for j in range(d))}" for i, one in enumerate(ls)]
+    lines += [
+        f"    {one} = {dot(f'E[{i}, {j}] * u{j}' for j in range(d))}" for i, one in enumerate(ls)
+    ]
     lines += ["    for k in range(steps - 1, -1, -1):"]
     lines += [f"        {w} = dots[k, {i}]" for i, w in enumerate(ws)]
     for j, g in enumerate(gs):
@@ -525,9 +532,7 @@ def _markov_by_hand(x, symbols):
         w = J @ v
         A_dot, B_dot = w[5:30].reshape(5, 5), w[30:].reshape(5, 8)
         dots[0] = w[:5] * B[:, first] + start * B_dot[:, first]
-        last = _markov_product(
-            A, B, symbols, alpha, beta, scales, A_dot, B_dot, dots, A_out, B_out
-        )
+        last = _markov_product(A, B, symbols, alpha, beta, scales, A_dot, B_dot, dots, A_out, B_out)
         start_out = B_dot[:, first] * beta[0] + B[:, first] * last
         B_out[:, first] += w[:5] * beta[0] + start * last
         z = np.concatenate((start_out, A_out.ravel(), B_out.ravel()))
@@ -577,13 +582,14 @@ def point(problem: Loop | Field, steps: int) -> tuple:
     return problem.data(steps)
 
 
-def fun(problem: Loop | Field) -> Callable:
-    """The function as its user writes it."""
+def fun(problem: Loop | Field, steps: int) -> Callable:
+    """The function of x as its user writes it, with the data in its closure."""
+    _, *args = point(problem, steps)
     if isinstance(problem, Field):
-        return problem.text
-    step, start, end = problem.step, problem.start, problem.end
+        return lambda x: problem.text(x, *args)
+    step, start, end, (rows,) = problem.step, problem.start, problem.end, args
 
-    def loop(x, rows):
+    def loop(x):
         u, loss = start(np, x), 0.0
         for row in rows:
             u, new = step(np, u, x, row)
@@ -608,10 +614,10 @@ def _jax(problem: Loop | Field, steps: int, segments: int = 0) -> Callable:
     lax = jax.lax
 
     def along(step, state, rows):
-        one = lambda state, row: (step(state, row), None)  # noqa: E731
+        one = lambda state, row: (step(state, row), None)
         if not segments:
             return lax.scan(one, state, rows)[0]
-        cut = lambda rows: rows.reshape(-1, segments, *rows.shape[1:])  # noqa: E731
+        cut = lambda rows: rows.reshape(-1, segments, *rows.shape[1:])
         segment = jax.checkpoint(lambda state, rows: lax.scan(one, state, rows))
         return lax.scan(segment, state, jax.tree.map(cut, rows))[0]
 

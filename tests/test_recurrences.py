@@ -192,10 +192,10 @@ def smallest(x):
 
 def field(x):
     """Cells side by side, with a source that moves."""
-    u, total = x[:20], 0.0
+    u, total = x[:40], 0.0
     for k in range(T):
         left, right = np.roll(u, 1), np.roll(u, -1)
-        u = u + 0.1 * (left - 2 * u + right) - 0.05 * u**3 + 0.1 * x[20 + k % 2] * DATA[k, 0]
+        u = u + 0.1 * (left - 2 * u + right) - 0.05 * u**3 + 0.1 * x[40 + k % 2] * DATA[k, 0]
         total = total + u[3] ** 2
     return total + np.sum(u)
 
@@ -231,7 +231,7 @@ CASES = {
     runge_kutta: 3, array_carry: 4, carry_in_a_dict: 3, network: 5, stacked_states: 3,
     growing_list: 4, written_array: 3, read_forwards: T + 1, read_backwards: T + 1,
     rows_of_a_matrix: 3 * T, alternating: 3, same_branch: 2, iteration: 2, early_end: 1,
-    two_loops: 3, field: 22, many_lanes: 26, wide_network: 21, trained: 17 * 17 + 6 * 17, verlet: 2, leap: 2, with_division: 2, smallest: 3,
+    two_loops: 3, field: 42, many_lanes: 40, wide_network: 21, trained: 17 * 17 + 6 * 17, verlet: 2, leap: 2, with_division: 2, smallest: 3,
 }  # fmt: skip
 EACH = pytest.mark.parametrize("fun", CASES, ids=lambda fun: fun.__name__)
 ARE_TWO = {two_loops}

@@ -34,8 +34,10 @@ LEAST_WIDE = 100
 """The same of steps with larger arrays: so many are one pass over these, written out."""
 MOST = 600
 """Scalar operations of a step."""
-MOST_ELEMENTS = 16
+MOST_ELEMENTS = 36
 """Elements of an array in a step, since each is written out."""
+VECTORS = 8
+"""Scalar operations for each operation, from which a step is one of vectors: it may have any number."""
 MOST_READS = 8
 """Steps of which single values are used elsewhere."""
 MOST_LOOPS = 8
@@ -192,7 +194,8 @@ class _Rewrite:
         if not slots or len(kinds) != 1 or next(iter(kinds)).kind != "f":
             return None
         is_narrow = all(map(_is_small, self.step))
-        if is_narrow and sum(node.size for node in self.step) > MOST:
+        work = sum(node.size for node in self.step)
+        if is_narrow and VECTORS * len(self.step) > work > MOST:
             return None
         if not is_narrow and self.loop.length * self.loop.period < LEAST_WIDE:
             return None

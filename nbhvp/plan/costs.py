@@ -75,6 +75,10 @@ class Costs:
     """Pieces of a concatenation in one kernel, factors of a coefficient: each is written out."""
     narrow_step: int
     """Scalar operations of a step up to which a recurrence is one loop of one kernel."""
+    narrow_vectors: int
+    """The same where they are on vectors, whose elements kernels with loops compute together."""
+    narrow_array: int
+    """Elements of an array in such a step."""
     inlined: int
     """Instructions, in LLVM's language, of a function that may be copied to where it is called."""
 
@@ -263,6 +267,8 @@ CPU = Costs(
     written_out=4,
     pieces=16,
     narrow_step=10_000,
+    narrow_vectors=1500,
+    narrow_array=36,
     inlined=400,
     planned=1.8e-4,
     first=2e-2,

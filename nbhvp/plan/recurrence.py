@@ -51,8 +51,14 @@ class Repeated:
 
 
 def is_narrow(body: Body) -> bool:
-    """Whether a step is written out: so many scalar operations, on numbers of any kind."""
-    if body.operations > CPU.narrow_step or any(n.size > CPU.pieces for n in body.graph.nodes):
+    """Whether a step is written out: so many scalar operations, on numbers of any kind.
+
+    Many operations on vectors are none: kernels with loops over these have shorter texts.
+    """
+    nodes, work = body.graph.nodes, body.operations
+    if work > CPU.narrow_step or any(node.size > CPU.narrow_array for node in nodes):
+        return False
+    if work > CPU.narrow_vectors and work > CPU.lanes * len(nodes):
         return False
     return all(map(_is_scalar, step_of(body).nodes))
 
