@@ -2,8 +2,8 @@
 
 ``FORMS`` gives, by the label of a row, a function that makes both forms, a point, the arguments of both,
 and a product by hand where there is one. Each form is the oracle of the other. They read their unknowns
-through indices (bundle adjustment), around a ring or a torus (``%``), in several loops of one structure
-and with fewer terms at edges.
+through indices (bundle adjustment), around a ring or a torus (``%``), in several loops of one structure,
+with fewer terms at edges, and by the rows of triangular factors.
 """
 
 import math
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from benchmarks import adjustment
+from benchmarks import adjustment, hand
+from benchmarks.problems import make_gaussians
 
 __all__ = ["FORMS", "Form"]
 
@@ -147,6 +148,65 @@ def poisson_of_arrays(x, m, n, b):
     return np.sum((flow - b[1:-1, 1:-1]) ** 2) + edges
 
 
+@njit
+def whitened(x, y):
+    """Robust squares of data that a triangular factor, row by row in x, makes independent."""
+    samples, d = y.shape
+    total = 0.0
+    for n in range(samples):
+        for i in range(d):
+            t = 0.0
+            for j in range(i + 1):
+                t += x[d + i * (i + 1) // 2 + j] * (y[n, j] - x[j])
+            total += math.log(1.0 + t * t)
+    return total
+
+
+def whitened_of_arrays(x, y):
+    d = y.shape[1]
+    factor = np.zeros((d, d))
+    factor[np.tril_indices(d)] = x[d:]
+    return np.sum(np.log(1.0 + ((y - x[:d]) @ factor.T) ** 2))
+
+
+@njit
+def gaussians(x, y, components):
+    """A mixture of Gaussians with triangular factors (``make_gaussians``, with g = 1 and m = 0)."""
+    samples, d = y.shape
+    below = d * (d - 1) // 2
+    start = components * (1 + d)
+    total = 0.0
+    logs = np.zeros(components)
+    for k in range(components):
+        at = start + k * (d + below)
+        for i in range(d):
+            logs[k] += x[at + i]
+            total += 0.5 * math.exp(x[at + i]) ** 2
+        for i in range(below):
+            total += 0.5 * x[at + d + i] ** 2
+    for n in range(samples):
+        largest = -1e300
+        density = np.empty(components)
+        for k in range(components):
+            at = start + k * (d + below)
+            square = 0.0
+            for i in range(d):
+                t = math.exp(x[at + i]) * (y[n, i] - x[components + k * d + i])
+                for j in range(i):
+                    t += x[at + d + i * (i - 1) // 2 + j] * (y[n, j] - x[components + k * d + j])
+                square += t * t
+            density[k] = x[k] + logs[k] - 0.5 * square
+            largest = max(largest, density[k])
+        s = 0.0
+        for k in range(components):
+            s += math.exp(density[k] - largest)
+        total += largest + math.log(s)
+    s = 0.0
+    for k in range(components):
+        s += math.exp(x[k])
+    return total - samples * math.log(s)
+
+
 def _on_a_grid(loops, arrays, has_data=False) -> Callable[[int], Form]:
     def make(size: int) -> Form:
         m = math.isqrt(size)
@@ -166,8 +226,24 @@ def _ring(size: int) -> Form:
     return Form(ring, ring_of_arrays, np.random.default_rng(0).normal(size=size))
 
 
+def _whitened(size: int) -> Form:
+    rng = np.random.default_rng(0)
+    return Form(
+        whitened, whitened_of_arrays, 0.3 * rng.normal(size=65), (rng.normal(size=(size, 10)),)
+    )
+
+
+def _gaussians(size: int) -> Form:
+    problem = make_gaussians((size, 10, size // 40))
+    args = problem.data["y"], problem.data["components"]
+    by_hand = lambda x, *args: hand.prepare(problem, x)
+    return Form(gaussians, lambda x, *args: problem.fun(x), problem.x0, args, by_hand)
+
+
 FORMS: Mapping[str, tuple[Callable[[int], Form], int]] = {
     "bundle adjustment": (_adjustment, 20_000),
+    "Gaussians": (_gaussians, 1000),
+    "whitened data": (_whitened, 1000),
     "ring": (_ring, 100_000),
     "lattice": (_on_a_grid(lattice, lattice_of_arrays), 90_000),
     "torus": (_on_a_grid(torus, torus_of_arrays), 90_000),

@@ -11,8 +11,8 @@ where the transposes of what has itself a new order cancel. The decision is one 
 elementwise operations, broadcasts and sums tie together: it pays if starting all the short loops takes
 longer than reading and writing inputs, outputs and the like against their order in memory.
 
-Inputs lie in the caller's order. What reads one along a short axis, again and again for each of the short
-loops, keeps its own order: so do functions whose data are arguments.
+Inputs lie in the caller's order. One that is read along a short axis again and again, for each of the
+short loops, is copied into the other order first, if it is small.
 
 Invariant: values are the same, up to the order in which sums are added up. The order follows from an
 array's shape alone, so that it is the same in the programs of a point and of its products.
@@ -29,7 +29,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 
-__all__ = ["has_short_loops", "long_axis_last", "new_order"]
+__all__ = ["copied", "has_short_loops", "is_copy", "long_axis_last", "new_order"]
 
 Order = tuple[int, ...]
 """Which axis of an array stands at each position."""
@@ -46,7 +46,8 @@ def long_axis_last(graph: Graph) -> Graph:
     for node in nodes:
         args = [new[arg] for arg in node.args]
         if node in turned:
-            new[node] = _transposed(_computed(node, args, orders), _inverse(orders[node]))
+            made = _computed(node, args, orders, turned)
+            new[node] = _transposed(made, _inverse(orders[node]))
         elif _is_sum_of(node, turned):
             new[node] = _summed(node, args[0], orders[node.args[0]])
         else:
@@ -153,8 +154,8 @@ def _reading(arg: Node, node: Node, order: Order) -> float:
     if arg.size == arg.shape[long]:
         return 0.0
     size = arg.size * arg.dtype.itemsize
-    if arg.size < node.size and (arg.value is None or size > CPU.l2 // 2):
-        # Short loops around the long one would read it again and again, in short pieces or from memory.
+    if arg.size < node.size and size > CPU.l2 // 2:
+        # Short loops around the long one would read it again and again, from memory.
         return math.inf
     if arg.value is not None:
         return 0.0 if size <= CPU.l3 else math.inf
@@ -179,7 +180,9 @@ def _is_last(x: Node, axis: int) -> bool:
     return bool(x.args) and all(n == 1 for n in x.shape[axis + 1 :])
 
 
-def _computed(node: Node, args: list[Node], orders: dict[Node, Order]) -> Node:
+def _computed(
+    node: Node, args: list[Node], orders: dict[Node, Order], turned: Container[Node]
+) -> Node:
     """A node in its new order."""
     entry, order = node.primitive, orders[node]
     if entry is p.sum_:
@@ -192,10 +195,36 @@ def _computed(node: Node, args: list[Node], orders: dict[Node, Order]) -> Node:
         return _transposed(entry(*args, **node.params), order)
     if entry is p.reshape:
         return p.reshape(_aligned(_reshaped(args[0], node.shape), order), shape=shape)
-    operands = [_aligned(arg, order) for arg in args]
+    operands = [
+        _aligned(_copied(new, order) if _is_copied(arg, node, order, turned) else new, order)
+        for arg, new in zip(node.args, args, strict=True)
+    ]
     if entry is p.broadcast:
         return p.broadcast(operands[0], shape=shape)
     return p.broadcast(entry(*operands, **node.params), shape=shape)
+
+
+def copied(node: Node) -> Node:
+    """A node of the same elements that has memory of its own."""
+    return node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
+
+
+def is_copy(node: Node) -> bool:
+    return node.primitive is p.cast and node.dtype == node.args[0].dtype
+
+
+def _is_copied(arg: Node, node: Node, order: Order, turned: Container[Node]) -> bool:
+    """Whether an operand is read again and again, in an order that is not its own."""
+    is_small = arg.value is None and arg.size < node.size
+    return is_small and arg not in turned and _reading(arg, node, order) > 0
+
+
+def _copied(x: Node, order: Order) -> Node:
+    """An operand, copied into memory of its own with its axes in an order."""
+    places = [k - (len(order) - x.ndim) for k in order]
+    inner = tuple(k for k in places if k >= 0)
+    turned = p.transpose(x, axes=inner)
+    return p.transpose(copied(turned), axes=_inverse(inner))
 
 
 def _aligned(x: Node, order: Order) -> Node:

@@ -32,7 +32,7 @@ from functools import cache
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table.scan import Body
-from nbhvp.plan.axes import has_short_loops, long_axis_last, new_order
+from nbhvp.plan.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
@@ -181,7 +181,7 @@ def _owned(node: Node) -> Node:
         node = node.args[0]
     if node.args:
         return node
-    return node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
+    return copied(node)
 
 
 class _Memory:
@@ -327,7 +327,7 @@ class _Memory:
                     self.store(node)
             else:
                 self._weigh(node)
-                if node in self.outputs:
+                if node in self.outputs or is_copy(node):
                     self.store(node)
 
     def _source(self, node: Node) -> None:

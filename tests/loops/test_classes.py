@@ -72,14 +72,14 @@ class Plain:
             is_negative = self.entries[i] is p.negative
             if not is_negative and any(map(is_zero, self.operands[i])):
                 ways[i], begins[i] = [], i
-            longest = self.operands[i][:1] if is_negative else ways[i][:1]
-            length[i] = min(200, (not is_negative) + sum(length[a] for a in longest))
-            inner[i] = sum(inner[a] if is_negative else 0 for a in longest)
+            length[i] = min(200, (not is_negative) + sum(length[a] for a in ways[i][:1]))
+            inner[i] = sum(inner[a] if is_negative else 0 for a in ways[i][:1])
             inner[i] += sum(length[a] for a in ways[i][1:])
             begins.update((i, begins[a]) for a in ways[i][:1] if a in begins)
+        self.families(ways, length, begins)
         self.terms, self.links = {}, set()
         for i in reversed([*ways]):
-            if i in self.links or not (i in begins or length[i] >= 8):
+            if i in self.links or not (i in begins or length[i] >= 8 or i in self.family):
                 continue
             found, at, sign, least = [], i, 1, 0 if i in begins else inner[i]
             while at is not None:
@@ -91,6 +91,36 @@ class Plain:
                 at, sign = next((one for one in pairs if one[0] == on), (None, 0))
                 self.links |= {at}
             self.terms[i] = found
+
+    def kind(self, a):
+        """What a term is, and its operands."""
+        entries = (self.entries[a], *(self.entries[b] for b in self.operands[a]))
+        return *entries, *(self.codes[b] == INPUT for b in (a, *self.operands[a]))
+
+    def families(self, ways, length, begins):
+        """Of the last links of chains of many lengths, with terms of some kinds: these kinds."""
+        kinds, starts = {}, {}
+        for i, way in ways.items():
+            terms = [a for a in self.operands[i] if a not in way[:1]]
+            terms = [a for a in terms if self.codes[a] != CONSTANT or self.values[a] != 0.0]
+            on = way[0] if way else None
+            kinds[i] = kinds.get(on, frozenset()) | {self.kind(a) for a in terms}
+            if self.entries[i] is p.negative:
+                kinds[i] = kinds.get(on, frozenset())
+            starts[i] = starts[on] if way else self.kind(terms[0]) if terms else None
+        last = set(ways) - {a for way in ways.values() for a in way[:1]}
+        terms_of = {i: length[i] + (i not in begins) for i in last}
+        groups = {}
+        for i in sorted(last):
+            groups.setdefault((kinds[i], starts[i]), []).append(i)
+        self.family = {}
+        for (some, _), rows in groups.items():
+            sizes = {terms_of[i] for i in rows}
+            if max(sizes) <= 8 or len({n for n in sizes if n <= 8}) < 3:
+                continue
+            singles = [i for i in last if terms_of[i] == 1 and kinds[i] <= some]
+            rows = rows + singles if min(sizes) == 2 else rows
+            self.family |= dict.fromkeys(rows, (some, starts[rows[0]]))
 
     def structures(self):
         """The number of the structure of each record: constants, inputs, then as they are met."""
@@ -111,9 +141,12 @@ class Plain:
             if abs(exponent) > 8 or 2 * exponent != int(2 * exponent):
                 exponent = None
             use = "guards" if i >= self.records else self.need[i] == 1
+            depth = 1 + max(self.depth[k] for k in found)
             key = (SUM if i in self.terms else entry, *found, exponent, use)
+            if i in self.family:
+                key = (SUM, self.family[i], depth, use)
             self.of.append(known.setdefault(key, len(bounds) + len(known)))
-            self.depth[self.of[i]] = 1 + max(self.depth[k] for k in found)
+            self.depth[self.of[i]] = depth
 
     def keep(self):
         """What nothing needs stays where it is the lesser part of a class, with its operands."""
@@ -172,7 +205,9 @@ class Plain:
 
 
 def assert_as_defined(tape):
-    plain, found = Plain(tape), classify(tape, 10_000)
+    found = classify(tape, 10_000)
+    tape = found.tape
+    plain = Plain(tape)
     classes = [k for k in range(found.inputs + 1, found.codes.size) if found.size(k)]
     assert sorted(found.members_of(k).tolist() for k in classes) == sorted(plain.members())
     place = dict(zip(found.members.tolist(), found.places[found.members].tolist(), strict=True))

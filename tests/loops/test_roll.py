@@ -6,6 +6,7 @@ another size, other indices and other outcomes of branches are the same kernels.
 """
 
 from dataclasses import astuple, dataclass, replace
+from itertools import product as product_of
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from nbhvp.graph.table.tape import Guards, replay
 from nbhvp.loops.roll.costs import CPU
 from nbhvp.loops.roll.graph import roll
 from tests.checks import THOROUGH, assert_close, kernels
-from tests.tapes import apply, random_tape, taped
+from tests.tapes import Number, apply, random_tape, taped
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -269,6 +270,18 @@ def triangle(x):
     return s
 
 
+def lower_rows(x):
+    """Rows of a triangular factor, its diagonal by itself, times several vectors."""
+    d, t = 10, []
+    for k in range((len(x) - 65) // d):
+        for i in range(d):
+            s = exp(x[55 + i]) * x[65 + k * d + i]
+            for j in range(i):
+                s += x[i * (i - 1) // 2 + j] * (x[65 + k * d + j] - 0.5)
+            t.append(s * s)
+    return t
+
+
 def row_sums(x):
     """Rows of different lengths, each sum through a function."""
     out = []
@@ -450,6 +463,7 @@ SHAPES = {
     "coordinates": lambda n: (n, 3),
     "rows": lambda n: (n, 4),
     "flat coordinates": lambda n: (3 * n,),
+    "blocks": lambda n: (65 + 10 * n,),
     "packed": lambda n: (packed(n),),
     "matrix": lambda n: (n, n + 1),
     "square": lambda n: (n // 2, n // 2),
@@ -493,6 +507,7 @@ CASES = [
     Case(quadratic),
     Case(triangle, gathers=2),
     Case(row_sums, gathers=2),
+    Case(lower_rows, "blocks", gathers=2, most=10),
     Case(softmax, "matrix"),
     Case(lennard_jones, "flat coordinates", gathers=2),
     Case(coordinates_by_hand, "coordinates", gathers=4, most=40),
@@ -750,6 +765,62 @@ def test_a_sum_of_products_is_a_contraction():
     _, node, found = rolled(case, point(case, 14))
     kinds = [one.primitive.kind for one in Graph((node,), (found.outputs,)).nodes]
     assert kinds.count("bilinear") == 1
+
+
+ROWS = {
+    "lower": lambda i, d: range(i + 1),
+    "upper": lambda i, d: range(i, d),
+    "strict": lambda i, d: range(i),
+    "band": lambda i, d: range(max(0, i - 3), min(d, i + 4)),
+    "arrow": lambda i, d: sorted({0, i, d - 1} | {min(i + 1, d - 1)}),
+}
+
+
+def triangular(rows, d, start, is_packed, sign, is_turned):
+    """Sums of products over a part of a matrix, for several vectors."""
+
+    def fun(matrix, y, more):
+        t = []
+        for k in range(len(y) // d):
+            p = 0
+            for i in range(d):
+                s = more[i] * y[k * d + i] if start else 0.0
+                for j in rows(i, d):
+                    a = matrix[p] if is_packed else matrix[i * d + j]
+                    term = y[k * d + j] * a if is_turned else a * y[k * d + j]
+                    s = s + term if sign > 0 else s - term
+                    p += 1
+                t.append(sin(s) if isinstance(s, Number) else s)
+        return t
+
+    return fun
+
+
+@pytest.mark.parametrize("d", [4, 9, 12])
+@pytest.mark.parametrize("rows", ROWS)
+def test_ragged_sums_of_products_are_contractions(rows, d):
+    """Of long rows with all that starts them; and their derivatives are those of the sweep."""
+    rng = np.random.default_rng(d)
+    values = rng.normal(size=d * d), rng.normal(size=6 * d), rng.normal(size=d)
+    for start, is_packed, sign, is_turned in product_of(*[(False, True)] * 4):
+        tape = taped(triangular(ROWS[rows], d, start, is_packed, 1 - 2 * sign, is_turned), *values)
+        x, ends = tape.values[1 : tape.start], np.cumsum(tape.sizes).tolist()
+        node = p.input_node(Pool(), "x", x.shape, x.dtype)
+        parts = [
+            p.slice_(node, start=(end - size,), step=(1,), size=(size,))
+            for size, end in zip(tape.sizes, ends, strict=True)
+        ]
+        found = roll(tape, parts)
+        ways = sums_over(found.outputs, node), sums_over(replay(node, tape), node)
+        for one, other in zip(*(interpret(Graph((node,), way), x) for way in ways), strict=True):
+            assert_close(one, other, 1e-11)
+        nodes = Graph((node,), (found.outputs,)).nodes
+        if d > 8 and (rows in ("lower", "upper", "strict") or (rows == "band" and not start)):
+            assert not any(one.primitive is p.segment_sum for one in nodes)
+            assert [one.primitive.kind for one in nodes].count("bilinear") == 1
+        guards = Graph((node,), tuple(one for one, _ in found.guards))
+        x[tape.sizes[0] + 1] = np.inf  # times zero is NaN
+        assert not found.guards or not all(interpret(guards, x))
 
 
 def test_what_depends_on_few_instances_is_computed_for_these():

@@ -26,7 +26,7 @@ import numpy as np
 
 from nbhvp.graph.table.tape import INPUT, Tape
 from nbhvp.loops.roll.records import LIVE, POWER, RESULT, Pass, Records, compiled, needs, records_of
-from nbhvp.loops.roll.sums import Sums, sums_of
+from nbhvp.loops.roll.sums import Sums, chains_of, families_of, sums_of, with_single_terms
 
 __all__ = ["CONSTANTS", "SUM", "Classes", "Terms", "classify"]
 
@@ -68,6 +68,8 @@ class Classes:
     structure, operands first.
     """
 
+    tape: Tape
+    """The tape that was classified: it may have more records than the one that was given."""
     inputs: int
     codes: np.ndarray
     """Of each class: that of its primitive, or SUM."""
@@ -86,10 +88,10 @@ class Classes:
     def size(self, k: int) -> int:
         return int(self.starts[k + 1] - self.starts[k])
 
-    def family(self, k: int) -> list[int]:
-        """The classes of the structure of this one, with as many members, itself among them."""
+    def structure(self, k: int) -> list[int]:
+        """The classes that differ from this one in their use alone, itself among them."""
         alike = np.flatnonzero(self.origins == self.origins[k]).tolist()
-        return [j for j in alike if self.size(j) == self.size(k)]
+        return [j for j in alike if self.size(j)]
 
     def members_of(self, k: int) -> np.ndarray:
         return self.members[self.starts[k] : self.starts[k + 1]]
@@ -131,9 +133,13 @@ class _Structures(NamedTuple):
 
 def classify(tape: Tape, most: int) -> Classes | None:
     """The classes of a tape; None if there are more than `most`."""
-    records, inputs, room = records_of(tape), len(tape.sizes), 1 + len(tape.sizes) + most
-    marks, is_alone = needs(records, tape.outputs)
-    sums = sums_of(records, marks, is_alone)
+    records, marks, chains, families = _chained(tape)
+    completed = with_single_terms(tape, records, chains, families)
+    if completed is not tape:
+        tape = completed
+        records, marks, chains, families = _chained(tape)
+    inputs, room = len(tape.sizes), 1 + len(tape.sizes) + most
+    sums = sums_of(records, chains, families)
     of = np.full(records.codes.size, -1, np.int32)
     of[: tape.start] = np.repeat(np.arange(inputs + 1), (1, *tape.sizes))
     kinds = (np.uint8, np.uint64, np.uint64, np.int64)
@@ -154,7 +160,15 @@ def classify(tape: Tape, most: int) -> Classes | None:
     members = np.empty(starts[-1], np.uint32)
     _rename(of, places, np.argsort(order).astype(np.int32), inputs, starts, members)
     codes, origins = known.codes[order], known.origins[order]
-    return Classes(inputs, codes, origins, of, places, members, starts, records, sums)
+    return Classes(tape, inputs, codes, origins, of, places, members, starts, records, sums)
+
+
+def _chained(tape: Tape) -> tuple:
+    """The records of a tape, their marks, and chains and families of these."""
+    records = records_of(tape)
+    marks, is_alone = needs(records, tape.outputs)
+    chains = chains_of(records, marks, is_alone)
+    return records, marks, chains, families_of(chains)
 
 
 def _ordered(known: _Structures, count: int) -> np.ndarray:
@@ -214,7 +228,7 @@ def _number_structures(records, marks, sums, known, slots, seen):
     `slots` is a table of the structures by their hashes, `seen` the sum that met each last.
     """
     codes, first, second, values, arity, kinds, names, conditions = records
-    rows, ends, terms, _ = sums
+    rows, ends, terms, _, families = sums
     of, class_codes, hashes, checks, depths, _, inputs = known
     count = inputs + 1
     depths[CONSTANTS] = -1
@@ -227,6 +241,8 @@ def _number_structures(records, marks, sums, known, slots, seen):
         if row:
             code, span = np.uint8(SUM), (ends[row - 1], ends[row])
             own, check, depth = _set_of_terms(i, *span, terms, of, hashes, depths, seen)
+            if families[row - 1]:
+                own = check = _combined(families[row - 1], np.uint64(depth))
         else:
             is_power = kinds[code] == POWER and b == CONSTANTS
             exponent = _exponent(values[second[i]]) if is_power else -1
@@ -328,7 +344,7 @@ def _part_by_use(order, records, marks, sums, known, sizes, outputs) -> int:
 def _part_all(order, found, starts, ends_of, records, sums, known, ports):
     """Part the classes in an order in which what reads a class comes before it."""
     first, second = records.first, records.second
-    rows, ends, terms, _ = sums
+    rows, ends, terms, _, _ = sums
     of, inputs = known.of, known.inputs
     port_of, parents, hashes, _ = ports
     count = inputs + 1 + order.size

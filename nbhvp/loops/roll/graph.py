@@ -26,6 +26,7 @@ from nbhvp.graph.table.tape import Tape
 from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
 from nbhvp.loops.roll.costs import Costs
 from nbhvp.loops.roll.inputs import arranged
+from nbhvp.loops.roll.ragged import Product, triangle
 from nbhvp.loops.roll.views import (
     MOST_COLUMNS,
     MOST_PARTS,
@@ -42,6 +43,8 @@ __all__ = ["MOST_CLASSES", "Rolled", "roll"]
 
 MOST_CLASSES = 256
 """A graph of more is slower to compile than it is worth."""
+REUSED = 4
+"""Periods of ragged sums that share each entry of a matrix, where they are a contraction."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def roll(
     sizes = np.diff(classes.starts)
     if costs is not None and costs.prefers_sweep(sizes[sizes > 0]):
         return None
-    return _Roll(tape, inputs, classes).rolled()
+    return _Roll(inputs, classes).rolled()
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,8 @@ class _Application:
 class _Roll:
     """The graph as it is built, class by class."""
 
-    def __init__(self, tape: Tape, inputs: Sequence[Node], classes: Classes):
-        self.tape = tape
+    def __init__(self, inputs: Sequence[Node], classes: Classes):
+        self.tape = tape = classes.tape
         self.pool: Pool = inputs[0].pool
         self.classes = classes
         _, self.first, self.second, self.values, *_ = classes.records
@@ -133,6 +136,10 @@ class _Roll:
         self.guards: list[tuple[Node, np.ndarray]] = []
         self._members: dict[int, np.ndarray] = {}
         """Of classes where instances with equal operands are one: one record of each."""
+        self._alike: dict[int, list[int]] = {}
+        """Of these: the classes that have the same array."""
+        self._applications: dict[int, _Application] = {}
+        """Classes that have been laid out, and are not made yet."""
         self._may_part = not tape.guards.codes.size
         """Where branches decide which instances there are, all outcomes should have one text."""
         self.sums = 0
@@ -146,11 +153,16 @@ class _Roll:
             if classes.codes[k] == SUM:
                 self.sources[k] = self._sum(k)
             elif k not in self.sources:
-                one = self._merged(k, self._laid_out(*self._operands(k)))
+                if k not in self._applications:
+                    self._merge(self.classes.structure(k))
+                one = self._applications.pop(k)
                 if classes.members_of(k)[0] >= classes.records.count:
-                    self._guard(self._operation(one), self.values[self._members_of(k)])
+                    self.sources[k] = self._operation(one)
+                    self._guard(self.sources[k], self.values[self._members_of(k)])
                 elif not self._together(k, one):
                     self.sources[k] = self._operation(one)
+                for j in self._alike.get(k, ()):
+                    self.sources[j] = self.sources[k]
         return Rolled(
             self._outputs(), tuple(self.guards), classes.members.size, len(needed),
             self.views, self.gathers, self.sums,
@@ -171,30 +183,58 @@ class _Roll:
         for k, some in indices.items():
             self.sources[k] = arranged(self.sources[k], some, self._may_part)
 
-    def _operands(self, k: int) -> tuple[Primitive, list]:
-        """The primitive of a class, and what its instances read."""
-        entry, members = self.tape.primitive(self.classes.codes[k]), self._members_of(k)
+    def _operands(self, k: int, members: np.ndarray | None = None) -> tuple[Primitive, list]:
+        """The primitive of a class, and what its instances read, or some members of it."""
+        entry = self.tape.primitive(self.classes.codes[k])
+        members = self._members_of(k) if members is None else members
         columns = (self.first, self.second)[: entry.arity]
         return entry, [self._operand(column[members]) for column in columns]
 
     def _members_of(self, k: int) -> np.ndarray:
         return self._members.get(k, self.classes.members_of(k))
 
-    def _merged(self, k: int, one: _Application) -> _Application:
+    def _merge(self, family: list[int]) -> None:
         """Let instances with equal operands be one, where that leaves half of them or fewer.
 
-        Loops compute again, in each iteration, what depends on an outer index alone.
+        Loops compute again, in each iteration, what depends on an outer index alone. They do so in
+        several places: classes of one structure that have most instances in common are one array.
         """
-        if not any(found.gathers for found in one.reads):
-            return one
-        keys = [a[1] if isinstance(a, tuple) else a.view(np.int64) for a in one.operands]
-        first, places = distinct(keys[0], keys[-1])
-        if not first.size:
-            return one
-        members = self.classes.members_of(k)
-        self.classes.places[members] = places
-        self._members[k] = members[first]
-        return self._laid_out(*self._operands(k))
+        for k in family:
+            self._applications[k] = self._laid_out(*self._operands(k))
+        for k in family:
+            is_gathered = any(found.gathers for found in self._applications[k].reads)
+            if k in self._members or not is_gathered:
+                continue
+            members = self.classes.members_of(k)
+            first, places = self._distinct(k, members)
+            if not first.size:
+                continue
+            alike = [k]
+            for j in family:
+                if j == k or j in self._members or not self._have_same_sources(j, k):
+                    continue
+                own = self.classes.members_of(j)
+                both = np.sort(np.concatenate((members, own)))
+                found = self._distinct(k, both)
+                apart = first.size + (self._distinct(j, own)[0].size or own.size) / 2
+                if 0 < found[0].size <= apart:
+                    members, (first, places) = both, found
+                    alike.append(j)
+            self.classes.places[members] = places
+            for j in alike:
+                self._members[j], self._alike[j] = members[first], alike
+            one = self._laid_out(*self._operands(k))
+            self._applications |= dict.fromkeys(alike, one)
+
+    def _have_same_sources(self, j: int, k: int) -> bool:
+        reads = [_reads(self._applications[one].operands) for one in (j, k)]
+        return all(a is b for (a, _), (b, _) in zip(*reads, strict=True))
+
+    def _distinct(self, k: int, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where equal operands come first in some members of a class, and which each one has."""
+        _, operands = self._operands(k, members)
+        keys = [a[1] if isinstance(a, tuple) else a.view(np.int64) for a in operands]
+        return distinct(keys[0], keys[-1])
 
     def _laid_out(self, entry: Primitive, operands: list) -> _Application:
         """A primitive of operands over the grid of instances over which these are read best."""
@@ -229,8 +269,9 @@ class _Roll:
 
         Where each would be gathered by itself, rows of all of them are less to gather.
         """
-        family, size = self.classes.family(k), math.prod(one.shape)
-        if not 1 < len(family) <= MOST_COLUMNS or size < self.classes.size(k):
+        size = self.classes.size(k)
+        family = [j for j in self.classes.structure(k) if self.classes.size(j) == size]
+        if not 1 < len(family) <= MOST_COLUMNS or k in self._members:
             return False
         if not any(found.gathers for found in one.reads) or self._cuts(one):
             return False
@@ -311,10 +352,11 @@ class _Roll:
         self.sums += 1
         groups, constants = self.classes.terms_of(k)
         count = constants.size
-        shape = _sum_shape(
-            [(self.sources[g.of], g.places, g.uniform) for g in groups if g.uniform], count
-        )
-        total = None
+        total, shape, groups = self._triangle(k, groups)
+        if total is None:
+            shape = _sum_shape(
+                [(self.sources[g.of], g.places, g.uniform) for g in groups if g.uniform], count
+            )
         for group in groups:
             node = self._group(group, shape, count)
             if total is None:
@@ -324,6 +366,42 @@ class _Roll:
         if constants.any():
             total = total + self._constant(constants, shape)
         return self._source(total, shape)
+
+    def _triangle(
+        self, k: int, groups: list[Terms]
+    ) -> tuple[Node | None, tuple[int, ...], list[Terms]]:
+        """The products of a ragged sum that are one contraction, its shape, and all other terms."""
+        nothing = None, (), groups
+        if all(one.uniform for one in groups):
+            return nothing
+        if not np.isfinite(self.values[self.classes.members_of(k)]).all():
+            return nothing
+        found = triangle([self._product(one) for one in groups])
+        if found is None:
+            return nothing
+        grid, _ = _best(found.reads, found.periods)
+        matrix, data = found.factors(grid)
+        if REUSED * matrix.size > math.prod(grid) * math.prod(matrix.shape[-2:]):
+            return nothing
+        self.gathers += len(found.members)
+        shape = (*grid, found.rows)
+        total = _summed(p.multiply(matrix, data), shape, (*shape, matrix.shape[-1]))
+        total = total if found.entries[0].sign > 0 else -total
+        self.guards.append((p.all_(p.isfinite(total)), np.asarray(True)))
+        rest = [one for at, one in enumerate(groups) if at not in found.members]
+        return total, shape, rest
+
+    def _product(self, group: Terms) -> Product | None:
+        """The factors of terms that are products of two arrays."""
+        k = group.of
+        if k <= self.classes.inputs or self.classes.codes[k] == SUM:
+            return None
+        entry, operands = self._operands(k)
+        if entry is not p.multiply or len(_reads(operands)) < 2:
+            return None
+        places = group.places.astype(np.int64)
+        factors = tuple((source, index[places]) for source, index in operands)
+        return Product(group.sign, factors, group.counts)
 
     def _group(self, group: Terms, shape: tuple[int, ...], count: int) -> Node:
         """What the terms of one class and sign add to each sum."""

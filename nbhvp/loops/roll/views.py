@@ -34,6 +34,7 @@ __all__ = [
     "is_affine",
     "patterns",
     "read",
+    "rows_alike",
 ]
 
 MOST_PIECES = 3
@@ -357,7 +358,7 @@ def _reach(index, start, most):
 
 
 @Pass
-def _rows_alike(index, length):
+def rows_alike(index, length):
     """Whether all rows of that length are the first one, shifted."""
     for start in range(length, index.size, length):
         shift = index[start] - index[0]
@@ -374,7 +375,7 @@ def _period(index: np.ndarray) -> int:
     breaks = _breaks(index, index[1] - index[0], TRIED).tolist()
     tried = set(breaks) | {b - a for k, a in enumerate(breaks) for b in breaks[k + 1 :]}
     for period in sorted(tried):
-        if 1 < period < index.size and index.size % period == 0 and _rows_alike(index, period):
+        if 1 < period < index.size and index.size % period == 0 and rows_alike(index, period):
             return period
     return 0
 
@@ -384,7 +385,7 @@ def _separated(index: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray] | 
     terms = []
     for extent in shape:
         length = index.size // extent
-        if not _rows_alike(index, length):
+        if not rows_alike(index, length):
             return None
         terms.append(index[::length] - index[0])
         index = index[:length]
