@@ -5,10 +5,12 @@ the arguments of a call are those of a trace and run one of its programs, in a f
 microsecond. Each gives None wherever that test does not tell; the general way (`memory`, `validity`)
 then finds out what the call needs. `Direct` has the functions of one trace.
 
-Until a process has made so many calls that this code pays, `plain_calls` does the same in Python.
+Larger programs, and all programs before a process has made so many calls that this code pays, are called
+by `plain_calls`, in Python.
 
-What is tested in compiled code: types, dtypes and shapes of arrays and floats, static arguments, and objects that the trace has read elsewhere, if these are compared by identity or
-have their bytes compared. Other objects are looked at in Python first (`Closure`).
+What is tested in compiled code: types, dtypes and shapes of arrays and floats, static arguments, and
+objects that the trace has read elsewhere, if these are compared by identity or by their bytes. Other
+objects are looked at in Python first (`Closure`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph.linear_map import Product
+from nbhvp.plan.costs import CPU
 from nbhvp.runtime import plain_calls
 from nbhvp.runtime.call import LARGE, SHARED, same_argument, same_bits
 from nbhvp.trace.arguments import Leaf, Static
@@ -71,8 +74,14 @@ class Direct:
 
     def entry(self, program: Any, guards: Sequence[bytes], **how: bool) -> Entry:
         """The direct call of a program, whose first outputs are guards."""
-        found = None if self.form is None else self.form.evaluate(program, guards, **how)
-        return general if found is None else self._watched(found)
+        if self.form is None:
+            return general
+        found = self.form.evaluate(program, guards, **how)
+        if found is not None:
+            return self._watched(found)
+        if guards and program.seconds >= CPU.wake:
+            return general  # which runs once where a guard fails
+        return plain_calls.evaluation(self.accept, self.leaves, program, guards, **how)
 
     def needing_nothing(self) -> Entry:
         """The direct call of a program without outputs."""

@@ -1,10 +1,10 @@
-"""Direct calls in Python, as long as code for them is not compiled.
+"""Direct calls in Python: of programs that compiled code does not call, and until there is such code.
 
-`Form` is what `nbhvp.targets.cpu.forms.Form` is: the same tests of the arguments of a call, a trace's
-programs behind them, and None wherever that does not tell. It takes two to four times as long as compiled
-code, and a third of the general way. Surroundings are left to `Closure`.
+`Form` makes the tests of `nbhvp.targets.cpu.forms.Form`, but for surroundings, which are left to
+`Closure`; `evaluation` runs a program behind a test. Both give None wherever they do not tell. They
+take two to four times as long as compiled code, and half as long as the general way.
 
-Invariant: once compiled code is worth its time, every function gives None, and the general way makes it.
+Invariant: once compiled code is worth its time, each test gives None, and the general way makes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from nbhvp.runtime.call import same_bits
 from nbhvp.trace.arguments import Leaf, Static
 
-__all__ = ["Form"]
+__all__ = ["Form", "evaluation"]
 
 
 class Form:
@@ -69,36 +69,8 @@ class Form:
 
         return same
 
-    def evaluate(
-        self,
-        program: Any,
-        guards: Sequence[bytes] = (),
-        *,
-        is_finite: bool = False,
-        as_numbers: bool = False,
-        as_tuple: bool = True,
-    ) -> Callable[..., Any]:
-        """``evaluate(cold, *arguments)`` gives the outputs of a program but its guards."""
-        accept, count = self.accept(), len(guards)
-        arrays = None if self._are_bare else self._arrays
-
-        def evaluate(cold: tuple, *arguments: Any) -> Any:
-            if not accept(*arguments):
-                return None
-            try:
-                outputs = program(*(arrays(arguments) if arrays else arguments))
-            except Exception:  # it counts only where the trace holds, as the general way finds out
-                return None
-            if count and any(a.tobytes() != b for a, b in zip(outputs, guards, strict=False)):
-                return None
-            if is_finite and not math.isfinite(outputs[0]):
-                return None
-            found = outputs[count:] if count else outputs
-            if as_numbers:
-                found = [a if a.ndim else a[()] for a in found]
-            return tuple(found) if as_tuple else found[0]
-
-        return evaluate
+    def evaluate(self, program: Any, guards: Sequence[bytes], **how: bool) -> None:
+        """There is no compiled code: `evaluation` makes the call."""
 
     def _arrays(self, arguments: Sequence[Any]) -> Sequence[np.ndarray]:
         """What programs take."""
@@ -118,3 +90,39 @@ def _test(argument: Leaf | Static) -> Callable[[Any], bool]:
     return lambda x: (
         type(x) is np.ndarray and x.dtype is dtype and x.shape == shape and x.flags.c_contiguous
     )
+
+
+def evaluation(
+    accept: Callable[..., Any],
+    leaves: Callable[[Sequence[Any]], Sequence[np.ndarray]],
+    program: Any,
+    guards: Sequence[bytes] = (),
+    *,
+    is_finite: bool = False,
+    as_numbers: bool = False,
+    as_tuple: bool = True,
+) -> Callable[..., Any]:
+    """``evaluate(cold, x, *args)`` gives the outputs of a program but its guards.
+
+    Parameters are those of `Form.evaluate` in `nbhvp.targets.cpu.forms`, and a test of the arguments and
+    the arrays among those beside x.
+    """
+    count = len(guards)
+
+    def evaluate(cold: tuple, x: Any = None, *args: Any) -> Any:
+        if not accept(x, *args):
+            return None
+        try:
+            outputs = program(x, *leaves(args)) if args else program(x)
+        except Exception:  # it counts only where the trace holds, as the general way finds out
+            return None
+        if count and any(a.tobytes() != b for a, b in zip(outputs, guards, strict=False)):
+            return None
+        if is_finite and not math.isfinite(outputs[0]):
+            return None
+        found = outputs[count:] if count else outputs
+        if as_numbers:
+            found = [a if a.ndim else a[()] for a in found]
+        return tuple(found) if as_tuple else found[0]
+
+    return evaluate
