@@ -13,6 +13,7 @@ import pytest
 import nbhvp
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
+from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.split import split
@@ -542,3 +543,21 @@ def test_products_of_any_recurrence_split_at_a_point(name, run):
     np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-10)
     (whole_again,) = run(whole, *values)
     np.testing.assert_allclose(whole_again, right, rtol=1e-10, atol=1e-10)
+    several = batched(product, v, 3)
+    given[v] = np.stack([values[1], 2 * values[1], 0 * values[1]], axis=-1)
+    (columns,) = run(several, *(given[node] for node in product.inputs))
+    needed = np.stack([right, 2 * right, 0 * right], axis=-1)
+    np.testing.assert_allclose(columns, needed, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", STEPS_OF)
+def test_compiled_directions(name):
+    body, pool = body_of(name, False, "f8"), Pool()
+    x, v = (p.input_node(pool, letter, (size_of(body),), "f8") for letter in "xv")
+    product = Graph((x, v), (derive.hvp(by_scan(body, x), x, v),))
+    r = np.random.default_rng(3)
+    values, directions = r.normal(size=x.size) / 2, r.normal(size=(x.size, 8))
+    (columns,) = compiled(batched(product, v, 8), values, directions)
+    needed = [interpret(product, values, one)[0] for one in directions.T]
+    np.testing.assert_allclose(columns.T, needed, rtol=1e-10, atol=1e-10)

@@ -7,7 +7,8 @@ stays as it is. Since the map is linear in the direction, three rules serve ever
 - linear: parameters that name axes (`axis`, `axes`) count the new one, and those with an entry per
   axis get one more, which the table gives (`Primitive.per_axis`);
 - bilinear: one more letter, "ij,j->i" becoming "ij,jz->iz": a product with a vector becomes one
-  with a matrix.
+  with a matrix;
+- recurrences: the same of each node of a step.
 
 The axis comes last, so that loops over it are innermost and contiguous.
 """
@@ -15,11 +16,13 @@ The axis comes last, so that loops over it are innermost and contiguous.
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check, joint_positions
 from nbhvp.graph.node import Graph, Node, dependent
+from nbhvp.graph.table.scan import Body, scan
 
 __all__ = ["batched"]
 
@@ -39,14 +42,20 @@ def batched(graph: Graph, direction: Node, count: int) -> Graph | None:
     v = p.input_node(
         direction.pool, direction.params["name"], axis.extended(direction.shape), direction.dtype
     )
-    new = {direction: v}
-    for node in nodes:
-        if node in active and node is not direction:
-            new[node] = _applied(axis, node, new)
-            assert new[node].shape == axis.extended(node.shape), f"{node.primitive} lost an axis"
+    new = _all(axis, nodes, {direction: v})
     inputs = tuple(new.get(node, node) for node in graph.inputs)
     outputs = tuple(new.get(node) or axis.repeated(node) for node in graph.outputs)
     return check(Graph(inputs, outputs), linear_in=v)
+
+
+def _all(axis: _Axis, nodes: Sequence[Node], new: dict[Node, Node]) -> dict[Node, Node]:
+    """All nodes that depend on the directions, given these."""
+    active = dependent(nodes, new)
+    for node in nodes:
+        if node in active and node not in new:
+            new[node] = _applied(axis, node, new)
+            assert new[node].shape == axis.extended(node.shape), f"{node.primitive} lost an axis"
+    return new
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,16 @@ def _applied(axis: _Axis, node: Node, new: dict[Node, Node]) -> Node:
         mixed = [new.get(arg, arg) for arg in args]
         return entry(*mixed, subscripts=_subscripts(node.params["subscripts"], k))
     joint = joint_positions(node, positions)
+    if entry.body is not None:
+        args = tuple(
+            (new.get(arg) or axis.repeated(arg)) if k in joint else arg
+            for k, arg in enumerate(args)
+        )
+        body = entry.body.known(
+            ("directions", axis, frozenset(joint)), lambda: _body(axis, entry.body, joint)
+        )
+        rows = scan(body, node.params["length"], *args)
+        return p.reshape(rows, shape=axis.extended(node.shape))
     beside = axis.beside if entry.broadcasts else lambda arg: arg
     mixed = [
         (new.get(arg) or axis.repeated(arg)) if k in joint else beside(arg)
@@ -92,6 +111,24 @@ def _applied(axis: _Axis, node: Node, new: dict[Node, Node]) -> Node:
     ]
     params = {name: axis.parameter(node, name, value) for name, value in node.params.items()}
     return entry(*mixed, **params)
+
+
+def _body(axis: _Axis, body: Body, joint: set[int]) -> Body:
+    """A step of several directions, which are among its inputs at some positions."""
+    inputs = body.graph.inputs
+    given = {
+        inputs[k]: p.input_node(
+            inputs[k].pool,
+            f"{inputs[k].params['name']}s",
+            axis.extended(inputs[k].shape),
+            body.dtype,
+        )
+        for k in joint
+    }
+    new = _all(axis, body.graph.nodes, given)
+    outputs = tuple(new.get(node) or axis.repeated(node) for node in body.graph.outputs)
+    graph = Graph(tuple(new.get(node, node) for node in inputs), outputs)
+    return replace(body, graph=graph, linear=frozenset(joint), single=body)
 
 
 def _subscripts(subscripts: str, k: int) -> str:

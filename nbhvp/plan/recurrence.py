@@ -23,12 +23,15 @@ from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower
 from nbhvp.plan.pull import Apply, Expr, Index, Load, Puller, Value, contiguous, is_pulled, parts
 
-__all__ = ["Recurrence", "Repeated", "elements_of", "is_narrow", "positions", "step_of"]
+__all__ = ["Recurrence", "Repeated", "elements_of", "is_narrow", "one_of", "positions", "step_of"]
 
 
 @dataclass(eq=False)
 class Recurrence:
-    """A scan as a loop: its node, and the elements of its arguments, those of slices at a step."""
+    """A scan as a loop: its node, and the elements of its arguments.
+
+    Those of slices are at a step, those of several directions at one of these.
+    """
 
     node: Node
     elements: tuple[tuple[Expr, ...], ...]
@@ -50,11 +53,18 @@ class Repeated:
     """The schedule of a step."""
 
 
+def one_of(body: Body) -> Body:
+    """The body of one direction."""
+    return body.single or body
+
+
 def is_narrow(body: Body) -> bool:
     """Whether a step is written out: so many scalar operations, on numbers of any kind.
 
-    Many operations on vectors are none: kernels with loops over these have shorter texts.
+    Many operations on vectors are none: kernels with loops over these have shorter texts. A step of
+    several directions is as one of them.
     """
+    body = one_of(body)
     nodes, work = body.graph.nodes, body.operations
     if work > CPU.narrow_step or any(node.size > CPU.narrow_array for node in nodes):
         return False
@@ -79,8 +89,8 @@ def step_of(body: Body) -> Graph:
 
 
 def elements_of(body: Body) -> list[list[Expr]]:
-    """The elements of each output of a step, from those of its inputs."""
-    graph = step_of(body)
+    """The elements of each output of a step, from those of its inputs, for one direction."""
+    graph = step_of(one_of(body))
     puller = Scalars(graph.inputs)
     return [[puller.at(node, at) for at in positions(node)] for node in graph.outputs]
 

@@ -55,7 +55,7 @@ from nbhvp.plan.pull import (
     weight,
     written_out,
 )
-from nbhvp.plan.recurrence import Recurrence, Repeated, is_narrow, positions, step_of
+from nbhvp.plan.recurrence import Recurrence, Repeated, is_narrow, one_of, positions, step_of
 
 __all__ = [
     "Library",
@@ -519,11 +519,12 @@ def is_loop(node: Node) -> bool:
 
 
 def _recurrence(node: Node, puller: Puller) -> Recurrence:
-    body, (k,) = node.primitive.body, variables((1,))
+    body, (step, lane) = node.primitive.body, variables((1, 1))
     elements = []
-    for place, (arg, like) in enumerate(zip(node.args, body.graph.inputs, strict=True)):
-        at = (k,) if body.carries <= place < body.rest else ()
-        elements.append(tuple(puller.at(arg, (*at, *one)) for one in positions(like)))
+    for k, (arg, like) in enumerate(zip(node.args, one_of(body).graph.inputs, strict=True)):
+        first = (step,) if body.carries <= k < body.rest else ()
+        last = (lane,) if body.single is not None and k in body.linear else ()
+        elements.append(tuple(puller.at(arg, (*first, *at, *last)) for at in positions(like)))
     return Recurrence(node, tuple(elements))
 
 

@@ -67,6 +67,9 @@ class Body:
     """The positions of the inputs in which it is jointly linear, with the carry among them; or none."""
     order: int = 0
     """How many tangents were taken."""
+    single: Body | None = None
+    """Of several directions, along a last axis of each output and of the inputs in `linear`: the body
+    of one of them."""
     is_repeated: bool = False
     """Whether what a step computes is too much to keep, and so computed again for each use."""
 
@@ -135,7 +138,7 @@ class Body:
             linear=(tuple(sorted(self.linear)),) if is_linear else (),
             whole=True,
             lazy=True,
-            batches=False,
+            batches=all(node.primitive.batches for node in self.graph.nodes),
             uncertain=self.is_uncertain,
             strict=self._strict,
             body=self,

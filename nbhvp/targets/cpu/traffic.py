@@ -18,8 +18,8 @@ from typing import Any
 from nbhvp.graph.node import Node
 from nbhvp.plan.nest import Nest, Statement
 from nbhvp.plan.pull import Apply, Choose, Expr, Load, Var, loaded, parts
-from nbhvp.plan.recurrence import Recurrence, Repeated, elements_of
-from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step
+from nbhvp.plan.recurrence import Recurrence, Repeated, elements_of, one_of
+from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step, variables
 from nbhvp.plan.text import Pointer, Scratch
 from nbhvp.targets.cpu.nests import emit, has_kernels
 
@@ -152,9 +152,10 @@ def _recurrence(step: Recurrence) -> Traffic:
     """A loop over steps: slices are read at each, what is the same in all of them once."""
     length = step.node.shape[0] - 1
     found = parts(expr for some in elements_of(step.node.primitive.body) for expr in some)
-    work = sum(part.cost for part in found if isinstance(part, Apply))
-    steps = {variable: length for load in step.loads for variable in _variables(load)}
-    read = sum(_visited(step.loads, steps, length).values())
+    lanes = step.node.primitive.body.width // one_of(step.node.primitive.body).width
+    work = lanes * sum(part.cost for part in found if isinstance(part, Apply))
+    extents = dict(zip(variables((length, lanes)), (length, lanes), strict=True))
+    read = sum(_visited(step.loads, extents, length * lanes).values())
     return Traffic(read, _bytes(step.node), work * length, kernels=1)
 
 
