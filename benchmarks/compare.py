@@ -793,6 +793,16 @@ def section_memory(run) -> None:
     print(bar("at most 2 arrays", {"first": first <= 2.0, "at another x": again <= 2.0}))
 
 
+# --- sparse ---------------------------------------------------------------------------------------
+
+
+def section_sparse(run) -> None:
+    """Whole sparse Hessians, and what Newton's method gains by them."""
+    from benchmarks import sparse
+
+    sparse.section(run)
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 SECTIONS = {
@@ -806,6 +816,7 @@ SECTIONS = {
     "loops": section_loops,
     "first": first.section,
     "memory": section_memory,
+    "sparse": section_sparse,
 }
 OWN_PROCESSES = ("threads", "first", "memory")
 """Sections that choose threads by themselves, and so run once."""

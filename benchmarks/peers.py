@@ -382,6 +382,42 @@ def _casadi(problem, threads):
     return _buffered(_in_c(casadi, function) or function, problem.x0, arrays)
 
 
+def casadi_hessian(problem):
+    """``hessian()`` by CasADi as a sparse matrix of its own, and its pattern; None without a function.
+
+    The faster of two: vectors as they are, through the C compiler, or scalar by scalar in CasADi's
+    virtual machine.
+    """
+    import casadi
+
+    built = _casadi_function(casadi, problem)
+    if built is None:
+        return None
+    x, value, inputs = built
+    symbols, arrays = zip(*inputs, strict=True) if inputs else ((), ())
+    function = casadi.Function("product", [x, *symbols], [casadi.hessian(value, x)[0]])
+    scalars = function.expand("scalars", {"allow_free": False}) if not inputs else function
+    data = [np.ascontiguousarray(array, float) for array in (problem.x0, *arrays)]
+    out = np.empty(function.nnz_out(0))
+    best = None
+    for made in (_in_c(casadi, function) or function, scalars):
+        buffer, evaluate = made.buffer()
+        for k, array in enumerate(data):
+            buffer.set_arg(k, memoryview(array))
+        buffer.set_res(0, memoryview(out))
+        seconds = min(_seconds(evaluate) for _ in range(3))
+        if best is None or seconds < best[0]:
+            best = seconds, evaluate, buffer
+    rows, columns = map(np.array, function.sparsity_out(0).get_triplet())
+    return best[1], (rows, columns), out, (best, data)
+
+
+def _seconds(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def _in_c(casadi, function):
     """The function through the C compiler; None without one, or where it takes too long."""
     compiler = shutil.which(os.environ.get("CC", "cc"))

@@ -276,8 +276,7 @@ class HessianOperator(Operator):
 
     def sparsity(self) -> csc_array:
         """Where the Hessian has entries, as a sparse array of True."""
-        matrix = sparse.matrix_at(self._point, self._map, True)
-        return sparse.as_columns(matrix, np.ones(matrix.columns.size, bool))
+        return sparse.matrix_at(self._point, self._map, True).by_columns.copy()
 
     def diagonal(self) -> np.ndarray:
         """The diagonal, of shape (n,): that of the sparse matrix, if it is sparse, or by n products."""
@@ -452,7 +451,7 @@ class JacobianOperator(Operator):
 
     def sparsity(self) -> csr_array:
         """Where the Jacobian has entries, as a sparse array of True."""
-        return sparse.matrix_at(self._point, jacobian, False).pattern
+        return sparse.matrix_at(self._point, jacobian, False).by_rows.copy()
 
     def block(self, columns: Name, rows: slice = slice(None)) -> Block:
         """The columns of some parameters, by their names, as a LinearOperator.

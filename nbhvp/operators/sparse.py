@@ -6,6 +6,7 @@ sums of columns. Both are made once; here they are applied at a point.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -54,17 +55,18 @@ def entries(
 
 def as_rows(matrix: Matrix, data: np.ndarray) -> scipy.sparse.csr_array:
     """By rows."""
-    return _canonical(scipy.sparse.csr_array, matrix, data)
+    return _with_data(matrix.by_rows, data)
 
 
 def as_columns(matrix: Matrix, data: np.ndarray) -> scipy.sparse.csc_array:
     """By columns, of a symmetric matrix: they are its rows."""
-    return _canonical(scipy.sparse.csc_array, matrix, data)
+    return _with_data(matrix.by_columns, data)
 
 
-def _canonical(form: Callable, matrix: Matrix, data: np.ndarray) -> Any:
-    found = form((data, matrix.columns, matrix.starts), shape=matrix.shape)
-    found.has_canonical_format = True  # which SciPy would look for, and write of read-only arrays
+def _with_data(like: Any, data: np.ndarray) -> Any:
+    """A sparse array with other entries: to make one anew takes SciPy longer than a small Hessian."""
+    found = copy.copy(like)
+    found.data = data
     return found
 
 

@@ -12,6 +12,7 @@ were, a new point needs no symbolic work. Its entries come in one of two ways:
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -126,10 +127,23 @@ class Matrix:
         """How many products its entries take."""
         return self.way.count if isinstance(self.way, Coloured) else 0
 
-    @property
-    def pattern(self) -> Any:
+    @functools.cached_property
+    def by_rows(self) -> Any:
+        """True at each entry, as a sparse array."""
+        return self._as(scipy.sparse.csr_array)
+
+    @functools.cached_property
+    def by_columns(self) -> Any:
+        """The same of a symmetric matrix, whose rows are its columns."""
+        return self._as(scipy.sparse.csc_array)
+
+    def _as(self, form: Callable) -> Any:
         ones = np.ones(self.columns.size, bool)
-        return scipy.sparse.csr_array((ones, self.columns, self.starts), shape=self.shape)
+        found = form((ones, self.columns, self.starts), shape=self.shape)
+        found.has_canonical_format = (
+            True  # which SciPy would look for, and write of read-only arrays
+        )
+        return found
 
 
 def matrix_of(

@@ -58,6 +58,7 @@ class Recorded:
         self._linearized: dict[Product, Linearized] = {}
         self._matrices: dict[Product, list[tuple[bool, list[np.ndarray], Matrix]]] = {}
         """Whether the pattern was given, what it depends on, and the matrix; the latest first."""
+        self._operands: dict[Product, tuple[Node, ...]] = {}
         self._gradient: Node | None = None
         self._value_program: Guarded | None = None
         self._gradient_program: Guarded | None = None
@@ -172,7 +173,7 @@ class Recorded:
         If the pattern is given, by rows, it is taken as it is.
         """
         linear, known = self.linear_map(product), self._matrices.setdefault(product, [])
-        operands = integer_operands(linear.product, linear.direction) if pattern is None else ()
+        operands = self._integer_operands(product) if pattern is None else ()
         values = self._programs.of(linear.inputs, operands)(*inputs) if operands else []
         if pattern is not None:
             values = [pattern.indptr.copy(), pattern.indices.copy()]
@@ -188,6 +189,14 @@ class Recorded:
         self.compiler.report.dense = matrix.dense
         known[:] = [(pattern is not None, values, matrix), *known[: MOST_MATRICES - 1]]
         return matrix
+
+    def _integer_operands(self, product: Product) -> tuple[Node, ...]:
+        """The nodes on whose values the pattern of a product's matrix depends."""
+        if product not in self._operands:
+            linear = self.linear_map(product)
+            with self.compiler.preparing():
+                self._operands[product] = integer_operands(linear.product, linear.direction)
+        return self._operands[product]
 
     def entries_at(
         self, product: Product, matrix: Matrix, inputs: Sequence[np.ndarray]

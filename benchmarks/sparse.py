@@ -1,0 +1,171 @@
+"""Whole sparse Hessians: next to products, next to CasADi's, and in Newton's method.
+
+A Hessian is taken at a new x each time, after the first, which finds its pattern and compiles. Its time
+is given in products at a fixed point; x, v and results are warm in both.
+"""
+
+import itertools
+import time
+
+import numpy as np
+
+from benchmarks import adjustment
+from benchmarks.problems import make_lennard_jones, make_rosenbrock, make_surface
+from benchmarks.tables import bar, micro, table
+
+__all__ = ["section"]
+
+NEW = 4
+"""Points that take turns."""
+
+
+def control(x):
+    """Reaction and diffusion in one dimension: the states, and the controls that are their sources."""
+    u, a = np.split(x, 2)
+    defect = u[2:] - 2 * u[1:-1] + u[:-2] - 0.1 * np.exp(u[1:-1]) + a[1:-1]
+    return np.sum(defect**2) + np.sum((u - 1) ** 2) + 0.1 * np.sum(a**2)
+
+
+def rows(quick: bool):
+    """Labels, functions, points, arguments, and the most products that a Hessian may take."""
+    side, size, atoms = (100, 10_000, 500) if quick else (1000, 1_000_000, 10_000)
+    rosenbrock, surface = make_rosenbrock(size), make_surface((side, side))
+    gas = make_lennard_jones((atoms, 60))
+    adjusted = adjustment.data(observations=2_000 if quick else 20_000)
+    states = np.random.default_rng(0).normal(size=size)
+    return [
+        (f"Rosenbrock, {size:,}", rosenbrock.fun, rosenbrock.x0, rosenbrock.args, 3),
+        (f"surface, {side} x {side}", surface.fun, surface.x0, surface.args, 8),
+        (f"Lennard-Jones, {atoms:,} atoms", gas.fun, gas.x0, gas.args, None),
+        ("bundle adjustment", adjustment.in_arrays, *adjusted, None),
+        (f"control, {size:,}", control, states, (), None),
+    ]
+
+
+def section(run) -> None:
+    """Hessians next to products, to CasADi, and in Newton's method."""
+    _next_to_products(run)
+    if run.peers:
+        _next_to_casadi(run)
+    _newton(run)
+
+
+def _next_to_products(run) -> None:
+    from nbhvp import differentiable
+
+    lines, met, soon = [], {}, {}
+    for label, fun, x, args, most in rows(run.quick):
+        if run.only is not None and run.only.lower() not in label.lower():
+            continue
+        f = differentiable(fun)
+        v = np.random.default_rng(1).normal(size=x.size)
+        H = f.hessian(x, *args)
+        H @ v
+        start, compiling = time.perf_counter(), f.report().compile_seconds
+        S = f.sparse_hessian(x, *args)
+        first = time.perf_counter() - start - f.report().compile_seconds + compiling
+        error = np.abs(S @ v - H @ v).max() / np.abs(H @ v).max()
+        if not error <= 1e-10:
+            raise AssertionError(f"{label}: relative error {error:.1e}, not 1e-10")
+        points = itertools.cycle([x + 1e-9 * k for k in range(NEW)])
+        before, runs = f.report().product_runs, 0
+        f.sparse_hessian(next(points), *args)
+        runs = f.report().product_runs - before
+        calls = {
+            "product": lambda H=H, v=v: H @ v,
+            "hessian": lambda f=f, points=points, args=args: f.sparse_hessian(next(points), *args),
+        }
+        measured = run.rounds(calls)
+        ratio = measured.ratio("hessian", "product")
+        times = micro(measured.best("product")), micro(measured.best("hessian"))
+        per_row = f"{S.nnz / x.size:.1f}"
+        way = f"{runs} products" if runs else "one program"
+        lines.append([label, f"{x.size:,}", per_row, way, f"{first:.2f}", *times, str(ratio)])
+        if most is not None:
+            is_met = None if measured.disturbed else ratio.median <= most
+            met[f"{label} in {most}"] = is_met
+            soon[label] = None if measured.disturbed else first <= 1.0
+    header = ["problem", "n", "entries of a row", "by", "pattern, s", "product, µs", "Hessian, µs"]
+    print(table([*header, "Hessian / product"], lines) + "\n")
+    print(bar("a whole Hessian in so many products", met))
+    print(bar("pattern and program planned in 1 s", soon) + "\n")
+
+
+def _next_to_casadi(run) -> None:
+    from nbhvp import differentiable
+
+    size = 1_000 if run.quick else 100_000
+    side = 33 if run.quick else 317
+    lines, ahead = [], {}
+    for problem in (make_rosenbrock(size), make_surface((side, side))):
+        try:
+            from benchmarks.peers import casadi_hessian
+
+            theirs, (i, j), out, kept = casadi_hessian(problem)
+        except ImportError:
+            print("- CasADi is not installed.\n")
+            return
+        f = differentiable(problem.fun)
+        S = f.sparse_hessian(problem.x0)
+        theirs()
+        if S.nnz != i.size or np.abs(S[i, j] - out).max() > 1e-10 * np.abs(out).max():
+            raise AssertionError(f"{problem.name}: patterns or entries differ from CasADi's")
+        points = itertools.cycle([problem.x0 + 1e-9 * k for k in range(NEW)])
+        calls = {
+            "nbhvp": lambda f=f, points=points: f.sparse_hessian(next(points)),
+            "CasADi": lambda theirs=theirs, kept=kept: theirs(),
+        }
+        measured = run.rounds(calls)
+        ratio = measured.ratio("CasADi", "nbhvp")
+        times = [micro(measured.best(name)) for name in calls]
+        lines.append([problem.name, f"{problem.x0.size:,}", *times, str(ratio)])
+        ahead[problem.name] = None if measured.disturbed else ratio.median >= 3
+    print(table(["problem", "n", "nbhvp, µs", "CasADi, µs", "CasADi / nbhvp"], lines) + "\n")
+    print(bar("3 times ahead of CasADi", ahead) + "\n")
+
+
+def newton(f, x, tolerance=1e-8):
+    """Newton's method with the factors of the sparse Hessian, and steps that are halved."""
+    from scipy.sparse.linalg import splu
+
+    value, gradient = f.value_and_grad(x)
+    least = tolerance * np.abs(gradient).max()
+    steps = 0
+    while np.abs(gradient).max() > least:
+        factors = splu(
+            f.sparse_hessian(x),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        p = -factors.solve(gradient)
+        length = 1.0
+        while f(x + length * p) > value + 1e-4 * length * (gradient @ p) and length > 1e-6:
+            length /= 2
+        x = x + length * p
+        value, gradient = f.value_and_grad(x)
+        steps += 1
+    return x, value, steps
+
+
+def _newton(run) -> None:
+    """The minimal surface by Newton's method: factors of sparse Hessians, and products."""
+    from nbhvp import differentiable, minimize
+
+    side = 50 if run.quick else 300
+    problem = make_surface((side, side))
+    f, x0 = differentiable(problem.fun), np.zeros(problem.x0.size)
+    f.hvp(x0, x0), f.sparse_hessian(x0)
+    start = time.process_time()
+    _, least, steps = newton(f, x0)
+    sparse = time.process_time() - start
+    start = time.process_time()
+    found = minimize(f, x0, method="newton-cg", options={"xtol": 1e-9})
+    products = time.process_time() - start
+    lines = [
+        ["splu of the sparse Hessian", f"{steps}", "0", f"{sparse:.2f}", f"{least:.10f}"],
+        ["Newton-CG", f"{found.nit}", f"{found.nhvp}", f"{products:.2f}", f"{found.fun:.10f}"],
+    ]
+    print(f"The surface, {side} x {side}, from zero:\n")
+    print(table(["method", "steps", "products", "processor time, s", "minimum"], lines) + "\n")
+    print(bar("splu ahead of Newton-CG", {f"{side} x {side}": sparse < products}))
