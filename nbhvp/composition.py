@@ -3,10 +3,10 @@
     def loss(x):                            # its gradient has second derivatives of the energy,
         return np.sum((energy.grad(x) - forces) ** 2)       # its products have third ones
 
-The inner function is traced on nodes of the outer one, at a node of its own that stands for its x, the
-point. `derive` makes the derivative in the point, and then the argument takes its place. So what depends
-on x in another way, as other arguments or what a closure holds, is not differentiated in; and of a
-derivative inside a derivative each has a point of its own. Guards, constants and objects that the inner
+The inner function is traced on nodes of the outer one, at a node of its own that stands for its x, a
+variable. `derive` makes the derivative in the variable, and then the argument takes its place. So what
+depends on x in another way, as other arguments or what a closure holds, is not differentiated in; and of
+a derivative inside a derivative each has a variable of its own. Guards, constants and objects that the inner
 function reads are those of the outer trace.
 
 Invariant: a result is what the `Function` gives for plain numbers, in shape, dtype and value.
@@ -167,17 +167,17 @@ class Inner(FunctionStandin):
         given = {settled(arg.node): arg for arg in traced_in(args, kwargs)}
         for node, arg in given.items():
             recording.values[node] = np.asarray(arg.value, arg.dtype)
-        with recording.differentiating(x.node, value) as point:
+        with recording.differentiating(x.node, value) as variable:
             before = {*recording.guards}
-            output = self._output(Traced(Storage(point, value)), args, kwargs)
-            _see_ties(output.node, point, [one for one in recording.guards if one not in before])
+            output = self._output(Traced(Storage(variable, value)), args, kwargs)
+            _see_ties(output.node, variable, [one for one in recording.guards if one not in before])
             source = source_of(self.function.__wrapped__)
             with recording.pool.settling():
-                nodes = derived(Primal((point,), settled(output.node), source))
+                nodes = derived(Primal((variable,), settled(output.node), source))
                 values = evaluated(nodes, recording.values)
         # As requests: a loop over time may take derivatives in each step.
         known = {node: arg.node for node, arg in given.items() if node.args}
-        nodes = derive.substitute(nodes, {**known, point: x.node})
+        nodes = derive.substitute(nodes, {**known, variable: x.node})
         recording.values.update(zip(map(settled, nodes), values, strict=True))
         return [traced(node, value) for node, value in zip(nodes, values, strict=True)]
 
@@ -226,17 +226,17 @@ def _along(product: Product, v: Any, f: Primal) -> Sequence[Node]:
 
 
 def _at(linear: LinearMap, product: Node, direction: Node, v: Node) -> Node:
-    """The product with a node in the place of the direction; neither v nor the point is looked behind."""
+    """The product with a node in the place of the direction; neither v nor x is looked behind."""
     strict = derive.strict(product, linear.inputs[0])
     return derive.substitute([strict], {direction: cast_node(v, direction.dtype)})[0]
 
 
-def _see_ties(output: Node, point: Node, guards: Sequence[Node]) -> None:
+def _see_ties(output: Node, variable: Node, guards: Sequence[Node]) -> None:
     """Refuse to differentiate a branch that loses the derivative; note one that may."""
     recording = current()
     known = recording.values
     inputs = {node: value for node, value in known.items() if node.primitive is p.INPUT}
-    for tie in ties(recording, output, {point: known[point], **inputs}, guards):
+    for tie in ties(recording, output, {variable: known[variable], **inputs}, guards):
         if tie.is_lost:
             raise tie.error
         recording.notes[tie.note] = None

@@ -182,7 +182,7 @@ def _composed(model: Function, loss: Callable) -> Callable:
 
 
 def _marked(z: Traced) -> Traced:
-    return traced(p.point(z.node, level=0), z.value)
+    return traced(p.variable(z.node, level=0), z.value)
 
 
 class Fisher:

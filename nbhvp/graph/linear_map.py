@@ -133,13 +133,13 @@ def gauss_newton(z: Primal) -> LinearMap:
 
 
 def loss_of(f: Primal) -> LinearMap:
-    """J^T (d^2 f / dz^2) J v of a loss f in which outputs z of a model are marked: by a point of level 0."""
+    """J^T (d^2 f / dz^2) J v of a loss f in which outputs z of a model are a variable of level 0."""
     nodes = reachable([f.value])
-    points = [node for node in nodes if node.primitive is p.point and node.params["level"] == 0]
-    if not points:  # a loss of nothing that x changes
+    found = [node for node in nodes if node.primitive is p.variable and node.params["level"] == 0]
+    if not found:  # a loss of nothing that x changes
         v = f.input("v", f.x)
         return LinearMap(f.inputs, v, (f.value, f.gradient), p.multiply(v, 0.0))
-    (z,) = points
+    (z,) = found
     return _curvature(f.inputs, z, f.value, lambda z, t: derive.hvp(f.value, z, t))
 
 

@@ -1061,7 +1061,7 @@ argsort      = _discrete("argsort", lambda x, axis: np.argsort(x, axis, kind="st
 searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v, side), lambda a, v, side: (v.shape, INT))
 last_writer  = _discrete("last_writer", _last_writer, lambda index, size: ((size,), INT))
 fixed        = _enter(Primitive("fixed", "state", lambda x: x, lambda x: (x.shape, x.dtype), linear=((0,),), lowered=lambda x: x))
-point        = _enter(Primitive("point", "linear", lambda x, level: x, lambda x, level: (x.shape, x.dtype), lambda z_bar, z, x, level: (z_bar,), lazy=True, lowered=lambda x, level: x, selects=True, params={"level": 1}))
+variable     = _enter(Primitive("variable", "linear", lambda x, level: x, lambda x, level: (x.shape, x.dtype), lambda z_bar, z, x, level: (z_bar,), lazy=True, lowered=lambda x, level: x, selects=True, params={"level": 1}))
 all_         = _discrete("all", lambda x: np.all(x), lambda x: ((), BOOL), reduction="all")
 # fmt: on
 

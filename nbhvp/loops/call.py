@@ -463,7 +463,7 @@ def _computed(tape: Tape, inputs: Sequence[Node]) -> Computed:
     """The results of a tape at the nodes of its inputs."""
     from nbhvp.loops.sections import computed
 
-    return computed(tape, inputs, current().points)
+    return computed(tape, inputs, current().variables)
 
 
 def _guard_tape(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> None:

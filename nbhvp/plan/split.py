@@ -31,7 +31,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     of `graph`, in this order.
     """
     graph = hoisted(fissioned(graph), [direction])
-    if any(node.primitive is p.point for node in graph.nodes):
+    if any(node.primitive is p.variable for node in graph.nodes):
         # Of a loss of a model, coefficients of its result's tangent: for each input's they are many.
         graph = collected(graph, [direction])
     # Lowered first, so that what a scatter needs of its indices is found once per point.

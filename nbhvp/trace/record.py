@@ -121,7 +121,7 @@ def record(
     with recording, np.errstate(all="ignore"):
         recording.inputs = [x if given is None else given, *leaves]
         inputs = [_input(recording, "x", Leaf("array", x.shape, x.dtype), 0, x)]
-        recording.points.append(inputs[0].node)
+        recording.variables.append(inputs[0].node)
         for k, leaf in enumerate(leaves_of(key)):
             inputs.append(_input(recording, f"arg{k}", leaf, k + 1, leaves[k]))
         nodes = tuple(traced_input.node for traced_input in inputs)

@@ -82,10 +82,10 @@ class Recording:
         self.loops = loops
         self.tape_limit = tape_limit
         self.is_always = always
-        self.points: list[Node] = []
-        """What is differentiated in: the input x, and the points of functions inside the function."""
+        self.variables: list[Node] = []
+        """What is differentiated in: the input x, and those of derivatives inside the function."""
         self.values: dict[Node, Any] = {}
-        """Nodes whose values are known: inputs, points, and results of derivatives inside."""
+        """Nodes whose values are known: inputs, variables, and results of derivatives inside."""
         self.loop_calls: list[Any] = []
         """The calls of compiled functions that were recorded by loops."""
         self.sources: list[Any] = []
@@ -148,16 +148,19 @@ class Recording:
 
     @contextlib.contextmanager
     def differentiating(self, node: Node, value: np.ndarray) -> Iterator[Node]:
-        """A point at a node, for a derivative inside: it is live, though the node may be constant."""
+        """A variable with the value of a node, for a derivative inside.
+
+        It is live, though the node may be constant.
+        """
         with self.pool.settling():
-            point = p.point(settled(node), level=len(self.points))
-        point.life = LIVE
-        self.values[point] = value
-        self.points.append(point)
+            variable = p.variable(settled(node), level=len(self.variables))
+        variable.life = LIVE
+        self.values[variable] = value
+        self.variables.append(variable)
         try:
-            yield point
+            yield variable
         finally:
-            self.points.pop()
+            self.variables.pop()
 
     def guard(self, node: Node, value, place: tuple[str, int] | None = None) -> None:
         """The trace holds only where a node has this value; the place is where it is now."""

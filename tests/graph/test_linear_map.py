@@ -9,7 +9,10 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.linear_map import (
     HESSIANS,
     Primal,
+    gauss_newton,
     jacobian,
+    loss_of,
+    squared_scores,
     transposed_jacobian,
     weighted_hessian,
 )
@@ -31,15 +34,38 @@ def of_scalar():
     return Primal(f.inputs, p.sum_(f.output, axes=(0,)), f.source)
 
 
+def of_loss():
+    """sum z^3 / 6 of these."""
+    f = of_array()
+    z = p.variable(f.output, level=0)
+    return Primal(f.inputs, p.sum_(z * z * z / 6.0, axes=(0,)), f.source)
+
+
 JACOBIAN = np.array([[2 * A[0] * X[0] * X[1], A[0] * X[0] ** 2, 0], [0, 0, 3 * A[1] * X[2] ** 2]])
 FIRST = A[0] * np.array([[2 * X[1], 2 * X[0], 0], [2 * X[0], 0, 0], [0, 0, 0]])
 SECOND = np.diag([0, 0, 6 * A[1] * X[2]])
 VALUES = np.array([A[0] * X[0] ** 2 * X[1], A[1] * X[2] ** 3])
+SCORES = np.array([[1.0, -2.0], [0.5, 3.0]])
 MAPS = {
     "jacobian": (of_array, jacobian, (), JACOBIAN, (VALUES,)),
     "transposed": (of_array, transposed_jacobian, (), JACOBIAN.T, (VALUES,)),
     "weighted": (
         of_array, weighted_hessian, (W,), W[0] * FIRST + W[1] * SECOND, (W @ VALUES, W @ JACOBIAN)
+    ),
+    "Gauss-Newton": (
+        of_array, gauss_newton, (), JACOBIAN.T @ JACOBIAN, (VALUES @ VALUES / 2, VALUES @ JACOBIAN)
+    ),
+    "loss": (
+        of_loss, loss_of, (), JACOBIAN.T @ np.diag(VALUES) @ JACOBIAN,
+        (np.sum(VALUES**3) / 6, VALUES**2 / 2 @ JACOBIAN),
+    ),
+    "scores": (
+        of_array, squared_scores(2, False), (SCORES,),
+        JACOBIAN.T @ np.diag(np.mean(SCORES**2, axis=0)) @ JACOBIAN, (VALUES,),
+    ),
+    "scores of one": (
+        of_array, squared_scores(2, True), (SCORES,),
+        JACOBIAN.T @ SCORES.T @ SCORES / 2 @ JACOBIAN, (VALUES,),
     ),
     **{
         mode: (of_scalar, hessian, (), FIRST + SECOND, (VALUES.sum(), JACOBIAN.sum(axis=0)))

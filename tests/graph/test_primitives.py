@@ -316,7 +316,7 @@ LINEAR = [
     ("where", [np.array([True, False, True]), (3,), (2, 3)], {}),
     ("where", [np.array([[True], [False]]), (), (2, 3)], {}),
     ("reshape", [(2, 6)], {"shape": (3, 4)}),
-    ("point", [(2, 3)], {"level": 1}),
+    ("variable", [(2, 3)], {"level": 1}),
     ("transpose", [(2, 3, 4)], {"axes": (1, 2, 0)}),
     ("slice", [(5, 6)], {"start": (4, 1), "step": (-2, 2), "size": (3, 2)}),
     ("slice", [(5,)], {"start": (4,), "step": (-1,), "size": (5,)}),
