@@ -16,7 +16,9 @@ Sections, each with the bars that it is held to:
   (``benchmarks.models``);
 - ``first``: from a fresh process to the first gradient and product, with empty and filled caches, of
   the suite and of ``benchmarks.programs``, next to JAX and autograd (``benchmarks.first``);
-- ``memory``: what a product at n = 10^7 needs beside x, v and the result.
+- ``memory``: what a product at n = 10^7 needs beside x, v and the result;
+- ``sparse``: whole sparse Hessians, next to products and to CasADi's, and in Newton's method
+  (``benchmarks.sparse``).
 
 All contestants of a section run in one process on the same processors, NumPy arrays in and out,
 and are checked against the closed form before they are timed. A time is the best round's median, a

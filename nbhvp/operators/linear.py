@@ -265,7 +265,7 @@ class HessianOperator(Operator):
         >>> import nbhvp
         >>> f = nbhvp.differentiable(lambda x: np.sum(x[1:] * x[:-1] ** 2))
         >>> f.hessian(np.ones(4)).tosparse().nnz
-        10
+        9
         """
         matrix = sparse.matrix_at(self._point, self._map, True, pattern)
         data = sparse.entries(matrix, self._point, self._map, self._times, self.dtype)
