@@ -9,6 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.integrate import odeint
 
 import nbhvp
 from nbhvp.graph import derive
@@ -228,14 +229,185 @@ def trained(x):
     return total + np.sum(np.stack(out) ** 3)
 
 
+SYMBOLS = np.random.default_rng(2).integers(0, 3, T + 3)
+
+
+def hidden_markov(x):
+    """Columns of the emissions by the symbols, of which many are equal."""
+    moves, emissions = (np.exp(part) for part in (x[:9].reshape(3, 3), x[9:].reshape(3, 3)))
+    alpha, loss = np.ones(3) / 3 * emissions[:, SYMBOLS[0]], 0.0
+    for k in range(1, T + 3):
+        loss = loss - np.log(np.sum(alpha))
+        alpha = alpha / np.sum(alpha) @ moves * emissions[:, SYMBOLS[k]]
+    return loss - np.log(np.sum(alpha))
+
+
+def egarch(x):
+    log_variance, loss = 0.0, 0.0
+    for r in DATA[:, 0]:
+        z = r / np.exp(log_variance / 2)
+        loss = loss + log_variance + z * z
+        log_variance = x[0] + x[1] * log_variance + x[2] * (np.abs(z) - 0.79)
+    return loss
+
+
+def kalman(x, how="solve"):
+    """Matrices of two rows."""
+    move, noise = np.array([[1, 0.1], [0, 1.0]]), np.exp(x[1]) * np.eye(2)
+    mean, p, loss = np.zeros(2), np.exp(x[2]) * np.eye(2), 0.0
+    for y in DATA[:, :2]:
+        mean, p = move @ mean, move @ p @ move.T + np.exp(x[0]) * np.eye(2)
+        s, error = p + noise, y - mean
+        if how == "solve":
+            scaled, gain = np.linalg.solve(s, error), np.linalg.solve(s.T, p.T).T
+        elif how == "inv":
+            scaled, gain = np.linalg.inv(s) @ error, p @ np.linalg.inv(s)
+        else:
+            factor = np.linalg.cholesky(s)
+            scaled = np.linalg.solve(factor.T, np.linalg.solve(factor, error))
+            gain = np.linalg.solve(factor.T, np.linalg.solve(factor, p)).T
+        loss = loss + error @ scaled + np.linalg.slogdet(s)[1] + np.log(np.linalg.det(s))
+        mean, p = mean + gain @ error, p - gain @ p
+    return loss
+
+
+def kalman_by_inverse(x):
+    return kalman(x, "inv")
+
+
+def kalman_by_cholesky(x):
+    return kalman(x, "cholesky")
+
+
+def linear_solve(x):
+    """A matrix that does not change, factored in each step."""
+    z, a = x[:2], np.array([[0.2, 1.0], [-1.0, 0.1]])
+    for _ in range(T):
+        z = np.linalg.solve(np.eye(2) - 0.05 * x[2] * a, z + 0.05 * a @ z)
+    return z @ z
+
+
+def pivoting(x):
+    """Rows change places in some steps, in others not."""
+    z = x
+    for k in range(T):
+        a = np.outer(z, z) + np.roll(np.diag([1.0, 2.0, 3.0]), k % 3, axis=0) * np.cos(z[0])
+        z = np.tanh(np.linalg.solve(a, z) + 0.3)
+    return np.sum(z)
+
+
+def fixed_edges(x):
+    u = x.copy()
+    for _ in range(T):
+        u[1:-1] += 0.2 * (u[2:] - 2 * u[1:-1] + u[:-2]) - 0.02 * u[1:-1] ** 3
+    return np.sum(u**2)
+
+
+def padded(x):
+    u = x
+    for _ in range(T):
+        wide = np.pad(u, 1)
+        u = u + 0.2 * (wide[2:] - 2 * u + wide[:-2]) - 0.02 * u**3
+    return np.sum(u**2)
+
+
+def red_and_black(x):
+    u = x.copy()
+    for _ in range(T):
+        u[1:-1:2] = 0.5 * (u[:-2:2] + u[2::2]) + 0.01
+        u[2:-1:2] = 0.5 * (u[1:-2:2] + u[3::2]) + 0.01 * u[2:-1:2] ** 2
+    return np.sum(u**2)
+
+
+def with_zero_and_one(x):
+    """Constants that are 0 and 1 in one step."""
+    s = x[0]
+    for k in range(T):
+        s = s + 0.01 * np.sin(s) * (0.1 * k) + x[1] * (0.1 * k) / (1 + 0.5 * k) ** 2
+    return s * s
+
+
+def half_steps(x):
+    q, v, path = x[0], x[1], []
+    for k in range(T):
+        v = v - (0.05 if k else 0.025) * np.sin(q)
+        q = q + 0.05 * v
+        path.append(q)
+    v = v - 0.025 * np.sin(q)
+    return np.sum(np.array(path) ** 2) + v * v
+
+
+def two_kinds(x):
+    """Both give results to one list."""
+    s, path = x[0], []
+    for k in range(2 * T):
+        s = np.sin(s) * x[1] if k % 2 else s * x[2] + 0.1 * s * s
+        path.append(s)
+    return np.sum(np.array(path) ** 2)
+
+
+def implicit(x):
+    """The implicit midpoint rule, with two Newton steps in each step."""
+    q, v, h = x[0], x[1], 0.05
+    for _ in range(T):
+        a, b = q, v
+        for _ in range(2):
+            m, w = (q + a) / 2, (v + b) / 2
+            r, s = a - q - h * w, b - v + h * np.sin(m)
+            j = h / 2 * np.cos(m)
+            a, b = a - (r + h / 2 * s) / (1 + h / 2 * j), b - (s - j * r) / (1 + h / 2 * j)
+        q, v = a, b
+    return q * q + v * v
+
+
+def layers(x):
+    """A network of two layers with memory."""
+    w, h, c, loss = x.reshape(2, 2, 16), [np.zeros(4)] * 2, [np.zeros(4)] * 2, 0.0
+    for row in DATA:
+        given = row
+        for k in range(2):
+            gates = np.concatenate([given, h[k], given, h[k]]) * w[k, 0] + w[k, 1]
+            keep, new, out = (1 / (1 + np.exp(-gates[i : i + 4])) for i in (0, 4, 8))
+            c[k] = c[k] * keep + new * np.tanh(gates[12:])
+            h[k] = given = out * np.tanh(c[k])
+        loss = loss + np.sum((given - row) ** 2)
+    return loss
+
+
+INNER = nbhvp.differentiable(lambda q: np.sum(q**4) / 4 + np.prod(np.cos(q)))
+
+
+def inner_gradient(x):
+    """Forces as the gradient of an energy."""
+    q, v = x[:2], x[2:]
+    for _ in range(T):
+        v = v - 0.1 * INNER.grad(q)
+        q = q + 0.1 * v
+    return q @ q + v @ v
+
+
+def views_in_steps(x):
+    """What does not change is computed, and looked at, in each step anew."""
+    z = x[0]
+    for k in range(T):
+        table = np.exp(x[1:].reshape(2, -1).T)
+        z = np.tanh(z * table[k % 5, 0] + table[(3 * k) % 5, 1])
+    return z
+
+
 CASES = {
     runge_kutta: 3, array_carry: 4, carry_in_a_dict: 3, network: 5, stacked_states: 3,
     growing_list: 4, written_array: 3, read_forwards: T + 1, read_backwards: T + 1,
     rows_of_a_matrix: 3 * T, alternating: 3, same_branch: 2, iteration: 2, early_end: 1,
     two_loops: 3, field: 42, many_lanes: 40, wide_network: 21, trained: 17 * 17 + 6 * 17, verlet: 2, leap: 2, with_division: 2, smallest: 3,
+    hidden_markov: 18, egarch: 3, kalman: 3, kalman_by_inverse: 3, kalman_by_cholesky: 3, linear_solve: 3,
+    pivoting: 3, fixed_edges: 7, padded: 6, red_and_black: 9, with_zero_and_one: 2, half_steps: 2,
+    two_kinds: 3, implicit: 2, layers: 64, inner_gradient: 4, views_in_steps: 11,
 }  # fmt: skip
 EACH = pytest.mark.parametrize("fun", CASES, ids=lambda fun: fun.__name__)
 ARE_TWO = {two_loops}
+ARE_SOLVED = {kalman, kalman_by_inverse, kalman_by_cholesky, linear_solve, pivoting}
+"""LAPACK rounds otherwise."""
 
 
 def point(fun, dtype="f8"):
@@ -272,7 +444,8 @@ def test_a_loop_is_found_and_computes_the_same(fun):
         found = run(graph, x, v)
         for one, (_, value) in zip(found, trace.guards, strict=False):
             assert one.tobytes() == np.asarray(value, one.dtype).tobytes()
-        assert found[count].tobytes() == right[0].tobytes() or run is plain
+        is_exact = fun not in ARE_SOLVED and run is not plain
+        assert found[count].tobytes() == right[0].tobytes() or not is_exact
         assert_all_close(found[count:], right, 1e-11)
 
 
@@ -561,3 +734,9 @@ def test_compiled_directions(name):
     (columns,) = compiled(batched(product, v, 8), values, directions)
     needed = [interpret(product, values, one)[0] for one in directions.T]
     np.testing.assert_allclose(columns.T, needed, rtol=1e-10, atol=1e-10)
+
+
+def test_an_adaptive_solver_names_the_loop_to_write():
+    f = nbhvp.differentiable(lambda x: odeint(lambda y, t: -x[0] * y, x[1], [0.0, 1.0])[-1, 0])
+    with pytest.raises(nbhvp.TraceError, match=r"for _ in range\(steps\).*docs/time_stepping.md"):
+        f(np.ones(2))

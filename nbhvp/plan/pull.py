@@ -241,6 +241,8 @@ class Puller:
 
     def quotient(self, index: Index, divisor: int, remainder: bool = False) -> Index:
         """index // divisor or index % divisor, equal ones as one: elements are found by their index."""
+        if not index.terms:
+            return Index.of(index.const % divisor if remainder else index.const // divisor)
         atom = self._once(index, (divisor, remainder), lambda: Quotient(index, divisor, remainder))
         return Index.of(atom)
 

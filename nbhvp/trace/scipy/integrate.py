@@ -107,8 +107,14 @@ def romb(y, dx=1.0, axis=-1, show=False):
 
 
 refuses(
-    "quad",
     "odeint",
+    within="scipy.integrate",
+    why="its steps are adaptive, so they depend on x",
+    instead="write the loop over fixed steps, for _ in range(steps): u = runge_kutta(u), which is compiled as "
+    "one loop (docs/time_stepping.md), or use solve_ivp, whose steps of this point are kept",
+)
+refuses(
+    "quad",
     within="scipy.integrate",
     why="its steps are adaptive, so they depend on x",
     instead="use fixed_quad or a method with fixed steps, or give it a rule (nbhvp.custom_jvp)",
