@@ -149,18 +149,33 @@ class Plain:
             self.depth[self.of[i]] = depth
 
     def keep(self):
-        """What nothing needs stays where it is the lesser part of a class, with its operands."""
+        """What nothing needs stays where it is the lesser part of a class, with its operands.
+
+        Unless it may have no derivative, or one of its operands.
+        """
+        ends: list[bool] = []
+        for i, operands in enumerate(self.operands):
+            is_partial = operands and self.is_partial(i)
+            ends.append(not self.need[i] and (is_partial or any(ends[a] for a in operands)))
         counts = Counter((k, need > 0) for k, need in zip(self.of, self.need, strict=True))
         self.kept = [need > 0 for need in self.need]
         mine = set()
         for i in reversed(range(len(self.codes))):
             k = self.of[i]
-            completes = k > len(self.tape.sizes) and i not in self.terms
+            completes = k > len(self.tape.sizes) and i not in self.terms and not ends[i]
             if not self.kept[i] and completes and counts[k, False] <= counts[k, True]:
                 mine.add(i)
             if i in mine:
                 mine |= {a for a in self.operands[i] if not self.kept[a]}
         self.kept = [kept or i in mine for i, kept in enumerate(self.kept)]
+
+    def is_partial(self, i):
+        """Whether an operation has no value or derivative somewhere; powers like x ** 2 have."""
+        if self.entries[i] is not p.power:
+            return self.entries[i].domain != p.ANY
+        exponent = self.operands[i][1]
+        value = self.values[exponent]
+        return self.codes[exponent] != CONSTANT or value < 1 or value % 1 != 0
 
     def part(self):
         """Part each structure by what its records are used for, from the last depth to the first."""

@@ -7,7 +7,7 @@ belong to the structure. A chain of additions is one record (`sums`); its class 
 classes of its terms, without their number and signs, so that loops of different trip counts are equal.
 Records that only guards use are in other classes than records that results use: pairs beyond a
 cutoff are compared, but not computed. An unused record is kept if it completes a class, such as the
-corners of a field that a stencil reads.
+corners of a field that a stencil reads, and has derivatives everywhere.
 
 The classes are then refined, the last one first, as in the minimisation of automata: records that are
 the same operand of one class stay together, and others are separated. So coordinates that are read side
@@ -24,8 +24,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbhvp.graph.table.tape import INPUT, Tape
-from nbhvp.loops.roll.records import LIVE, POWER, RESULT, Pass, Records, compiled, needs, records_of
+from nbhvp.graph.table.tape import CONSTANT, INPUT, Tape
+from nbhvp.loops.roll.records import (
+    LIVE,
+    PARTIAL,
+    POWER,
+    RESULT,
+    Pass,
+    Records,
+    compiled,
+    needs,
+    records_of,
+)
 from nbhvp.loops.roll.sums import Sums, chains_of, families_of, sums_of, with_single_terms
 
 __all__ = ["CONSTANTS", "SUM", "Classes", "Terms", "classify"]
@@ -36,8 +46,8 @@ SUM = 255
 """The code of a class of sums."""
 STRUCTURAL = 16.0
 """Twice the largest exponent that is structure, if twice it is an integer."""
-KEPT = 4
-"""The mark of records that nothing needs, and that stay in their class."""
+KEPT, ENDS = 4, 8
+"""Marks of records that nothing needs: those that stay in their class, and those that may not."""
 NOWHERE = np.uint32(2**32 - 1)
 """The place of a record that has no number yet."""
 
@@ -275,13 +285,25 @@ def _number_structures(records, marks, sums, known, slots, seen):
 def _keep(records, marks, rows, known, more, sizes):
     """Mark what nothing needs, but is the lesser part of a class, with all that it needs itself.
 
-    Count the marked members of classes.
+    Nothing that may have no derivative is kept: an adjoint of zero times that is NaN. Count the marked
+    members of classes.
     """
-    first, second = records.first, records.second
+    codes, first, second, values, _, kinds, _, _ = records
     of, inputs = known.of, known.inputs
     for i in range(of.size):
         more[of[i]] += 1 if marks[i] else -1
+        if marks[i] == 0 and of[i] > inputs:
+            kind, b = kinds[codes[i]], second[i]
+            is_partial = kind == PARTIAL
+            if kind == POWER:
+                is_whole = values[b] >= 1 and values[b] == np.floor(values[b])
+                is_partial = codes[b] != CONSTANT or not is_whole
+            if is_partial or marks[first[i]] == ENDS or marks[b] == ENDS:
+                marks[i] = ENDS
     for i in range(of.size - 1, 0, -1):
+        if marks[i] == ENDS:
+            marks[i] = 0
+            continue
         if marks[i] == 0 and of[i] > inputs and rows[i] == 0 and more[of[i]] >= 0:
             marks[i] = KEPT
         if marks[i] == KEPT:

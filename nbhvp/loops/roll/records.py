@@ -24,14 +24,14 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Tape
 
 __all__ = [
-    "ADD", "LIVE", "NEGATIVE", "POWER", "RESULT", "SUBTRACT", "Pass", "Records", "compiled",
+    "ADD", "LIVE", "NEGATIVE", "PARTIAL", "POWER", "RESULT", "SUBTRACT", "Pass", "Records", "compiled",
     "needs", "records_of",
 ]  # fmt: skip
 
 assert (CONSTANT, INPUT) == (0, 1), "other numbers need another text, or numba's cache is stale"
 
-ADD, SUBTRACT, NEGATIVE, POWER, OTHER = range(1, 6)
-"""The kinds of primitives that the passes tell apart."""
+ADD, SUBTRACT, NEGATIVE, POWER, OTHER, PARTIAL = range(1, 7)
+"""The kinds of primitives that the passes tell apart. Partial ones have no value or derivative somewhere."""
 LIVE, RESULT = 1, 2
 """Marks of records that a guard or a result needs, and that a result needs."""
 
@@ -129,7 +129,7 @@ def _tables(tape: Tape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     names = np.zeros(256, np.uint64)
     for code, entry in enumerate(tape.primitives, start=FIRST):
         arity[code] = entry.arity
-        kinds[code] = special.get(entry, OTHER)
+        kinds[code] = special.get(entry, OTHER if entry.domain == p.ANY else PARTIAL)
         digest = hashlib.blake2b(entry.name.encode(), digest_size=8).digest()
         names[code] = np.frombuffer(digest, np.uint64)[0]
     return arity, kinds, names
