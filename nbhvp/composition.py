@@ -104,7 +104,7 @@ class Inner(FunctionStandin):
 
     def value_and_grad(self, x: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Both."""
-        value, gradient = self._derived(_value_and_gradient, self._vector(x), args, kwargs)
+        value, gradient = self.derived(_value_and_gradient, self._vector(x), args, kwargs)
         return value[()], as_given(gradient, x, self.unravel)
 
     def hvp(self, x: Any, v: Any, /, *args: Any, mode: str = DEFAULT_MODE, **kwargs: Any) -> Any:
@@ -161,7 +161,7 @@ class Inner(FunctionStandin):
             recording.loops, recording.tape_limit = outer
         return output_of(result, self.function.__wrapped__, x.dtype)[0]
 
-    def _derived(self, derived: Derived, x: Traced, args: tuple, kwargs: dict) -> list[Any]:
+    def derived(self, derived: Derived, x: Traced, args: tuple, kwargs: dict) -> list[Any]:
         """What is derived from the function at x, of arguments that are traced or not."""
         recording, value = current(), np.asarray(x.value)
         given = {settled(arg.node): arg for arg in traced_in(args, kwargs)}
@@ -186,7 +186,7 @@ class Inner(FunctionStandin):
         v = lift(v)
         current().values[settled(v.node)] = np.asarray(v.value, v.dtype)
         along = functools.partial(_along, product, v)
-        return self._derived(along, self._vector(x), args, kwargs)[0]
+        return self.derived(along, self._vector(x), args, kwargs)[0]
 
 
 Derived = Callable[[Primal], Sequence[Node]]

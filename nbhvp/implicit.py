@@ -8,6 +8,9 @@ So `root` is a function with a rule of its own: its value comes from the user's 
 this solve with the Jacobian at u, in which reverse mode takes the transposed one. The rule consists of
 products of F and of the solution itself, so that second derivatives are right too. The optimum of f(u, a)
 over u is the root of its gradient, with the Hessian as Jacobian.
+
+The Jacobian is a dense matrix, of products with all unit vectors; or, where it is large and its pattern has
+few entries, a sparse one, of products with one vector for each colour, which SuperLU factorises.
 """
 
 from __future__ import annotations
@@ -16,15 +19,27 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from nbhvp.composition import following
 from nbhvp.function import Function, differentiable
+from nbhvp.graph.interpret import evaluated
+from nbhvp.graph.linear_map import Primal, jacobian
+from nbhvp.graph.sparsity.propagation import Dense, integer_operands, sparsity
+from nbhvp.graph.table.sparse import Pattern, sparse_solve
+from nbhvp.runtime.matrices import Matrix, coloured
+from nbhvp.trace.arrays import apply
+from nbhvp.trace.recording import current
 from nbhvp.trace.rules import CustomFunction, custom_jvp
 
 __all__ = ["argmin", "hypergradient", "root"]
 
 CLOSE = 1e-3
 """How far from a root a solver may stop, in a Newton step over the size of the solution."""
+SMALL, LARGE = 200, 5_000
+"""Unknowns up to which the Jacobian is dense whatever its pattern, and up to which it may be."""
+FEW = 8
+"""Unknowns for each product, from which a sparse Jacobian is worth its factors."""
 
 
 def root(F: Callable, solver: Callable) -> CustomFunction:
@@ -68,7 +83,7 @@ def root(F: Callable, solver: Callable) -> CustomFunction:
     >>> f.hvp(np.array([2.0, 34.0]), np.ones(2)).round(6)
     array([-0.092593, -0.000301])
     """
-    return _solution(F, _function(F), solver)
+    return _solution(F, _function(F), solver, is_symmetric=False)
 
 
 def argmin(f: Callable, solver: Callable) -> CustomFunction:
@@ -103,7 +118,7 @@ def argmin(f: Callable, solver: Callable) -> CustomFunction:
     def gradient(u: Any, *args: Any) -> Any:
         return f_of_u.grad(u, *args)
 
-    return _solution(f, differentiable(gradient), solver)
+    return _solution(f, differentiable(gradient), solver, is_symmetric=True)
 
 
 def hypergradient(inner: Callable, outer: Callable) -> Function:
@@ -145,7 +160,9 @@ def _function(fun: Callable) -> Function:
     return fun if isinstance(fun, Function) else differentiable(fun)
 
 
-def _solution(fun: Callable, residual: Function, solver: Callable) -> CustomFunction:
+def _solution(
+    fun: Callable, residual: Function, solver: Callable, is_symmetric: bool
+) -> CustomFunction:
     """The solution of a residual, which is `fun` or its gradient."""
     if not callable(solver):
         raise TypeError(f"solver must be a function of the data, got {type(solver).__name__}")
@@ -168,11 +185,13 @@ def _solution(fun: Callable, residual: Function, solver: Callable) -> CustomFunc
         u = solution(*primals)
         moving = tuple(k for k, tangent in enumerate(tangents) if tangent is not None)
         data, dots = (_joined([some[k] for k in moving]) for some in (primals, tangents))
-        directions = np.eye(u.size).reshape(*u.shape, u.size)
-        matrix: Any = residual.jvp(u, directions, *primals).reshape(-1, u.size)
         right = in_data.jvp(data, dots, u, primals, moving).reshape(-1)
-        _check(matrix.value, residual(u, *primals).value, u.value)
-        return u, -np.linalg.solve(matrix, right).reshape(u.shape)
+        last = residual(u, *primals)
+        if last.size != u.size:
+            raise ValueError(f"F must have the size of u, {u.size}, and has {last.size}")
+        solve = _solve(residual, u, primals, is_symmetric)
+        _check(solve(last.reshape(-1)).value, u.value)
+        return u, -solve(right).reshape(u.shape)
 
     return solution
 
@@ -202,11 +221,51 @@ def _with(args: tuple, moving: tuple, data: Any) -> tuple:
     return tuple(found)
 
 
-def _check(matrix: np.ndarray, residual: np.ndarray, u: np.ndarray) -> None:
-    """Refuse a solution that is none."""
-    if matrix.shape[0] != np.size(u):
-        raise ValueError(f"F must have the size of u, {np.size(u)}, and has {matrix.shape[0]}")
-    step = np.linalg.lstsq(matrix, np.ravel(residual), rcond=None)[0]
+def _solve(residual: Any, u: Any, args: tuple, is_symmetric: bool) -> Callable:
+    """What solves with the Jacobian of a residual in u."""
+    matrix = _pattern(residual, u, args, is_symmetric) if u.size > SMALL else None
+    if matrix is None:
+        if u.size > LARGE:
+            raise ValueError(f"F has a dense Jacobian in u, of {u.size} columns: it does not fit")
+        directions = np.eye(u.size).reshape(*u.shape, u.size)
+        dense = residual.jvp(u, directions, *args).reshape(-1, u.size)
+        return lambda right: np.linalg.solve(dense, right)
+    way: Any = matrix.way
+    seeds = (way.colours[:, None] == np.arange(way.count)).astype(float)
+    times = residual.vjp if matrix.is_transposed else residual.jvp
+    products = times(u, seeds.reshape(*u.shape, way.count), *args)
+    entries = products.reshape(-1)[way.rows * way.count + way.of_colour]
+    # By rows: the transposed matrix by columns.
+    pattern = Pattern(matrix.columns, matrix.starts)
+    how = {"pattern": pattern, "axis": 0, "transposed": True}
+    return lambda right: apply(sparse_solve, entries, right, **how)
+
+
+def _pattern(residual: Any, u: Any, args: tuple, is_symmetric: bool) -> Matrix | None:
+    """The pattern of the Jacobian in u, with its colours; None where that is not known or not worth it."""
+    found: list[Matrix] = []
+
+    def derived(f: Primal) -> list:
+        linear, recording = jacobian(f), current()
+        integers = integer_operands(linear.product, linear.direction)
+        if any(map(recording.is_live, integers)):
+            return []  # at another point there may be other entries
+        values = dict(zip(integers, evaluated(integers, recording.values), strict=True))
+        try:
+            rows = sparsity(linear.product, linear.direction, values).rows
+        except Dense:
+            return []
+        ones = np.ones(rows.columns.size, bool)
+        pattern = csr_array((ones, rows.columns, rows.starts), shape=(u.size, u.size))
+        found.append(coloured(pattern, is_symmetric))
+        return []
+
+    residual.derived(derived, u, args, {})
+    return found[0] if found and FEW * found[0].products <= u.size else None
+
+
+def _check(step: np.ndarray, u: np.ndarray) -> None:
+    """Refuse a solution that is none, given Newton's step from it."""
     size, limit = np.linalg.norm(step), CLOSE * (1 + np.linalg.norm(u))
     if not size <= limit:
         raise ValueError(

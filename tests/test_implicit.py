@@ -11,6 +11,7 @@ from numba import cloudpickle, njit
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import nbhvp
+from nbhvp import implicit
 from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.implicit import argmin, hypergradient, root
 
@@ -138,6 +139,61 @@ SOLVERS = {
 def test_any_solver(name):
     u = root(cubic, SOLVERS[name])
     assert_agree(D(lambda a: np.sum(u(a) ** 2)), D(lambda a: np.sum(a**2)), DATA, 1e-7)
+
+
+def neighbours(u):
+    return np.concatenate((np.zeros(1), u[:-1])) + np.concatenate((u[1:], np.zeros(1)))
+
+
+def boundary_value(u, a):
+    return 20 * (2 * u - neighbours(u)) + a[0] * u**3 + a[1] * u - a[2]
+
+
+def one_sided(u, a):
+    return u + a[0] * u**3 - a[1] * np.concatenate((np.ones(1), u[:-1])) ** 2 - a[2]
+
+
+def chain_energy(u, a):
+    own = np.exp(a[0] * u) / 10 + (u - a[1]) ** 2 + a[2] * u
+    return 10 * np.sum(np.diff(u) ** 2) + np.sum(own)
+
+
+def gathered(u, a):
+    """The places of the entries depend on a."""
+    return u - 0.1 * np.sin(u[np.argsort(np.sin(a[0] * np.arange(u.size)))]) - a[1]
+
+
+LARGE = {
+    "symmetric": (root, boundary_value, True),
+    "one-sided": (root, one_sided, True),
+    "minimum": (argmin, chain_energy, True),
+    "gathered": (root, gathered, False),
+}
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", LARGE)
+def test_sparse_jacobians_are_as_dense_ones(name, monkeypatch):
+    make, F, is_sparse = LARGE[name]
+    f = D(F) if make is argmin else None
+
+    def solve(a):
+        u = np.full(240, 0.1)
+        if make is argmin:
+            return nbhvp.minimize(f, u, args=(a,), method="newton-cg", tol=1e-14)
+        return optimize.root(F, u, args=(a,), method="krylov", options={"fatol": 1e-12})
+
+    u, a, found, patterns = make(F, solve), np.array([0.3, 0.4, 0.2]), [], []
+    kept = implicit._pattern
+    spied = lambda *args: patterns.append(kept(*args)) or patterns[-1]
+    monkeypatch.setattr(implicit, "_pattern", spied)
+    for small in (implicit.SMALL, 10**6):
+        monkeypatch.setattr(implicit, "SMALL", small)
+        g = D(lambda a: np.sum(np.sin(u(a)) * np.cos(np.arange(240.0))))
+        found.append((g.grad(a), *(g.hvp(a, TARGET, mode=mode) for mode in EXACT_MODES)))
+    assert [matrix is not None for matrix in patterns] == [is_sparse] * len(patterns) and patterns
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
 
 
 def differences(f, x, step):
