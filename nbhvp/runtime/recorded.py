@@ -252,6 +252,9 @@ class Linearized:
         self.inputs, self.direction, self.results = linear.inputs, linear.direction, linear.results
         graph = derive.check(linear.graph, linear_in=linear.direction)
         self.state, product = split(graph, linear.direction)
+        programs.compiler.report.state_bytes = sum(
+            node.size * node.dtype.itemsize for node in self.state
+        )
         self.product = programs.of(product.inputs, product.outputs)
         self._guards, self._programs = guards, programs
         self._points: dict[bool, Any] = {}

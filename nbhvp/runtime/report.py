@@ -47,6 +47,8 @@ class Report:
         was predicted to take longer.
     host_steps : int
         Steps of programs for a GPU that run on the host, because a GPU has no code for them.
+    state_bytes : int
+        What a point keeps for products, in bytes, of the latest kind of product that was prepared.
     compile_seconds : float
         The time that compiling and loading these kernels took.
     trace_seconds, schedule_seconds : float
@@ -72,6 +74,7 @@ class Report:
     kernels_by_numba: int = 0
     interpreted_runs: int = 0
     host_steps: int = 0
+    state_bytes: int = 0
     compile_seconds: float = 0.0
     trace_seconds: float = 0.0
     schedule_seconds: float = 0.0

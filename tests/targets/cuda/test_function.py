@@ -88,6 +88,24 @@ def test_what_a_gpu_has_no_code_for_runs_on_the_host(gpu):
     assert f.report().host_steps > 0
 
 
+@pytest.mark.parametrize("memory", [None, 200])
+def test_loops_over_time_run_on_the_host(gpu, memory):
+    def runge_kutta(x):
+        z, w = x[0], x[1]
+        for _ in range(20):
+            k, m = w, -np.sin(z)
+            z, w = z + 0.1 * (w + 0.05 * m), w - 0.1 * np.sin(z + 0.05 * k)
+        return z * w
+
+    x, v = np.array([0.3, 0.8]), np.array([1.0, -2.0])
+    f = nbhvp.differentiable(runge_kutta, target="cuda", memory=memory)
+    g = nbhvp.differentiable(runge_kutta, target="interpret")
+    same(f.grad(x), g.grad(x))
+    for directions in (v, np.stack([v, x, v * x], axis=-1)):
+        same(f.hvp(x, directions), g.hvp(x, directions))
+    assert f.report().recurrences and f.report().host_steps > 0
+
+
 def test_the_state_of_a_point_stays_on_the_device(gpu):
     A = np.random.default_rng(0).standard_normal((40, 5))
     f = nbhvp.differentiable(lambda w: np.sum(np.logaddexp(0, A @ w)), target="cuda")
