@@ -14,6 +14,8 @@ Sections, each with the bars that it is held to:
   themselves; recording and sweeping by the operation;
 - ``models``: Gauss-Newton and Fisher products, next to JVP, loss and VJP by hand
   (``benchmarks.models``);
+- ``recurrences``: loops over time in plain Python, next to products by hand with the Jacobians of the
+  steps kept, ``lax.scan`` and ``mapaccum``; with ``memory=``, next to ``jax.checkpoint``; 8 directions;
 - ``first``: from a fresh process to the first gradient and product, with empty and filled caches, of
   the suite and of ``benchmarks.programs``, next to JAX and autograd (``benchmarks.first``);
 - ``memory``: what a product at n = 10^7 needs beside x, v and the result;
@@ -754,6 +756,105 @@ def _first_loops(run, labels):
     print(bar("compiled for active numbers in at most 3 x numba's own time + 0.5 s", compiling))
 
 
+# --- recurrences ----------------------------------------------------------------------------------
+
+
+def section_recurrences(run) -> None:
+    """Products of loops over time at a fixed point, and their first ones in this process."""
+    from benchmarks import recurrences
+
+    rows, alike, ahead, bounded = [], {}, {}, {}
+    missing: dict[str, list[str]] = {}
+    for label, problem in {**recurrences.LOOPS, **recurrences.FIELDS}.items():
+        if run.only is not None and run.only.lower() not in label.lower():
+            continue
+        steps = min(problem.steps, 100) if run.quick else problem.steps
+        calls, first, small = _recurrence(run, recurrences, label, steps, missing)
+        measured = run.rounds(calls)
+        hand = measured.ratio(OURS, HAND) if HAND in calls else None
+        limit = 1.5 if isinstance(problem, recurrences.Loop) else 1.3 if "heat" in label else 2.0
+        if hand is not None:
+            alike[label] = decided(measured, hand.median <= limit)
+        rivals = [name for name in recurrences.PEERS if name in calls]
+        best = measured.fastest(rivals)
+        lead = measured.ratio(best, OURS) if best else None
+        if lead is not None:
+            ahead[label] = decided(measured, lead.median >= 5.0)
+        price = measured.ratio(small, OURS) if small else None
+        if price is not None:
+            bounded[label] = decided(measured, price.median <= 2.2)
+        times = (micro(measured.best(name)) if name in calls else "-" for name in RECURRENCES)
+        others = (str(ratio) if ratio is not None else "-" for ratio in (hand, lead, price))
+        firsts = (f"{first[name]:.2f}" if name in first else "-" for name in (OURS, *rivals))
+        shown = ", ".join(firsts)
+        rows.append([marked(f"{label}, {steps:,} steps", measured), *times, *others, shown])
+        print(f"  {label}: done", file=sys.stderr, flush=True)
+    header = ["problem", *(f"{name}, µs" for name in RECURRENCES)]
+    header += ["nbhvp / by hand", "best peer / nbhvp", "memory / nbhvp", "first: nbhvp, peers, s"]
+    print(table(header, rows) + "\n")
+    print(bar("steps of numbers at most 1.5 x by hand, fields 1.3, others 2", alike))
+    print(bar("5 x ahead of the best peer", ahead))
+    print(bar("with a tenth of the memory at most 2.2 x", bounded))
+    for line in _left_out(missing):
+        print(line)
+
+
+TENTH, EIGHT, CHECKPOINT = "memory / 10", "8 directions", "JAX checkpoint"
+RECURRENCES = (HAND, OURS, EIGHT, TENTH, "JAX", CHECKPOINT, "CasADi")
+
+
+def _recurrence(run, recurrences, label, steps, missing):
+    """Products of the contestants, the seconds of their first ones, and which has a bound."""
+    import time
+
+    import numpy as np
+
+    from nbhvp import differentiable
+
+    problem = {**recurrences.LOOPS, **recurrences.FIELDS}[label]
+    x, fun = recurrences.point(problem, steps)[0], recurrences.fun(problem, steps)
+    v, several = np.cos(np.arange(x.size)), np.cos(np.arange(8.0 * x.size)).reshape(-1, 8)
+    first, calls = {}, {}
+
+    def enter(name, make):
+        start = time.process_time()
+        product = make()
+        if product is None:
+            return
+        found = product(v)
+        first[name] = time.process_time() - start
+        needed = calls[OURS]() if calls else found
+        error = np.linalg.norm(found - needed) / np.linalg.norm(needed)
+        # A chaotic system loses digits over its steps.
+        if not error <= 1e-7:
+            raise AssertionError(f"{name} on {label}: relative error {error:.1e}")
+        calls[name] = lambda: product(v)
+
+    f = differentiable(fun)
+    enter(OURS, lambda: f.hessian(x).matvec)
+    enter(HAND, lambda: recurrences.by_hand(problem, steps))
+    H = f.hessian(x)
+    if x.size < 10_000:
+        H @ several
+        calls[EIGHT] = lambda: H @ several[:, :8]
+    small = None
+    if label.startswith("heat"):
+        small, bytes_kept = TENTH, f.report().state_bytes // 10
+        bounded = differentiable(fun, memory=bytes_kept)
+        enter(TENTH, lambda: bounded.hessian(x).matvec)
+    peers = dict(recurrences.PEERS) if run.peers else {}
+    if run.peers and small:
+        segments = next(n for n in range(int(steps**0.5), 0, -1) if steps % n == 0)
+        peers[CHECKPOINT] = partial(recurrences.PEERS["JAX"], segments=segments)
+    for name, make in peers.items():
+        try:
+            enter(name, lambda make=make: make(problem, steps))
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            missing.setdefault(f"{name} ({reason})", []).append(label)
+    return calls, first, small
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 MEMORY = """
@@ -816,6 +917,7 @@ SECTIONS = {
     "models": section_models,
     "threads": section_threads,
     "loops": section_loops,
+    "recurrences": section_recurrences,
     "first": first.section,
     "memory": section_memory,
     "sparse": section_sparse,
