@@ -201,7 +201,8 @@ def _direct(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
 
 def _as_table(rows: Rows) -> slice | None:
     """The part of all lanes, element by element, that entries are, if they are one."""
-    if len(rows.lanes) > CPU.written_out:
+    count = len(rows.lanes)
+    if count > CPU.written_out or rows.places != tuple(range(count)):
         return None
     if rows.is_valid is None:
         return slice(None)
@@ -212,17 +213,16 @@ def _as_table(rows: Rows) -> slice | None:
 
 def _in_lanes(rows: Rows, is_symmetric: bool) -> Direct:
     """Lanes as outputs; of a symmetric stencil, those of the diagonal and of what is above it."""
-    count = len(rows.lanes)
-    is_valid = rows.is_valid
+    count, is_valid = len(rows.places), rows.is_valid
     if is_valid is None:
         is_valid = np.ones((rows.size, count), bool)
     masks = is_valid @ (1 << np.arange(count))
     offsets = _offsets(rows, is_valid) if is_symmetric else None
-    places, shifts = list(range(count)), [0] * count
+    places, shifts = list(rows.places), [0] * count
     if offsets is not None:
         for t, offset in enumerate(offsets):
             if offset < 0:
-                places[t], shifts[t] = offsets.index(-offset), offset
+                places[t], shifts[t] = rows.places[offsets.index(-offset)], offset
     used = sorted(set(places))
     lanes = Lanes(
         tuple(map(used.index, places)), tuple(shifts), _short(rows.starts), is_valid, masks

@@ -39,7 +39,7 @@ def rebuilt(rows, inputs: Inputs, shape) -> np.ndarray:
     outputs = rows.lanes if rows.entry is None else (rows.entry,)
     data = Interpreter(Graph(tuple(inputs.values), outputs))(*inputs.values.values())
     if rows.entry is None:
-        table = np.stack([lane.ravel() for lane in data], axis=1)
+        table = np.stack([data[k].ravel() for k in rows.places], axis=1)
         data = [table.ravel() if rows.is_valid is None else table[rows.is_valid]]
     matrix = np.zeros(shape, data[0].dtype)
     matrix[rows.row, rows.columns] = data[0]

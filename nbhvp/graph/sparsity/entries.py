@@ -12,6 +12,7 @@ different elements, both are made clean.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -73,6 +74,9 @@ class Lane:
 
 Lanes = tuple[Lane, ...]
 
+MOST_PARTS = 60
+"""Of lanes, by their distances from the diagonal: as many as a word has bits, and a few less."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -84,8 +88,10 @@ class Rows:
     """A vector, in the order of `columns`."""
     lanes: tuple[Node, ...] = ()
     """In its place for the last node: an array for each lane, of the entries that `is_valid` tells."""
+    places: tuple[int, ...] = ()
+    """The lanes of the entries of a row, in order; one may come more than once, for different rows."""
     is_valid: np.ndarray | None = None
-    """Of shape (rows, lanes): the entries among those of all lanes, row by row; None for all."""
+    """Of shape (rows, places): which of these there are; None for all."""
 
     @property
     def size(self) -> int:
@@ -207,9 +213,13 @@ def rows_of(operand: Lanes | Rows, like: Node, width: int, is_last: bool = False
     is_sorted = bool(ascends.all())
     if lanes[0].entry is None and is_sorted:
         return Rows(starts, columns, None)
-    values = [lane.values for lane in lanes if lane.entry is not None]
-    if is_sorted and is_last:
-        return Rows(starts, columns, None, tuple(values), None if are_all else is_valid)
+    values = tuple(lane.values for lane in lanes if lane.entry is not None)
+    if is_last and is_sorted:
+        is_valid = None if are_all else is_valid
+        return Rows(starts, columns, None, values, tuple(range(len(lanes))), is_valid)
+    if is_last and (found := _by_offset(lanes, like.size)) is not None:
+        places, is_valid, columns = found
+        return Rows(starts, columns, None, values, places, is_valid)
     entry = end_to_end([flat(one) for one in values]) if values else None
     if entry is not None:
         # Row by row, from lane by lane.
@@ -219,6 +229,33 @@ def rows_of(operand: Lanes | Rows, like: Node, width: int, is_last: bool = False
         return Rows(starts, columns, entry)
     row = np.repeat(np.arange(like.size), counts)
     return listed(row, columns, entry, (like.size, width))
+
+
+def _by_offset(lanes: Sequence[Lane], size: int):
+    """Lanes parted by the distance of columns from the diagonal, which is their order in each row.
+
+    Gives the lane of each part, whether each row has an entry of it, and the columns; None where parts
+    are many, or a row has two entries in one column.
+    """
+    row = np.arange(size, dtype=np.int32)
+    parts: list[tuple[int, int, np.ndarray]] = []
+    for k, lane in enumerate(lanes):
+        columns = lane.columns.reshape(size)
+        offset, left = columns - row, columns >= 0
+        while left.any():
+            if len(parts) == MOST_PARTS:
+                return None
+            distance = offset[np.argmax(left)]
+            here = left & (offset == distance)
+            parts.append((int(distance), k, here))
+            left &= ~here
+    parts.sort(key=lambda part: part[:2])
+    for (distance, _, here), (other, _, there) in itertools.pairwise(parts):
+        if distance == other and (here & there).any():
+            return None
+    is_valid = np.stack([here for _, _, here in parts], axis=1)
+    columns = (row[:, None] + np.array([part[0] for part in parts], np.int32))[is_valid]
+    return tuple(k for _, k, _ in parts), is_valid, columns
 
 
 def listed(rows: np.ndarray, columns: np.ndarray, entry: Node | None, shape) -> Rows:
