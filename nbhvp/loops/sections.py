@@ -15,8 +15,10 @@ each step has the same ones; else they belong to the section after it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -27,13 +29,16 @@ from nbhvp.graph.table.scan import collected, final, scan
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape, replay, tape_guards
 from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.loops.roll import costs
+from nbhvp.loops.roll.costs import Cost, Costs
 from nbhvp.loops.roll.graph import roll
-from nbhvp.loops.steps.body import Guard, Step, carried_in, step_of
+from nbhvp.loops.steps.body import Guard, Step, carried_in, needed_in, roots_of, step_of
 from nbhvp.loops.steps.boundaries import loop_of
 from nbhvp.loops.steps.first import with_first_steps
-from nbhvp.loops.steps.loop import Carried, Loop, Moving, with_columns
+from nbhvp.loops.steps.loop import Carried, Loop, with_columns
+from nbhvp.loops.steps.operations import CONSTANT as CONSTANT_KIND
 from nbhvp.loops.steps.operations import Operations, operations_of
 from nbhvp.loops.steps.periods import FEWEST, longest_run
+from nbhvp.loops.steps.wide import wide_step
 
 __all__ = ["Computed", "computed"]
 
@@ -43,8 +48,8 @@ SHARE = 4
 """A loop has at least one in so many of the operations of a tape."""
 MOST = 600
 """Operations of a step."""
-FEW = 8
-"""Steps of which single values are read one by one."""
+FEW = 100
+"""Operations of a step that are always written out, unless they are swept."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,12 @@ class Computed:
 
 def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Computed:
     """The results of a tape at the nodes of its inputs, to be differentiated in some points."""
-    found = _found(tape)
+    # A sweep can be differentiated twice: a derivative inside leaves one for the function around it.
+    machine = costs.CPU if len(points) == 1 else None
+    found = _found(tape, machine)
     if found is not None:
         return _Sections(tape, inputs, points, *found).computed()
-    # A sweep can be differentiated twice: a derivative inside leaves one for the function around it.
-    rolled = roll(tape, inputs, costs=costs.CPU if len(points) == 1 else None)
+    rolled = roll(tape, inputs, costs=machine)
     if rolled is not None:
         return Computed(rolled.outputs, rolled.guards, rolled.classes)
     tape = without_roots(replace(tape, passive=_passive(inputs, points)))
@@ -97,7 +103,7 @@ def _passive(inputs: Sequence[Node], points: Sequence[Node]) -> tuple[int, ...]:
     return tuple(k for k, node in enumerate(inputs) if node not in active)
 
 
-def _found(tape: Tape) -> tuple[Loop, Step, list[Guard], np.ndarray] | None:
+def _found(tape: Tape, machine: Costs | None) -> tuple[Loop, Step, list[Guard], np.ndarray] | None:
     """The loop over time of a tape that is worth a scan, its step, and what is read behind it."""
     operations = operations_of(tape)
     run = longest_run(operations) if operations.size >= LEAST else None
@@ -115,22 +121,52 @@ def _found(tape: Tape) -> tuple[Loop, Step, list[Guard], np.ndarray] | None:
     _, places = loop.where(_read_after(loop, inner))
     roots = np.unique(places).tolist()
     slots = sorted(carried_in(loop, roots, guards))
-    if not any(not _is_sum(loop, place) for place, _ in slots):
+    if not _is_recurrent(loop, slots):
         return None
-    step = step_of(loop, slots, roots, guards)
-    if step.body.operations > MOST:
-        return None
-    return loop, step, guards, inner
+    step = _cheapest(loop, slots, roots, guards, machine)
+    return None if step is None else (loop, step, guards, inner)
 
 
-def _is_sum(loop: Loop, place: int) -> bool:
-    """Whether what is carried is only added to, on the way to what is carried next."""
-    at: Carried | None = Carried(place, 1)
-    while at is not None and at != Carried(place, 0):
-        users = [i for i, row in enumerate(loop.operands) for one in row if one == at]
-        entry = loop.entry(users[0]) if len(users) == 1 else None
-        at = Carried(users[0], 0) if entry in (p.add, p.subtract) else None
-    return at is not None
+def _cheapest(
+    loop: Loop, slots, read: list[int], guards: list[Guard], machine: Costs | None
+) -> Step | None:
+    """The step, written out or as arrays; None where a sweep over the tape costs less."""
+    count = len(needed_in(loop, roots_of(slots, read, guards)))
+    may_sweep, machine = machine is not None, machine or costs.CPU
+    ways: list[tuple[Cost, Step | None]] = []
+    if count <= MOST:
+        ways.append((machine.steps_written_out(loop.length, count), None))
+    if count > FEW and all((guard.outcomes == guard.outcomes[0]).all() for guard in guards):
+        found = wide_step(loop, slots, read, guards)
+        if found is not None:
+            step, structures = found
+            ways.append((machine.steps_of_arrays(loop.length, count, structures), step))
+    if not ways:
+        return None
+    cost, step = min(ways, key=lambda way: machine.total(way[0]))
+    swept = machine.swept(np.array([loop.length * count]))
+    if may_sweep and machine.prefers(swept, cost):
+        return None
+    return step or step_of(loop, slots, read, guards)
+
+
+def _is_recurrent(loop: Loop, slots: Sequence[tuple[int, int]]) -> bool:
+    """Whether some step needs another one for more than to add to a sum of its own."""
+    users: dict[Carried, list[int]] = defaultdict(list)
+    for i in range(loop.period):
+        for one in loop.arguments[i]:
+            if isinstance(one, Carried):
+                users[one].append(i)
+
+    def is_sum(place: int) -> bool:
+        at = Carried(place, 1)
+        while at != Carried(place, 0):
+            if len(users[at]) != 1 or loop.entry(users[at][0]) not in (p.add, p.subtract):
+                return False
+            at = Carried(users[at][0], 0)
+        return True
+
+    return not all(is_sum(place) for place, _ in slots)
 
 
 def _guards_of(loop: Loop) -> tuple[Loop, list[Guard], np.ndarray]:
@@ -208,9 +244,10 @@ class _Sections:
         """The section up to the first step, if anything needs it."""
         loop, operations, tape = self.loop, self.operations, self.tape
         later = [operations.operands[:, loop.end :].ravel(), operations.references[tape.outputs]]
-        taken = [one.references for one in self.step.moving if isinstance(one, Moving)]
-        starts = (one for one in self._starts() if not isinstance(one, float))
-        taken.append(np.array([*self.step.fixed, *starts], np.int64))
+        taken = [one.ravel() for one in self.step.slices if one.dtype.kind == "i"]
+        starts = (loop.starts[slot] for slots in self.step.carry for slot in slots)
+        taken += [one.ravel() for one in self.step.fixed]
+        taken.append(np.array([one for one in starts if not isinstance(one, float)], np.int64))
         latest = operations.guards.max(axis=0)
         self.early = np.flatnonzero(latest < loop.start)
         late = np.delete(operations.guards, self.early, axis=1).ravel()
@@ -229,35 +266,47 @@ class _Sections:
         self.given = found.outputs
         return found
 
-    def _starts(self) -> list[int | float]:
-        return [self.loop.starts[slot] for slot in self.step.slots]
-
     # The loop.
 
     def _scan(self) -> Node:
-        step = self.step
-        arguments = [self._value(start) for start in self._starts()]
-        arguments += [self._array(one) for one in step.moving]
-        arguments += [self._value(reference) for reference in step.fixed]
-        return scan(step.body, self.loop.length, *arguments)
+        step, body = self.step, self.step.body
+        arguments = [self._start(slots) for slots in step.carry]
+        arguments += [self._array(one) for one in step.slices]
+        arguments += [self._array(one) for one in step.fixed]
+        shaped = (
+            p.reshape(one, shape=(self.loop.length,) * (body.carries <= k < body.rest) + node.shape)
+            for k, (one, node) in enumerate(zip(arguments, body.graph.inputs, strict=True))
+        )
+        return scan(body, self.loop.length, *shaped)
 
-    def _value(self, reference: int | float) -> Node:
-        """A single value from before the loop."""
-        if isinstance(reference, float):
-            return p.constant(self.pool, np.float64(reference))
-        if self.operations.kinds_of(np.array(reference)) == 0:
-            return p.constant(self.pool, np.float64(self.operations.value(reference)))
-        return p.reshape(self._array(Moving(np.array([reference]), False)), shape=())
+    def _start(self, slots: Sequence[tuple[int, int]]) -> Node:
+        """A carried array before the first step: parts from one input each, or of constants."""
+        starts = [self.loop.starts[slot] for slot in slots]
+        parts = []
+        for kind, some in groupby(starts, self._kind):
+            if kind == CONSTANT_KIND:
+                parts.append(p.constant(self.pool, np.array([self._number(one) for one in some])))
+            else:
+                parts.append(self._array(np.array([*some])))
+        return parts[0] if len(parts) == 1 else p.concatenate(*parts, axis=0)
 
-    def _array(self, one: Moving | np.ndarray) -> Node:
-        """Values from before the loop, one for each step."""
-        if not isinstance(one, Moving):
-            return p.constant(self.pool, one)
-        kind = int(self.operations.kinds_of(one.references[0]))
+    def _kind(self, start: int | float) -> int:
+        is_number = isinstance(start, float)
+        return CONSTANT_KIND if is_number else int(self.operations.kinds_of(np.array(start)))
+
+    def _number(self, start: int | float) -> float:
+        return start if isinstance(start, float) else self.operations.value(start)
+
+    def _array(self, held: np.ndarray) -> Node:
+        """Numbers, or values from before the loop, all of one input, in a row."""
+        if held.dtype.kind == "f":
+            return p.constant(self.pool, np.ascontiguousarray(held))
+        references = held.ravel()
+        kind = int(self.operations.kinds_of(references[0]))
         if kind < 0:
-            return _taken(self.given, np.searchsorted(self.places, one.references))
+            return _taken(self.given, np.searchsorted(self.places, references))
         first = 1 + sum(self.tape.sizes[: kind - 1])
-        return _taken(self.inputs[kind - 1], -1 - one.references.astype(np.int64) - first)
+        return _taken(self.inputs[kind - 1], -1 - references.astype(np.int64) - first)
 
     # After the loop.
 
@@ -290,26 +339,22 @@ class _Sections:
             order.append(early)
         inside = np.flatnonzero(references >= loop.start)
         steps, places = loop.where(references[inside])
-        for place in np.unique(places).tolist():
-            mine = np.flatnonzero(places == place)
-            nodes.append(self._column(rows, place, steps[mine]))
+        outputs = np.array([self.step.outputs[place] for place in places.tolist()]).reshape(-1, 2)
+        for k in np.unique(outputs[:, 0]).tolist():
+            mine = np.flatnonzero(outputs[:, 0] == k)
+            nodes.append(self._elements(rows, k, steps[mine], outputs[mine, 1]))
             order.append(inside[mine])
         return nodes, np.concatenate(order) if order else np.zeros(0, np.int64)
 
-    def _column(self, rows: Node, place: int, steps: np.ndarray) -> Node:
-        """A place in some steps."""
-        slot = self.step.slots.get((place, 1))
-        if slot is None:
-            return _taken(collected(rows, self.step.columns[place]), steps)
-        if steps.tolist() == [self.loop.length - 1]:
-            return p.reshape(final(rows)[slot], shape=(1,))
-        every = p.slice_(
-            rows,
-            start=(1, rows.primitive.body.columns[slot]),
-            step=(1, 1),
-            size=(self.loop.length, 1),
-        )
-        return _taken(p.reshape(every, shape=(self.loop.length,)), steps)
+    def _elements(self, rows: Node, k: int, steps: np.ndarray, elements: np.ndarray) -> Node:
+        """Elements of an output in some steps; of the carry, as the steps leave it."""
+        body, is_carried = self.step.body, k < self.step.body.carries
+        size = body.graph.outputs[k].size
+        if is_carried and (steps == self.loop.length - 1).all():
+            return _taken(p.reshape(final(rows)[k], shape=(size,)), elements)
+        start = (int(is_carried), body.columns[k])
+        every = p.slice_(rows, start=start, step=(1, 1), size=(self.loop.length, size))
+        return _taken(p.reshape(every, shape=(every.size,)), steps * size + elements)
 
 
 def _section(

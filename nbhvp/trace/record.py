@@ -155,7 +155,7 @@ def record(
         tuple(recording.notes),
         aliases,
         tied,
-        recurrences,
+        (*(one for call in recording.loop_calls for one in call.recurrences), *recurrences),
         recording.unrolled,
     )
 

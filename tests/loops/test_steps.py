@@ -9,6 +9,7 @@ that are read later.
 import math
 import random
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.table.tape import replay, tape_guards
+from nbhvp.loops import sections
+from nbhvp.loops.roll import costs
 from nbhvp.loops.sections import computed
 from tests.checks import THOROUGH
 from tests.tapes import Number, apply, taped
@@ -215,6 +218,29 @@ def few_steps(x):
 @pytest.mark.parametrize("fun", [sums, without_a_period, few_steps], ids=lambda fun: fun.__name__)
 def test_other_loops_are_none(fun):
     assert not check(fun, np.random.default_rng(1).uniform(0.2, 0.9, T + 4)).recurrences
+
+
+def rod(x):
+    """Diffusion, cell by cell, with ends that stay."""
+    u = list(x)
+    for k in range(T):
+        new = [u[0], *(0.0,) * (len(u) - 2), u[-1]]
+        for i in range(1, len(u) - 1):
+            new[i] = u[i] + 0.1 * (u[i - 1] - 2.0 * u[i] + u[i + 1]) - 0.1 * sin(u[i]) * W[k]
+        u = new
+    return u
+
+
+def test_a_step_of_many_operations_is_arrays(monkeypatch):
+    found = check(rod, np.random.default_rng(1).uniform(0.2, 0.9, 40))
+    assert [one.steps for one in found.recurrences] == [T]
+    assert not found.swept
+    monkeypatch.setattr(costs, "CPU", replace(costs.CPU, record=1.0))
+    for limit in ("MOST", "FEW"):
+        monkeypatch.setattr(sections, limit, 0)  # all steps as arrays
+    for fun, steps in STEPS:
+        found = check(fun, np.random.default_rng(1).uniform(0.2, 0.9, T + 4))
+        assert steps is None or [one.steps for one in found.recurrences] == steps
 
 
 # Random programs.

@@ -25,7 +25,7 @@ __all__ = ["with_first_steps"]
 GUESSES = (0.0, 1.0)
 """Starting values that nothing on the tape tells."""
 MOST_GUESSED = 4
-"""How many of them are tried in all combinations."""
+"""How many of them are tried in all combinations; others are 0."""
 ROUNDING = 1e-14
 """How far functions may differ that Numba and NumPy compute."""
 
@@ -52,8 +52,8 @@ class _FirstStep:
     places: dict[int, int | float] = field(default_factory=dict)
     """What places are known to be: references, or numbers."""
     starts: dict[tuple[int, int], int | float] = field(default_factory=dict)
-    moving: dict[tuple[int, int], int] = field(default_factory=dict)
-    """By place and operand: references."""
+    moving: dict[tuple[int, int], float] = field(default_factory=dict)
+    """By place and operand: references, or numbers."""
 
     def loop(self) -> Loop:
         after = self.after
@@ -89,7 +89,7 @@ class _FirstStep:
                 self._value(known)
                 continue
             taken = operations.operands[:, at].tolist() if at >= 0 else None
-            pairs = list(zip(after.arguments(place), taken or (), strict=False))
+            pairs = list(zip(after.arguments[place], taken or (), strict=False))
             is_next = bool(taken) and operations.codes[at] == after.codes[place]
             is_next = is_next and all(self._may_be(one, to) for one, to in pairs)
             if is_next and known in (None, at):
@@ -113,7 +113,7 @@ class _FirstStep:
         operations = self.after.operations
         kind = operations.kinds_of(np.array(reference))
         if isinstance(one, Moving):
-            return bool(kind == operations.kinds_of(one.references[:1])[0])
+            return bool(kind == one.kind)
         known = self._known(one)
         if known is None or known == reference:
             return True
@@ -124,7 +124,8 @@ class _FirstStep:
 
     def _take(self, one: Operand, key: tuple[int, int], reference: int) -> None:
         if isinstance(one, Moving):
-            self.moving[key] = reference
+            is_number = one.kind == CONSTANT
+            self.moving[key] = self._value(reference) if is_number else reference
         elif isinstance(one, Carried):
             if one.lag:
                 self.starts[one.place, one.lag] = reference
@@ -136,8 +137,8 @@ class _FirstStep:
     def _guessed(self) -> dict[tuple[int, int], float]:
         """The starting values that nothing on the tape tells, so that constants are those on it."""
         unknown = [key for key in self.after.starts if key not in self.starts]
-        for guesses in product(GUESSES, repeat=len(unknown) if len(unknown) <= MOST_GUESSED else 0):
-            known = dict(zip(unknown, guesses, strict=False))
+        for guesses in product(GUESSES, repeat=min(len(unknown), MOST_GUESSED)):
+            known = dict.fromkeys(unknown, GUESSES[0]) | dict(zip(unknown, guesses, strict=False))
             if self._agree(self.starts | known):
                 return known
         raise _Differs
@@ -157,7 +158,7 @@ class _FirstStep:
             if isinstance(known, int) and known >= 0:
                 continue
             try:
-                args = [self._argument(one, values, starts) for one in self.after.arguments(place)]
+                args = [self._argument(one, values, starts) for one in self.after.arguments[place]]
             except _Differs:
                 if known is not None:
                     raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -29,22 +30,23 @@ class Carried:
 
 @dataclass(frozen=True)
 class Fixed:
-    """The same value in all steps: a reference."""
+    """The same value in all steps: a reference, and its kind."""
 
     reference: int
+    kind: int
 
 
 @dataclass(frozen=True, eq=False)
 class Moving:
-    """A value from elsewhere in each step: references, to constants in all steps or in none."""
+    """A value from elsewhere in each step: numbers where their kind is constant, else references."""
 
-    references: np.ndarray
-    are_constants: bool
+    held: np.ndarray
+    kind: int
 
-    def before(self, reference: int | None) -> Moving:
-        """With a reference for a step before; None for any."""
-        first = self.references[0] if reference is None else reference
-        return replace(self, references=np.append(self.references[:1] * 0 + first, self.references))
+    def before(self, first: float | None) -> Moving:
+        """With what it is in a step before; None for any."""
+        before = self.held[:1] if first is None else np.array([first], self.held.dtype)
+        return replace(self, held=np.append(before, self.held))
 
 
 Operand = Carried | Fixed | Moving
@@ -80,17 +82,19 @@ class Loop:
     def end(self) -> int:
         return self.begin + self.period * self.whole
 
-    @property
-    def codes(self) -> np.ndarray:
+    @cached_property
+    def codes(self) -> list[int]:
         """Those of a step."""
-        return self.operations.codes[self.begin : self.begin + self.period]
+        return self.operations.codes[self.begin : self.begin + self.period].tolist()
 
     def entry(self, place: int) -> Primitive:
         return self.operations.tape.primitive(self.codes[place])
 
-    def arguments(self, place: int) -> tuple[Operand, ...]:
-        """The operands that an operation has."""
-        return self.operands[place][: self.entry(place).arity]
+    @cached_property
+    def arguments(self) -> list[tuple[Operand, ...]]:
+        """The operands that each operation of a step has."""
+        arities = {code: self.operations.tape.primitive(code).arity for code in {*self.codes}}
+        return [row[: arities[code]] for row, code in zip(self.operands, self.codes, strict=True)]
 
     def where(self, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The steps and places of operations of the loop."""
@@ -166,24 +170,30 @@ class _Columns:
         outside = np.flatnonzero(~inside)
         if (table[:, outside] >= self.begin).any():
             return None
-        is_same = (table[:, outside] == table[-1, outside]).all(axis=0)
-        for j, same in zip(outside.tolist(), is_same.tolist(), strict=True):
-            one = Fixed(int(table[-1, j])) if same else _moving(self.operations, table[:, j])
-            if one is None:
+        latest = table[-1, outside]
+        is_same = (table[:, outside] == latest).all(axis=0).tolist()
+        kinds = self.operations.kinds_of(latest).tolist()
+        for j, same, kind, one in zip(
+            outside.tolist(), is_same, kinds, latest.tolist(), strict=True
+        ):
+            moving = None if same else _moving(self.operations, table[:, j])
+            if moving is None and not same:
                 return None
-            found[j] = one
+            found[j] = moving or Fixed(one, kind)
         return found
 
 
 def _moving(operations: Operations, column: np.ndarray) -> Operand | None:
     """References to values of one kind in all steps."""
     kinds = operations.kinds_of(column)
-    if (kinds != kinds[-1]).any():
+    kind = int(kinds[-1])
+    if (kinds != kind).any():
         return None
-    if kinds[-1] != CONSTANT:
-        return Moving(column, False)
-    bits = operations.values(column).view(np.int64)
-    return Fixed(int(column[-1])) if (bits == bits[-1]).all() else Moving(column, True)
+    if kind != CONSTANT:
+        return Moving(column, kind)
+    numbers = operations.values(column)
+    bits = numbers.view(np.int64)
+    return Fixed(int(column[-1]), kind) if (bits == bits[-1]).all() else Moving(numbers, kind)
 
 
 def with_columns(
