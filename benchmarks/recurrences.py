@@ -437,7 +437,8 @@ def lstm_form(x, sequence):
         return np.stack(new_hidden), np.stack(new_cell), loss
 
     nothing = np.zeros((layers, b))
-    return fold(step, (nothing, nothing, 0.0), (sequence[:-1], sequence[1:]))[2]
+    pairs = np.stack((sequence[:-1], sequence[1:]), axis=1)
+    return fold(step, (nothing, nothing, 0.0), pairs)[2]
 
 
 def hidden_markov(x, symbols):

@@ -7,7 +7,7 @@ In this folder, with nbhvp installed in the environment at hand (asv ignores PYT
 hand and to a copy of the same bytes, at the sizes of ``problems.SUITE`` below and from a megabyte
 on; ``Point`` value, gradient, point program and one-shot product at a new point; ``Columns`` 32
 vectors at once; ``TwoThreads`` the product by hand and its floor on two threads; ``LongSweep`` a
-recurrence of 20,000 steps, recorded and swept; ``FirstProduct`` the way from a fresh process to the
+recurrence of 20,000 steps, recorded and swept; ``Steps`` loops over time in plain Python; ``FirstProduct`` the way from a fresh process to the
 first H v; ``Memory`` what a product takes.
 ``compare.py`` has the ratios, interleaved, and the peers.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import hand
+from benchmarks import hand, recurrences
 from benchmarks.loops import ORBIT_START, orbit
 from benchmarks.problems import MAKERS, SUITE, make
 from nbhvp import differentiable
@@ -165,6 +165,36 @@ class LongSweep:
 
     def time_product(self):
         self.hessian @ self.v
+
+
+class Steps:
+    """H v of loops over time, by the package and by hand, and what making the first one takes."""
+
+    params = (
+        "Van der Pol",
+        "Kalman filter",
+        "hidden Markov, 5 states",
+        "recurrent network, 100 units",
+    )
+    param_names = ("loop",)
+    timeout = 300
+
+    def setup(self, label):
+        problem, steps = {**recurrences.LOOPS, **recurrences.FIELDS}[label], 500
+        self.x, self.fun = recurrences.point(problem, steps)[0], recurrences.fun(problem, steps)
+        self.v = np.cos(np.arange(self.x.size))
+        self.hessian = differentiable(self.fun).hessian(self.x)
+        self.by_hand = recurrences.by_hand(problem, steps)
+        self.hessian @ self.v, self.by_hand(self.v)
+
+    def time_product(self, label):
+        self.hessian @ self.v
+
+    def time_by_hand(self, label):
+        self.by_hand(self.v)
+
+    def time_trace_and_first_product(self, label):
+        differentiable(self.fun).hvp(self.x, self.v)
 
 
 class FirstProduct:

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from benchmarks import hand, peers, problems
+from benchmarks import hand, peers, problems, recurrences
 from benchmarks.forms import FORMS
 from benchmarks.programs import PROGRAMS
 from nbhvp import differentiable
@@ -197,3 +197,23 @@ def test_products_of_forms_are_the_same(label):
     if form.prepare is not None:
         by_hand = form.prepare(form.x, *form.args)(v, np.empty_like(v))
         assert_close(by_hand, in_loops, 1e-11)
+
+
+@pytest.mark.parametrize("label", recurrences.FIELDS)
+def test_forms_of_loops_over_time_are_the_loops(label):
+    problem = recurrences.FIELDS[label]
+    x, *args = problem.data(9)
+    np.testing.assert_allclose(problem.form(x, *args), problem.text(x, *args), rtol=1e-12)
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("label", ["Van der Pol", "GARCH(1,1)", *recurrences.FIELDS])
+def test_products_of_loops_over_time_by_hand(label):
+    problem = {**recurrences.LOOPS, **recurrences.FIELDS}[label]
+    product = recurrences.by_hand(problem, 9)
+    if product is None:
+        return
+    x = recurrences.point(problem, 9)[0]
+    v = np.cos(np.arange(x.size))
+    f = differentiable(recurrences.fun(problem, 9), target="interpret")
+    np.testing.assert_allclose(product(v), f.hvp(x, v), rtol=1e-9, atol=1e-11)
