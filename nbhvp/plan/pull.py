@@ -377,20 +377,25 @@ class _View:
 
 def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> list[Node]:
     """Arguments that had better lie in C order in memory: pulling them would divide indices."""
-    found: list[Node] = []
+    if node.primitive.pull is None or not node.size:
+        return []
+    puller = _Shallow(strides)
+    puller.expand(node, tuple(Var(f"j{k}") for k in range(node.ndim)))
+    return puller.divided
 
-    class Shallow(Puller):
-        def at(self, arg, index):
-            indices = map(Index.of, index)
-            if any(
-                isinstance(atom, Quotient) and atom.remainder for i in indices for atom in i.terms
-            ):
-                found.append(arg)
-            return Value(arg.dtype.type(), arg.dtype)
 
-    if node.primitive.pull is not None and node.size:
-        Shallow(strides).expand(node, tuple(Var(f"j{k}") for k in range(node.ndim)))
-    return found
+class _Shallow(Puller):
+    """Pulls no further than to arguments, and notes those that are read at divided indices."""
+
+    def __init__(self, strides: Callable[[Node], tuple[int, ...] | None]):
+        super().__init__(strides)
+        self.divided: list[Node] = []
+
+    def at(self, node: Node, index: tuple) -> Expr:
+        atoms = (atom for i in map(Index.of, index) for atom in i.terms)
+        if any(isinstance(atom, Quotient) and atom.remainder for atom in atoms):
+            self.divided.append(node)
+        return Value(node.dtype.type(), node.dtype)
 
 
 def written_out(shape: tuple[int, ...]) -> frozenset[int]:

@@ -32,6 +32,7 @@ from functools import cache
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table.scan import Body
+from nbhvp.plan.aligned import Aligned
 from nbhvp.plan.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
@@ -216,6 +217,7 @@ class _Memory:
         self.sums, self.absorbed = self._product_sums()
         self.inlined = self.puller()
         """What has been pulled up to now, by what is stored up to now."""
+        self._aligned = Aligned(self.strides, self.users)
 
     def space(self, node: Node) -> Node:
         """What stands for all nodes that elementwise operations tie to this one, or to its terms."""
@@ -279,6 +281,7 @@ class _Memory:
             self.strides[node] = contiguous(node.shape)
             self.stored.add(node)
             self._lighten(node)
+            self._aligned.forget(node)
             if node in self.inlined.expanded:
                 self.inlined = self.puller()
 
@@ -377,9 +380,18 @@ class _Memory:
         # No part can be wasted beyond a load where the whole, as a tree, weighs less.
         bound = self._tree_weight(node)
         while bound > CPU.loaded:
-            found = parts([self.inlined.expand(node, variables(node.shape))])
-            bound = sum(part.cost for part in found)
-            costly = self._costly(node, found, bound)
+            inside = self._aligned.inside(node)
+            if inside is not None:
+                # Each node within is needed at one index: nothing is computed twice.
+                inlined = [n for n in inside if isinstance(n, Node)]
+                bound = sum(n.primitive.cost for n in inlined)
+                bound += Load.cost * (len(inside) - len(inlined))
+                others = (n for n in inlined if n is not node)
+                costly = self._heaviest(others) if bound > CPU.limit else None
+            else:
+                found = parts([self.inlined.expand(node, variables(node.shape))])
+                bound = sum(part.cost for part in found)
+                costly = self._costly(node, found, bound)
             if costly is None:
                 break
             self.store(self.shown(costly))
@@ -431,9 +443,12 @@ class _Memory:
         # The terms of a sum in a long loop stay in registers: stored, they would be arrays.
         is_long = is_small_sum(node) and node.shape[-1:] >= (CPU.long,)
         limit = 2 * CPU.limit if is_long else CPU.limit
-        if instances and (total > limit or (is_nested and nesting(found) > MOST_NESTED)):
-            return max(instances, key=lambda n: (self.weights[n], n.index))
+        if total > limit or (is_nested and nesting(found) > MOST_NESTED):
+            return self._heaviest(instances)
         return None
+
+    def _heaviest(self, inlined: Iterable[Node]) -> Node | None:
+        return max(inlined, key=lambda n: (self.weights[n], n.index), default=None)
 
     def store_shared(self) -> None:
         """Store dear values that several members or steps would each compute."""
