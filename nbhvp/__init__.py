@@ -11,7 +11,7 @@ from nbhvp.composition import stop_gradient
 from nbhvp.constraints import constraint
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.errors import CompileTimeWarning, TraceError
-from nbhvp.function import Function, differentiable
+from nbhvp.function import Function, TreeFunction, differentiable
 from nbhvp.models import fisher, gauss_newton
 from nbhvp.operators.algebra import identity
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
@@ -29,6 +29,7 @@ __all__ = [
     "HessianOperator",
     "JacobianOperator",
     "TraceError",
+    "TreeFunction",
     "Unravel",
     "check",
     "constraint",

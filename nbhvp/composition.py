@@ -18,11 +18,12 @@ import copy
 import functools
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from nbhvp.function import DEFAULT_MODE, Function, differentiable
+from nbhvp.function import DEFAULT_MODE, OF_TREES, Function, TreeFunction, differentiable
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
@@ -44,7 +45,7 @@ from nbhvp.trace.kinds import FunctionStandin, itself, original_of, stands_for
 from nbhvp.trace.record import output_of
 from nbhvp.trace.recording import STANDS_AROUND, current, source_of, trace_error
 from nbhvp.trace.surroundings.ownership import is_foreign, module_of
-from nbhvp.tree import Unravel
+from nbhvp.tree import Unravel, ravel
 
 __all__ = ["Inner", "following", "stop_gradient"]
 
@@ -261,6 +262,47 @@ def following(fun: Callable) -> Callable[[Callable], Callable]:
 @stands_for(Function)
 def _inner(standins, value: Function) -> Inner:
     standin = standins.remember(value, Inner(value, standins.of(value.unravel)))
+    standin.run = standins.of(value.__wrapped__)
+    return standin
+
+
+class InnerOfTrees(FunctionStandin):
+    """What stands for a TreeFunction: an `Inner` for each structure of x."""
+
+    function: TreeFunction
+
+    run: Callable
+
+    def __init__(self, function: TreeFunction, standins: Any):
+        self.function, self._standins = function, standins
+
+    def __get__(self, instance: Any, owner: type | None = None) -> InnerOfTrees:
+        if instance is None or not hasattr(self.function.__wrapped__, "__get__"):
+            return self
+        bound = InnerOfTrees(self.function, self._standins)
+        bound.run = types.MethodType(self.run, instance)
+        return bound
+
+    def like(self, x: Any) -> Inner:
+        """The stand-in for trees of the structure of x."""
+        options = replace(self.function.options, trees=False, unravel=None)
+        unravel = self._standins.of(ravel(x)[1])
+        inner = Inner(Function(self.function.__wrapped__, options), unravel)
+        inner.run = self.run
+        return inner
+
+    def __call__(self, x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return self.like(x)(x, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in OF_TREES:
+            return getattr(self.function, name)
+        return lambda x, *args, **kwargs: getattr(self.like(x), name)(x, *args, **kwargs)
+
+
+@stands_for(TreeFunction)
+def _inner_of_trees(standins, value: TreeFunction) -> InnerOfTrees:
+    standin = standins.remember(value, InnerOfTrees(value, standins))
     standin.run = standins.of(value.__wrapped__)
     return standin
 

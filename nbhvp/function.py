@@ -44,7 +44,7 @@ from nbhvp.runtime.report import Report
 from nbhvp.runtime.tracer import Options, Tracer
 from nbhvp.trace import pickling
 from nbhvp.trace.recording import TAPE_LIMIT, source_of
-from nbhvp.tree import Unravel
+from nbhvp.tree import Unravel, ravel
 
 __all__ = ["Function", "differentiable"]
 
@@ -66,6 +66,7 @@ def differentiable(
     tape_limit: int = TAPE_LIMIT,
     compile: str = "eager",
     memory: int | None = None,
+    trees: bool = False,
 ) -> Any:
     """Give a function compiled values, gradients and exact Hessian-vector products.
 
@@ -106,10 +107,13 @@ def differentiable(
         writes included. Above, what is carried is kept at the end of each segment of steps, and
         products compute the steps within a segment again. By default the values of all steps are
         kept. Functions without such loops are not changed. ``report()`` tells the lengths of segments.
+    trees : bool
+        True for a function of a tree of arrays, of any structure: see `TreeFunction`. A function of
+        several arguments that are differentiated in takes them as one tuple.
 
     Returns
     -------
-    Function
+    Function or TreeFunction
         Or a decorator, if `fun` is left out.
 
     Examples
@@ -137,15 +141,19 @@ def differentiable(
         )
     if memory is not None and (not isinstance(memory, numbers.Real) or not 0 < memory < math.inf):
         raise ValueError(f"memory must be a positive number of bytes or None, got {memory!r}")
+    if trees and unravel is not None:
+        raise ValueError("trees=True finds unravel at each x: leave unravel out")
     memory = None if memory is None else int(memory)
-    options = Options(trace, target, unravel, loops, int(tape_limit), compile, memory)
+    options = Options(trace, target, unravel, loops, int(tape_limit), compile, memory, bool(trees))
     if fun is None:
         return functools.partial(differentiable, **vars(options))
+    if isinstance(fun, TreeFunction):
+        raise TypeError(f"{fun!r} has a Function for each structure of x: give that, by .like(x)")
     if isinstance(fun, Function):
         raise TypeError(f"{fun!r} is differentiable already: use it as it is")
     if not callable(fun):
         raise TypeError(f"needed a function of x, got {type(fun).__name__}")
-    return Function(_jitted(fun) if loops else fun, options)
+    return (TreeFunction if trees else Function)(_jitted(fun) if loops else fun, options)
 
 
 @pickling.travels("_fun", "options")
@@ -513,6 +521,87 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<nbhvp.Function {source_of(self._fun)}>"
+
+
+@pickling.travels("_fun", "options")
+class TreeFunction:
+    """A function of a tree of arrays. Made by ``differentiable(trees=True)``.
+
+    A tree is a dict, list, tuple, named tuple or dataclass of trees, or an array or number of float32 or
+    float64. It has the methods of a `Function`, which take x as a tree. Gradients are trees like x, products
+    like the direction; operators are flat, with blocks by the names of the tree. Each structure has a Function
+    of its own: ``f.like(x)``, made with ``unravel=``, which takes vectors too, as SciPy gives them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbhvp
+    >>> @nbhvp.differentiable(trees=True)
+    ... def f(p):
+    ...     return p["a"] ** 2 * np.sum(p["b"])
+    >>> f.grad({"a": 3.0, "b": np.ones(2)})
+    {'a': np.float64(12.0), 'b': array([9., 9.])}
+    >>> f.hessian({"a": 3.0, "b": np.ones(2)}).block("a", "b").toarray()
+    array([[6., 6.]])
+    """
+
+    __wrapped__: Callable
+    """The function itself."""
+    options: Options
+    """How it was made."""
+
+    def __init__(self, fun: Callable, options: Options):
+        self._fun, self.options = fun, options
+        self._functions: dict[Unravel, Function] = {}
+        self._instance: Any = None
+        self._unbound: TreeFunction | None = None
+        functools.update_wrapper(self, fun)
+
+    def like(self, x: Any) -> Function:
+        """The Function of trees of the structure of x, and of vectors."""
+        vector, unravel = ravel(x)
+        _, unravel = ravel(unravel(vector))  # a number of Python's as one of NumPy's
+        function = self._functions.get(unravel)
+        if function is None:
+            source = self._fun if self._unbound is None else self._unbound._fun
+            options = replace(self.options, unravel=unravel, trees=False)
+            function = self._functions.setdefault(unravel, Function(source, options))
+        return function if self._unbound is None else function.__get__(self._instance)
+
+    def __call__(self, x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The value of the function."""
+        return self.like(x)(x, *args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> TreeFunction:
+        if instance is None or not hasattr(self._fun, "__get__"):
+            return self
+        bound = TreeFunction.__new__(TreeFunction)
+        bound.__dict__.update(self.__dict__)
+        bound._fun = bound.__wrapped__ = self._fun.__get__(instance, owner)
+        bound._instance, bound._unbound = instance, self
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<nbhvp.TreeFunction {source_of(self._fun)}>"
+
+
+def _of_tree(name: str) -> Callable:
+    """A method of the Function for the structure of x."""
+
+    @functools.wraps(getattr(Function, name))
+    def method(self: TreeFunction, x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.like(x), name)(x, *args, **kwargs)
+
+    return method
+
+
+OF_TREES = (
+    "grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian", "weighted_hessian",
+    "sparse_hessian", "sparse_jacobian", "hessian_sparsity",
+)  # fmt: skip
+for _name in OF_TREES:
+    if hasattr(Function, _name):
+        setattr(TreeFunction, _name, _of_tree(_name))
 
 
 def _jitted(fun: Callable) -> Callable:

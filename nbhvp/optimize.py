@@ -17,7 +17,7 @@ import numpy as np
 
 from nbhvp.constraints import with_derivatives
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
-from nbhvp.function import Function, differentiable
+from nbhvp.function import Function, TreeFunction, differentiable
 from nbhvp.operators.linear import HessianOperator
 from nbhvp.runtime.inputs import as_vector, bound
 from nbhvp.runtime.report import Tally
@@ -136,6 +136,7 @@ def minimize(
         method = BOUND if kw.keys() & {"bounds", "constraints"} else FREE
     uses = _uses(method)
     _check(method, uses, kw)
+    f = f.like(x0) if isinstance(f, TreeFunction) else f
     f = f if isinstance(f, Function) else differentiable(f)
     args = tuple(map(bound, args if isinstance(args, tuple) else (args,)))
     hessians = _Hessians(f, args)

@@ -254,9 +254,10 @@ def _leaves(part: Leaf | Branch, tree) -> Iterator[tuple[np.ndarray, bool]]:
     """The arrays of a tree like a part, in the part's order; whether others decide on their dtype."""
     if isinstance(part, Leaf):
         kind = type(tree)
-        is_traced = hasattr(kind, "__array_function__") and not issubclass(kind, np.ndarray)
         is_refused = issubclass(kind, np.ndarray) and kind not in PLAIN_CLASSES
-        array = tree if is_traced else np.empty(0, object) if is_refused else np.asarray(tree)
+        array = (
+            np.empty(0, object) if is_refused else tree if _is_traced(kind) else np.asarray(tree)
+        )
         if array.dtype.kind not in "biuf" or array.shape != part.shape:
             given = f"{array.dtype} of shape {array.shape}"
             given = given if array.dtype != object else f"an object of type {kind.__name__}"
@@ -312,7 +313,14 @@ def _items(tree, path: Path) -> list[tuple[Hashable, Any]] | None:
     return None
 
 
-def _floats(leaf, path: Path) -> np.ndarray:
+def _is_traced(kind: type) -> bool:
+    """Whether a class is no array of NumPy's, but goes through its functions as one."""
+    return hasattr(kind, "__array_function__") and not issubclass(kind, np.ndarray)
+
+
+def _floats(leaf, path: Path) -> Any:
+    if _is_traced(type(leaf)) and leaf.dtype in _FLOATS:
+        return leaf
     is_float = isinstance(leaf, float | np.floating) or type(leaf) is np.ndarray
     if not is_float or (array := np.asarray(leaf)).dtype not in _FLOATS:
         kind = type(leaf).__name__

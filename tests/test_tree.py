@@ -378,3 +378,90 @@ def test_a_fit_by_scipy():
     best = unravel(nbhvp.minimize(loss, x, tol=1e-9).x)
     assert abs(best["slope"] - 2) < 1e-2
     np.testing.assert_allclose(best["offset"], [-best["slope"]] * 2, atol=1e-6)
+
+
+# Functions of trees of any structure.
+
+
+@nbhvp.differentiable(trees=True, target="interpret")
+def weighted_cubes(tree, scale=1.0):
+    return scale * tree["a"] ** 2 * sum(np.sum(leaf**3) for leaf in tree["b"])
+
+
+TREE = {"a": 3.0, "b": [np.array([1.0, 2.0]), np.ones((1, 2))]}
+
+
+def test_functions_of_trees():
+    x, unravel = nbhvp.ravel(TREE)
+    plain = nbhvp.differentiable(weighted_cubes.__wrapped__, unravel=unravel, target="interpret")
+    assert weighted_cubes(TREE, 2.0) == plain(x, 2.0) == 198.0
+    assert same(weighted_cubes.grad(TREE), unravel(plain.grad(x)))
+    assert same(weighted_cubes.value_and_grad(TREE)[1], unravel(plain.grad(x)))
+    assert same(weighted_cubes.hvp(TREE, TREE), unravel(plain.hvp(x, x)))
+    H = weighted_cubes.hessian(TREE)
+    np.testing.assert_array_equal(H.toarray(), plain.hessian(x).toarray())
+    assert H.block("a", "b").shape == (1, 4)
+    function = weighted_cubes.like(TREE)
+    assert function is weighted_cubes.like(unravel(2 * x)) and function.unravel == unravel
+    np.testing.assert_array_equal(function.grad(x), plain.grad(x))  # flat for SciPy
+    other = {"a": 1.0, "b": [np.ones(3)]}
+    assert same(weighted_cubes.grad(other), {"a": 6.0, "b": [np.full(3, 3.0)]})
+    assert weighted_cubes.like(other) is not function
+    again = pickle.loads(pickle.dumps(weighted_cubes))
+    assert again is weighted_cubes
+
+
+def test_residuals_of_trees():
+    r = nbhvp.differentiable(lambda p: p[0] * p[1], trees=True, target="interpret")
+    tree = (np.array([1.0, 2.0]), 3.0)
+    np.testing.assert_array_equal(r.jvp(tree, (np.ones(2), 0.5)), [3.5, 4.0])
+    assert same(r.vjp(tree, np.ones(2)), (np.full(2, 3.0), np.float64(3.0)))
+    assert r.jacobian(tree).shape == (2, 3)
+
+
+class Cubes:
+    def __init__(self, scale):
+        self.scale = scale
+
+    @nbhvp.differentiable(trees=True, target="interpret")
+    def cost(self, tree):
+        return self.scale * weighted_cubes(tree)
+
+    @nbhvp.differentiable(target="interpret")
+    def inside(self, x):
+        tree = {"a": x[0], "b": [x[1:3], x[3:].reshape(1, 2)]}
+        gradient = self.cost.grad(tree)
+        return gradient["a"] * np.sum(gradient["b"][1])
+
+
+def test_methods_of_trees_and_derivatives_inside():
+    x, unravel = nbhvp.ravel(TREE)
+    gradient = weighted_cubes.grad(TREE)
+    for scale in (2.0, 3.0):
+        cubes = Cubes(scale)
+        assert same(cubes.cost.grad(TREE), unravel(scale * unravel.ravel(gradient)))
+        needed = scale**2 * gradient["a"] * np.sum(gradient["b"][1])
+        assert cubes.inside(x) == pytest.approx(needed, rel=1e-14)
+        H, e = weighted_cubes.hessian(TREE).toarray(), np.array([0, 0, 0, 1.0, 1.0])
+        slope = scale**2 * (H[0] * np.sum(gradient["b"][1]) + gradient["a"] * H @ e)
+        np.testing.assert_allclose(cubes.inside.grad(x), slope, rtol=1e-14)
+
+
+def test_trees_within_a_traced_function():
+    def fun(x):
+        vector, unravel = nbhvp.ravel({"a": x[:2] ** 2, "b": Layer(x[2:], 2.0 * x[:1])})
+        return np.sum(unravel(vector * x.size)["b"].W ** 2) + vector[0]
+
+    f = nbhvp.differentiable(fun, target="interpret")
+    x = np.arange(1.0, 5.0)
+    np.testing.assert_allclose(f.grad(x), [2.0, 0.0, 96.0, 128.0])
+
+
+def test_errors_of_functions_of_trees():
+    with pytest.raises(ValueError, match="leave unravel out"):
+        nbhvp.differentiable(np.sum, trees=True, unravel=nbhvp.ravel(TREE)[1])
+    for use in (nbhvp.differentiable, nbhvp.gauss_newton):
+        with pytest.raises(TypeError, match=r"give that, by \.like\(x\)"):
+            use(weighted_cubes)
+    with pytest.raises(TypeError, match=r"tree\['a'\] is of type int"):
+        weighted_cubes.grad({"a": 1, "b": []})

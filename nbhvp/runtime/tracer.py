@@ -32,6 +32,7 @@ class Options:
     tape_limit: int
     compile: str
     memory: int | None = None
+    trees: bool = False
 
 
 @dataclass(frozen=True, eq=False)
