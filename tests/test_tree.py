@@ -405,7 +405,7 @@ def test_functions_of_trees():
     assert function is weighted_cubes.like(unravel(2 * x)) and function.unravel == unravel
     np.testing.assert_array_equal(function.grad(x), plain.grad(x))  # flat for SciPy
     other = {"a": 1.0, "b": [np.ones(3)]}
-    assert same(weighted_cubes.grad(other), {"a": 6.0, "b": [np.full(3, 3.0)]})
+    assert same(weighted_cubes.grad(other), {"a": np.float64(6.0), "b": [np.full(3, 3.0)]})
     assert weighted_cubes.like(other) is not function
     again = pickle.loads(pickle.dumps(weighted_cubes))
     assert again is weighted_cubes
