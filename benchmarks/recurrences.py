@@ -638,7 +638,7 @@ def _jax(problem: Loop | Field, steps: int, segments: int = 0) -> Callable:
     x, *args = point(problem, steps)
     arrays = [jax.numpy.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
     gradient = jax.grad(lambda x: form(x, *arrays))
-    if segments:
+    if segments or x.size > 50_000:  # what is linearised would be constants of gigabytes
         product = jax.jit(lambda v: jax.jvp(gradient, (jax.numpy.asarray(x),), (v,))[1])
     else:
         product = jax.jit(jax.linearize(gradient, jax.numpy.asarray(x))[1])

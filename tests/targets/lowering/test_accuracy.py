@@ -15,8 +15,10 @@ import scipy.special
 from mpmath import mpf
 from numba import njit
 
+from nbhvp.graph import primitives as p
+from nbhvp.graph.node import Graph, Pool
 from nbhvp.targets.lowering import scalars as elementary
-from tests import minimax
+from tests import checks, minimax
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.no_cover]
 
@@ -204,3 +206,18 @@ def test_polynomials(name):
 def test_the_fit_finds_what_is_in_use():
     with mpmath.workdps(50):
         np.testing.assert_allclose(minimax.fit(*minimax.FITS["_CBRT"]), elementary._CBRT, 1e-3)
+
+
+@pytest.mark.compiles
+def test_powers_that_are_square_roots():
+    """Within 1.5 units in the last place of NumPy's, and where these are none or infinite."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([10.0 ** rng.uniform(-200, 200, 500), [0.0, np.inf, np.nan, -1.0, 1.0]])
+    pool = Pool()
+    node = p.input_node(pool, "x", x.shape, "f8")
+    exponents = (1.5, -0.5, -1.5)
+    graph = Graph((node,), tuple(p.power(node, e) for e in exponents))
+    for found, exponent in zip(checks.compiled(graph, x), exponents, strict=True):
+        with np.errstate(all="ignore"):
+            needed = np.power(x, exponent)
+        np.testing.assert_allclose(found, needed, rtol=1.5 * np.finfo(float).eps)
