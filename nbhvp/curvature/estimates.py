@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-__all__ = ["Estimate", "diagonal", "symmetric", "trace"]
+from nbhvp.operators.algebra import diagonal as diagonal_of
+
+__all__ = ["Estimate", "diagonal", "symmetric", "times", "trace"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,17 @@ def symmetric(H: Any) -> LinearOperator:
     if operator.dtype is None or operator.dtype.kind not in "biuf":
         raise TypeError(f"needed an operator of real numbers, got dtype {operator.dtype}")
     return operator
+
+
+def times(H: LinearOperator, V: np.ndarray) -> np.ndarray:
+    """The products with the columns of V, as floats, all of them finite."""
+    images = np.asarray(H @ V, float)
+    if not np.all(np.isfinite(images)):
+        raise np.linalg.LinAlgError(
+            "needed finite products, and this operator gives NaN or infinity: "
+            "its function may have no second derivative at this point, or overflow there"
+        )
+    return images
 
 
 def trace(H: Any, products: int = 30, *, method: str = "xtrace", rng: Any = None) -> Estimate:
@@ -146,7 +159,7 @@ def _estimate(methods, H, products, method, rng, exact) -> Estimate:
 
 
 def _exact(operator: LinearOperator, n: int) -> np.ndarray:
-    return np.array((operator @ np.eye(n, dtype=operator.dtype)).diagonal())
+    return diagonal_of(lambda units: times(operator, units), n, np.dtype(float))
 
 
 def _signs(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
@@ -173,16 +186,16 @@ def _columns(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _hutchinson(H: LinearOperator, products: int, rng: np.random.Generator) -> Estimate:
     directions = _signs(rng, H.shape[0], products)
-    return _mean(_columns(directions, H @ directions), products)
+    return _mean(_columns(directions, times(H, directions)), products)
 
 
 def _hutch_plus_plus(H: LinearOperator, products: int, rng: np.random.Generator) -> Estimate:
     third = products // 3
-    basis = _range(H @ _signs(rng, H.shape[0], third))
-    inside = _columns(basis, H @ basis).sum()
+    basis = _range(times(H, _signs(rng, H.shape[0], third)))
+    inside = float(_columns(basis, times(H, basis)).sum())
     directions = _signs(rng, H.shape[0], third)
     directions -= basis @ (basis.T @ directions)
-    rest = _mean(_columns(directions, H @ directions), 0)
+    rest = _mean(_columns(directions, times(H, directions)), 0)
     return Estimate(inside + rest.value, rest.error, 2 * third + basis.shape[1])
 
 
@@ -212,16 +225,16 @@ class _Sketch:
 
 
 def _sketch(H: LinearOperator, directions: np.ndarray) -> _Sketch:
-    images = H @ directions
+    images = times(H, directions)
     basis = _range(images)
     R = basis.T @ images
     if R.shape[0] == R.shape[1]:
-        inverse = np.linalg.inv(R).T
+        inverse = np.linalg.inv(R / np.linalg.norm(R)).T
         left_out = inverse / np.linalg.norm(inverse, axis=0)
     else:
         # Fewer dimensions than directions: without any one of these the others span the range.
         left_out = np.zeros(R.shape)
-    return _Sketch(directions, images, basis, H @ basis, left_out)
+    return _Sketch(directions, images, basis, times(H, basis), left_out)
 
 
 def _xtrace(H: LinearOperator, products: int, rng: np.random.Generator) -> Estimate:
@@ -252,7 +265,7 @@ def _xdiag(H: LinearOperator, products: int, rng: np.random.Generator) -> Estima
 
 def _hutchinson_diagonal(H: LinearOperator, products: int, rng: np.random.Generator) -> Estimate:
     directions = _signs(rng, H.shape[0], products)
-    return _mean(directions * (H @ directions), products)
+    return _mean(directions * times(H, directions), products)
 
 
 Estimator = Callable[[LinearOperator, int, np.random.Generator], Estimate]

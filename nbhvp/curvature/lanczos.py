@@ -18,6 +18,8 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import LinearOperator
 
+from nbhvp.curvature.estimates import times
+
 __all__ = ["Krylov", "lanczos"]
 
 
@@ -43,6 +45,8 @@ INVARIANT = 1e-13
 """What remains of a product with H that lies in the space, relative to the largest: rounding."""
 CHECKED = 10
 """Steps after which it is asked whether a space is large enough."""
+AT_FIRST = 64
+"""Vectors for which there is memory at first; it grows as they come."""
 
 
 def lanczos(
@@ -57,7 +61,7 @@ def lanczos(
     """
     n, k = starts.shape
     steps = min(steps, n)
-    basis = np.zeros((k, steps, n))
+    basis = np.zeros((k, min(steps, AT_FIRST), n))
     diagonal, beside = np.zeros((k, steps)), np.zeros((k, steps))
     lengths, scale = np.full(k, steps), np.zeros(k)
     vectors = (starts / np.linalg.norm(starts, axis=0)).T
@@ -69,8 +73,10 @@ def lanczos(
         ]
 
     for j in range(steps):
+        if j == basis.shape[1]:
+            basis = np.concatenate([basis, np.zeros((k, min(j, steps - j), n))], axis=1)
         basis[:, j] = vectors
-        images = np.asarray(H @ vectors.T, float).T
+        images = times(H, vectors.T).T
         scale = np.maximum(scale, np.linalg.norm(images, axis=1))
         diagonal[:, j] = np.einsum("kn,kn->k", images, vectors)
         for _ in range(2):

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from nbhvp.curvature.estimates import symmetric
+from nbhvp.curvature.estimates import symmetric, times
 from nbhvp.operators.algebra import Operator
 
 __all__ = ["Nystrom", "jacobi", "nystrom"]
@@ -100,7 +100,9 @@ def nystrom(H: Any, rank: int, damping: float, *, rng: Any = None) -> Nystrom:
     if not 0 < damping < np.inf:
         raise ValueError(f"needed a positive damping, got {damping}")
     sketch, _ = np.linalg.qr(np.random.default_rng(rng).standard_normal((n, rank)))
-    images = np.asarray(operator @ sketch, float)
+    images = times(operator, sketch)
+    if not images.any():
+        return Nystrom(np.zeros(1), sketch[:, :1], float(damping))
     # A small shift keeps the factorisation stable, and is taken off the eigenvalues again.
     shift = np.sqrt(n) * np.finfo(float).eps * np.linalg.norm(images)
     images = images + shift * sketch
@@ -147,7 +149,7 @@ def jacobi(H: Any, diagonal: Any = None) -> LinearOperator:
     if diagonal is None:
         if not hasattr(given, "diagonal"):
             raise TypeError(f"a {type(H).__name__} has no diagonal: give it as `diagonal`")
-        diagonal = given.diagonal()
+        diagonal = np.ravel(given.diagonal())
     d = np.asarray(diagonal, float)
     if d.shape != operator.shape[:1]:
         raise ValueError(f"needed a diagonal of shape {operator.shape[:1]}, got {d.shape}")

@@ -47,7 +47,8 @@ class Inverse(Operator):
         solve, part = SOLVERS[self._method]
         # What a solver leaves it solves for again, as long as that helps.
         while allowed < (size := float(np.linalg.norm(residual))) < before / 2 and not info:
-            step, info = solve(counted, residual, rtol=part * allowed / size, **settings)
+            with np.errstate(divide="ignore", invalid="ignore"):  # which the error below tells of
+                step, info = solve(counted, residual, rtol=part * allowed / size, **settings)
             x, before = x + step, size
             residual = b - self._times(x)
         if not size <= allowed:

@@ -52,14 +52,16 @@ def test_quadrature_is_exact_for_polynomials():
 @pytest.mark.parametrize("fun", [np.log, np.sqrt, np.square, lambda t: 1 / t])
 def test_integrals_are_traces_with_true_errors(fun):
     H, rng = matrix(RISING), np.random.default_rng(2)
-    found = [curvature.spectral_density(H, rng=rng).integral(fun) for _ in range(60)]
+    found = [
+        curvature.spectral_density(H, probes=6, steps=30, rng=rng).integral(fun) for _ in range(60)
+    ]
     off = np.array([one.value for one in found]) - np.sum(fun(RISING))
     assert abs(off.mean()) < 4 * off.std() / np.sqrt(60)
     assert 0.6 < np.sqrt(np.mean([one.error**2 for one in found])) / off.std() < 1.7
 
 
 def test_densities_integrate_to_one_and_count():
-    density = curvature.spectral_density(matrix(RISING), rng=0)
+    density = curvature.spectral_density(matrix(RISING), probes=6, steps=30, rng=0)
     grid = np.linspace(0.0, 3.5, 4000)
     assert np.trapezoid(density(grid), grid) == pytest.approx(1, abs=1e-3)
     below = density.count(0.5, 1.5)
@@ -67,11 +69,22 @@ def test_densities_integrate_to_one_and_count():
     assert RISING[0] - 1e-9 <= density.support[0] and density.support[1] <= RISING[-1] + 1e-9
 
 
-def test_a_density_of_one_eigenvalue():
-    density = curvature.spectral_density(2 * np.eye(5), rng=0)
+@pytest.mark.parametrize("n", [5, 501])
+def test_a_density_of_one_eigenvalue(n):
+    density = curvature.spectral_density(2 * np.eye(n), rng=0)
     assert density.support == pytest.approx((2, 2))
     assert density(2.0) > 1
-    assert density.integral(np.log).value == pytest.approx(5 * np.log(2))
+    assert density.integral(np.log).value == pytest.approx(n * np.log(2))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, N])
+def test_enough_products_are_exact(n):
+    values = np.append(np.linspace(1.0, 2.0, n - 1), 7.0)
+    found = curvature.logdet(matrix(values), probes=7, steps=30, rng=0)
+    assert found.value == pytest.approx(np.sum(np.log(values)), rel=1e-12)
+    assert found.error == 0 and found.products == n
+    scaled = curvature.logdet(matrix(values), diagonal=np.arange(1.0, n + 1), rng=0)
+    assert scaled.value == pytest.approx(found.value, rel=1e-12)
 
 
 def test_plot():
@@ -120,6 +133,37 @@ def test_functions_of_operators(fun):
     expected = vectors @ (fun(values) * (vectors.T @ v))
     np.testing.assert_allclose(curvature.apply(fun, H, v), expected, rtol=1e-7, atol=1e-7)
     assert not curvature.apply(fun, H, np.zeros(N)).any()
+
+
+def test_roots_of_singular_operators():
+    """Eigenvalues of 0 are found with either sign."""
+    H, v = matrix([0.0] * 40 + [1.0, 4.0]), np.ones(42)
+    root = curvature.apply(np.sqrt, H, v)
+    np.testing.assert_allclose(curvature.apply(np.sqrt, H, root), H @ v, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda H: curvature.trace(H, 8),
+        lambda H: curvature.diagonal(H, 8),
+        lambda H: curvature.logdet(H, probes=2, steps=3),
+        lambda H: curvature.apply(np.exp, H, np.ones(N)),
+        lambda H: curvature.nystrom(H, 3, 1.0),
+        curvature.sharpness,
+    ],
+)
+def test_products_that_are_not_finite(call):
+    with pytest.raises(np.linalg.LinAlgError, match="gives NaN or infinity"):
+        call(np.full((N, N), np.nan))
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_multiples_of_the_identity(value):
+    found = curvature.sharpness(value * np.eye(N), rng=0)
+    assert found.largest == pytest.approx(value) and found.least == pytest.approx(value, abs=1e-9)
+    P = curvature.nystrom(value * np.eye(N), 3, 0.5, rng=0)
+    np.testing.assert_allclose(P @ np.ones(N), np.ones(N))
 
 
 def test_a_function_takes_few_products():
