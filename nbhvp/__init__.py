@@ -17,21 +17,26 @@ from nbhvp.operators.algebra import identity
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.optimize import minimize
 from nbhvp.residuals import least_squares, root
+from nbhvp.sums import Chunks, SumHessian, SumOver, chunks, sum_over
 from nbhvp.trace.rules import CustomFunction, custom_jvp, elementwise
 from nbhvp.tree import Unravel, ravel
 from nbhvp.version import __version__ as __version__
 
 __all__ = [
     "CheckReport",
+    "Chunks",
     "CompileTimeWarning",
     "CustomFunction",
     "Function",
     "HessianOperator",
     "JacobianOperator",
+    "SumHessian",
+    "SumOver",
     "TraceError",
     "TreeFunction",
     "Unravel",
     "check",
+    "chunks",
     "constraint",
     "curvature",
     "custom_jvp",
@@ -49,6 +54,7 @@ __all__ = [
     "ravel",
     "root",
     "stop_gradient",
+    "sum_over",
 ]
 
 

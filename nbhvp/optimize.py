@@ -21,6 +21,7 @@ from nbhvp.function import Function, TreeFunction, differentiable
 from nbhvp.operators.linear import HessianOperator
 from nbhvp.runtime.inputs import as_vector, bound
 from nbhvp.runtime.report import Tally
+from nbhvp.sums import SumOver
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -80,7 +81,7 @@ def minimize(
 
     Parameters
     ----------
-    f : Function or callable
+    f : Function, SumOver or callable
         ``f(x, *args) -> scalar``. A plain function is made `differentiable` first.
     x0 : array_like, shape (n,)
         The start. For a function of a tree (``differentiable(unravel=...)``) it may be a tree.
@@ -137,7 +138,7 @@ def minimize(
     uses = _uses(method)
     _check(method, uses, kw)
     f = f.like(x0) if isinstance(f, TreeFunction) else f
-    f = f if isinstance(f, Function) else differentiable(f)
+    f = f if isinstance(f, Function | SumOver) else differentiable(f)
     args = tuple(map(bound, args if isinstance(args, tuple) else (args,)))
     hessians = _Hessians(f, args)
     derivatives: dict[str, Any] = {}
@@ -241,7 +242,7 @@ def _warn_unused(method: str | Callable, uses: Uses) -> None:
 class _Hessians:
     """The Hessians along the way of a solver, and how many products they gave."""
 
-    def __init__(self, f: Function, args: tuple):
+    def __init__(self, f: Function | SumOver, args: tuple):
         self._f, self._args = f, args
         self._tallies: list[Tally] = []
 

@@ -49,9 +49,10 @@ ALLOWED = {
     "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
     "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
     "residuals": {"function"},
+    "sums": {"function", "models", "operators", "runtime", "sums", "version"},
     "curvature": {"curvature", "operators"},
     "constraints": {"function", "operators", "runtime"},
-    "optimize": {"constraints", "curvature", "function", "operators", "runtime"},
+    "optimize": {"constraints", "curvature", "function", "operators", "runtime", "sums"},
     "checking": {"function", "graph", "runtime", "trace"},
 }
 """What the modules of each room may import of ours; those at the top may import anything."""

@@ -129,6 +129,11 @@ class HessianOperator(Operator):
         return self._count[0]
 
     @property
+    def stored_bytes(self) -> int:
+        """The memory that products at this point read: x, the arguments, and what was computed once."""
+        return sum(array.nbytes for array in self._point.products[self._map].stored)
+
+    @property
     def value(self) -> Any:
         """The value of the function at the point."""
         return self._result(0).copy()[()]

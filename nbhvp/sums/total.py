@@ -1,0 +1,287 @@
+"""Sums of a function over batches of data, with the surface of a `Function`.
+
+total(x) = sum_k w_k f(x, *batch_k) has the gradient and the Hessian-vector products that are the sums of
+those of the terms. Each product passes over the batches once. At one x each batch keeps its operator, as
+far as memory allows, so that the next product does not begin anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nbhvp.function import Function, differentiable
+from nbhvp.models import Fisher, GaussNewton
+from nbhvp.operators.algebra import Operator, checked, columns, diagonal
+from nbhvp.runtime.report import Products, Tally
+from nbhvp.sums import executors
+from nbhvp.sums.work import Task
+
+__all__ = ["SumHessian", "SumOver", "sum_over"]
+
+
+def sum_over(
+    f: Callable,
+    batches: Any,
+    executor: Any = None,
+    *,
+    reduce: str = "sum",
+    weights: Any = None,
+    memory: int = 1 << 30,
+    sample: int | None = None,
+    rng: Any = None,
+    progress: Callable | None = None,
+) -> SumOver:
+    """The sum of a function over batches of data: ``sum(f(x, *batch) for batch in batches)``.
+
+    Parameters
+    ----------
+    f : Function, callable, GaussNewton or Fisher
+        ``f(x, *batch)``, a scalar. A plain function is made `differentiable` first. The sum of a
+        ``nbhvp.gauss_newton`` or ``nbhvp.fisher`` has operators of this kind.
+    batches : sequence, callable or dask collection
+        A batch is a tuple of further arguments, a mapping of them by name, or the only one. For data that
+        do not fit into memory: ``nbhvp.chunks`` of a ``numpy.memmap``; or a callable without arguments,
+        which makes an iterable of batches anew for each pass, and for this process alone. Of a
+        ``dask.array``, or a tuple of them, a batch is a block of rows; of a ``dask.bag``, for this process
+        alone, an item.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Where the batches are computed; this process by default, with all its threads in each.
+    reduce : {"sum", "mean"}
+        ``"mean"`` divides by the number of batches, or by the sum of the weights.
+    weights : array_like, optional
+        The factor of each batch.
+    memory : int
+        Bytes that may be kept for products at one x, in each process; the operators of further batches
+        are made again for each product.
+    sample : int, optional
+        Products take so many batches, drawn anew for each operator without replacement, with factors that
+        make them unbiased. Values and gradients take all.
+    rng : None, int or numpy.random.Generator
+        Draws the samples.
+    progress : callable, optional
+        Called with the number of batches, or of groups of them, that are done in each pass.
+
+    Returns
+    -------
+    SumOver
+        With ``value_and_grad``, ``grad``, ``hvp``, ``hessian``, as a `Function` of x alone. Results have the
+        same bits for any executor and number of workers.
+
+    Raises
+    ------
+    ValueError
+        For no batches, or weights or a sample of another number.
+
+    Examples
+    --------
+    >>> import numpy as np, nbhvp
+    >>> X = np.arange(12.0).reshape(6, 2)
+    >>> f = nbhvp.differentiable(lambda w, X: 0.5 * np.sum((X @ w) ** 2))
+    >>> total = nbhvp.sum_over(f, [X[:3], X[3:]])
+    >>> total.hvp(np.zeros(2), np.array([1.0, 0.0])), (X.T @ X)[0]
+    (array([220., 250.]), array([220., 250.]))
+    """
+    if reduce not in ("sum", "mean"):
+        raise ValueError(f"needed reduce='sum' or 'mean', got {reduce!r}")
+    if not isinstance(f, Function | GaussNewton | Fisher):
+        f = differentiable(f)
+    batches = _of_dask(batches)
+    if not callable(batches) and not isinstance(batches, Sequence):
+        batches = list(batches)
+    factors = _factors(batches, weights, reduce)
+    generator = None if sample is None else np.random.default_rng(rng)
+    if sample is not None and (callable(batches) or not 1 <= sample <= len(batches)):
+        count = "an unknown number of" if callable(batches) else len(batches)
+        raise ValueError(
+            f"needed a sample of 1 to all of a sequence of batches, got {sample} of {count}"
+        )
+    options = {"executor": executor, "memory": memory, "progress": progress}
+    return SumOver(f, batches, factors, sample, generator, options)
+
+
+def _factors(batches: Any, weights: Any, reduce: str) -> np.ndarray | None:
+    """The factor of each batch, where they are not all 1."""
+    if callable(batches):
+        if weights is not None or reduce == "mean":
+            raise ValueError("weights and means need batches as a sequence, whose length is known")
+        return None
+    if not len(batches):
+        raise ValueError("needed at least one batch, got none")
+    factors = None if weights is None else np.asarray(weights, float)
+    if factors is not None and factors.shape != (len(batches),):
+        raise ValueError(f"needed {len(batches)} weights, got an array of shape {factors.shape}")
+    if reduce == "mean":
+        factors = np.ones(len(batches)) if factors is None else factors
+        factors = factors / factors.sum()
+    return factors
+
+
+def _of_dask(batches: Any) -> Any:
+    """The blocks of dask collections as a sequence; all else as it is."""
+    if type(batches).__module__.partition(".")[0] == "dask":
+        batches = (batches,)
+    first = batches[0] if isinstance(batches, tuple) and batches else None
+    if type(first).__module__.partition(".")[0] != "dask":
+        return batches
+    from nbhvp.sums.collections import blocks
+
+    return blocks(batches)
+
+
+class SumOver:
+    """A sum of a function over batches. Made by `sum_over`."""
+
+    unravel = None
+
+    def __init__(self, f, batches, factors, sample, rng, options):
+        self.f, self.batches = f, batches
+        self._factors, self._sample, self._rng = factors, sample, rng
+        self._options = options
+        self._runner = executors.runner(f, batches, factors, **options)
+        self._drawn: tuple[bytes, np.ndarray | None] = b"", None
+        self.products = Products()
+
+    def __call__(self, x: Any) -> Any:
+        """The value; of a Gauss-Newton or Fisher matrix the operator at x."""
+        return self._run(_task("value", x))[0] if isinstance(self.f, Function) else self.hessian(x)
+
+    def value_and_grad(self, x: Any) -> tuple[Any, np.ndarray]:
+        """The value and the gradient, of the shape of x."""
+        value, gradient = self._run(_task("value_and_grad", x))
+        return value, gradient
+
+    def grad(self, x: Any) -> np.ndarray:
+        """The gradient, of the shape of x."""
+        return self.value_and_grad(x)[1]
+
+    def hvp(self, x: Any, v: Any) -> np.ndarray:
+        """The product of the Hessian at x with v, of the shape of x, or of x and one more axis."""
+        x, v = _point(x), np.asarray(v)
+        if v.shape[: x.ndim] != x.shape or v.ndim > x.ndim + 1:
+            raise ValueError(f"needed v of shape {x.shape} or {x.shape} + (k,), got {v.shape}")
+        columns = v.reshape(x.size, *v.shape[x.ndim :])
+        key = _key(x)
+        if key != self._drawn[0]:
+            self._drawn = key, self._sampled()
+        task = _task("product", x, self._drawn[1])
+        return self._run(replace(task, v=columns))[0].reshape(v.shape)
+
+    def hessian(self, x: Any) -> SumHessian:
+        """The Hessian at x as an operator; of a `sample`, if one was asked for, the same in all products."""
+        return SumHessian(self, _point(x), self._sampled())
+
+    def _sampled(self) -> np.ndarray | None:
+        """The factors of all batches in a product, 0 for those that are not drawn."""
+        if self._sample is None:
+            return None
+        count = len(self.batches)
+        factors = np.zeros(count)
+        factors[self._rng.choice(count, self._sample, replace=False)] = count / self._sample
+        return factors
+
+    def check_deterministic(self, x: Any, rtol: float = 1e-12) -> None:
+        """Raise RuntimeError if value, gradient or product differ between two passes at x.
+
+        They do where a function that makes batches shuffles or augments them: solvers then see another
+        matrix with each product.
+        """
+        x = _point(x)
+        v = np.random.default_rng(0).standard_normal(x.size).astype(x.dtype)
+        first, second = (
+            {
+                **dict(zip(("value", "gradient"), self.value_and_grad(x), strict=True)),
+                "product": H @ v,
+            }
+            for H in (SumHessian(self, x, None), SumHessian(self, x, None))
+        )
+        for name, a in first.items():
+            difference = np.max(np.abs(a - second[name])) if np.size(a) else 0.0
+            scale = np.max(np.abs(a)) if np.size(a) else 0.0
+            if not difference <= rtol * scale:
+                raise RuntimeError(
+                    f"the {name} differs between two passes over the batches, by {difference:.3g} of "
+                    f"{scale:.3g}: make the same batches in the same order each time"
+                )
+
+    def _run(self, task: Task) -> tuple:
+        total = self._runner.run(task)
+        if total is None:
+            raise ValueError("needed at least one batch, got none")
+        return total
+
+    def __repr__(self) -> str:
+        count = "batches made anew" if callable(self.batches) else f"{len(self.batches)} batches"
+        return f"<nbhvp.SumOver {getattr(self.f, '__name__', type(self.f).__name__)}, {count}>"
+
+
+class SumHessian(Operator):
+    """The Hessian of a sum at one point, an operator of shape (n, n). Made by ``SumOver.hessian``.
+
+    Products take one pass over the batches, also those with several vectors at once.
+    """
+
+    def __init__(self, whole: SumOver, x: np.ndarray, factors: np.ndarray | None):
+        super().__init__(x.dtype, (x.size, x.size))
+        self._whole, self._x, self._task = whole, x, _task("product", x, factors)
+        self.tally = Tally(whole.products)
+
+    @property
+    def products(self) -> int:
+        """The number of products with single vectors so far."""
+        return self.tally.count[0]
+
+    @property
+    def value(self) -> Any:
+        """The value of the whole sum at the point."""
+        return self._whole._run(_task("value", self._x))[0]
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The gradient of the whole sum at the point."""
+        return self._whole.grad(self._x)
+
+    def toarray(self) -> np.ndarray:
+        """The Hessian as an array, by n products, many at a time."""
+        return columns(self.matmat, self.shape, self.dtype)
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal of the Hessian, of shape (n,), by n products, many at a time."""
+        return diagonal(self.matmat, self.shape[0], self.dtype)
+
+    def _matmat(self, v: Any) -> np.ndarray:
+        v = checked(v, self._x.size)
+        self.tally.count[0] += math.prod(v.shape[1:])
+        return self._whole._run(replace(self._task, v=v))[0]
+
+    matvec = matmat = _matvec = _matmat
+
+    def _adjoint(self) -> SumHessian:
+        return self
+
+    _transpose = _adjoint
+
+
+def _point(x: Any) -> np.ndarray:
+    """x in memory of its own, which no caller changes."""
+    if type(x) is np.ndarray and not x.flags.writeable and x.flags.owndata:
+        return x
+    x = np.array(x)
+    x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
+    x.flags.writeable = False
+    return x
+
+
+def _task(kind: str, x: Any, factors: np.ndarray | None = None) -> Task:
+    x = _point(x)
+    key = _key(x) + (b"" if factors is None else factors.tobytes())
+    return Task(kind, x, key, None, factors)
+
+
+def _key(x: np.ndarray) -> bytes:
+    return hashlib.sha256(x.tobytes() + repr((x.shape, x.dtype)).encode()).digest()

@@ -1,0 +1,130 @@
+"""Sums on a Dask cluster of this machine, and over Dask's collections."""
+
+import numpy as np
+import pytest
+
+import nbhvp
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+
+pytestmark = [
+    pytest.mark.compiles,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+rng = np.random.default_rng(0)
+ROWS, N = 40, 5
+X, Y = rng.standard_normal((ROWS, N)), rng.standard_normal(ROWS)
+POINT, V = rng.standard_normal(N), rng.standard_normal(N)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with (
+        dask.config.set({"distributed.worker.daemon": False}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+        ) as found,
+    ):
+        yield found
+
+
+@pytest.fixture
+def client(cluster):
+    with distributed.Client(cluster) as found:
+        yield found
+
+
+def logistic():
+    fun = lambda w, X, y: np.sum(np.logaddexp(0.0, -y * (X @ w)))
+    return nbhvp.differentiable(fun, target="interpret")
+
+
+def parts(size=4):
+    return [(X[k : k + size], Y[k : k + size]) for k in range(0, ROWS, size)]
+
+
+@pytest.mark.parametrize("size", [1, 4, 40])
+def test_a_cluster_gives_the_bits_of_one_process(client, size):
+    f = logistic()
+    total, alone = (nbhvp.sum_over(f, parts(size), executor) for executor in (client, None))
+    for x in (POINT, POINT + 1):
+        np.testing.assert_array_equal(total.hvp(x, V), alone.hvp(x, V))
+        np.testing.assert_array_equal(total.hvp(x, 2 * V), alone.hvp(x, 2 * V))
+        np.testing.assert_array_equal(total.grad(x), alone.grad(x))
+        assert total(x) == alone(x)
+    np.testing.assert_allclose(total.hvp(POINT, V), f.hvp(POINT, V, X, Y), rtol=1e-12)
+
+
+def test_large_arrays_are_broadcast(client):
+    f = nbhvp.differentiable(lambda w, s: np.sum(np.cos(s * w)), target="interpret")
+    w = rng.standard_normal(20_000)
+    total = nbhvp.sum_over(f, [1.0, 2.0, 3.0], client)
+    for v in (w, 2 * w):
+        expected = sum(f.hvp(w, v, s) for s in (1.0, 2.0, 3.0))
+        np.testing.assert_allclose(total.hvp(w, v), expected, rtol=1e-12)
+
+
+def test_a_lost_worker_changes_nothing(cluster, client):
+    f = logistic()
+    total = nbhvp.sum_over(f, parts(), client)
+    expected = total.hvp(POINT, V)
+    address = next(iter(client.scheduler_info()["workers"]))
+    client.run(lambda: __import__("os")._exit(1), workers=[address], wait=False, on_error="return")
+    np.testing.assert_array_equal(total.hvp(POINT, V), expected)
+    np.testing.assert_array_equal(total.hvp(POINT, V), expected)
+    client.wait_for_workers(2, timeout=60)
+
+
+def test_errors_of_workers_are_raised(client):
+    def failing(w, k):
+        raise ZeroDivisionError("in the user's function")
+
+    f = nbhvp.differentiable(failing, target="interpret")
+    with pytest.raises(ZeroDivisionError, match="in the user's function"):
+        nbhvp.sum_over(f, [1.0, 2.0], client)(POINT)
+
+
+def test_minimize_over_a_cluster(client):
+    fun = lambda w, X, y: np.sum(np.logaddexp(0.0, -y * (X @ w))) + 0.01 * len(y) * (w @ w)
+    f = nbhvp.differentiable(fun, target="interpret")
+    labels = np.sign(Y)
+    expected = nbhvp.minimize(f, np.zeros(N), (X, labels), tol=1e-8)
+    batches = nbhvp.chunks(X, labels, rows=10)
+    found = nbhvp.minimize(nbhvp.sum_over(f, batches, client), np.zeros(N), tol=1e-8)
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-7)
+
+
+@pytest.mark.parametrize("on_cluster", [False, True])
+def test_dask_arrays(client, on_cluster):
+    import dask.array as da
+
+    f = logistic()
+    a, b = da.from_array(X, chunks=(9, -1)), da.from_array(Y, chunks=9)
+    total = nbhvp.sum_over(f, (a, b), client if on_cluster else None)
+    np.testing.assert_allclose(total.hvp(POINT, V), f.hvp(POINT, V, X, Y), rtol=1e-12)
+    g = nbhvp.differentiable(lambda w, X: np.sum(np.cosh(X @ w)), target="interpret")
+    np.testing.assert_allclose(
+        nbhvp.sum_over(g, a, client if on_cluster else None).grad(POINT),
+        g.grad(POINT, X),
+        rtol=1e-12,
+    )
+
+
+def test_dask_bags():
+    bag_of = pytest.importorskip("dask.bag")
+    f = logistic()
+    total = nbhvp.sum_over(f, bag_of.from_sequence(parts(), npartitions=3))
+    np.testing.assert_allclose(total.hvp(POINT, V), f.hvp(POINT, V, X, Y), rtol=1e-12)
+
+
+def test_chunks_of_columns_are_an_error():
+    import dask.array as da
+
+    with pytest.raises(ValueError, match="rechunk"):
+        nbhvp.sum_over(logistic(), da.from_array(X, chunks=(9, 2)))
+    with pytest.raises(ValueError, match="same chunks of rows"):
+        nbhvp.sum_over(logistic(), (da.from_array(X, chunks=(9, -1)), da.from_array(Y, chunks=20)))

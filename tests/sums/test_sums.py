@@ -1,0 +1,401 @@
+"""Sums over batches against the whole sum, in this process, in threads and in processes."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import nbhvp
+from nbhvp.sums import batches as source
+from nbhvp.sums import work
+from nbhvp.sums.executors import _groups
+from nbhvp.sums.tree import tree_sum
+
+rng = np.random.default_rng(0)
+ROWS, N = 37, 5
+X, Y = rng.standard_normal((ROWS, N)), rng.standard_normal(ROWS)
+POINT, V = rng.standard_normal(N), rng.standard_normal(N)
+BLOCK = rng.standard_normal((N, 3))
+FUNCTIONS = {
+    "squares": lambda w, X, y: 0.5 * np.sum((X @ w - y) ** 2),
+    "logistic": lambda w, X, y: np.sum(np.logaddexp(0.0, -y * (X @ w))),
+    "poisson": lambda w, X, y: np.sum(np.exp(X @ w) - y * (X @ w)),
+    "huber": lambda w, X, y: np.sum(np.sqrt(1 + (X @ w - y) ** 2)),
+    "student": lambda w, X, y: np.sum(np.log1p((X @ w - y) ** 2)),
+    "sine": lambda w, X, y: np.sum(np.sin(X @ w) * y),
+    "quartic": lambda w, X, y: np.sum((X @ w) ** 4) + np.sum(y),
+    "tanh": lambda w, X, y: np.sum((np.tanh(X @ w) - y) ** 2),
+    "product": lambda w, X, y: np.sum(np.prod(X * w, axis=1)),
+    "distances": lambda w, X, y: np.sum(np.sqrt(np.sum((X - w) ** 2, axis=1))),
+    "kernel": lambda w, X, y: np.sum(y * np.exp(-np.sum((X - w) ** 2, axis=1))),
+    "softplus": lambda w, X, y: np.sum(np.log1p(np.exp(X * w))),
+    "maximum": lambda w, X, y: np.sum(np.maximum(X @ w, 0.0) ** 3),
+    "quotient": lambda w, X, y: np.sum(1 / (2 + (X @ w) ** 2)),
+    "bilinear": lambda w, X, y: np.sum((X[:, :2] @ w[:2]) * (X[:, 2:] @ w[2:])),
+    "norms": lambda w, X, y: np.sum(np.linalg.norm(X * w, axis=1)),
+    "cumulative": lambda w, X, y: np.sum(np.cumsum(X * w, axis=1) ** 2),
+    "where": lambda w, X, y: np.sum(np.where(y > 0, (X @ w) ** 2, np.cosh(X @ w))),
+    "power": lambda w, X, y: np.sum((1 + (X @ w) ** 2) ** 1.5),
+    "arctan": lambda w, X, y: np.sum(np.arctan(X @ w - y) ** 2),
+}
+
+
+def parts(size=4):
+    return [(X[k : k + size], Y[k : k + size]) for k in range(0, ROWS, size)]
+
+
+def interpreted(name):
+    return nbhvp.differentiable(FUNCTIONS[name], target="interpret")
+
+
+def assert_whole(total, f, factor=1.0, rtol=1e-12):
+    value, gradient = f.value_and_grad(POINT, X, Y)
+    H = f.hessian(POINT, X, Y).toarray()
+    close = lambda a, b: np.testing.assert_allclose(a, factor * b, rtol=rtol, atol=1e-12)
+    close(total(POINT), value)
+    close(total.value_and_grad(POINT)[1], gradient)
+    close(total.grad(POINT), gradient)
+    close(total.hvp(POINT, V), H @ V)
+    close(total.hvp(POINT, BLOCK), H @ BLOCK)
+    operator = total.hessian(POINT)
+    close(operator @ V, H @ V)
+    close(operator.T @ BLOCK, H @ BLOCK)
+    close(operator.toarray(), H)
+    close(operator.diagonal(), H.diagonal())
+    close(operator.value, value)
+    close(operator.gradient, gradient)
+    assert operator.products == 4 + 2 * N
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_whole_sum(name):
+    f = interpreted(name)
+    assert_whole(nbhvp.sum_over(f, parts()), f)
+
+
+SOURCES = {
+    "list": parts,
+    "tuple": lambda: tuple(parts()),
+    "iterator": lambda: iter(parts()),
+    "function": lambda: lambda: iter(parts()),
+    "generator": lambda: lambda: (part for part in parts()),
+    "names": lambda: [{"X": a, "y": b} for a, b in parts()],
+    "chunks": lambda: nbhvp.chunks(X, Y, rows=4),
+    "one": lambda: [(X, Y)],
+}
+
+
+@pytest.mark.parametrize("memory", [0, 500, 1 << 30])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_sources_of_batches_and_bounds_of_memory(kind, memory):
+    f = interpreted("logistic")
+    assert_whole(nbhvp.sum_over(f, SOURCES[kind](), memory=memory), f)
+
+
+def test_operators_are_kept_up_to_the_bound():
+    def kept(memory):
+        total = nbhvp.sum_over(f, parts(), memory=memory)
+        total.hvp(POINT, V)
+        return len(total._runner._parcel.operators)
+
+    f = interpreted("logistic")
+    size = f.hessian(POINT, *parts()[0]).stored_bytes
+    assert [kept(0), kept(3 * size), kept(1 << 30)] == [0, 3, 10]
+
+
+def test_batches_are_read_once_at_a_point():
+    read = []
+
+    class Batches(list):
+        pass
+
+    class Read(source.Chunks):
+        def __getitem__(self, k):
+            read.append(k)
+            return super().__getitem__(k)
+
+    total = nbhvp.sum_over(interpreted("logistic"), Read((X, Y), 10))
+    for _ in range(3):
+        total.hvp(POINT, V)
+    assert read == [0, 1, 2, 3]
+    total.hvp(POINT + 1, V)
+    assert len(read) == 8
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("weights", [None, np.arange(1.0, 11.0)])
+def test_weights_and_means(reduce, weights):
+    f, w = interpreted("squares"), np.ones(10) if weights is None else weights
+    w = w / w.sum() if reduce == "mean" else w
+    total = nbhvp.sum_over(f, parts(), reduce=reduce, weights=weights)
+    expected = sum(c * f.hvp(POINT, V, *part) for c, part in zip(w, parts(), strict=True))
+    np.testing.assert_allclose(total.hvp(POINT, V), expected, rtol=1e-12)
+    expected = sum(c * f(POINT, *part) for c, part in zip(w, parts(), strict=True))
+    assert total(POINT) == pytest.approx(expected, rel=1e-13)
+
+
+def test_samples_are_unbiased_and_fixed_in_an_operator():
+    f = interpreted("squares")
+    total = nbhvp.sum_over(f, parts(), sample=3, rng=0)
+    H = total.hessian(POINT)
+    np.testing.assert_array_equal(H @ V, H @ V)
+    products = np.array([total.hessian(POINT) @ V for _ in range(400)])
+    expected = f.hvp(POINT, V, X, Y)
+    error = products.std(axis=0) / np.sqrt(400)
+    assert np.all(error > 0) and np.all(abs(products.mean(axis=0) - expected) < 5 * error)
+    again = nbhvp.sum_over(f, parts(), sample=3, rng=0)
+    np.testing.assert_array_equal(again.hessian(POINT) @ V, H @ V)
+    assert total(POINT) == pytest.approx(f(POINT, X, Y))
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        threads = nbhvp.sum_over(f, parts(2), executor, sample=5, rng=0)
+        alone = nbhvp.sum_over(f, parts(2), sample=5, rng=0)
+        np.testing.assert_array_equal(threads.hvp(POINT, V), alone.hvp(POINT, V))
+    whole = nbhvp.sum_over(f, parts(), sample=10, rng=0)
+    np.testing.assert_allclose(whole.hvp(POINT, V), expected, rtol=1e-12)
+
+
+def test_gauss_newton_and_fisher():
+    model = nbhvp.differentiable(lambda w, X: np.tanh(X @ w), target="interpret")
+    loss = lambda z, y: np.sum((z - y) ** 4)
+    G = nbhvp.gauss_newton(model, loss)
+    named = [{"X": a, "loss_args": (b,)} for a, b in parts()]
+    total = nbhvp.sum_over(G, named)
+    whole = G(POINT, X, loss_args=(Y,))
+    np.testing.assert_allclose(total(POINT) @ V, whole @ V, rtol=1e-12)
+    assert total(POINT).value == pytest.approx(whole.value)
+    np.testing.assert_allclose(total.grad(POINT), whole.gradient, rtol=1e-12)
+    F = nbhvp.fisher(model, "bernoulli")
+    total = nbhvp.sum_over(F, nbhvp.chunks(X, rows=5))
+    np.testing.assert_allclose(total(POINT) @ V, F(POINT, X) @ V, rtol=1e-12)
+
+
+def test_x_of_several_axes():
+    f = nbhvp.differentiable(lambda W, X: np.sum(np.cos(X @ W)), target="interpret")
+    total = nbhvp.sum_over(f, nbhvp.chunks(X, rows=5))
+    W, D = rng.standard_normal((N, 2)), rng.standard_normal((N, 2))
+    np.testing.assert_allclose(total.hvp(W, D), f.hvp(W, D, X), rtol=1e-12)
+    np.testing.assert_allclose(total.grad(W), f.grad(W, X), rtol=1e-12)
+    assert total.hessian(W).shape == (2 * N, 2 * N)
+
+
+def test_float32_stays():
+    f = interpreted("logistic")
+    total = nbhvp.sum_over(f, [(a.astype("f4"), b.astype("f4")) for a, b in parts()])
+    assert (
+        total.grad(POINT.astype("f4")).dtype
+        == total.hvp(POINT.astype("f4"), V.astype("f4")).dtype
+        == "f4"
+    )
+
+
+def test_solvers_and_estimators_take_a_sum():
+    f = nbhvp.differentiable(
+        lambda w, X, y: np.sum(np.logaddexp(0.0, -y * (X @ w))) + 0.1 * len(y) * (w @ w),
+        target="interpret",
+    )
+    total = nbhvp.sum_over(f, [(a, np.sign(b)) for a, b in parts()])
+    whole = nbhvp.minimize(f, np.zeros(N), (X, np.sign(Y)), tol=1e-8)
+    for method in ("trust-krylov", "newton-cg", "newton-pcg", "hessian-free", "l-bfgs-b"):
+        if method == "l-bfgs-b":
+            with pytest.warns(UserWarning, match="no Hessian-vector products"):
+                found = nbhvp.minimize(total, np.zeros(N), method=method, tol=1e-10)
+        else:
+            found = nbhvp.minimize(total, np.zeros(N), method=method, tol=1e-8)
+            assert found.nhvp > 0
+        np.testing.assert_allclose(found.x, whole.x, atol=1e-5)
+    H = total.hessian(whole.x)
+    exact = np.trace(H.toarray())
+    assert nbhvp.curvature.trace(H, 10).value == pytest.approx(exact)
+    posterior = nbhvp.curvature.laplace(total, whole.x)
+    assert posterior.variance().shape == (N,)
+
+
+# Order and determinism.
+
+
+@pytest.mark.parametrize("count", [*range(1, 20), 64, 100])
+def test_groups_keep_the_order_of_the_sum(count):
+    terms = rng.standard_normal(count) * 10.0 ** rng.integers(-8, 8, count)
+    whole = tree_sum((t,) for t in terms)
+    for workers in (1, 2, 3, 7):
+        groups = [tree_sum((terms[k],) for k in group) for group in _groups(count, workers)]
+        assert tree_sum(groups) == whole
+
+
+def test_nothing_sums_to_none():
+    assert tree_sum([]) is None
+
+
+def test_check_deterministic():
+    f = interpreted("logistic")
+    nbhvp.sum_over(f, parts()).check_deterministic(POINT)
+    other = np.random.default_rng(1)
+    shuffled = nbhvp.sum_over(f, lambda: [(other.permutation(X), Y)])
+    with pytest.raises(RuntimeError, match="the value differs between two passes"):
+        shuffled.check_deterministic(POINT)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_threads(workers):
+    f = interpreted("logistic")
+    alone = nbhvp.sum_over(f, parts(2))
+    with concurrent.futures.ThreadPoolExecutor(workers) as executor:
+        total = nbhvp.sum_over(f, parts(2), executor)
+        assert_whole(total, f)
+        np.testing.assert_array_equal(total.hvp(POINT, V), alone.hvp(POINT, V))
+        assert total(POINT) == alone(POINT)
+
+
+def module_level(w, X, y):
+    return np.sum(np.logaddexp(0.0, -y * (X @ w)))
+
+
+def processes(count):
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(count, context)
+
+
+@pytest.mark.compiles
+def test_processes(tmp_path):
+    f = nbhvp.differentiable(FUNCTIONS["logistic"], target="interpret")  # by value
+    alone = nbhvp.sum_over(f, parts(2))
+    big = np.tile(X, (2000, 1))
+    np.save(tmp_path / "big.npy", big)
+    mapped = np.load(tmp_path / "big.npy", mmap_mode="r")
+    labels = np.tile(Y, 2000)
+    with processes(2) as executor:
+        total = nbhvp.sum_over(f, parts(2), executor)
+        assert_whole(total, f)
+        np.testing.assert_array_equal(total.hvp(POINT, V), alone.hvp(POINT, V))
+        folder = total._runner._folder
+        assert folder.exists()
+        chunks = nbhvp.chunks(mapped, labels, rows=5000)
+        assert len(pickle.dumps(nbhvp.chunks(mapped, rows=5000))) < 1000
+        over = nbhvp.sum_over(f, chunks, executor)
+        np.testing.assert_allclose(over.hvp(POINT, V), f.hvp(POINT, V, big, labels), rtol=1e-12)
+        large = nbhvp.differentiable(lambda w, s: np.sum(np.cos(s * w)), target="interpret")
+        w = rng.standard_normal(20_000)
+        over = nbhvp.sum_over(large, [1.0, 2.0, 3.0], executor)
+        for v in (w, 2 * w):
+            expected = sum(large.hvp(w, v, s) for s in (1.0, 2.0, 3.0))
+            np.testing.assert_allclose(over.hvp(w, v), expected, rtol=1e-12)
+    del total, over
+    assert not folder.exists()
+
+
+def failing(w, k):
+    raise ZeroDivisionError("in the user's function")
+
+
+def dying(w, k):
+    os._exit(1)
+
+
+@pytest.mark.compiles
+def test_failures_in_processes():
+    with processes(1) as executor:
+        f = nbhvp.differentiable(failing, target="interpret")
+        with pytest.raises(ZeroDivisionError, match="in the user's function"):
+            nbhvp.sum_over(f, [1.0, 2.0], executor)(POINT)
+        f = nbhvp.differentiable(dying, target="interpret")
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            nbhvp.sum_over(f, [1.0, 2.0], executor)(POINT)
+
+
+def test_versions_that_differ(monkeypatch):
+    f = interpreted("logistic")
+    theirs = (("Python", "3.99"), *work.versions()[1:])
+    parcel = work.Parcel("token", f, None, parts(), None, 0, theirs)
+    with pytest.raises(RuntimeError, match=r"Python 3\.99 there, .* here: install the same"):
+        work.run(parcel, work.Task("value", POINT, b""))
+    assert len(pickle.dumps(work.versions())) < 500
+
+
+def test_a_process_keeps_few_parcels_open():
+    for k in range(2 * work.OPEN):
+        parcel = work.Parcel(
+            f"p{k}", interpreted("squares"), None, parts(), None, 0, work.versions()
+        )
+        work.run(parcel, work.Task("value", POINT, b""))
+    assert len(work._OPEN) <= work.OPEN
+
+
+def test_several_threads_use_one_sum():
+    total = nbhvp.sum_over(interpreted("logistic"), parts())
+    points = [POINT + k for k in range(8)]
+    expected = [total.hvp(x, V) for x in points]
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda x: total.hvp(x, V), points))
+    np.testing.assert_array_equal(found, expected)
+    assert threading.active_count() < 20
+
+
+def test_progress():
+    seen = []
+    nbhvp.sum_over(interpreted("squares"), parts(), progress=seen.append)(POINT)
+    assert seen == list(range(1, 11))
+
+
+def test_inputs_are_not_modified():
+    given = [(X.copy(), Y.copy())]
+    x, v = POINT.copy(), V.copy()
+    total = nbhvp.sum_over(interpreted("squares"), given)
+    total.value_and_grad(x)
+    found = total.hvp(x, v)
+    found[:] = 0
+    np.testing.assert_array_equal(x, POINT)
+    np.testing.assert_array_equal(v, V)
+    np.testing.assert_array_equal(given[0][0], X)
+    assert total.hvp(x, v).any()
+
+
+# Chunks.
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(3, 20), slice(0, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_chunks_of_files_travel_by_name(tmp_path, part, order):
+    a = np.asarray(rng.standard_normal((40, 3)), order=order)
+    np.save(tmp_path / "a.npy", a)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")[part]
+    chunks = nbhvp.Chunks((mapped,), 7)
+    there = pickle.loads(pickle.dumps(chunks))
+    assert len(there) == len(chunks)
+    for (one,), (other,) in zip(there, chunks, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert type(other) is np.ndarray and not other.flags.writeable
+    if order == "C" and len(mapped):
+        assert isinstance(there.arrays[0], np.memmap)
+
+
+def test_chunks_count_from_both_ends():
+    chunks = nbhvp.chunks(X, Y, rows=10)
+    assert len(chunks) == 4 and chunks[-1][0].shape == (7, N)
+    with pytest.raises(IndexError):
+        chunks[4]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda f: nbhvp.sum_over(f, []), ValueError, "at least one batch"),
+        (lambda f: nbhvp.sum_over(f, lambda: [])(POINT), ValueError, "at least one batch"),
+        (lambda f: nbhvp.sum_over(f, parts(), reduce="max"), ValueError, "got 'max'"),
+        (lambda f: nbhvp.sum_over(f, parts(), weights=[1.0]), ValueError, r"10 weights, got an array of shape \(1,\)"),
+        (lambda f: nbhvp.sum_over(f, lambda: parts(), reduce="mean"), ValueError, "whose length is known"),
+        (lambda f: nbhvp.sum_over(f, parts(), sample=11), ValueError, "got 11 of 10"),
+        (lambda f: nbhvp.sum_over(f, parts(), executor=3), TypeError, "got a int"),
+        (lambda f: nbhvp.sum_over(f, lambda: parts(), concurrent.futures.ThreadPoolExecutor(1)), TypeError, "as a sequence"),
+        (lambda f: nbhvp.sum_over(f, parts()).hvp(POINT, V[:2]), ValueError, r"got \(2,\)"),
+        (lambda f: nbhvp.chunks(rows=3), TypeError, "at least one array"),
+        (lambda f: nbhvp.chunks(X, Y[:3], rows=3), ValueError, "one length, got 37, 3"),
+        (lambda f: nbhvp.chunks(X, rows=0), ValueError, "at least one row"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, words):
+    with pytest.raises(error, match=words):
+        call(interpreted("squares"))
