@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from nbhvp.graph.primitives import Primitive
-from nbhvp.loops.steps.operations import CONSTANT, Operations
+from nbhvp.loops.steps.operations import CONSTANT, PART, Operations
 from nbhvp.loops.steps.periods import MOST_LAG
 
 __all__ = ["Carried", "Fixed", "Loop", "Moving", "Operand", "described", "with_columns"]
@@ -151,14 +151,11 @@ class _Columns:
         places, lags = last % period, length - 1 - last // period
         if (inside & ((lags > MOST_LAG) | (lags < 0))).any():
             return None
-        # What is carried moves on by a period in each step; all else comes from before the loop.
-        moved = table - period * np.arange(length, dtype=table.dtype)[:, None]
-        for lag in range(MOST_LAG + 1):
+        varies = self._varying(table, inside, lags)
+        if varies is None:
+            return None
+        for lag in range(1, MOST_LAG + 1):
             mine = np.flatnonzero(inside & (lags == lag))
-            if (moved[lag:, mine] != moved[-1, mine]).any():
-                return None
-            if (table[:lag, mine] >= self.begin).any():
-                return None
             for t in range(lag):
                 for place, start in zip(
                     places[mine].tolist(), table[t, mine].tolist(), strict=True
@@ -168,10 +165,7 @@ class _Columns:
             Carried(place, lag) for place, lag in zip(places.tolist(), lags.tolist(), strict=True)
         ]
         outside = np.flatnonzero(~inside)
-        if (table[:, outside] >= self.begin).any():
-            return None
-        latest = table[-1, outside]
-        is_same = (table[:, outside] == latest).all(axis=0).tolist()
+        latest, is_same = table[-1, outside], (~varies[outside]).tolist()
         kinds = self.operations.kinds_of(latest).tolist()
         for j, same, kind, one in zip(
             outside.tolist(), is_same, kinds, latest.tolist(), strict=True
@@ -181,6 +175,27 @@ class _Columns:
                 return None
             found[j] = moving or Fixed(one, kind)
         return found
+
+    def _varying(self, table: np.ndarray, inside, lags) -> np.ndarray | None:
+        """Which columns from before the loop differ from step to step; None if they are not from there.
+
+        What is carried moves on by a period in each step, once it does not come from before the loop.
+        """
+        varies, last = np.zeros(table.shape[1], bool), table[-1]
+        moved = last - self.period * (self.length - 1)
+        rows = max(1, PART // table.shape[1])
+        for first in range(0, self.length, rows):
+            some = table[first : first + rows]
+            steps = np.arange(first, first + len(some), dtype=table.dtype)[:, None]
+            is_elsewhere = some < self.begin
+            is_early = inside & (steps < lags)
+            follows = np.where(
+                inside & ~is_early, some == moved + self.period * steps, is_elsewhere
+            )
+            if not follows.all():
+                return None
+            varies |= (some != last).any(axis=0)
+        return varies
 
 
 def _moving(operations: Operations, column: np.ndarray) -> Operand | None:

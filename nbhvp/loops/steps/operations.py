@@ -13,10 +13,12 @@ import numpy as np
 
 from nbhvp.graph.table.tape import FIRST, Tape
 
-__all__ = ["CONSTANT", "OPERATION", "Operations", "operations_of"]
+__all__ = ["CONSTANT", "OPERATION", "PART", "Operations", "operations_of"]
 
 OPERATION, CONSTANT = -1, 0
 """Kinds of operands; those of input k have the kind k + 1."""
+PART = 1 << 20
+"""Operations that a pass over arrays goes through at a time, which bounds its memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +60,16 @@ class Operations:
 
 
 def operations_of(tape: Tape) -> Operations:
-    is_operation = tape.codes >= FIRST
-    records = np.flatnonzero(is_operation).astype(np.int32)
-    references = -1 - np.arange(tape.codes.size, dtype=np.int32)
+    records = np.flatnonzero(tape.codes >= FIRST).astype(np.int32)
+    references = np.arange(-1, -1 - tape.codes.size, -1, dtype=np.int32)
     references[records] = np.arange(records.size, dtype=np.int32)
-    operands = np.stack([references[tape.first[records]], references[tape.second[records]]])
-    codes = tape.codes[records]
-    return Operations(tape, records, codes, operands, _kinds(tape, operands), references)
+    operands, kinds = np.empty((2, records.size), np.int32), np.empty((2, records.size), np.int16)
+    for start in range(0, records.size, PART):
+        part = slice(start, start + PART)
+        for k, column in enumerate((tape.first, tape.second)):
+            operands[k, part] = references[column[records[part]]]
+            kinds[k, part] = _kinds(tape, operands[k, part])
+    return Operations(tape, records, tape.codes[records], operands, kinds, references)
 
 
 def _kinds(tape: Tape, references: np.ndarray) -> np.ndarray:

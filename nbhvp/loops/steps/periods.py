@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbhvp.loops.steps.operations import OPERATION, Operations
+from nbhvp.loops.steps.operations import OPERATION, PART, Operations
 
 __all__ = ["FEWEST", "MOST_LAG", "Run", "longest_run"]
 
@@ -74,8 +74,9 @@ def longest_run(operations: Operations) -> Run | None:
 class _Search:
     def __init__(self, operations: Operations):
         self.operations = operations
-        kinds = operations.kinds.astype(np.int64) + 1
-        self.signatures = operations.codes + (kinds[0] << 8) + (kinds[1] << 24)
+        self.signatures = operations.codes.astype(np.int32)
+        for row, shift in zip(operations.kinds, (8, 20), strict=True):
+            self.signatures += (row & np.int16(0xFFF)).astype(np.int32) << shift
 
     def from_window(self, at: int) -> Iterator[Run]:
         """Runs around a place, of longer and longer periods."""
@@ -144,7 +145,7 @@ class _Search:
             if not ok.all():
                 end += int(np.argmin(ok))
                 break
-            end, reach = stop, 4 * reach
+            end, reach = stop, min(PART, 4 * reach)
         start, reach = at + period, 1 << 10
         while start > period:
             stop = max(period, start - reach)
@@ -152,5 +153,5 @@ class _Search:
             if not ok.all():
                 start -= int(np.argmin(ok[::-1]))
                 break
-            start, reach = stop, 4 * reach
+            start, reach = stop, min(PART, 4 * reach)
         return Run(period, start - period, end)
