@@ -1,8 +1,8 @@
 """Calls of functions compiled by Numba in a trace: the run is recorded, and rolled into the graph.
 
 Through its Python source a function with loops would give one node per operation. Instead its own code
-runs once, on numbers that record the operations on them (`loops`), as Python or compiled. From the tape, with u its
-inputs, follows a part of the graph that is being recorded,
+runs once, on numbers that record the operations on them (`loops`), as Python or compiled. From the tape,
+with u its inputs, follows a part of the graph that is being recorded,
 
     results = roll(tape, u)      if the tape has few structures, each of many instances: arrays,
     results = replay(u; tape)    otherwise: one node, whose derivatives sweep over the tape,

@@ -42,10 +42,11 @@ from nbhvp.loops.active import (
     active_complex,
     register,
 )
+from nbhvp.loops.complex_forms import FORMS, general_power, integer_power, pair, power_of_float
 from nbhvp.loops.compositions import root
 from nbhvp.loops.numpy_functions import implementation, over_arrays
 
-__all__ = ["pair"]
+__all__: list[str] = []
 
 _REAL = (Active, types.Float, types.Integer, types.Boolean)
 _COMPLEX = (ActiveComplex, types.Complex)
@@ -66,18 +67,19 @@ def _joined(context, builder, real, imag):
     return number._getvalue()
 
 
-@intrinsic
-def pair(typing_context, real, imag):
-    """The complex number of two real ones, of which at least one may be active."""
+class _Pair(AbstractTemplate):
+    def generic(self, args, kws):
+        return signature(active_complex, *map(types.unliteral, args))
 
-    def generate(context, builder, sig, args):
-        parts = [
-            context.cast(builder, value, kind, active)
-            for value, kind in zip(args, sig.args, strict=True)
-        ]
-        return _joined(context, builder, *parts)
 
-    return active_complex(real, imag), generate
+@lower_builtin((Active, pair), types.VarArg(types.Any))
+def _pair(context, builder, sig, args):
+    kinds = zip(args, sig.args, strict=True)
+    parts = [context.cast(builder, value, kind, active) for value, kind in kinds]
+    return _joined(context, builder, *parts)
+
+
+register(pair, _Pair)
 
 
 def _zero(context, builder):
@@ -245,59 +247,14 @@ def _write_out(function, forms: dict[str, Callable], returned, letters_of: Calla
     register(function, Template, ActiveComplex)
 
 
-# Arithmetic.
+# Functions by their forms.
 
+for _one in FORMS:
+    _result = ACTIVE_COMPLEX if _one.is_complex else ACTIVE
+    _dtype = np.bool_ if _one.is_truth else _result
+    _overload(_one.functions, _one.texts, _dtype, takes_active=_one.takes_real)
 
-@implementation
-def _quotient(x, y):
-    """x / y by way of the unit y / |y|: neither |y|^2 nor its inverse appears."""
-    size = np.hypot(y.real, y.imag)
-    c, s = y.real / size, y.imag / size
-    return pair((x.real * c + x.imag * s) / size, (x.imag * c - x.real * s) / size)
-
-
-@implementation
-def _real_quotient(x, y):
-    size = np.hypot(y.real, y.imag)
-    c, s = y.real / size, y.imag / size
-    return pair(x * c / size, -(x * s) / size)
-
-
-_overload((operator.add, np.add), {
-    "CC": lambda x, y: pair(x.real + y.real, x.imag + y.imag),
-    "CR": lambda x, y: pair(x.real + y, x.imag),
-    "RC": lambda x, y: pair(x + y.real, y.imag),
-})  # fmt: skip
-_overload((operator.sub, np.subtract), {
-    "CC": lambda x, y: pair(x.real - y.real, x.imag - y.imag),
-    "CR": lambda x, y: pair(x.real - y, x.imag),
-    "RC": lambda x, y: pair(x - y.real, -y.imag),
-})  # fmt: skip
-_overload((operator.mul, np.multiply), {
-    "CC": lambda x, y: pair(x.real * y.real - x.imag * y.imag, x.real * y.imag + x.imag * y.real),
-    "CR": lambda x, y: pair(x.real * y, x.imag * y),
-    "RC": lambda x, y: pair(x * y.real, x * y.imag),
-})  # fmt: skip
-_overload((operator.truediv, np.divide, np.true_divide), {
-    "CC": _quotient,
-    "CR": lambda x, y: pair(x.real / y, x.imag / y),
-    "RC": _real_quotient,
-})  # fmt: skip
-_overload((operator.neg, np.negative), {"C": lambda x: pair(-x.real, -x.imag)})
-_overload((operator.pos, np.positive), {"C": lambda x: x})
-_overload((np.conjugate,), {"C": lambda x: pair(x.real, -x.imag)})
-_overload((abs, np.abs, np.absolute), {"C": lambda x: np.hypot(x.real, x.imag)}, ACTIVE)
-_overload((operator.eq, np.equal), {
-    "CC": lambda x, y: x.real == y.real and x.imag == y.imag,
-    "CR": lambda x, y: x.real == y and x.imag == 0.0,
-    "RC": lambda x, y: x == y.real and y.imag == 0.0,
-}, np.bool_)  # fmt: skip
-_overload((operator.ne, np.not_equal), {
-    "CC": lambda x, y: x.real != y.real or x.imag != y.imag,
-    "CR": lambda x, y: x.real != y or x.imag != 0.0,
-    "RC": lambda x, y: x != y.real or y.imag != 0.0,
-}, np.bool_)  # fmt: skip
-_overload((bool,), {"C": lambda x: x.real != 0.0 or x.imag != 0.0}, np.bool_)
+_integer_power, _general_power = map(register_jitable, (integer_power, general_power))
 
 
 @overload(np.conjugate, target="cpu")
@@ -318,147 +275,6 @@ def _std(a):
         return lambda a: root(np.var(a))
 
 
-# Functions.
-
-
-@implementation
-def _exp(x):
-    size = np.exp(x.real)
-    return pair(size * np.cos(x.imag), size * np.sin(x.imag))
-
-
-@implementation
-def _log(x):
-    return pair(np.log(np.hypot(x.real, x.imag)), np.arctan2(x.imag, x.real))
-
-
-@implementation
-def _sqrt(x):
-    """The root in the right half-plane; the smaller part of it is a quotient, without cancellation."""
-    re, im = x.real, x.imag
-    if re == 0.0 and im == 0.0:
-        return pair(np.sqrt(re), im)
-    half = np.sqrt(0.5 * (np.hypot(re, im) + abs(re)))
-    if re >= 0.0:
-        return pair(half, im / (2.0 * half))
-    side = math.copysign(1.0, im)
-    return pair(side * im / (2.0 * half), side * half)
-
-
-@implementation
-def _sin(x):
-    return pair(np.sin(x.real) * np.cosh(x.imag), np.cos(x.real) * np.sinh(x.imag))
-
-
-@implementation
-def _cos(x):
-    return pair(np.cos(x.real) * np.cosh(x.imag), -np.sin(x.real) * np.sinh(x.imag))
-
-
-@implementation
-def _sinh(x):
-    return pair(np.sinh(x.real) * np.cos(x.imag), np.cosh(x.real) * np.sin(x.imag))
-
-
-@implementation
-def _cosh(x):
-    return pair(np.cosh(x.real) * np.cos(x.imag), np.sinh(x.real) * np.sin(x.imag))
-
-
-@implementation
-def _tanh(x):
-    """Over 1 + (tanh x tan y)^2 = ... / cos(y)^2, which overflows nowhere."""
-    t, c, s = np.tanh(x.real), np.cos(x.imag), np.sin(x.imag)
-    below = c * c + t * t * (s * s)
-    return pair(t / below, c * s * ((1.0 - t) * (1.0 + t)) / below)
-
-
-def _turned(function):
-    """-i f(i x): tan of tanh, and the inverse functions likewise."""
-
-    @implementation
-    def turned(x):
-        w = function(pair(-x.imag, x.real))
-        return pair(w.imag, -w.real)
-
-    return turned
-
-
-@implementation
-def _asinh(x):
-    """Kahan, Branch cuts for complex elementary functions, as CPython has it; so are the others."""
-    r, s = np.sqrt(pair(1.0 + x.imag, -x.real)), np.sqrt(pair(1.0 - x.imag, x.real))
-    return pair(
-        np.arcsinh(r.real * s.imag - s.real * r.imag),
-        np.arctan2(x.imag, r.real * s.real - r.imag * s.imag),
-    )
-
-
-@implementation
-def _acos(x):
-    r, s = np.sqrt(pair(1.0 - x.real, -x.imag)), np.sqrt(pair(1.0 + x.real, x.imag))
-    return pair(2.0 * np.arctan2(r.real, s.real), np.arcsinh(s.real * r.imag - s.imag * r.real))
-
-
-@implementation
-def _acosh(x):
-    r, s = np.sqrt(pair(x.real - 1.0, x.imag)), np.sqrt(pair(x.real + 1.0, x.imag))
-    return pair(np.arcsinh(r.real * s.real + r.imag * s.imag), 2.0 * np.arctan2(r.imag, s.real))
-
-
-@implementation
-def _atanh(x):
-    re, im = x.real, x.imag
-    apart = (1.0 - re) * (1.0 - re) + im * im
-    angle = np.arctan2(2.0 * im, (1.0 - re) * (1.0 + re) - im * im)
-    return pair(0.25 * np.log1p(4.0 * re / apart), 0.5 * angle)
-
-
-_BOTH = {
-    "exp": (_exp, np.exp), "log": (_log, np.log), "sqrt": (_sqrt, np.sqrt),
-    "sin": (_sin, np.sin), "cos": (_cos, np.cos), "tan": (_turned(np.tanh), np.tan),
-    "sinh": (_sinh, np.sinh), "cosh": (_cosh, np.cosh), "tanh": (_tanh, np.tanh),
-    "asinh": (_asinh, np.arcsinh), "acosh": (_acosh, np.arccosh), "atanh": (_atanh, np.arctanh),
-    "asin": (_turned(np.arcsinh), np.arcsin), "acos": (_acos, np.arccos),
-    "atan": (_turned(np.arctanh), np.arctan),
-}  # fmt: skip
-"""By their names in cmath: the composition, and the function of NumPy."""
-
-
-def _of_real(function):
-    """A function of cmath, of a real number: the complex one of it."""
-    return lambda x: function(pair(x, 0.0))
-
-
-for _name, (_composition, _function) in _BOTH.items():
-    _overload((_function,), {"C": _composition})
-    forms = {"C": _composition, "R": _of_real(_function)}
-    _overload((getattr(cmath, _name),), forms, takes_active=True)
-
-
-_LN2, _LN10 = math.log(2.0), math.log(10.0)
-_overload((np.log10,), {"C": lambda x: np.log(x) / _LN10})
-_overload((np.log2,), {"C": lambda x: np.log(x) / _LN2})
-_overload((cmath.log10,), {
-    "C": lambda x: np.log(x) / _LN10, "R": lambda x: np.log(pair(x, 0.0)) / _LN10,
-}, takes_active=True)  # fmt: skip
-_overload((np.angle,), {
-    "C": lambda x: np.arctan2(x.imag, x.real), "R": lambda x: 0.0 if x >= 0.0 else math.pi,
-}, ACTIVE, takes_active=True)  # fmt: skip
-_overload((cmath.phase,), {
-    "C": lambda x: np.arctan2(x.imag, x.real), "R": lambda x: np.arctan2(0.0, x),
-}, ACTIVE, takes_active=True)  # fmt: skip
-_overload((np.isfinite, cmath.isfinite), {
-    "C": lambda x: np.isfinite(x.real) and np.isfinite(x.imag),
-}, np.bool_)  # fmt: skip
-_overload((np.isnan, cmath.isnan), {
-    "C": lambda x: np.isnan(x.real) or np.isnan(x.imag),
-}, np.bool_)  # fmt: skip
-_overload((np.isinf, cmath.isinf), {
-    "C": lambda x: np.isinf(x.real) or np.isinf(x.imag),
-}, np.bool_)  # fmt: skip
-
-
 @overload(cmath.polar, target="cpu")
 def _polar(x):
     if x in (active_complex, active):
@@ -471,34 +287,6 @@ def _rect(r, phi):
         return lambda r, phi: pair(r * math.cos(phi), r * math.sin(phi))
 
 
-# Powers: by products where the exponent is an integer, which are right at 0 too.
-
-
-@register_jitable
-def _integer_power(z, n):
-    factor, result = z, pair(1.0, 0.0)
-    rest = abs(n)
-    while rest > 0:
-        if rest & 1:
-            result = result * factor
-        rest >>= 1
-        if rest > 0:
-            factor = factor * factor
-    return result if n >= 0 else 1.0 / result
-
-
-@register_jitable
-def _general_power(z, w):
-    return np.exp(w * np.log(z))
-
-
-@implementation
-def _power_of_float(x, y):
-    if y == math.floor(y) and abs(y) <= 100.0:
-        return _integer_power(x, int(y))
-    return _general_power(x, y)
-
-
 @overload(operator.pow, target="cpu")
 @overload(np.power, target="cpu")
 @overload(pow, target="cpu")
@@ -509,7 +297,7 @@ def _power(x, y):
     if isinstance(exponent, types.Integer):
         scalar = lambda x, y: _integer_power(x, y)
     elif isinstance(exponent, types.Float):
-        scalar = _power_of_float
+        scalar = power_of_float
     elif isinstance(_element_of(x), _COMPLEX):
         scalar = lambda x, y: _general_power(x, y)
     else:

@@ -4,14 +4,15 @@ To compile a function for active numbers takes Numba longer than Python takes fo
 operations. So copies of the function and of those that it calls run as Python, with stand-ins for the
 modules that they name, and with `Numbers` for the floats and integers among their constants and arguments.
 
-Only what means the same in Python as compiled is run: numbers, arrays of floats or of 64-bit integers,
-tuples and lists, branches and loops, elementary functions. Whatever else the function has, any exception,
+Only what means the same in Python as compiled is run: real and complex numbers, arrays of floats or of
+64-bit integers, tuples and lists, branches and loops, elementary functions. Whatever else the function has, any exception,
 and a run of many steps leave it to the compiler, as if it had not been tried: arguments are copies.
 """
 
 from __future__ import annotations
 
 import builtins
+import cmath
 import dis
 import functools
 import math
@@ -26,6 +27,7 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table import lengths
 from nbhvp.loops import compositions
+from nbhvp.loops.complex_forms import FORMS, general_power, integer_power, pair, power_of_float
 from nbhvp.loops.numbers import Numbers, Refused
 from nbhvp.loops.runs import Input, Output, Run, leaf_of, positions_in
 from nbhvp.loops.sources import is_library, python_function, sources_of
@@ -123,6 +125,9 @@ def _output(result, numbers: Numbers) -> Any:
         return None
     if isinstance(result, tuple | list):
         return tuple(_output(item, numbers) for item in result)
+    if result.__class__ is numbers.Complex:
+        parts = [numbers.position(x) for x in (result.real, result.imag)]
+        return Output(np.array(parts, np.int64), (), is_complex=True)
     found = np.asarray(result)
     positions = [numbers.position(x) for x in found.ravel().tolist()]
     return Output(np.array(positions, np.int64), np.shape(found))
@@ -147,7 +152,20 @@ _OPERATIONS = frozenset(_INSTRUCTIONS.split())
 """The instructions that a copy may have, in all versions of Python."""
 
 _ATTRIBUTES = frozenset(
-    ["T", "append", "copy", "flat", "ndim", "ravel", "reshape", "shape", "size"]
+    [
+        "T",
+        "append",
+        "conjugate",
+        "copy",
+        "flat",
+        "imag",
+        "ndim",
+        "ravel",
+        "real",
+        "reshape",
+        "shape",
+    ]
+    + ["size"]
 )
 """Those of arrays and lists that a copy may ask for."""
 
@@ -173,8 +191,71 @@ class _Copies:
             setattr(self._modules[np], name, of_arrays)
             setattr(numbers.Array, name, functools.partialmethod(of_arrays))
         numbers.Array.__matmul__ = lambda a, b: self._form(compositions.inner, a, b)
+        self._modules[cmath] = SimpleNamespace()
+        self._define_complex()
         self._names = {name for scope in self._modules.values() for name in vars(scope)}
-        self._builtins = _builtins(numbers)
+        self._builtins = _builtins(numbers) | {"complex": self._complex}
+
+    def _define_complex(self) -> None:
+        """Operations and functions of complex numbers, by their forms."""
+        for form in FORMS:
+            for function in form.functions:
+                place = getattr(function, "__module__", "")
+                name = function.__name__
+                if place == "_operator" or function in (abs, bool):
+                    self._define_operator(name.rstrip("_"), form.texts)
+                    continue
+                scope = self._modules[cmath if place == "cmath" else np]
+                known = None if form.takes_real else getattr(scope, name, None)
+                setattr(scope, name, self._chosen(form.texts, known))
+        for name, function in vars(np).items():
+            if isinstance(function, np.ufunc) and hasattr(self._modules[np], function.__name__):
+                setattr(self._modules[np], name, getattr(self._modules[np], function.__name__))
+        kind = self._numbers.Complex
+        kind.__pow__ = lambda x, y: self._power(x, y)
+        kind.__rpow__ = lambda x, y: self._power(y, x)
+        kind.conjugate = lambda x: self._modules[np].conjugate(x)
+
+    def _define_operator(self, name: str, texts: dict[str, Callable]) -> None:
+        kind = self._numbers.Complex
+        operate = self._chosen(texts, None, otherwise=NotImplemented)
+        setattr(kind, f"__{name}__", operate)
+        if len(next(iter(texts))) == 2 and name not in ("eq", "ne"):
+            setattr(kind, f"__r{name}__", lambda x, y: operate(y, x))
+
+    def _chosen(
+        self, texts: dict[str, Callable], known: Callable | None, otherwise=None
+    ) -> Callable:
+        """A function of numbers, by which of them are complex; `known` is that of real ones."""
+
+        def chosen(*args):
+            letters = "".join(map(self._letter, args))
+            if "C" not in letters and known is not None:
+                return known(*args)
+            if letters not in texts:
+                return otherwise if otherwise is not None else _refuse()
+            return self.of(texts[letters])(*args)
+
+        return chosen
+
+    def _letter(self, x) -> str:
+        if x.__class__ is self._numbers.Complex:
+            return "C"
+        return "?" if self._numbers.real(x) is None else "R"
+
+    def _power(self, x, y):
+        if self._letter(y) == "C":
+            return self.of(general_power)(x if self._letter(x) == "C" else self._pair(x, 0.0), y)
+        if isinstance(y, int):
+            return self.of(integer_power)(x, y)
+        return self.of(power_of_float)(x, y) if self._letter(y) == "R" else NotImplemented
+
+    def _complex(self, real=0.0, imag=0.0):
+        return real if self._letter(real) == "C" and imag == 0.0 else self._pair(real, imag)
+
+    def _pair(self, real, imag):
+        parts = self._numbers.real(real), self._numbers.real(imag)
+        return _refuse() if any(x is None for x in parts) else self._numbers.Complex(*parts)
 
     def of(self, function) -> Callable:
         """The copy of a function, compiled or plain."""
@@ -194,11 +275,13 @@ class _Copies:
         return self.of(form)(*arrays)
 
     def _copied(self, function) -> Callable:
+        if function is pair:
+            return self._pair
         if function is compositions.root:
             return functools.partial(self._numbers.applied, CODES[lengths.root], math.sqrt)
         source = python_function(function)
         options = getattr(function, "targetoptions", {})
-        is_ours = function in _FORMS.values()
+        is_ours = function.__module__ in (compositions.__name__, pair.__module__)
         if source is None or (is_library(source) and not is_ours):
             raise Refused
         if not options.keys() <= _OPTIONS:
@@ -232,6 +315,8 @@ class _Copies:
             return tuple(map(self._constant, value))
         if type(value) is float:
             return numbers.Real(value)
+        if type(value) is complex:
+            return self._pair(value.real, value.imag)
         if type(value) is int:
             return numbers.Whole(value)
         if value is None or isinstance(value, bool | str):
@@ -255,6 +340,8 @@ class _Copies:
             return getattr(self._modules[math], value.__name__)
         if value is getattr(np, getattr(value, "__name__", ""), self):
             return getattr(self._modules[np], value.__name__)
+        if value is getattr(cmath, getattr(value, "__name__", ""), self):
+            return getattr(self._modules[cmath], value.__name__)
         return self._constant(value)
 
 

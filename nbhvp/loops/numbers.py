@@ -1,8 +1,8 @@
 """Numbers of Python that record: those of one run of a function whose source Python runs.
 
 A `Real` is a float with its record on a tape; record 0 is that of a constant, whose operations with
-constants are computed without a record. A `Whole` is an integer of 64 bits. Arrays of reals are arrays
-of objects, so NumPy's own indices, views and loops serve.
+constants are computed without a record. A `Complex` is a pair of reals, a `Whole` an integer of 64 bits.
+Arrays of reals are arrays of objects, so NumPy's own indices, views and loops serve.
 
 Invariant: where Python or NumPy would go another way than compiled code, the run is given up by an
 exception: at an overflow of an integer, at a division by zero, where the domain of a function ends.
@@ -45,6 +45,7 @@ class Numbers:
             self.records.add(INPUT, 0, 0, value)
         self._constants: dict[Any, int] = {}
         self.Real, self.Whole = _real(self), _whole(self)
+        self.Complex = type("Complex", (_Pair,), {"__slots__": ()})
         self.Array, self.Integers = _arrays(self)
 
     def spend(self) -> None:
@@ -133,6 +134,15 @@ class Numbers:
         return Tape(PRIMITIVES, *self.records.columns(), sizes, outputs, guards)
 
 
+class _Pair:
+    """A complex number; whoever runs functions gives it its operations."""
+
+    __slots__ = ("imag", "real")
+
+    def __init__(self, real, imag):
+        self.real, self.imag = real, imag
+
+
 class _Rows:
     """Codes, operands and values, column by column: a tuple for each row is work for the collector."""
 
@@ -185,6 +195,9 @@ def _real(numbers: Numbers) -> type:
 
         def __pos__(self):
             return self
+
+        real = property(__pos__)
+        imag = property(lambda self: Real(0.0))
 
     add, constant = numbers.records.add, numbers.constant
 
@@ -294,6 +307,12 @@ def _arrays(numbers: Numbers) -> tuple[type, type]:
         @property
         def ndim(self):
             return whole(self.view(np.ndarray).ndim)
+
+        @property
+        def real(self):
+            raise Refused
+
+        imag = real
 
     class Integers(Array):
         def __getitem__(self, index):

@@ -3,6 +3,7 @@
 `test_loops` holds both to the functions themselves. Here is what Python must leave to the compiler.
 """
 
+import cmath
 import math
 
 import numpy as np
@@ -148,14 +149,50 @@ def summed(x, k):
     return s / 2
 
 
-MEANINGS = [counted, summed]
+def complex_arithmetic(x, k):
+    c = 0.3 * x[0] + 1j * x[1]
+    z, total = 0j, 0.0
+    for i in range(k):
+        z = z * z + c
+        w = (1.0 + 2j) / (z + 2.0) - x[i] / (z - 3j) - (3.0 - z) + 2j * i
+        w *= c + 1
+        for power in (z**2, z**-3, w**0.5, (2.0 + 0.1j) ** z, z**w, -w, w.conjugate(), 2.0**w):
+            total += power.real * power.imag
+        if z != w and z != c + 1.0:
+            total += abs(w) + np.abs(z) + complex(x[i], 0.5).imag + complex(w).real
+    return total
+
+
+def complex_functions(x, k):
+    total = 0.0
+    for i in range(k):
+        z = complex(x[i], 0.4) * 0.8
+        for w in (
+            cmath.exp(z), cmath.log(z), cmath.sqrt(z), cmath.sqrt(-z), cmath.sin(z), cmath.cos(z),
+            cmath.tan(z), cmath.sinh(z), cmath.cosh(z), cmath.tanh(z), np.arcsin(z), np.arccos(z),
+            np.arctan(z), np.arcsinh(z), np.arccosh(z), np.arctanh(z), np.log10(z), np.conj(z),
+            cmath.sqrt(x[i]),
+        ):  # fmt: skip
+            total += w.real * w.imag + cmath.phase(w)
+    return total
+
+
+def vectors(x, k):
+    d = x - np.array([1.0, 2.0, 3.0])
+    n = np.cross(d, x)
+    d[1:] *= 2.0
+    return np.dot(n, d) + d @ x + x.sum() + np.exp(-d).mean() + np.std(d) + max(d[0], 0.0, n[1])
+
+
+MEANINGS = [counted, summed, complex_arithmetic, complex_functions, vectors]
 
 
 @pytest.mark.parametrize("function", MEANINGS, ids=lambda f: f.__name__)
-def test_integers_and_truths_are_numbers(function):
+def test_numbers_mean_what_they_do_compiled(function):
+    given = x if function is vectors else x.tolist()
     run = interpreted(njit(function), (x, 3), DEFAULT_LIMIT)
     found = run.tape.values[run.result.positions]
-    np.testing.assert_allclose(found, [function(x.tolist(), 3)], rtol=1e-15)
+    np.testing.assert_allclose(found, [function(given, 3)], rtol=1e-13)
 
 
 def test_a_function_that_runs_again_and_again_is_compiled(monkeypatch):
