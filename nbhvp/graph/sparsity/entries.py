@@ -275,12 +275,9 @@ def listed(rows: np.ndarray, columns: np.ndarray, entry: Node | None, shape) -> 
     is_new[starts[:-1][counts > 0]] = True
     if is_new.all():
         return Rows(starts, columns, entry and gathered(entry, order))
-    places = np.cumsum(is_new) - 1
     if entry is not None:
-        place = np.empty(order.size, np.int64)
-        place[order] = places
-        index = p.constant(entry.pool, place)
-        entry = p.scatter_add(entry, index, axis=0, size=int(places[-1]) + 1)
+        begins = np.append(np.flatnonzero(is_new), is_new.size)
+        entry = p.segment_sum(gathered(entry, order), p.constant(entry.pool, begins), axis=0)
     return Rows(np.append(0, np.cumsum(is_new))[starts], columns[is_new], entry)
 
 
