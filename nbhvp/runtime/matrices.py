@@ -12,6 +12,7 @@ were, a new point needs no symbolic work. Its entries come in one of two ways:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import LinearMap
 from nbhvp.graph.node import Node
 from nbhvp.graph.sparsity.entries import Rows
-from nbhvp.graph.sparsity.propagation import Dense, sparsity
+from nbhvp.graph.sparsity.propagation import Dense, Unknown, sparsity
 from nbhvp.plan.costs import CPU
 from nbhvp.runtime.call import SHARED
 
@@ -140,9 +141,7 @@ class Matrix:
     def _as(self, form: Callable) -> Any:
         ones = np.ones(self.columns.size, bool)
         found = form((ones, self.columns, self.starts), shape=self.shape)
-        found.has_canonical_format = (
-            True  # which SciPy would look for, and write of read-only arrays
-        )
+        found.has_canonical_format = True  # which SciPy would look for
         return found
 
 
@@ -158,10 +157,8 @@ def matrix_of(
     """
     shape = linear.product.size, linear.direction.size
     try:
-        return _direct(linear, values, is_symmetric)
-    except Dense:  # its entries are not known, or take too much
-        pass
-    try:
+        with contextlib.suppress(Unknown):
+            return _direct(linear, values, is_symmetric)
         found = sparsity(linear.product, linear.direction, values)
     except Dense as dense:
         if max(shape) > LARGEST:
@@ -285,14 +282,12 @@ def _symmetric(pattern: Any, dense: tuple[str, ...]) -> Matrix:
     row = np.repeat(np.arange(size), np.diff(pattern.indptr))
     column = pattern.indices.astype(np.int64)
     mine, others = row * count + colours[column], column * count + colours[row]
-    together = np.bincount(mine, minlength=size * count)
-    is_alone = together[mine] == 1
-    assert (is_alone | (together[others] == 1)).all(), "each entry or its mirror image is alone"
-    rows, of_colour = (
-        np.where(is_alone, row, column),
-        np.where(is_alone, colours[column], colours[row]),
-    )
-    way = Coloured(colours, rows, of_colour)
+    keys, at, together = np.unique(mine, return_inverse=True, return_counts=True)
+    is_alone = together[at] == 1
+    is_mirrored = together[np.searchsorted(keys, others)] == 1
+    assert (is_alone | is_mirrored).all(), "each entry or its mirror image is alone"
+    of_colour = np.where(is_alone, colours[column], colours[row])
+    way = Coloured(colours, np.where(is_alone, row, column), of_colour)
     return Matrix(_short(pattern.indptr), _short(pattern.indices), pattern.shape, way, dense)
 
 

@@ -8,7 +8,7 @@ import scipy.sparse
 from scipy.optimize import NonlinearConstraint, least_squares, minimize
 
 import nbhvp
-from nbhvp.graph.sparsity.propagation import Dense
+from nbhvp.graph.sparsity.propagation import Unknown
 from nbhvp.runtime import matrices
 from nbhvp.runtime.matrices import Coloured, Direct
 
@@ -99,8 +99,8 @@ EXACT = {
 """Entries of some, counted by hand."""
 
 
-def no_entries(linear, *_):
-    raise Dense(linear.product)
+def no_entries(*_):
+    raise Unknown
 
 
 WAYS = {"direct": matrices._direct, "coloured": no_entries}
@@ -227,6 +227,32 @@ def test_a_branch_has_a_pattern_of_its_own():
     f = interpreted(lambda x: x[0] * x[1] if x[0] > 1 else np.sum(x**3))
     for x, count in ((X + 1, 2), (X - 0.5, 24), (X + 2, 2)):
         assert f.sparse_hessian(x).nnz == count
+
+
+def test_no_derivative_is_nan_in_the_entries_too(way):
+    """Of a length that is 0: as in the products, and nowhere else."""
+    f, x = interpreted(FUNCTIONS["lengths"]), X.copy()
+    x[3:6] = x[:3]
+    found, needed = f.sparse_hessian(x).toarray(), f.hessian(x).toarray()
+    assert np.isnan(needed).any() and not np.isnan(needed).all()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(needed))
+    np.testing.assert_allclose(found, needed, rtol=1e-12, atol=1e-13)
+
+
+def test_other_curvatures(way):
+    model = interpreted(RESIDUALS["tall"])
+    G = nbhvp.gauss_newton(model)(X)
+    assert_equal(G.tosparse(), G.toarray())
+    J = model.sparse_jacobian(X)
+    np.testing.assert_allclose(G.tosparse().toarray(), (J.T @ J).toarray(), atol=1e-13)
+
+
+def test_trees():
+    x, unravel = nbhvp.ravel({"a": X[:10], "b": X[10:]})
+    f = interpreted(lambda t: np.sum(t["a"] ** 3) * t["b"][0], unravel=unravel)
+    tree = unravel(x)
+    assert_equal(f.sparse_hessian(tree), f.hessian(x).toarray())
+    assert f.hessian_sparsity(tree).nnz == 30
 
 
 def test_single_precision():

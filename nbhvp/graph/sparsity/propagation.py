@@ -45,23 +45,27 @@ from nbhvp.graph.sparsity.entries import (
     taken,
 )
 
-__all__ = ["Dense", "Sparsity", "integer_operands", "sparsity"]
+__all__ = ["Dense", "Sparsity", "Unknown", "integer_operands", "sparsity"]
 
 MOST_LANES = 40
 """Of a node; with more it has rows."""
 MOST, MOST_OF_EACH = 20_000_000, 64
 """Entries of a node, or as many times those of the direction, above which the matrix counts as dense."""
-PROBED = 65_536
-"""Elements of the matrix of a primitive that is found column by column."""
+PROBED = 256
+"""Elements of an operand and of a result, whose matrix is found column by column."""
 
 Operand = Lanes | Rows | None
 
 
 class Dense(Exception):
-    """A node has too many entries, or none that are known."""
+    """A node has too many entries."""
 
     def __init__(self, node: Node):
         super().__init__(named(node))
+
+
+class Unknown(Exception):
+    """Entries are not known, or take too many nodes; where they are may be known yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +111,9 @@ def sparsity(
     Raises
     ------
     Dense
-        If a node has too many entries, or if they are asked for and not known, or take too many nodes.
+        If a node has too many entries.
+    Unknown
+        If entries are asked for, and are not known or take too many nodes.
     """
     while product.primitive is p.reshape:  # the order of elements is the same
         (product,) = product.args
@@ -156,8 +162,10 @@ class _Propagation:
                 made = self._of(node, [found.get(arg) for arg in node.args])
                 self.work += count_of(made)
                 self.size += node.size
-                if count_of(made) > self.most or node.pool.size > self.last:
+                if count_of(made) > self.most:
                     raise Dense(node)
+                if node.pool.size > self.last:
+                    raise Unknown
                 if count_of(made):
                     found[node] = made
             for arg in node.args:
@@ -352,7 +360,7 @@ class _Propagation:
         if not self.with_entries:
             return rows
         if node.is_complex or node.args[k].is_complex:
-            raise Dense(node)
+            raise Unknown
         dots = [_ones(arg) if j == k else None for j, arg in enumerate(node.args)]
         factor = gathered(flat(_pushed(node, dots)), rows.row)
         return replace(rows, entry=factor * rows.entry)
@@ -466,7 +474,7 @@ class _Propagation:
         values = [None if j == k else self.value(other) for j, other in enumerate(node.args)]
         if any(value is None for j, value in enumerate(values) if j != k):
             return None
-        if arg.size * node.size > PROBED or node.is_complex or arg.is_complex:
+        if max(arg.size, node.size) > PROBED or node.is_complex or arg.is_complex:
             return None
         matrix = np.empty((node.size, arg.size))
         for j, unit in enumerate(np.eye(arg.size, dtype=arg.dtype)):
@@ -487,7 +495,7 @@ class _Propagation:
     def _all(self, node: Node, operands: list[Lanes | Rows]) -> Rows:
         """All elements depend on all that the operands depend on."""
         if self.with_entries:
-            raise Dense(node)
+            raise Unknown
         self.dense[named(node)] = None
         columns = np.unique(np.concatenate([one for each in operands for one in columns_of(each)]))
         columns = columns[columns >= 0].astype(np.int32)
