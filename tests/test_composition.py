@@ -10,6 +10,8 @@ from numba import njit
 
 import nbhvp
 from nbhvp.graph.derive import EXACT_MODES
+from tests.cases import PARAMETERS
+from tests.checks import THOROUGH
 
 D = functools.partial(nbhvp.differentiable, target="interpret")
 rng = np.random.default_rng(7)
@@ -287,6 +289,8 @@ def test_derivatives_of_any_order(order):
 
 CUBIC = D(lambda x, k=1.0: k * np.sum(x**3) / 6 + np.prod(x))
 PLACE = np.array([0.5, -1.2, 2.0])
+SLOPE = CUBIC.grad
+PRODUCT = functools.partial(lambda product, x: product(x, PLACE), CUBIC.hvp)
 CURVATURE = np.array([[0.5, 2.0, -1.2], [2.0, -1.2, 0.5], [-1.2, 0.5, 2.0]])
 
 
@@ -418,6 +422,19 @@ INSIDE = {
             * PLACE * (PLACE**2 / 2 + products_of_others(PLACE))
         ),
     ),
+    "a method held outside": (
+        lambda x: np.sum(SLOPE(x) ** 2) + sum(map(np.sum, map(SLOPE, [x, 2 * x]))) + PRODUCT(x)[0],
+        lambda x: (
+            np.sum((x**2 / 2 + products_of_others(x)) ** 2)
+            + np.sum(x**2 / 2 + products_of_others(x))
+            + 4 * np.sum(x**2 / 2 + products_of_others(x))
+            + x[0] * PLACE[0] + x[2] * PLACE[1] + x[1] * PLACE[2]
+        ),
+    ),
+    "an argument of a function": (
+        lambda x: (lambda derivative: np.sum(derivative(x) * x))(CUBIC.grad),
+        lambda x: np.sum((x**2 / 2 + products_of_others(x)) * x),
+    ),
     "steps of descent": (
         lambda x: cubic(functools.reduce(lambda y, _: y - 0.1 * CUBIC.grad(y), range(3), x)),
         lambda x: cubic(
@@ -480,6 +497,21 @@ def test_functions_with_rules_inside():
         D(lambda x: np.sum((2 / 3) ** 2 * 2 ** (2 / 3) * x ** (-2 / 3))),
     )
     assert_agree(f, g, np.array([0.5, 2.0]))
+
+
+@pytest.mark.usefixtures("unsplit")
+@pytest.mark.parametrize(("fun", "x"), PARAMETERS[:: 1 if THOROUGH else 15])
+def test_gradients_of_answers_inside(fun, x):
+    """The gradient of a gradient along c is the product with c."""
+    w = D(fun)(x)
+    w, c = np.cos(np.arange(1.0, w.size + 1).reshape(w.shape)), np.sin(np.arange(x.size) + 0.5)
+    c = c.reshape(x.shape)
+    f = D(lambda x: np.sum(w * np.stack(y) if isinstance(y := fun(x), list | tuple) else w * y))
+    along = D(lambda x: np.sum(c * f.grad(x)))
+    needed = f.hvp(x, c)
+    np.testing.assert_allclose(along(x), np.sum(c * f.grad(x)), rtol=1e-10, atol=1e-10)
+    scale = 1e-9 * (1 + np.nanmax(np.abs(needed), initial=0.0))
+    np.testing.assert_allclose(along.grad(x), needed, rtol=0, atol=scale)
 
 
 # Errors.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from nbhvp.trace.branches.exceptions import may_catch, may_raise, watched, watches_errors
 from nbhvp.trace.builtin_calls import asks_identity, redirected
 from nbhvp.trace.classes import class_copy, new_class, object_copy
-from nbhvp.trace.kinds import library_class, stands_for
+from nbhvp.trace.kinds import FunctionStandin, library_class, stands_for
 from nbhvp.trace.library import LibraryFunction, is_library_function
 from nbhvp.trace.surroundings.ownership import home_of, module_of
 from nbhvp.trace.surroundings.scope import ModuleStandin, Scope
@@ -46,7 +46,10 @@ def of_code(standins, value):
     if isinstance(value, types.FunctionType) and standins.is_own(module_of(value)):
         return _copy(standins, value)
     if isinstance(value, types.MethodType):
-        return types.MethodType(standins.of(value.__func__), standins.of(value.__self__))
+        owner = standins.of(value.__self__)
+        if issubclass(type(owner), FunctionStandin):  # of a function with derivatives
+            return getattr(owner, value.__name__)
+        return types.MethodType(standins.of(value.__func__), owner)
     if library_class(type(getattr(value, "__self__", None))):
         return _object_method(standins, value)
     if isinstance(value, type) and (
