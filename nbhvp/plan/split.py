@@ -30,7 +30,7 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
     of `graph`, in this order.
     """
-    graph = hoisted(fissioned(graph), [direction])
+    graph = hoisted(fissioned(_zeros_known(graph, direction)), [direction])
     if any(node.primitive is p.variable for node in graph.nodes):
         # Of a loss of a model, coefficients of its result's tangent: for each input's they are many.
         graph = collected(graph, [direction])
@@ -58,3 +58,24 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
         state = [*state, *promoted]
         product, _ = started(graph, state, fixed)
     return tuple(state), derive.check(product, linear_in=direction)
+
+
+def _zeros_known(graph: Graph, direction: Node) -> Graph:
+    """The same product, where what is added to a tangent and does not depend on v is zero.
+
+    It vanishes, or the product would not be linear, but as 0 times something: stored at the point, it
+    would look like any number.
+    """
+    nodes = graph.nodes
+    active = dependent(nodes, [direction])
+    found: dict[Node, Node] = {}
+    for node in nodes:
+        if node in active and node is not direction:
+            positions = {k for k, arg in enumerate(node.args) if arg in active}
+            for k in derive.joint_positions(node, positions) - positions:
+                arg = node.args[k]
+                if not derive.is_zero(arg):
+                    found[arg] = p.zeros(arg.pool, arg.shape, arg.dtype)
+    if not found:
+        return graph
+    return Graph(graph.inputs, tuple(derive.substitute(graph.outputs, found)))

@@ -116,3 +116,14 @@ def test_what_does_not_depend_on_the_direction_is_not_in_the_product():
     state, rest = assert_split(graph, list(inputs.values.values()))
     assert not any(node.primitive in (p.exp, p.sin) for node in rest.nodes)
     assert all(node.args for node in state)
+
+
+def test_what_vanishes_is_not_stored():
+    """Added to a tangent, and 0 times something that depends on x: as the state it would be any number."""
+    inputs = Inputs()
+    x = inputs(2)
+    v = p.input_node(x.pool, "v", x.shape, x.dtype)
+    zero = p.constant(x.pool, 0.0)
+    graph = Graph((*inputs.values, v), (p.exp(x) * v + zero * p.sin(p.exp(x)),))
+    state, _ = assert_split(graph, [*inputs.values.values(), np.array([1.0, -2.0])])
+    assert [node.primitive for node in state] == [p.exp]
