@@ -20,7 +20,7 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.derive import EXACT_MODES, check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
-from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.recurrence import Repeated, fused
 from nbhvp.plan.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.plan.text import Pointer, Symbol
 from nbhvp.targets.cpu import run as cpu
@@ -64,7 +64,7 @@ def plain(graph: Graph, *inputs: np.ndarray) -> list[np.ndarray]:
 def run_plain(plan: Schedule, *inputs: np.ndarray) -> list[np.ndarray]:
     memory = dict(zip(plan.graph.inputs, map(np.ascontiguousarray, inputs), strict=True))
     with np.errstate(all="ignore"):
-        for step in plan.steps:
+        for step in fused(plan.steps):
             is_whole = isinstance(step, Library) and not has_kernels(step)
             if is_whole or isinstance(step, Repeated):
                 args = [_whole(memory, arg) for arg in step.node.args]

@@ -17,6 +17,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
+from nbhvp.plan.recurrence import Recurrence, fused
+from nbhvp.plan.schedule import schedule
 from nbhvp.plan.split import split
 from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool
@@ -743,3 +745,12 @@ def test_an_adaptive_solver_names_the_loop_to_write():
     f = nbhvp.differentiable(lambda x: odeint(lambda y, t: -x[0] * y, x[1], [0.0, 1.0])[-1, 0])
     with pytest.raises(nbhvp.TraceError, match=r"for _ in range\(steps\).*docs/time_stepping.md"):
         f(np.ones(2))
+
+
+def test_tangents_run_in_the_loop_of_the_trajectory():
+    """A product at a new point is two loops: forward and backward."""
+    graph, count = graph_of(record(runge_kutta, point(runge_kutta)[0]))
+    steps = schedule(Graph(graph.inputs, graph.outputs[count + 2 : count + 3])).steps
+    loops = [step for step in fused(steps) if isinstance(step, Recurrence)]
+    assert [len(loop.every) for loop in loops] == [2, 2]
+    assert [loop.body.reverse for loop in loops] == [False, True]

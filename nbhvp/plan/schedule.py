@@ -540,7 +540,7 @@ def _recurrence(node: Node, puller: Puller) -> Recurrence:
         first = (step,) if body.carries <= k < body.rest else ()
         last = (lane,) if body.single is not None and k in body.linear else ()
         elements.append(tuple(puller.at(arg, (*first, *at, *last)) for at in positions(like)))
-    return Recurrence(node, tuple(elements))
+    return Recurrence(node, step, tuple(elements))
 
 
 def repeats(node: Node) -> bool:

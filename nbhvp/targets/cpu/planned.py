@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.recurrence import Repeated, fused
 from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
 from nbhvp.plan.text import KernelCall
 from nbhvp.targets.cpu import repeat
@@ -58,7 +58,7 @@ class Planned:
 def planned(graph: Graph) -> Planned:
     """The steps of a program of a graph."""
     plan = schedule(graph)
-    return Planned(plan, [(step, _calls(step)) for step in plan.steps])
+    return Planned(plan, [(step, _calls(step)) for step in fused(plan.steps)])
 
 
 def _calls(step: Step) -> Sequence[KernelCall]:
@@ -74,7 +74,7 @@ def step_of(step: Repeated) -> Planned:
     times = step.node.shape[0] - 1
     calls = [
         (one, [replace(call, seconds=call.seconds * times) for call in _calls(one)])
-        for one in step.plan.steps
+        for one in fused(step.plan.steps)
     ]
     return Planned(step.plan, calls)
 
