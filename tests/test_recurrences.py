@@ -12,7 +12,7 @@ import pytest
 from scipy.integrate import odeint
 
 import nbhvp
-from nbhvp.graph import derive
+from nbhvp.graph import derive, log
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
@@ -451,6 +451,20 @@ def test_a_loop_is_found_and_computes_the_same(fun):
         assert_all_close(found[count:], right, 1e-11)
 
 
+LONG = [runge_kutta, half_steps, two_kinds, implicit, with_zero_and_one, read_backwards]
+
+
+@pytest.mark.parametrize("fun", LONG, ids=lambda fun: fun.__name__)
+def test_long_loops_make_nodes_of_one_step(fun, monkeypatch):
+    monkeypatch.setattr(log, "BACKLOG", 60)
+    monkeypatch.setattr(log, "LEAST", 40)
+    recorded = []
+    made = log.Log._operation
+    monkeypatch.setattr(log.Log, "_operation", lambda *a: recorded.append(a) or made(*a))
+    test_a_loop_is_found_and_computes_the_same(fun)
+    assert len(recorded) < 40
+
+
 @EACH
 def test_products_split_at_a_point(fun):
     x, v = point(fun)
@@ -571,14 +585,16 @@ class Random:
         self.lag = int(r.integers(1, 4))
         self.starts = r.integers(0, 3, size=(self.carries, self.lag))
         self.is_vector = r.random() < 0.3
-        self.result = int(r.integers(0, 4))
+        self.result = int(r.integers(0, 5))
+        self.stops = r.random() < 0.3
+        self.symbols = r.integers(0, 3, self.steps)
         self.period = 2 if r.random() < 0.2 else 1
         self.statements = [self._statements(r) for _ in range(self.period)]
         self.data = r.normal(size=(self.steps + 4, 3))
 
     def _statements(self, r):
         reads = ("carry", "carry", "carry", "old", "x at k", "x at k + 1", "x from the end", "x")
-        reads += ("data", "step", "temporary", "temporary")
+        reads += ("data", "step", "temporary", "temporary", "x by data", "table by data")
         count = int(r.integers(4, 9))
         return [
             (
@@ -600,10 +616,15 @@ class Random:
         if kind == "data":
             return self.data[k, which % 3]
         if kind == "step":
-            return 0.137 * (k + 1)
-        place = {"x at k": k, "x at k + 1": k + 1, "x from the end": self.steps - k}.get(
-            kind, which
-        )
+            return 0.125 * (k - 4)
+        if kind == "table by data":
+            return self.table[which % 2, self.symbols[k]]
+        place = {
+            "x by data": self.symbols[k] + which % 4,
+            "x at k": k,
+            "x at k + 1": k + 1,
+            "x from the end": self.steps - k,
+        }.get(kind, which)
         return x[place]
 
     def start(self, x, kind, k):
@@ -614,7 +635,8 @@ class Random:
         histories = [
             [self.start(x, kind, k) for k, kind in enumerate(kinds)] for kinds in self.starts
         ]
-        total, collected, written = 0.0, [], np.zeros(self.steps)
+        total, collected, written, in_turn = 0.0, [], np.zeros(self.steps), []
+        self.table = np.tanh(x[:6]).reshape(2, 3)
         for k in range(self.steps):
             temporaries = []
             for op, kind, other, a, b in self.statements[k % self.period]:
@@ -629,18 +651,23 @@ class Random:
             last = np.sum(histories[0][-1])
             total = total + last * last
             collected.append(np.sin(last))
+            in_turn += [last, total] if k % self.period else [last]
             written[k] = last
+            if self.stops and abs(last) > 40:
+                break
         ends = sum(np.sum(history[-1]) for history in histories)
-        return (
-            ends + (0.0, total, np.sum(np.array(collected) ** 2), np.sum(written**2))[self.result]
-        )
+        lists = (np.sum(np.array(some) ** 2) for some in (collected, in_turn))
+        return ends + (0.0, total, *lists, np.sum(written**2))[self.result]
 
 
 SEEDS = range(2000 if THOROUGH else 24)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_loops_compute_the_same(seed):
+def test_random_loops_compute_the_same(seed, monkeypatch):
+    if seed % 2:  # as loops of many operations on numbers are found
+        monkeypatch.setattr(log, "BACKLOG", 60)
+        monkeypatch.setattr(log, "LEAST", 40)
     fun = Random(seed)
     r = np.random.default_rng(seed)
     dtype = "f4" if seed % 4 == 3 else "f8"

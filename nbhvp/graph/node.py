@@ -77,6 +77,8 @@ class Pool:
     def __init__(self) -> None:
         self._interned: dict[tuple, Node] = {}
         self._count = 0
+        self.rows: list[int] = []
+        """Operations that are no nodes yet, and are counted with them (`log.py`)."""
         self.origin: Node | None = None
         """The node whose derivative is being made: what is interned meanwhile belongs to it."""
         self.gradients: dict[tuple[Node, Node], Node] = {}
@@ -110,6 +112,12 @@ class Pool:
         """The number of nodes that were made."""
         return self._count
 
+    def counted(self) -> int:
+        """The index of one more node."""
+        index = self._count + len(self.rows)
+        self._count += 1
+        return index
+
     def intern(self, primitive, args, params, shape, dtype, key=None) -> Node:
         """The node of this application, made if it is new; `key` stands for unhashable params."""
         if key is None:
@@ -118,8 +126,7 @@ class Pool:
         with self.lock:
             node = self._interned.get(full_key)
             if node is None:
-                node = Node(self, primitive, args, params, shape, dtype, self._count)
-                self._count += 1
+                node = Node(self, primitive, args, params, shape, dtype, self.counted())
                 self._interned[full_key] = node
                 if primitive.square is not None:
                     self.has_lengths = True

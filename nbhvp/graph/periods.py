@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,12 +28,27 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import PLAIN, Node
 from nbhvp.graph.requests import Request, settled
 
-__all__ = ["FEWEST", "Carried", "Constants", "Loop", "Slices", "is_plain", "longest", "writes"]
+__all__ = [
+    "FEWEST",
+    "Carried",
+    "Constants",
+    "Loop",
+    "Numbers",
+    "Slices",
+    "carried",
+    "is_plain",
+    "leaf_of",
+    "longest",
+    "sought",
+    "writes",
+]
 
 FEWEST = 8
 """Steps of a loop."""
 MOST_LAG = 3
 """Steps back from which a step may take values."""
+SAMPLE = 1 << 16
+"""Operations from which candidates for a period are taken."""
 _WINDOWS = (4, 16, 64)
 _MOST_CANDIDATES = 8
 _MULTIPLES = range(2, 7)
@@ -66,6 +81,13 @@ class Slices:
     """What it has in common with those of other steps."""
 
 
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """An operand that is another plain number in each step."""
+
+    values: np.ndarray
+
+
 class Leaf(NamedTuple):
     """A slice of data, or a view of one."""
 
@@ -76,23 +98,22 @@ class Leaf(NamedTuple):
     """The first request for the same."""
 
 
-Operand = Node | Carried | Constants | Slices
+Operand = Node | Carried | Constants | Numbers | Slices
 
 
 @dataclass(frozen=True, eq=False)
 class Loop:
     """Steps of equal structure."""
 
-    steps: tuple[tuple[Node, ...], ...]
-    """The operations of each step, in order."""
+    length: int
+    step: tuple[Node, ...]
+    """The operations of the first step, in order."""
+    where: dict[Node, tuple[int, int]]
+    """The step and the place in it of each operation, of those at least that are used elsewhere."""
     operands: tuple[tuple[Operand, ...], ...]
     """Of each operation of a step; a node is an invariant."""
     starts: dict[tuple[int, int], Node]
     """By place and lag: what an operation was so many steps before the first one."""
-
-    @property
-    def length(self) -> int:
-        return len(self.steps)
 
     @property
     def period(self) -> int:
@@ -168,6 +189,13 @@ class _Sequence:
                 continue
             self.leaves[node] = Leaf(key, start, first.setdefault((key, start), node))
 
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def size(self, k: int) -> int:
+        """The elements of the result of an operation."""
+        return self.operations[k].size
+
     def args(self, k: int) -> Sequence[int]:
         """What an operation takes, as numbers."""
         return self._long.get(k) or self.table[k, : len(self.operations[k].args)].tolist()
@@ -183,6 +211,10 @@ class _Sequence:
                 pairs = zip(row, self._long[k - period], strict=True)
                 same[k - period] = all(a == b or (a - b == period and b >= 0) for a, b in pairs)
         return same
+
+    def described(self, period: int, begin: int, length: int) -> Loop | None:
+        """The loop that begins somewhere; None if its steps differ."""
+        return _described(self, period, begin, length)
 
     def fixed(self, node: Node) -> int | None:
         """The number of a value that is the same one wherever it has this number."""
@@ -262,18 +294,24 @@ def _alike(a: Node, b: Node) -> bool:
 def longest(nodes: Sequence[Node], least: int) -> Loop | None:
     """The loop of most operations among some nodes in order, if it has at least so many."""
     sequence = _Sequence(nodes)
-    if len(sequence.operations) < least:
+    return sought(sequence, least)
+
+
+def sought(sequence: Any, least: int) -> Any:
+    """The same of a sequence of operations in another form; None or what it has for a loop."""
+    if len(sequence) < least:
         return None
-    candidates = _candidates(sequence.kinds)
+    middle = max(0, len(sequence) - SAMPLE) // 2
+    candidates = _candidates(sequence.kinds[middle : middle + SAMPLE])
     best = _best(sequence, candidates)
-    if best is None or 2 * best[0] < len(sequence.operations):
+    if best is None or 2 * best[0] < len(sequence):
         # Steps of one form may differ in what they take: stages of one step, two steps in turn.
         more = (m * period for m in _MULTIPLES for period in candidates[:3])
         best = max(filter(None, (best, _best(sequence, more))), default=None)
     return None if best is None else _loop(sequence, *best[1:], least)
 
 
-def _best(sequence: _Sequence, periods: Iterable[int]) -> tuple[int, int, int, int] | None:
+def _best(sequence: Any, periods: Iterable[int]) -> tuple[int, int, int, int] | None:
     """The longest run of some periods: its operations in whole steps, its period, where it is."""
     best: tuple[int, int, int, int] | None = None
     for period in periods:
@@ -300,15 +338,15 @@ def _candidates(kinds: np.ndarray) -> list[int]:
     return ranked[:_MOST_CANDIDATES]
 
 
-def _runs(sequence: _Sequence, period: int) -> Iterator[tuple[int, int]]:
+def _runs(sequence: Any, period: int) -> Iterator[tuple[int, int]]:
     """Where operations repeat strictly: from the first of the first step to the end of the last."""
-    if 0 < period < len(sequence.operations):
+    if 0 < period < len(sequence):
         edges = np.flatnonzero(np.diff(np.r_[False, sequence.repeats(period), False]))
         for start, end in edges.reshape(-1, 2).tolist():
             yield start, end + period
 
 
-def _loop(sequence: _Sequence, period: int, start: int, end: int, least: int) -> Loop | None:
+def _loop(sequence: Any, period: int, start: int, end: int, least: int) -> Any:
     """The loop of a run, a step earlier if its first step differs in the start of the carry alone."""
     offset = _boundary(sequence, period, start, end)
     first = start + (offset - start) % period
@@ -322,13 +360,13 @@ def _loop(sequence: _Sequence, period: int, start: int, end: int, least: int) ->
     for begin in (first - period, first, first + period):
         length = (end - begin) // period
         if begin >= earliest and length >= FEWEST and length * period >= least:
-            found = _described(sequence, period, begin, length)
+            found = sequence.described(period, begin, length)
             if found is not None:
                 return found
     return None
 
 
-def _boundary(sequence: _Sequence, period: int, start: int, end: int) -> int:
+def _boundary(sequence: Any, period: int, start: int, end: int) -> int:
     """The place of the operation, modulo the period, that begins the steps that carry least."""
     rotations = np.arange(period)
     sizes = np.zeros(period)
@@ -339,7 +377,7 @@ def _boundary(sequence: _Sequence, period: int, start: int, end: int) -> int:
                 lag = (k - rotations) // period - (at - rotations) // period
                 known = lags.get(at % period)
                 lags[at % period] = lag if known is None else np.maximum(known, lag)
-                sizes[at % period] = sequence.operations[at].size
+                sizes[at % period] = sequence.size(at)
     total = sum((lag * sizes[k] for k, lag in lags.items()), np.zeros(period))
     # Of equal ones the first that the run has whole.
     order = np.argsort((rotations - start) % period, kind="stable")
@@ -368,7 +406,8 @@ def _described(sequence: _Sequence, period: int, begin: int, length: int) -> Loo
         (first[key], *others) = found
         if others or not _alike(first[key], steps[0][key[0]]):
             return None
-    return Loop(steps, tuple(operands), first)
+    where = {node: (t, i) for t, step in enumerate(steps) for i, node in enumerate(step)}
+    return Loop(length, steps[0], where, tuple(operands), first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,23 +426,44 @@ class _Column:
         return tuple(step[self.i].args[self.j] for step in self.steps)
 
 
+def carried(codes: np.ndarray, begin: int, period: int) -> Carried | None:
+    """The operation of the loop that an operand is, if it is one, of the same lag in all steps."""
+    length = codes.size
+    places = codes - begin
+    inside = (places >= 0) & (places < length * period)
+    if not inside[-1]:
+        return None
+    step, place = divmod(int(places[-1]), period)
+    lag = length - 1 - step
+    if lag > MOST_LAG or inside[:lag].any():
+        return None
+    if (places[lag:] != np.arange(length - lag) * period + place).any():
+        return None
+    return Carried(place, lag)
+
+
+def leaf_of(node: Node) -> tuple[tuple, tuple[int, ...]] | None:
+    """What a slice has in common with others of its array, through a view of it, and where it starts."""
+    views: tuple = ()
+    while node.primitive is p.reshape:
+        views, (node,) = (node.shape, *views), node.args
+    if node.primitive is not p.slice_:
+        return None
+    return (node.args[0], node.params["step"], node.params["size"], *views), node.params["start"]
+
+
 def _operand(
     sequence: _Sequence, codes: np.ndarray, column: _Column, begin: int, period: int, starts
 ) -> Operand | None:
     """What one operand is in all steps; None if it is not the same kind of thing in all of them."""
+    one = carried(codes, begin, period)
+    if one is not None:
+        for t in range(one.lag):
+            starts[one.place, one.lag - t].add(sequence.original(column[t]))
+        return one
     length = codes.size
-    places = codes - begin
-    inside = (places >= 0) & (places < length * period)
-    if inside[-1]:
-        lag, place = divmod(int(places[-1]), period)
-        lag = length - 1 - lag
-        if lag > MOST_LAG or inside[:lag].any():
-            return None
-        if (places[lag:] != np.arange(length - lag) * period + place).any():
-            return None
-        for t in range(lag):
-            starts[place, lag - t].add(sequence.original(column[t]))
-        return Carried(place, lag)
+    if ((codes >= begin) & (codes < begin + length * period)).any():
+        return None
     if (codes != codes[-1]).any():
         return None
     if codes[-1] >= 0 or codes[-1] == sequence.fixed(column[length - 1]):

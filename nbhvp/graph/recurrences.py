@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.graph.log import STEP_VALUE, Log
 from nbhvp.graph.node import Graph, Node, Pool, reachable
-from nbhvp.graph.periods import Carried, Constants, Loop, Slices, is_plain, longest, writes
+from nbhvp.graph.periods import Carried, Constants, Loop, Numbers, Slices, is_plain, longest, writes
 from nbhvp.graph.requests import settled
 from nbhvp.graph.table.scan import Body, collected, final, scan
 
@@ -71,12 +72,12 @@ class Recurrence:
         return f"{self.steps:,} steps of {self.operations:,} operations{segments}"
 
 
-def rolled(outputs: Sequence[Node], guards: Guards) -> _Rolled:
+def rolled(outputs: Sequence[Node], guards: Guards, log: Log | None = None) -> _Rolled:
     """Outputs and guards with scans in the place of loops, and what these are."""
-    whole = _tried(list(outputs), list(guards), None)
+    whole = _tried(list(outputs), list(guards), log, None)
     # What one loop gives in each step, another one may take: both are found, or none.
     if _is_read_often(reachable([*whole[0], *(node for node, _ in whole[1])])):
-        return _tried(list(outputs), list(guards), MOST_READS)
+        return _tried(list(outputs), list(guards), log, MOST_READS)
     return whole
 
 
@@ -95,10 +96,23 @@ def _is_read_often(nodes: Sequence[Node]) -> bool:
     return any(count > MOST_READS + 1 for count in counts.values())
 
 
-def _tried(outputs: list[Node], guards: list, most: int | None) -> _Rolled:
+def _tried(outputs: list[Node], guards: list, log: Log | None, most: int | None) -> _Rolled:
     """The same, with so many single values of steps used elsewhere at most."""
     found: list[Recurrence] = []
     places: dict[Node, int] = {}
+    for run in reversed(log.runs) if log is not None else ():
+        nodes = _in_order([*outputs, *(node for node, _ in guards)], places)
+        used = [node for node in nodes if node in run.loop.where]
+        if not used:
+            continue
+        rewrite = _Rewrite(run.loop, nodes, outputs, guards, most)
+        scanned = rewrite.made(places) if all(map(_is_known, nodes)) else None
+        if scanned:
+            outputs, guards, one = scanned
+            found.append(one)
+        else:
+            assert log is not None
+            places.update((node, node.index) for node in log.expand(used))
     while len(found) < MOST_LOOPS:
         nodes = _in_order([*outputs, *(node for node, _ in guards)], places)
         if len(nodes) < LEAST or any(not _is_known(node) for node in nodes):
@@ -126,6 +140,8 @@ def _in_order(roots: Iterable[Node], places: dict[Node, int]) -> list[Node]:
 
 def _is_known(node: Node) -> bool:
     """Whether a node may be made again from other arguments: not so the user's own functions."""
+    if not node.args or node.primitive is STEP_VALUE:
+        return True
     return node.primitive.body is not None or p.TABLE.get(node.primitive.name) is node.primitive
 
 
@@ -176,10 +192,7 @@ class _Rewrite:
     def __init__(self, loop: Loop, nodes: Sequence[Node], outputs: list[Node], guards, most=None):
         self.loop, self.nodes, self.outputs, self.guards = loop, nodes, outputs, guards
         self.pool, self.most = nodes[0].pool, most
-        self.where = {
-            node: (t, i) for t, step in enumerate(loop.steps) for i, node in enumerate(step)
-        }
-        self.step = loop.steps[0]
+        self.where, self.step = loop.where, loop.step
         self.users: dict[Node, list[Node]] = defaultdict(list)
         for node in nodes:
             for arg in dict.fromkeys(node.args):
@@ -228,7 +241,7 @@ class _Rewrite:
             for one in row:
                 if isinstance(one, Node):
                     yield one
-                elif not isinstance(one, Carried):
+                elif isinstance(one, Constants | Slices):
                     yield one.nodes[0] if isinstance(one, Constants) else one.like
 
     def _is_exact(self, node: Node) -> bool:
@@ -263,13 +276,16 @@ class _Rewrite:
         """Find what is used behind the loop; whether that is little enough."""
         roots = {*self.outputs}
         expected = {node: value for node, value in self.guards if node in self.where}
-        self.guarded: dict[int, list] = {}
+        by_place: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
+        for node, value in expected.items():
+            t, i = self.where[node]
+            by_place[i][t] = value
+        if any(len(values) < self.loop.length for values in by_place.values()):
+            return False
+        self.guarded = {
+            i: [values[t] for t in range(self.loop.length)] for i, values in by_place.items()
+        }
         """Places of guards, with what they have to be in each step."""
-        for i in {self.where[node][1] for node in expected}:
-            values = [expected.get(step[i]) for step in self.loop.steps]
-            if any(value is None for value in values):
-                return False
-            self.guarded[i] = values
         self.collectors = {one.node: one for one in self._collectors(roots)}
         used, singles = set(), set()
         for one in self.collectors.values():
@@ -390,19 +406,24 @@ class _Rewrite:
 
     def _make_body(self, slots: list[tuple[int, int]]) -> bool:
         """The graph of a step; whether all of it can be in one."""
-        pool, length = Pool(), self.loop.length
+        pool = Pool()
         self.slots = {slot: k for k, slot in enumerate(slots)}
         carry = {
             slot: _input(pool, f"u{k}", self.step[slot[0]].shape, self.dtype)
             for slot, k in self.slots.items()
         }
-        slices: dict[object, tuple[Node, Node | Constants | Slices]] = {}
+        slices: dict[object, tuple[Node, Constants | Numbers | Slices]] = {}
         fixed: dict[Node, Node] = {}
         new: list[Node] = []
 
         def operand(one) -> Node:
             if isinstance(one, Carried):
                 return carry[one.place, one.lag] if one.lag else new[one.place]
+            if isinstance(one, Numbers):
+                bits = one.values.tobytes()
+                if bits not in slices:
+                    slices[bits] = _input(pool, f"s{len(slices)}", (), self.dtype), one
+                return slices[bits][0]
             if isinstance(one, Constants | Slices):
                 key = _key(one)
                 like = one.nodes[0] if isinstance(one, Constants) else one.like
@@ -440,7 +461,6 @@ class _Rewrite:
             *(one for _, one in slices.values()),
             *fixed,
         ]
-        assert length == len(self.loop.steps)
         return True
 
     # The graph.
@@ -584,7 +604,9 @@ class _Rewrite:
         """The dtype in which a step takes a value: floats as the carry has them, as adjoints are."""
         return self.dtype if like.dtype.kind == "f" else like.dtype
 
-    def _argument(self, one: Node | Constants | Slices) -> Node:
+    def _argument(self, one: Node | Constants | Numbers | Slices) -> Node:
+        if isinstance(one, Numbers):
+            return p.constant(self.pool, one.values, self.dtype)
         if isinstance(one, Constants):
             stacked = np.stack([_constant(node) for node in one.nodes])
             return p.constant(self.pool, stacked, self._given(one.nodes[0]))

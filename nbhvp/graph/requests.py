@@ -12,7 +12,8 @@ runs, as the tapes of compiled functions do, works `settling`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ from nbhvp.graph.node import OPEN, PLAIN, Node, Pool
 __all__ = ["Request", "Requests", "settled"]
 
 _DOUBLE = np.dtype(float)
-_NONE: dict[str, Any] = {}
 
 
 class Kind(NamedTuple):
@@ -64,9 +64,11 @@ class Requests(Pool):
         self.asks = True
         self._forms: dict[tuple, Kind] = {}
         self._numbers: dict[tuple, int] = {}
+        self._marks: list[tuple[int, int]] = []
+        """How many nodes there were when one was made behind so many rows."""
         self._of_numbers: dict[Any, int] = {}
-        self.doubles: dict[float, Node] = {}
-        """The constants of numbers of double precision, but for zeros and NaN."""
+        self.expand: Callable[[Iterable[Node]], Any] | None = None
+        """What makes step values the operations that they stand for (`log.py`)."""
 
     def request(self, primitive, args: tuple, params: dict[str, Any]) -> Node:
         """One more operation."""
@@ -84,21 +86,28 @@ class Requests(Pool):
         life = max(lives, default=PLAIN)
         if primitive.selects and life != min(lives):
             life = OPEN
-        index = self._count
-        self._count = index + 1
         return Request(
-            self, primitive, args, params, kind.shape, kind.dtype, index, life, kind.number
+            self, primitive, args, params, kind.shape, kind.dtype, self.counted(), life, kind.number
         )
 
-    def number(self, primitive, args: tuple[Node, ...]) -> Request:
+    def counted(self) -> int:
+        """The index of one more node."""
+        if not self._marks or self._marks[-1][0] != len(self.rows):
+            self._marks.append((len(self.rows), self._count))
+        return super().counted()
+
+    def index_of(self, row: int) -> int:
+        """The index that the node of a row has."""
+        k = bisect.bisect_right(self._marks, row, key=lambda mark: mark[0])
+        return row + (self._marks[k][1] if k < len(self._marks) else self._count)
+
+    def number(self, primitive, args: tuple[Node, ...], index: int) -> Request:
         """An elementwise operation on numbers of double precision that gives one."""
         kind = self._of_numbers.get(primitive)
         if kind is None:
             kind = self._of_numbers[primitive] = self._kind(primitive, args, {}).number
         life = max([arg.life for arg in args])
-        index = self._count
-        self._count = index + 1
-        return Request(self, primitive, args, _NONE, (), _DOUBLE, index, life, kind)
+        return Request(self, primitive, args, {}, (), _DOUBLE, index, life, kind)
 
     def is_live(self, node: Node) -> bool:
         """Whether a node depends on an input."""
@@ -123,6 +132,8 @@ class Requests(Pool):
 
     def settle(self, nodes: Iterable[Node]) -> None:
         """Make the nodes that requests stand for, in the order in which they were asked for."""
+        if self.expand is not None:
+            self.expand(_unsettled(nodes))
         with self.settling():
             for one in _unsettled(nodes):
                 args = [arg.node if type(arg) is Request else arg for arg in one.args]

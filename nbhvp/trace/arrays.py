@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node
+from nbhvp.graph.log import Log
+from nbhvp.graph.node import Node, Pool
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.answers import Answer, answer_to, ufunc_method
 from nbhvp.trace.branches.failures import attempt
@@ -188,6 +189,11 @@ class Traced:
             )
             self._cache = (version, value, node)
         return node
+
+    @property
+    def pool(self) -> Pool:
+        """That of the trace to which it belongs."""
+        return self.storage.node.pool
 
     @property
     def value(self):
@@ -471,16 +477,32 @@ class Traced:
 
 
 class Number(Traced):
-    """A number of double precision: it shares memory with nothing, and is never written."""
+    """A number of double precision: it shares memory with nothing, and is never written.
 
-    __slots__ = ("node", "value")
+    Its node, or its row in the log of the trace, is made when one of them is asked for.
+    """
 
-    node: Node
+    __slots__ = ("_node", "log", "row", "value")
+
     value: float
 
-    def __init__(self, node: Node, value: float):
-        self.node = node
+    def __init__(self, value: float, node: Node | None, log: Log | None = None, row: int = 0):
         self.value = value
+        self._node = node
+        self.log = log
+        self.row = row
+
+    @property
+    def node(self) -> Node:  # type: ignore[override]
+        node = self._node
+        if node is None:
+            assert self.log is not None
+            node = self._node = self.log.node(self.row)
+        return node
+
+    @property
+    def pool(self) -> Pool:
+        return self.node.pool if self.log is None else self.log.pool
 
     @property
     def storage(self) -> Storage:  # type: ignore[override]
@@ -545,7 +567,7 @@ class Flat:
 def traced(node: Node, value) -> Traced:
     """A new array of the trace, sharing storage with nothing."""
     if type(value) in _DOUBLES and node.dtype == _DOUBLE and node.shape == ():
-        return Number(node, value)
+        return Number(value, node)
     _check_dtype(node.dtype)
     value = native(value) if is_array(value) else value
     assert np.shape(value) == node.shape, f"{node} holds a value of shape {np.shape(value)}"
@@ -584,7 +606,7 @@ def lift(value, like: Traced | None = None) -> Traced:
     """
     recording = current()
     if isinstance(value, Traced):
-        if value.node.pool is not recording.pool:
+        if value.pool is not recording.pool:
             raise trace_error(
                 "a traced value of another call is used here",
                 "do not keep traced values in outer variables: return them",

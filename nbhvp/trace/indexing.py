@@ -20,10 +20,12 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.graph.requests import settled
 from nbhvp.trace.arrays import (
+    Number,
     Traced,
     apply,
     cast_node,
     constant_of,
+    current,
     expand,
     guard,
     inverse,
@@ -78,6 +80,20 @@ class Merged:
 
 
 def get(x: Traced, index):
+    """x[index]."""
+    if type(index) is not int or type(x) is not Traced or x.views or x.storage.is_stale:
+        return _get(x, index)
+    # An element of a whole array: often the same one in each step of a loop.
+    elements, key = current().elements, (x.storage.node, index)
+    found = elements.get(key)
+    if found is None:
+        found = _get(x, index)
+        if type(found) is Number:
+            elements[key] = found
+    return found
+
+
+def _get(x: Traced, index):
     if is_weak(x):
         raise TypeError(f"{type(x.value).__name__!r} object is not subscriptable")
     items, plain = _normalised(index)

@@ -197,14 +197,15 @@ class LibraryFunction(FunctionStandin):
         self.function = function
         self._standins = standins
         self._source = python_source(function)
-        self._quick = quick(function)
+        self._quick = quick(function, self._general)
 
     def __call__(self, *args, **kwargs):
+        if self._quick is not None and not kwargs and len(args) == self.function.nin:
+            return self._quick(*args)
+        return self._general(*args, **kwargs)
+
+    def _general(self, *args, **kwargs):
         function = self.function
-        if self._quick is not None and not kwargs and len(args) == function.nin:
-            result = self._quick(*args)
-            if result is not NotImplemented:
-                return result
         answer = _live_answer(function, args, kwargs)
         if answer is not None:
             return answer(*args, **kwargs)

@@ -18,27 +18,26 @@ import numpy as np
 
 import nbhvp.trace.operators  # noqa: F401 the methods of all arrays
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node
-from nbhvp.graph.requests import Requests
+from nbhvp.graph.log import Log, code_of
+from nbhvp.graph.node import OPEN
 from nbhvp.trace.answers import ANSWERS
 from nbhvp.trace.arrays import Number, Traced
-from nbhvp.trace.recording import present
+from nbhvp.trace.recording import MANY_SCALARS, present
 
 __all__ = ["quick"]
 
 WHOLE = 2**53
 """Integers up to here are numbers of double precision."""
-_NUMBERS = (float, np.float64, int)
 
 
-def quick(function: Callable) -> Callable | None:
-    """What a ufunc gives of numbers, or NotImplemented; None if it has no such form."""
+def quick(function: Callable, general: Callable) -> Callable | None:
+    """A ufunc of numbers, which falls back to the general form; None if it has no such form."""
     if not isinstance(function, np.ufunc) or function.nin > 2 or function.nout != 1:
         return None
     primitive = p.primitive_of(function)
     if primitive is None or function in ANSWERS or function not in _FUNCTIONS:
         return None
-    return (_unary if function.nin == 1 else _binary)(primitive, function)
+    return (_unary if function.nin == 1 else _binary)(primitive, function, general)
 
 
 _FUNCTIONS = {
@@ -48,94 +47,100 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 
-def _pool_of(x: Any) -> Requests | None:
-    """Where the requests of a number go, if they may be made here."""
-    recording = present()
-    if recording is None or recording.watch is not None:
+def _operand(log: Log, x: Number) -> int | None:
+    """The operand that a number is in the log; None if it depends on no input, or not surely."""
+    node = x.node
+    if node.pool is not log.pool or node.life == OPEN:
         return None
-    pool = recording.pool
-    return pool if pool.asks and x.node.pool is pool else None
+    x.log, x.row = log, log.of_node(node)
+    return x.row
 
 
-def _node(pool: Requests, y: Any) -> Node | None:
-    """The node of an operand that is a number of double precision."""
+def _plain(log: Log, y: Any) -> int | None:
+    """The operand that a plain number is, if it is one of double precision."""
     kind = type(y)
-    if kind is Number:
-        return y.node if y.node.pool is pool else None
-    if kind in _NUMBERS and (kind is not int or -WHOLE <= y <= WHOLE):
-        node = pool.doubles.get(y)
-        if node is None:
-            node = p.constant(pool, y, float)
-            if y:  # 0 and -0 are equal, and not the same; NaN equals nothing
-                pool.doubles[y] = node
-        return node
+    if kind is float or kind is np.float64 or (kind is int and -WHOLE <= y <= WHOLE):
+        return log.of_number(y)
     return None
 
 
-def _unary(primitive: p.Primitive, plain: Callable) -> Callable:
+# These run for each operation of a trace on numbers: nothing in them is called that need not be.
+
+
+def _unary(primitive: p.Primitive, compute: Callable, general: Callable) -> Callable:
+    code = code_of(primitive)
+
     def call(x):
-        pool = _pool_of(x) if type(x) is Number else None
-        if pool is None:
-            return NotImplemented
-        present().count_scalar()
-        return Number(pool.number(primitive, (x.node,)), plain(x.value))
+        recording = present() if type(x) is Number else None
+        log = recording.log if recording is not None and recording.watch is None else None
+        if log is None or not log.pool.asks:
+            return general(x)
+        a = x.row if x.log is log else _operand(log, x)
+        if a is None or (a < 0 and not log.is_live(a)):
+            return general(x)
+        row = len(log.codes)
+        log.codes.append(code)
+        log.first.append(a)
+        log.second.append(a)
+        if row == MANY_SCALARS:
+            recording.see_many()
+        return Number(compute(x.value), None, log, row)
 
     return call
 
 
-def _binary(primitive: p.Primitive, plain: Callable, raises: bool = False) -> Callable:
+def _binary(
+    primitive: p.Primitive, compute: Callable, general: Callable, raises: bool = False
+) -> Callable:
+    code, exact = code_of(primitive), primitive.exact
+
     def call(x, y):
-        first = x if type(x) is Number else y
-        pool = _pool_of(first) if type(first) is Number else None
-        if pool is None:
-            return NotImplemented
-        nodes = _node(pool, x), _node(pool, y)
-        if nodes[0] is None or nodes[1] is None:
-            return NotImplemented
-        x = x.value if type(x) is Number else x
-        y = y.value if type(y) is Number else y
-        if raises and (present().divides_by_python or np.float64 not in (type(x), type(y))):
-            return NotImplemented
-        present().count_scalar()
-        return Number(pool.number(primitive, nodes), plain(x, y))
+        recording = present()
+        log = recording.log if recording is not None and recording.watch is None else None
+        if log is None or not log.pool.asks:
+            return general(x, y)
+        kind = code
+        if type(x) is Number:
+            a, u = x.row if x.log is log else _operand(log, x), x.value
+        else:
+            a, u = _plain(log, x), x
+        if type(y) is Number:
+            b, v = y.row if y.log is log else _operand(log, y), y.value
+        else:
+            b, v = _plain(log, y), y
+            if b is not None and v in exact:
+                kind = code_of(primitive, v)
+        if a is None or b is None or (a < 0 and b < 0 and not (log.is_live(a) or log.is_live(b))):
+            return general(x, y)
+        if raises and (recording.divides_by_python or np.float64 not in (type(u), type(v))):
+            return general(x, y)
+        row = len(log.codes)
+        log.codes.append(kind)
+        log.first.append(a)
+        log.second.append(b)
+        if row == MANY_SCALARS:
+            recording.see_many()
+        return Number(compute(u, v), None, log, row)
 
     return call
 
 
-def _operator(name: str, compute: Callable, reflected: bool) -> Callable:
-    """The method of an operator, which falls back to that of all arrays."""
-    general = getattr(Traced, name)
-
-    def operate(x, y):
-        result = compute(y, x) if reflected else compute(x, y)
-        return general(x, y) if result is NotImplemented else result
-
-    return operate
+def _swapped(call: Callable) -> Callable:
+    return lambda x, y: call(y, x)
 
 
-for _name, _ufunc, _plain in (
+for _name, _ufunc, _compute in (
     ("add", np.add, operator.add),
     ("sub", np.subtract, operator.sub),
     ("mul", np.multiply, operator.mul),
     ("truediv", np.divide, operator.truediv),
     ("pow", np.power, np.power),
 ):
-    _raises = _name in ("truediv", "pow")
     _entry = p.primitive_of(_ufunc)
     assert _entry is not None
-    _compute = _binary(_entry, _plain, _raises)
-    setattr(Number, f"__{_name}__", _operator(f"__{_name}__", _compute, False))
-    setattr(Number, f"__r{_name}__", _operator(f"__r{_name}__", _compute, True))
-
-
-def _negate(general: Callable) -> Callable:
-    compute = _unary(p.negative, operator.neg)
-
-    def negate(x):
-        result = compute(x)
-        return general(x) if result is NotImplemented else result
-
-    return negate
-
-
-Number.__neg__ = _negate(Traced.__neg__)  # type: ignore[attr-defined]
+    _raises = _name in ("truediv", "pow")
+    _general = getattr(Traced, f"__{_name}__"), getattr(Traced, f"__r{_name}__")
+    setattr(Number, f"__{_name}__", _binary(_entry, _compute, _general[0], _raises))
+    _reflected = _binary(_entry, _compute, _swapped(_general[1]), _raises)
+    setattr(Number, f"__r{_name}__", _swapped(_reflected))
+Number.__neg__ = _unary(p.negative, operator.neg, Traced.__neg__)  # type: ignore[attr-defined]

@@ -168,7 +168,7 @@ def _rolled(recording: Recording, output: Node, guards: Guards) -> tuple:
     if isinstance(recording.pool, LinedPool):
         return (output,), guards, ()  # each operation keeps its line
     pool = recording.pool
-    (output,), guards, found = rolled([output], guards)
+    (output,), guards, found = rolled([output], guards, recording.log)
     pool.settle([output, *(node for node, _ in guards)])
     pool.asks = False
     output, guards = stacked(settled(output)), _kept(guards)

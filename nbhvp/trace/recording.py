@@ -20,6 +20,7 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
+from nbhvp.graph.log import Log
 from nbhvp.graph.node import LIVE, Node, Pool
 from nbhvp.graph.requests import Requests, settled
 from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
@@ -79,6 +80,11 @@ class Recording:
         always: bool = False,
     ) -> None:
         self.pool = pool or Requests()
+        self.log: Log | None = None
+        """The operations on numbers, in a pool of requests."""
+        if isinstance(self.pool, Requests):
+            self.log = Log(self.pool)
+            self.pool.expand = self.log.expand
         self.loops = loops
         self.tape_limit = tape_limit
         self.is_always = always
@@ -90,6 +96,8 @@ class Recording:
         """The calls of compiled functions that were recorded by loops."""
         self.sources: list[Any] = []
         """What else compiled functions read: watches."""
+        self.elements: dict[tuple[Node, int], Any] = {}
+        """Numbers that are elements of arrays."""
         self.guards: dict[Node, Any] = {}
         self.places: dict[Node, tuple[str, int]] = {}
         """File and line where each guard was met first."""
@@ -189,7 +197,11 @@ class Recording:
         """Count an operation on single numbers; many of them are a loop over elements."""
         self._scalars += 1
         if self._scalars == MANY_SCALARS:
-            self.unrolled = present_place()
+            self.see_many()
+
+    def see_many(self) -> None:
+        """Note the place of an operation that makes those on single numbers many."""
+        self.unrolled = self.unrolled or present_place()
 
     def hold(self, array: np.ndarray) -> None:
         """An array that the function closes over is read."""

@@ -77,6 +77,9 @@ def ties(
     suspects += _distances(nodes, x, inputs)
     if not suspects:
         return ()
+    if recording.log is not None:
+        recording.log.expand(reachable([*guards, output]))
+        nodes = reachable(guards)
     point = _Point(nodes, suspects, inputs)
     found = []
     for guard, compared, is_tie in point.tied(guards):
