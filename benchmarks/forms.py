@@ -149,6 +149,36 @@ def poisson_of_arrays(x, m, n, b):
 
 
 @njit
+def tension(x, m, n):
+    """Roots of sums of squared differences to the neighbours that exist."""
+    u, total = x.reshape(m, n), 0.0
+    for i in range(m):
+        for j in range(n):
+            s = 0.0
+            if i > 0:
+                s += (u[i, j] - u[i - 1, j]) ** 2
+            if i < m - 1:
+                s += (u[i, j] - u[i + 1, j]) ** 2
+            if j > 0:
+                s += (u[i, j] - u[i, j - 1]) ** 2
+            if j < n - 1:
+                s += (u[i, j] - u[i, j + 1]) ** 2
+            total += math.sqrt(0.01 + s)
+    return total
+
+
+def tension_of_arrays(x, m, n):
+    u = x.reshape(m, n)
+    down, right = (u[1:] - u[:-1]) ** 2, (u[:, 1:] - u[:, :-1]) ** 2
+    s = np.zeros((m, n))
+    s[1:] += down
+    s[:-1] += down
+    s[:, 1:] += right
+    s[:, :-1] += right
+    return np.sum(np.sqrt(0.01 + s))
+
+
+@njit
 def whitened(x, y):
     """Robust squares of data that a triangular factor, row by row in x, makes independent."""
     samples, d = y.shape
@@ -249,6 +279,7 @@ FORMS: Mapping[str, tuple[Callable[[int], Form], int]] = {
     "torus": (_on_a_grid(torus, torus_of_arrays), 90_000),
     "differences": (_on_a_grid(differences, differences_of_arrays), 90_000),
     "laplacian": (_on_a_grid(laplacian, laplacian_of_arrays, True), 90_000),
+    "tension": (_on_a_grid(tension, tension_of_arrays), 90_000),
     "poisson": (_on_a_grid(poisson, poisson_of_arrays, True), 90_000),
 }
 """How each form is made, and of what size the benchmark is: observations or unknowns, about."""

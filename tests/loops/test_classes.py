@@ -115,11 +115,13 @@ class Plain:
             groups.setdefault((kinds[i], starts[i]), []).append(i)
         self.family = {}
         for (some, _), rows in groups.items():
-            sizes = {terms_of[i] for i in rows}
-            if max(sizes) <= 8 or len({n for n in sizes if n <= 8}) < 3:
+            sizes = [terms_of[i] for i in rows]
+            is_triangle = max(sizes) > 8 and len({n for n in sizes if n <= 8}) >= 3
+            is_edged = 0.75 <= sizes.count(max(sizes)) / len(sizes) < 1 and max(sizes) > 2
+            if not is_triangle and (not is_edged or any(i in begins for i in rows)):
                 continue
-            singles = [i for i in last if terms_of[i] == 1 and kinds[i] <= some]
-            rows = rows + singles if min(sizes) == 2 else rows
+            singles = [i for i in last if terms_of[i] == 1 and kinds[i] < some]
+            rows = rows + singles if is_triangle and min(sizes) == 2 else rows
             self.family |= dict.fromkeys(rows, (some, starts[rows[0]]))
 
     def structures(self):

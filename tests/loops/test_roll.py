@@ -270,6 +270,46 @@ def triangle(x):
     return s
 
 
+def bonds(u):
+    """Roots of sums of squares of differences to the neighbours that exist."""
+    t = []
+    for i in range(u.shape[0]):
+        for j in range(u.shape[1]):
+            s = 0.0
+            for a, b in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+                if 0 <= a < u.shape[0] and 0 <= b < u.shape[1]:
+                    d = u[i, j] - u[a, b]
+                    s += d * d
+            t.append(apply(p.sqrt, 0.5 + s))
+    return t
+
+
+def blurred(u):
+    """Products with means of up to 27 neighbours."""
+    t = []
+    for at in np.ndindex(u.shape):
+        s = 0.0
+        for step in np.ndindex(3, 3, 3):
+            near = tuple(k + d - 1 for k, d in zip(at, step, strict=True))
+            if all(0 <= k < n for k, n in zip(near, u.shape, strict=True)):
+                s += u[near]
+        t.append(s * u[at])
+    return t
+
+
+def chain_of_bonds(x):
+    """Fewer terms at the ends of a line, from a value."""
+    t, n = [], len(x)
+    for i in range(n):
+        s = 2.0 * x[i] * x[i]
+        if i > 0:
+            s = s - x[i - 1] * x[i]
+        if i < n - 2:
+            s = s + x[i + 2] * x[i]
+        t.append(exp(s))
+    return t
+
+
 def lower_rows(x):
     """Rows of a triangular factor, its diagonal by itself, times several vectors."""
     d, t = 10, []
@@ -507,6 +547,9 @@ CASES = [
     Case(quadratic),
     Case(triangle, gathers=2),
     Case(row_sums, gathers=2),
+    Case(bonds, "matrix", most=8),
+    Case(blurred, "cube", most=4),
+    Case(chain_of_bonds, most=12),
     Case(lower_rows, "blocks", gathers=2, most=10),
     Case(softmax, "matrix"),
     Case(lennard_jones, "flat coordinates", gathers=2),

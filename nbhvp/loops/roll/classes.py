@@ -106,6 +106,11 @@ class Classes:
     def members_of(self, k: int) -> np.ndarray:
         return self.members[self.starts[k] : self.starts[k + 1]]
 
+    def is_family(self, k: int) -> bool:
+        """Whether the sums of a class are those of a family."""
+        row = self.sums.rows[self.members_of(k)[0]]
+        return bool(self.sums.families[row - 1])
+
     def terms_of(self, k: int) -> tuple[list[Terms], np.ndarray]:
         """The terms of each sum of a class, and what constants add to each."""
         sums, size, found = self.sums, self.size(k), []

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +25,7 @@ from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.table.tape import Tape
 from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
 from nbhvp.loops.roll.costs import Costs
+from nbhvp.loops.roll.edges import kinds_of, padded_sums, terms_by_kind, turns
 from nbhvp.loops.roll.inputs import arranged
 from nbhvp.loops.roll.ragged import Product, triangle
 from nbhvp.loops.roll.views import (
@@ -114,6 +115,8 @@ class _Application:
     shape: tuple[int, ...]
     reads: list[Read]
     """Of those operands that are no numbers."""
+    cuts: Sequence[int] = ()
+    """Where its parts begin, and the last one ends, if it has been sorted by kinds."""
 
     @property
     def cost(self) -> float:
@@ -156,6 +159,8 @@ class _Roll:
                 if k not in self._applications:
                     self._merge(self.classes.structure(k))
                 one = self._applications.pop(k)
+                if k not in self._members:
+                    one = self._in_turn(k, one)
                 if classes.members_of(k)[0] >= classes.records.count:
                     self.sources[k] = self._operation(one)
                     self._guard(self.sources[k], self.values[self._members_of(k)])
@@ -172,16 +177,27 @@ class _Roll:
         """Give inputs the grids over which they are read."""
         indices: dict[int, list[np.ndarray]] = {k: [] for k in self.sources}
         for k in sorted(needed, key=self.classes.size, reverse=True):
+            if self.classes.codes[k] == SUM:
+                for of, index in self._kinds_of_terms(k):
+                    indices[of].append(index)
+                continue
             members = self.classes.members_of(k)
-            entry = (
-                None if self.classes.codes[k] == SUM else self.tape.primitive(self.classes.codes[k])
-            )
-            for column in (self.first, self.second)[: entry.arity if entry else 0]:
+            entry = self.tape.primitive(self.classes.codes[k])
+            for column in (self.first, self.second)[: entry.arity]:
                 of = int(self.classes.of[column[members[0]]])
                 if of in indices:
                     indices[of].append(self.classes.places[column[members]].astype(np.int64))
         for k, some in indices.items():
             self.sources[k] = arranged(self.sources[k], some, self._may_part)
+
+    def _kinds_of_terms(self, k: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Where inputs are read by terms of a family of sums, kind by kind."""
+        if not self._may_part or not self.classes.is_family(k):
+            return
+        for group in self.classes.terms_of(k)[0]:
+            if group.of <= self.classes.inputs and not group.uniform:
+                places = group.places.astype(np.int64)
+                yield from ((group.of, places[one]) for one in terms_by_kind(places, group.counts))
 
     def _operands(self, k: int, members: np.ndarray | None = None) -> tuple[Primitive, list]:
         """The primitive of a class, and what its instances read, or some members of it."""
@@ -243,7 +259,7 @@ class _Roll:
 
     def _operation(self, one: _Application) -> Source:
         """All instances of a class of operations."""
-        cuts = self._cuts(one)
+        cuts = one.cuts or self._cuts(one)
         if not cuts:
             return self._applied(one)
         pieces = [[_between(a, *ends) for a in one.operands] for ends in pairwise(cuts)]
@@ -258,11 +274,36 @@ class _Roll:
             return [0, *sorted(inner), size] if len(inner) < MOST_PARTS else []
         if not self._may_part or not any(found.gathers for found in one.reads):
             return []
-        cuts, cost = patterns([index for _, index in reads]), 0.0
-        for start, end in pairwise(cuts):
-            _, apart = _best([_between(a, start, end) for a in reads], end - start)
-            cost += sum(found.cost for found in apart) * (end - start) / size
+        cuts = patterns([index for _, index in reads])
+        cost = sum(
+            sum(found.cost for found in apart) * (end - start) / size
+            for (start, end), apart in zip(pairwise(cuts), self._read_apart(one, cuts), strict=True)
+        )
         return cuts if len(cuts) > 2 and cost < one.cost / 2 else []
+
+    def _in_turn(self, k: int, one: _Application) -> _Application:
+        """Sort instances of a few kinds that alternate, so that each kind is a part of the class."""
+        reads = _reads(one.operands)
+        is_gathered = any(found.gathers for found in one.reads)
+        if not (self._may_part and is_gathered) or self._cuts(one):
+            return one
+        keys = turns(reads)
+        if not kinds_of(keys):
+            return one
+        order = np.argsort(keys, kind="stable")
+        members = self.classes.members_of(k)[order]
+        turned = self._laid_out(*self._operands(k, members))
+        cuts = [0, *(1 + np.flatnonzero(np.diff(keys[order]))).tolist(), order.size]
+        if any(found.gathers for apart in self._read_apart(turned, cuts) for found in apart):
+            return one
+        self._members[k] = members
+        self.classes.places[members] = np.arange(members.size)
+        return replace(turned, cuts=cuts)
+
+    def _read_apart(self, one: _Application, cuts: list[int]) -> Iterator[list[Read]]:
+        """The reads of a class, part by part."""
+        for start, end in pairwise(cuts):
+            yield _best([_between(a, start, end) for a in _reads(one.operands)], end - start)[1]
 
     def _together(self, k: int, one: _Application) -> bool:
         """Make classes of one structure columns of one array, as the coordinates of points are.
@@ -353,12 +394,18 @@ class _Roll:
         groups, constants = self.classes.terms_of(k)
         count = constants.size
         total, shape, groups = self._triangle(k, groups)
-        if total is None:
+        padded = {
+            (one.of, one.sign): node for one in groups if (node := self._padded(one)) is not None
+        }
+        if total is None and padded:
+            shape = next(iter(padded.values())).shape
+        elif total is None:
             shape = _sum_shape(
                 [(self.sources[g.of], g.places, g.uniform) for g in groups if g.uniform], count
             )
         for group in groups:
-            node = self._group(group, shape, count)
+            pad = padded.get((group.of, group.sign))
+            node = self._group(group, shape, count) if pad is None else p.reshape(pad, shape=shape)
             if total is None:
                 total = node if group.sign > 0 else -node
             else:
@@ -402,6 +449,12 @@ class _Roll:
         places = group.places.astype(np.int64)
         factors = tuple((source, index[places]) for source, index in operands)
         return Product(group.sign, factors, group.counts)
+
+    def _padded(self, group: Terms) -> Node | None:
+        """Terms that are fewer in some sums, as arrays that are padded with zeros, if they are few."""
+        if group.uniform or group.counts.size == 1 or not self._may_part:
+            return None
+        return padded_sums(self.sources[group.of], group.places.astype(np.int64), group.counts)
 
     def _group(self, group: Terms, shape: tuple[int, ...], count: int) -> Node:
         """What the terms of one class and sign add to each sum."""

@@ -7,9 +7,10 @@ if it starts from the number zero, as accumulators do, or if it is long; a short
 expression. If the terms of a sum are chains themselves, as in s <- s + (a + b), the part of the chain
 that is no longer than these is the first term of the sum.
 
-Chains of many lengths, short and long, that have a first term of one kind and others of the same kinds
-are a *family*: the rows of a triangle, t_i = b_i + sum_{j < i} c_ij d_j, say. All are sums, of one class.
-So is a first term alone, b_0 here, that is used as the sums are: `with_single_terms` adds zero to it.
+Chains of several lengths that have a first term of one kind and others of the same kinds are a *family*:
+the rows of a triangle, t_i = b_i + sum_{j < i} c_ij d_j, of many lengths, or the points of a grid, of which
+most have all neighbours, 4 u_ij - u_i-1,j - ..., and those at edges less. All are sums, of one class. So is
+a first term alone, b_0 here, that is used as the sums are: `with_single_terms` adds zero to it.
 
 One pass forward finds the lengths of chains; one pass backward follows each sum from its last link to
 its first and lists the terms. Both visit each record once.
@@ -32,6 +33,8 @@ LONG = 8
 LENGTHS = 3
 """Lengths of short chains in a family."""
 MOST_FAMILIES = 16
+EDGED = 0.75
+"""The part of the chains of a grid that are in it, and have all terms, beside those at its edges."""
 LINK, OUTPUT = np.uint64(1 << 62), np.uint64(1 << 63)
 """Uses as an operand of a link and as a result; other uses are bits below."""
 LARGEST = 200
@@ -109,23 +112,27 @@ def chains_of(records: Records, marks: np.ndarray, is_alone: np.ndarray) -> _Cha
 
 
 def families_of(chains: _Chains) -> list[Family]:
-    """The families of chains; none if there are many."""
+    """The families of chains; none if there are many kinds of chains."""
     _, lengths, _, begins, kinds, starts, is_last = chains
-    long = np.flatnonzero(is_last & (lengths >= LONG))
-    _, first = np.unique(kinds[long] * np.uint64(131) + starts[long], return_index=True)
-    keys = [(int(kinds[i]), int(starts[i])) for i in long[first]]
+    may_be = is_last & ((lengths >= LONG) | ((lengths > 1) & (begins == NEVER)))
+    some = np.flatnonzero(may_be)
+    _, first = np.unique(kinds[some] * np.uint64(131) + starts[some], return_index=True)
+    keys = [(int(kinds[i]), int(starts[i])) for i in some[first]]
     found = []
     for kind, start in keys if len(keys) <= MOST_FAMILIES else ():
         last = np.flatnonzero((kinds == np.uint64(kind)) & (starts == start) & is_last)
         counts = lengths[last].astype(int) + (begins[last] == NEVER)
         short = np.unique(counts[counts <= LONG])
-        if short.size < LENGTHS:
+        is_triangle = counts.max() > LONG and short.size >= LENGTHS
+        is_edged = EDGED <= np.count_nonzero(counts == counts.max()) / last.size < 1
+        if not is_triangle and not (is_edged and (begins[last] == NEVER).all()):
             continue
-        if short[0] == 2:
+        has_singles = is_triangle and bool(short[0] == 2)
+        if has_singles:
             is_part = (kinds & ~np.uint64(kind) == 0) & (kinds != np.uint64(kind))
             singles = is_part & (lengths == 1) & (begins != NEVER) & is_last
             last = np.concatenate((last, np.flatnonzero(singles)))
-        found.append(Family(kind, start, last, bool(short[0] == 2)))
+        found.append(Family(kind, start, last, has_singles))
     return found
 
 
