@@ -210,8 +210,8 @@ class Puller:
     def __init__(self, strides: Callable[[Node], tuple[int, ...] | None]):
         self.strides = strides
         self.pulled: dict[tuple, Any] = {}
-        self.expanded: set[Node] = set()
-        """The nodes that were computed, not loaded."""
+        self.expanded: dict[Node, list[tuple[Index, ...]]] = {}
+        """The nodes that were computed, not loaded, and at which indices."""
         self.origins: dict[Expr, Node] = {}
         """The node that an expression is an element of, for all but loads, numbers and views."""
         self._depth = 0
@@ -277,10 +277,19 @@ class Puller:
             expr = self.pulled[node, index] = self._compute(node, index)
         finally:
             self._depth -= 1
-        self.expanded.add(node)
+        self.expanded.setdefault(node, []).append(index)
         if not isinstance(expr, Load | Value):
             self.origins.setdefault(expr, node)
         return expr
+
+    def forget(self, node: Node, users: dict[Node, list[Node]]) -> None:
+        """Compute again, when next asked for, what was computed from a node that is stored now."""
+        pending = list(users.get(node, ()))
+        while pending:
+            one = pending.pop()
+            for index in self.expanded.pop(one, ()):
+                del self.pulled[one, index]
+                pending += users.get(one, ())
 
     def _once(self, source: Node | Expr | Index, index: tuple, make: Callable[[], Any]) -> Any:
         found = self.pulled.get((source, index))

@@ -282,8 +282,7 @@ class _Memory:
             self.stored.add(node)
             self._lighten(node)
             self._aligned.forget(node)
-            if node in self.inlined.expanded:
-                self.inlined = self.puller()
+            self.inlined.forget(node, self.users)
 
     def _lighten(self, node: Node) -> None:
         """Weigh again what is computed from a node that now comes from memory."""
