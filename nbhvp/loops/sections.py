@@ -44,12 +44,12 @@ __all__ = ["Computed", "computed"]
 
 LEAST = 50
 """Operations of all steps of a loop."""
-SHARE = 4
+SHARE = 8
 """A loop has at least one in so many of the operations of a tape."""
 MOST = 600
-"""Operations of a step."""
+"""Operations of a step that may be written out."""
 FEW = 100
-"""Operations of a step that are always written out, unless they are swept."""
+"""Operations of a step that do not become arrays."""
 
 
 @dataclass(frozen=True)
