@@ -110,11 +110,8 @@ class Inner(FunctionStandin):
 
     def hvp(self, x: Any, v: Any, /, *args: Any, mode: str = DEFAULT_MODE, **kwargs: Any) -> Any:
         """H(x) v."""
-        if self.function._takes_mode:
-            mode, kwargs = (
-                DEFAULT_MODE,
-                {**kwargs, "mode": mode} if mode is not DEFAULT_MODE else kwargs,
-            )
+        if self.function._takes_mode and mode is not DEFAULT_MODE:
+            mode, kwargs = DEFAULT_MODE, {**kwargs, "mode": mode}
         if mode not in HESSIANS:
             raise ValueError(
                 f"mode must be one of {', '.join(HESSIANS)} in a differentiable function, got {mode!r}"
@@ -193,10 +190,11 @@ class Inner(FunctionStandin):
 Derived = Callable[[Primal], Sequence[Node]]
 
 _PRODUCTS = {
-    "hessian": ".hvp(x, v)",
+    **dict.fromkeys(("hessian", "sparse_hessian", "hessian_sparsity"), ".hvp(x, v)"),
     "weighted_hessian": ".hvp(x, v) of a function that takes the weighted sum",
-    "jacobian": ".jvp(x, v) and .vjp(x, w)",
+    **dict.fromkeys(("jacobian", "sparse_jacobian", "jacobian_sparsity"), ".jvp(x, v), .vjp(x, w)"),
 }
+"""The methods that make matrices and operators, and what serves in their place."""
 
 
 def _value_and_gradient(f: Primal) -> Sequence[Node]:
@@ -270,8 +268,8 @@ class InnerOfTrees(FunctionStandin):
     """What stands for a TreeFunction: an `Inner` for each structure of x."""
 
     function: TreeFunction
-
     run: Callable
+    """The stand-in of the user's function."""
 
     def __init__(self, function: TreeFunction, standins: Any):
         self.function, self._standins = function, standins

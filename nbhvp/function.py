@@ -596,12 +596,11 @@ def _of_tree(name: str) -> Callable:
 
 
 OF_TREES = (
-    "grad", "value_and_grad", "hvp", "hessian", "jvp", "vjp", "jacobian", "weighted_hessian",
-    "sparse_hessian", "sparse_jacobian", "hessian_sparsity",
+    "grad", "value_and_grad", "hvp", "hessian", "sparse_hessian", "hessian_sparsity", "jvp", "vjp",
+    "jacobian", "sparse_jacobian", "jacobian_sparsity", "weighted_hessian",
 )  # fmt: skip
 for _name in OF_TREES:
-    if hasattr(Function, _name):
-        setattr(TreeFunction, _name, _of_tree(_name))
+    setattr(TreeFunction, _name, _of_tree(_name))
 
 
 def _jitted(fun: Callable) -> Callable:

@@ -43,7 +43,7 @@ FEW = 8
 
 
 def root(F: Callable, solver: Callable) -> CustomFunction:
-    """The solution u(a) of F(u, a) = 0 as a function of a, with derivatives.
+    """The solution u(a) of F(u, a) = 0 as a function of a, with derivatives [1]_.
 
     Parameters
     ----------

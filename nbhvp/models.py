@@ -35,7 +35,7 @@ __all__ = ["Fisher", "GaussNewton", "fisher", "gauss_newton"]
 
 
 def gauss_newton(model: Callable, loss: Callable | None = None) -> GaussNewton:
-    """The Gauss-Newton matrix of a loss of a model, J^T (d^2 loss) J, as a function of the point.
+    """The Gauss-Newton matrix of a loss of a model, J^T (d^2 loss) J, as a function of the point [GN]_.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def gauss_newton(model: Callable, loss: Callable | None = None) -> GaussNewton:
 
     References
     ----------
-    .. [1] N. N. Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
+    .. [GN] N. N. Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
        Neural Computation 14 (2002).
 
     Examples
@@ -76,7 +76,7 @@ def fisher(
     rng: np.random.Generator | int | None = None,
     samples: int = 1,
 ) -> GaussNewton | Fisher:
-    """The Fisher matrix of a model that gives the natural parameters of labels.
+    """The Fisher matrix of a model that gives the natural parameters of labels [NG]_.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def fisher(
         "exact" is the expectation over labels of the model's own distribution,
         J^T E[e e^T] J with the scores e = d log p(y | z) / dz. "empirical" has given labels y in the place
         of the expectation, with one gradient g for each observation, the sum of g g^T: no Fisher matrix, and
-        no approximation of the Hessian in general [2]_. "monte-carlo" has labels drawn from the model.
+        no approximation of the Hessian in general [EF]_. "monte-carlo" has labels drawn from the model.
     rng : numpy.random.Generator or int, optional
         What draws the labels. Each operator has labels of its own.
     samples : int
@@ -106,8 +106,8 @@ def fisher(
 
     References
     ----------
-    .. [1] J. Martens, "New insights and perspectives on the natural gradient method", JMLR 21 (2020).
-    .. [2] F. Kunstner, P. Hennig, L. Balles, "Limitations of the empirical Fisher approximation for natural
+    .. [NG] J. Martens, "New insights and perspectives on the natural gradient method", JMLR 21 (2020).
+    .. [EF] F. Kunstner, P. Hennig, L. Balles, "Limitations of the empirical Fisher approximation for natural
        gradient descent", NeurIPS (2019).
 
     Examples
