@@ -26,7 +26,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import LinearMap
 from nbhvp.graph.node import Node
 from nbhvp.graph.sparsity.entries import Rows
-from nbhvp.graph.sparsity.propagation import Dense, Unknown, sparsity
+from nbhvp.graph.sparsity.propagation import FEW, Dense, Unknown, sparsity
 from nbhvp.plan.costs import CPU
 from nbhvp.runtime.call import SHARED
 
@@ -184,7 +184,11 @@ def _pattern(rows: Rows, shape: tuple[int, int]) -> Any:
 def _direct(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
     """The program for all entries."""
     most = NODES * len(linear.graph.nodes)
-    rows = sparsity(linear.product, linear.direction, values, True, most).rows
+    found = sparsity(linear.product, linear.direction, values, True, most)
+    rows = found.rows
+    longest = int(np.diff(rows.starts).max(initial=0))
+    if found.work > max(FEW, longest * found.size):  # of which products with colours need less
+        raise Unknown
     if rows.entry is not None:
         way = Direct((rows.entry,))
     elif (part := _as_table(rows)) is not None:

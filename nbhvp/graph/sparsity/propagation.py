@@ -51,6 +51,8 @@ MOST_LANES = 40
 """Of a node; with more it has rows."""
 MOST, MOST_OF_EACH = 20_000_000, 64
 """Entries of a node, or as many times those of the direction, above which the matrix counts as dense."""
+FEW = 1_000_000
+"""Entries that are no work. More must be less work than a product for each column."""
 PROBED = 256
 """Elements of an operand and of a result, whose matrix is found column by column."""
 
@@ -118,9 +120,12 @@ def sparsity(
     while product.primitive is p.reshape:  # the order of elements is the same
         (product,) = product.args
     nodes = _plain(product)
-    made = _Propagation(direction, dict(values), with_entries, direction.pool.size + most_nodes)
+    size = sum(node.size for node in dependent(nodes, [direction]).intersection(nodes))
+    most = min(max(MOST, MOST_OF_EACH * direction.size), max(FEW, direction.size * size))
+    last = direction.pool.size + most_nodes
+    made = _Propagation(direction, dict(values), with_entries, most, last)
     rows = rows_of(made.through(nodes), nodes[-1], direction.size, is_last=True)
-    return Sparsity(rows, tuple(made.dense), made.work, made.size)
+    return Sparsity(rows, tuple(made.dense), made.work, size)
 
 
 def _plain(output: Node) -> list[Node]:
@@ -142,16 +147,13 @@ class _Propagation:
     direction: Node
     values: dict[Node, np.ndarray]
     with_entries: bool
-    last: float = math.inf
+    most: int
+    """Entries that a node may have."""
+    last: float
     """The number of nodes that the pool may have."""
     dense: dict[str, None] = field(default_factory=dict)
     work: int = 0
-    size: int = 0
     _selected: dict[tuple, tuple] = field(default_factory=dict)
-
-    @property
-    def most(self) -> int:
-        return max(MOST, MOST_OF_EACH * self.direction.size)
 
     def through(self, nodes: Sequence[Node]) -> Lanes | Rows:
         """The entries of the last node."""
@@ -161,7 +163,6 @@ class _Propagation:
             if node is not self.direction and any(arg in found for arg in node.args):
                 made = self._of(node, [found.get(arg) for arg in node.args])
                 self.work += count_of(made)
-                self.size += node.size
                 if count_of(made) > self.most:
                     raise Dense(node)
                 if node.pool.size > self.last:
