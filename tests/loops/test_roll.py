@@ -830,7 +830,7 @@ def triangular(rows, d, start, is_packed, sign, is_turned):
         for k in range(len(y) // d):
             p = 0
             for i in range(d):
-                s = more[i] * y[k * d + i] if start else 0.0
+                s = (0.0, more[i] * y[k * d + i], more[i])[start]
                 for j in rows(i, d):
                     a = matrix[p] if is_packed else matrix[i * d + j]
                     term = y[k * d + j] * a if is_turned else a * y[k * d + j]
@@ -848,7 +848,7 @@ def test_ragged_sums_of_products_are_contractions(rows, d):
     """Of long rows with all that starts them; and their derivatives are those of the sweep."""
     rng = np.random.default_rng(d)
     values = rng.normal(size=d * d), rng.normal(size=6 * d), rng.normal(size=d)
-    for start, is_packed, sign, is_turned in product_of(*[(False, True)] * 4):
+    for start, is_packed, sign, is_turned in product_of((0, 1, 2), *[(False, True)] * 3):
         tape = taped(triangular(ROWS[rows], d, start, is_packed, 1 - 2 * sign, is_turned), *values)
         x, ends = tape.values[1 : tape.start], np.cumsum(tape.sizes).tolist()
         node = p.input_node(Pool(), "x", x.shape, x.dtype)

@@ -151,6 +151,7 @@ def with_single_terms(tape: Tape, records: Records, chains: _Chains, found: list
         if others & LINK:
             is_single |= (kinds == one.start) & (uses != 0) & (uses & others == 0)
     is_single = (is_single & (chains.ways == 0))[: tape.codes.size]
+    is_single[: tape.start] = False
     return _with_sums(tape, is_single, records) if is_single.any() else tape
 
 
