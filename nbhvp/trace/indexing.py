@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node
+from nbhvp.graph.node import PLAIN, Node
 from nbhvp.graph.requests import settled
 from nbhvp.trace.arrays import (
     Number,
@@ -84,7 +84,10 @@ def get(x: Traced, index):
     if type(index) is not int or type(x) is not Traced or x.views or x.storage.is_stale:
         return _get(x, index)
     # An element of a whole array: often the same one in each step of a loop.
-    elements, key = current().elements, (x.storage.node, index)
+    node = x.storage.node
+    if node.life == PLAIN and node.ndim == 1:
+        return x.storage.value[index]
+    elements, key = current().elements, (node, index)
     found = elements.get(key)
     if found is None:
         found = _get(x, index)

@@ -144,3 +144,28 @@ for _name, _ufunc, _compute in (
     _reflected = _binary(_entry, _compute, _swapped(_general[1]), _raises)
     setattr(Number, f"__r{_name}__", _swapped(_reflected))
 Number.__neg__ = _unary(p.negative, operator.neg, Traced.__neg__)  # type: ignore[attr-defined]
+
+
+def _reflected_by(ufunc: np.ufunc) -> Callable:
+    def general(*inputs):
+        first = next(x for x in inputs if type(x) is Number)
+        return Traced.__array_ufunc__(first, ufunc, "__call__", *inputs)
+
+    return general
+
+
+_UFUNCS = {
+    ufunc: _binary(entry, ufunc, _reflected_by(ufunc))
+    for ufunc in (np.add, np.subtract, np.multiply, np.divide)
+    if (entry := p.primitive_of(ufunc)) is not None
+}
+"""By which scalars of NumPy compute with numbers of the trace."""
+
+
+def _array_ufunc(self, ufunc, method, *inputs, **kwargs):
+    if method == "__call__" and not kwargs and ufunc in _UFUNCS:
+        return _UFUNCS[ufunc](*inputs)
+    return Traced.__array_ufunc__(self, ufunc, method, *inputs, **kwargs)
+
+
+Number.__array_ufunc__ = _array_ufunc  # type: ignore[method-assign]
