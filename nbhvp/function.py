@@ -340,7 +340,7 @@ class Function:
         """The Hessian at x as a sparse array of shape (x.size, x.size), exact.
 
         Where entries are follows from the function's operations and is found once; at a new x, one
-        program computes all entries, or as many products as the pattern needs colours do [1]_.
+        program computes all entries, or as many products as the pattern needs colours do [2]_.
         The solvers of ``scipy.optimize`` take this method as ``hess``.
 
         Parameters
@@ -363,7 +363,7 @@ class Function:
 
         References
         ----------
-        .. [1] A. H. Gebremedhin, F. Manne and A. Pothen, "What color is your Jacobian?", SIAM Review
+        .. [2] A. H. Gebremedhin, F. Manne and A. Pothen, "What color is your Jacobian?", SIAM Review
            47 (2005).
 
         Examples
