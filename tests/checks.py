@@ -20,7 +20,8 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.derive import EXACT_MODES, check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
-from nbhvp.plan.recurrence import Repeated, fused
+from nbhvp.plan.fusion import fused
+from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Schedule, schedule
 from nbhvp.plan.text import Pointer, Symbol
 from nbhvp.targets.cpu import run as cpu

@@ -17,7 +17,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.plan.recurrence import Recurrence, fused
+from nbhvp.plan.fusion import fused
+from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import schedule
 from nbhvp.plan.split import split
 from nbhvp.trace.record import record
@@ -776,7 +777,14 @@ def test_an_adaptive_solver_names_the_loop_to_write():
 
 def test_tangents_run_in_the_loop_of_the_trajectory():
     """A product at a new point is two loops: forward and backward."""
-    graph, count = graph_of(record(runge_kutta, point(runge_kutta)[0]))
+
+    def walk(x):
+        z, w = x[0], x[1]
+        for _ in range(T):
+            z, w = z + 0.1 * np.sin(w), w - 0.1 * z * w
+        return z * w
+
+    graph, count = graph_of(record(walk, np.array([0.3, 0.5])))
     steps = schedule(Graph(graph.inputs, graph.outputs[count + 2 : count + 3])).steps
     loops = [step for step in fused(steps) if isinstance(step, Recurrence)]
     assert [len(loop.every) for loop in loops] == [2, 2]

@@ -1,8 +1,7 @@
 """Recurrences: one loop in one kernel where steps are scalar operations, else one program, repeated.
 
 In a narrow step all elements of the carry are numbers in registers; arrays are written out, element by
-element. A wider step is a program of its own, whose pointers move on after each run. Narrow recurrences
-of one length are one loop where a later one needs no more of an earlier one than its step at hand.
+element. A wider step is a program of its own, whose pointers move on after each run.
 
 A scan of the user's own operations is computed as NumPy does: its products are rounded before sums, as
 all values are that may decide (`decisions`), since a later step or a guard may compare what it carries.
@@ -11,8 +10,8 @@ all values are that may decide (`decisions`), since a later step or a guard may 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -39,7 +38,6 @@ __all__ = [
     "Recurrence",
     "Repeated",
     "elements_of",
-    "fused",
     "is_narrow",
     "one_of",
     "positions",
@@ -140,72 +138,6 @@ def elements_of(*bodies: Body) -> list[list[Expr]]:
     graph = step_of(*map(one_of, bodies))
     puller = Scalars(graph.inputs)
     return [[puller.at(node, at) for at in positions(node)] for node in graph.outputs]
-
-
-def fused(steps: Sequence[Any]) -> list[Any]:
-    """Steps in which recurrences of one length are one loop, where a later one reads the step at hand.
-
-    So the trajectory and its tangents, or the adjoints and the coefficients that a point keeps, share
-    functions of the carry.
-    """
-    found: list[Any] = []
-    where: dict[Node, int] = {}
-    for step in steps:
-        place = None
-        if isinstance(step, Recurrence) and step.body.single is None:
-            places = (k for k, one in enumerate(found) if isinstance(one, Recurrence))
-            place = next((k for k in places if _joins(step, found[k], k, where)), None)
-        if place is None:
-            place = len(found)
-            found.append(step)
-        else:
-            found[place] = replace(found[place], others=(*found[place].others, step))
-        nodes = step.nodes if hasattr(step, "members") else [step.node]
-        where.update(dict.fromkeys(nodes, place))
-    return found
-
-
-def _joins(step: Recurrence, loop: Recurrence, place: int, where: dict[Node, int]) -> bool:
-    """Whether a recurrence may be computed in the loop of an earlier one, from what that has at hand."""
-    body, first = step.body, loop.body
-    bodies = [one.body for one in loop.every]
-    is_alike = step.node.shape[0] == loop.node.shape[0] and first.single is None
-    if (
-        not is_alike
-        or not first.carries
-        or body.graph.outputs[0].pool is not first.graph.outputs[0].pool
-    ):
-        return False
-    if body.carries and body.reverse != first.reverse:
-        return False
-    if body.operations + sum(one.operations for one in bodies) > CPU.narrow_step:
-        return False
-    rows = {one.node: one for one in loop.every}
-    reads = [load for load in step.loads if load.array in rows]
-    if not reads or not all(rows[load.array].has(load) for load in reads):
-        return False
-    if any(where.get(load.array, -1) >= place for load in step.loads if load.array not in rows):
-        return False
-    return all(
-        _is_same(one, k, exprs)
-        for node, exprs in zip(body.graph.inputs, step.elements, strict=True)
-        for one in loop.every
-        for k, known in enumerate(one.body.graph.inputs)
-        if known is node
-    )
-
-
-def _is_same(one: Recurrence, k: int, exprs: tuple[Expr, ...]) -> bool:
-    """Whether argument k of a recurrence is, in each step, what some expressions are."""
-    if k >= one.body.carries:
-        return [_key(expr) for expr in one.elements[k]] == [_key(expr) for expr in exprs]
-    start = one.body.columns[k]
-    places = [one.place(one.body.reverse, start + at) for at in range(len(exprs))]
-    return [_key(expr) for expr in exprs] == [(one.node, place) for place in places]
-
-
-def _key(expr: Expr) -> object:
-    return (expr.array, expr.index) if isinstance(expr, Load) else expr
 
 
 def positions(node: Node) -> list[tuple[Index, ...]]:

@@ -65,6 +65,7 @@ __all__ = [
     "Reduction",
     "Schedule",
     "Step",
+    "reads",
     "schedule",
     "stored_nodes",
 ]
@@ -660,12 +661,15 @@ def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
             step.kept = needed.intersection(step.nodes)
             found += [step] * bool(step.members)
         elif step.node in needed:
-            needed |= _reads(step)
+            needed |= reads(step)
             found.append(step)
     return found[::-1]
 
 
-def _reads(step: Reduction | MatrixProduct | Recurrence | Repeated | Library) -> set[Node]:
+def reads(step: Step) -> set[Node]:
+    """The arrays that a step needs in memory."""
+    if isinstance(step, Nest):
+        return step.read_from_memory()
     if isinstance(step, MatrixProduct):
         return {array for _, *operands in step.terms for array, _, _ in operands}
     if isinstance(step, Library):

@@ -7,7 +7,8 @@ by blocks of 8). All others are computed one at a time too, since a block of ele
 the caches that one direction stays in (measured: 2 to 4 times slower for a stencil of 10^5
 elements). Sweeps over a tape read its partials once for a block, and wait
 less for each other's results, as long as the block's tangents stay in cache. Loops over time make
-vectors of the directions (measured: a direction takes 0.2 of the time for Runge-Kutta steps). Solves by factors read
+vectors of the directions (measured: a direction takes 0.2 of the time for Runge-Kutta steps), as long
+as what their steps write stays in cache. Solves by factors read
 these in the same way, and are counted with the sweeps (measured, 500 x 500: blocks of 8 take
 0.7 of the time, those of 32 half, but twice as long if the matrix has a dense tangent).
 
@@ -55,7 +56,7 @@ def choose(graph: Graph) -> int | None:
     """How many directions a product graph, whose last input they are, takes; None for one at a time."""
     nodes = lower(graph, in_one_pass=False).nodes
     active = dependent(nodes, graph.inputs[-1:])
-    vectors = matrices = other = sweeps = size = 0.0
+    vectors = matrices = other = sweeps = size = rows = 0.0
     for node in nodes:
         if node not in active or not node.args:
             continue
@@ -69,13 +70,15 @@ def choose(graph: Graph) -> int | None:
             other += max(node.size, *(arg.size for arg in node.args)) * CPU.near
         elif node.primitive.body is not None:
             sweeps += node.params["length"] * node.primitive.body.operations * CPU.scalar
+            rows += node.size * node.dtype.itemsize
         elif not is_pulled(node):
             sweeps += sum(arg.size for arg in node.args if arg not in active) * CPU.load
         size += node.size * node.dtype.itemsize
     if vectors + matrices + other + sweeps < CPU.several or max(vectors, matrices, sweeps) < other:
         return None
     if sweeps > max(vectors, matrices):
-        return CPU.lanes if sweeps / CPU.load * 8 <= CPU.l3 else None
+        is_cached = sweeps / CPU.load * 8 <= CPU.l3 and rows * CPU.lanes <= CPU.shared
+        return CPU.lanes if is_cached else None
     if matrices > vectors:
         return None
     count = 4 * CPU.lanes

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.recurrence import Repeated, fused
+from nbhvp.plan.fusion import fused
+from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
 from nbhvp.plan.text import KernelCall
 from nbhvp.targets.cpu import repeat
