@@ -12,6 +12,7 @@ values of the function never rise.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -83,19 +84,22 @@ class _Way:
         self.gradient = self.slopes()
         self.counts["nit"] += 1
 
-    def fallen(self, p: np.ndarray, step: float = 1.0) -> tuple[np.ndarray, float] | None:
-        """The first point of x + t p, for t = step, step/2, ..., that is low enough, and its value."""
-        slope = self.gradient @ p
+    def fallen(self, p: np.ndarray, value: float | None = None) -> tuple[np.ndarray, float] | None:
+        """The first point of x + p, x + p/2, ... that is low enough, and its value.
+
+        `value` is that at x + p, where it is known.
+        """
+        slope, step = self.gradient @ p, 1.0
         if not slope < 0:
             return None
         for _ in range(HALVINGS):
             x = self.x + step * p
-            value = self.at(x)
+            value = self.at(x) if value is None else value
             # Rounding hides a smaller fall from one that is there.
             noise = 4 * np.finfo(float).eps * abs(self.value)
             if value <= self.value + ARMIJO * step * slope + (noise if step == 1 else 0):
                 return x, value
-            step /= 2
+            step, value = step / 2, None
         return None
 
 
@@ -202,6 +206,12 @@ def _operator_at(given: Any, x: np.ndarray, args: tuple) -> LinearOperator | Non
     if given is None or isinstance(given, LinearOperator) or not callable(given):
         return None if given is None else aslinearoperator(given)
     return aslinearoperator(given(x, *args))
+
+
+def _takes_damping(given: Any) -> bool:
+    if isinstance(given, LinearOperator) or not callable(given):
+        return False
+    return "damping" in inspect.signature(given).parameters
 
 
 # The methods.
@@ -333,7 +343,8 @@ def hessian_free(
     cgiter : int
         The most products of a step.
     preconditioner : LinearOperator, matrix or callable, optional
-        Near the inverse of B + c I, or a function ``x, *args`` to one.
+        Near the inverse of B + c I, or a function ``x, *args`` to one. A function with a parameter
+        ``damping`` gets c, for ``nbhvp.curvature.nystrom(B, rank, damping)``.
 
     Returns
     -------
@@ -360,19 +371,21 @@ def hessian_free(
     """
     way = _begin(fun, x0, args, jac, bounds, constraints)
     source = hess if curvature is None else curvature
+    follows = _takes_damping(preconditioner)
     last = np.zeros(len(way.x))
 
     def next_point() -> tuple[np.ndarray, float] | None:
         nonlocal damping, last
-        M = _operator_at(preconditioner, way.x, args)
         for _ in range(HALVINGS):
+            near = functools.partial(preconditioner, damping=damping) if follows else preconditioner
+            M = _operator_at(near, way.x, args)
             times = way.products(source, "a `curvature`, or the Hessian as `hess`", damping)
-            p, change = _best(way, _solved(way, times, M, decay * last, cgiter))
+            p, change, value = _best(way, _solved(way, times, M, decay * last, cgiter))
             # What the model without its damping says of this step; nothing, if it is not convex.
             predicted = change - 0.5 * damping * (p @ p)
-            ratio = (way.at(way.x + p) - way.value) / predicted if predicted < 0 else -np.inf
+            ratio = (value - way.value) / predicted if predicted < 0 else -np.inf
             damping *= 2 / 3 if ratio > 0.75 else 1 if ratio > 0.25 else 1.5
-            found = way.fallen(p)
+            found = way.fallen(p, value)
             last = p if found is not None else np.zeros(len(p))
             if found is not None:
                 return found
@@ -414,8 +427,8 @@ def _solved(way: _Way, times: Callable, M, start: np.ndarray, most: int) -> list
     return kept
 
 
-def _best(way: _Way, iterates: list[_Iterate]) -> tuple[np.ndarray, float]:
-    """Back from the last iterate as long as the function falls."""
+def _best(way: _Way, iterates: list[_Iterate]) -> tuple[np.ndarray, float, float]:
+    """Back from the last iterate as long as the function falls: the step, the model's change, the value."""
     best = iterates[-1]
     value = way.at(way.x + best.p)
     for one in reversed(iterates[:-1]):
@@ -423,7 +436,7 @@ def _best(way: _Way, iterates: list[_Iterate]) -> tuple[np.ndarray, float]:
         if not earlier < value and np.isfinite(value):
             break
         best, value = one, earlier
-    return best.p, best.change
+    return best.p, best.change, value
 
 
 def natural_gradient(

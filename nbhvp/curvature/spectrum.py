@@ -100,8 +100,9 @@ class SpectralDensity:
         width = self._width() if width is None else width
         low, high = self.support
         values = np.linspace(low - 4 * width, high + 4 * width, 1000)
-        ax.semilogy(values, self(values, width))
-        ax.set(xlabel="eigenvalue", ylabel="density", ylim=(1e-2 / self.size / width, None))
+        # Less than a hundredth of an eigenvalue is nothing.
+        ax.semilogy(values, np.maximum(self(values, width), 1e-2 / self.size / width))
+        ax.set(xlabel="eigenvalue", ylabel="density")
         return ax
 
 

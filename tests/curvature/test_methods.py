@@ -178,3 +178,19 @@ def test_a_missing_curvature(method, words):
     function = getattr(nbhvp, method.replace("-", "_"))
     with pytest.raises(TypeError, match=words):
         function(rosen, np.zeros(3), jac=rosenbrock.grad)
+
+
+def test_a_preconditioner_follows_the_damping():
+    seen = []
+
+    def inverse(w, ridge, damping):
+        seen.append(damping)
+        return curvature.nystrom(logistic_fisher(w, ridge), 6, damping, rng=0)
+
+    options = {"preconditioner": inverse, "curvature": logistic_fisher}
+    result = nbhvp.minimize(
+        logistic, np.zeros(6), 1e-3, method="hessian-free", tol=1e-7, options=options
+    )
+    assert result.success and len(set(seen)) > 1
+    plain = nbhvp.minimize(logistic, np.zeros(6), 1e-3, method="newton-pcg", tol=1e-7)
+    assert result.fun == pytest.approx(plain.fun, rel=1e-9)
