@@ -27,7 +27,6 @@ from functools import reduce
 
 import numpy as np
 
-from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
 from nbhvp.plan.costs import CPU
@@ -53,8 +52,7 @@ def reordered(graph: Graph, direction: Node) -> Graph:
     sums = [node for node in graph.nodes if node in active and node.primitive is p.contract]
     if len(sums) > MOST_SUMS or not any(map(_is_stack, sums)):
         return graph
-    padded = _pads_last(graph, active)
-    found = _Reordering(padded, dependent(padded.nodes, [direction])).graph()
+    found = _Reordering(graph, active).graph()
     return found if GAIN * _work(found, direction) <= _work(graph, direction) else graph
 
 
@@ -63,57 +61,6 @@ def _is_stack(node: Node) -> bool:
     left, rest = node.params["subscripts"].split(",")
     right, out = rest.split("->")
     return not set(left).isdisjoint(set(right) & set(out))
-
-
-def _pads_last(graph: Graph, active: set[Node]) -> Graph:
-    """The same product, where a sum is taken of an array before it is padded with zeros."""
-    new: dict[Node, Node] = {}
-    for node in graph.nodes:
-        args = tuple(new[arg] for arg in node.args)
-        same = node if args == node.args else node.primitive(*args, **node.params)
-        new[node] = _padded_sum(same) if node in active and node.primitive is p.sum_ else same
-    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
-
-
-def _padded_sum(node: Node) -> Node:
-    """A sum over axes, its terms that are padded along other axes apart."""
-    axes = node.params["axes"]
-    pads, rest = [], []
-    pending = [(node.args[0], 1)]
-    while pending:
-        one, sign = pending.pop()
-        if one.primitive in (p.add, p.subtract) and all(x.shape == one.shape for x in one.args):
-            pending += [(one.args[1], sign if one.primitive is p.add else -sign)]
-            pending += [(one.args[0], sign)]
-        elif one.primitive is p.negative:
-            pending.append((one.args[0], -sign))
-        elif one.primitive is p.update and _is_pad(one, axes):
-            pads.append((_pad_of_sum(one, axes), sign))
-        else:
-            rest.append((one, sign))
-    if not pads:
-        return node
-    if rest:
-        pads.insert(0, (p.sum_(_signed(rest), axes=axes), 1))
-    return _signed(pads)
-
-
-def _is_pad(node: Node, axes: tuple[int, ...]) -> bool:
-    base, value = node.args
-    return derive.is_zero(base) and all(value.shape[k] == base.shape[k] for k in axes)
-
-
-def _pad_of_sum(node: Node, axes: tuple[int, ...]) -> Node:
-    base, value = node.args
-    kept = [k for k in range(node.ndim) if k not in axes]
-    start, step = (tuple(node.params[name][k] for k in kept) for name in ("start", "step"))
-    zeros = p.zeros(node.pool, tuple(base.shape[k] for k in kept), node.dtype)
-    return p.update(zeros, p.sum_(value, axes=axes), start=start, step=step)
-
-
-def _signed(terms: Sequence[tuple[Node, int]]) -> Node:
-    signed = [one if sign > 0 else p.negative(one) for one, sign in terms]
-    return reduce(p.add, signed)
 
 
 @dataclass(frozen=True, eq=False)
