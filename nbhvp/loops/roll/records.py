@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -39,7 +40,8 @@ LIVE, RESULT = 1, 2
 FEW, FEWER = 60_000, 3000
 """Records that a pass goes through as plain Python, call by call, before it is compiled; and before it
 is loaded if it has been compiled on this machine. It takes some microseconds for each, 0.1 to 1 s to
-compile, and 0.01 s to load."""
+compile, and 0.01 s to load; the first that is loaded has Numba prepare for 0.2 s, unless the function was
+compiled for its tape."""
 
 
 def compiled(function):
@@ -57,14 +59,20 @@ class Pass:
     because Numba widens narrower ones and NumPy does not.
     """
 
+    plain = 0
+    """Records that all passes went through as Python."""
+
     def __init__(self, function: Callable):
         self._compiled, self._records = compiled(function), 0
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
-        self._records += max(column.size for arg in args for column in _columns(arg))
-        if self._records > most(self._compiled):
+        records = max(column.size for arg in args for column in _columns(arg))
+        self._records += records
+        is_prepared = Pass.plain > FEW or "nbhvp.loops.active" in sys.modules
+        if self._records > (most(self._compiled) if is_prepared else FEW):
             return self._compiled(*args)
+        Pass.plain += records
         with np.errstate(over="ignore"):
             return _as_python(self._compiled)(*args)
 
