@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from nbhvp.curvature.estimates import symmetric
+from nbhvp.curvature.estimates import symmetric, times
 
 __all__ = ["Laplace", "laplace"]
 
@@ -41,6 +42,7 @@ class Laplace:
     log_evidence: float
     _covariance: Callable[[np.ndarray], np.ndarray]
     _root: Callable[[np.ndarray], np.ndarray]
+    _variance: Callable[[], np.ndarray]
 
     def covariance(self, V: Any) -> np.ndarray:
         """The covariance times vectors, of shape (n,) or (n, k)."""
@@ -52,8 +54,7 @@ class Laplace:
 
     def variance(self) -> np.ndarray:
         """The variances of the elements of x, of shape (n,)."""
-        root = self._root(np.eye(len(self.mean)))
-        return np.einsum("ij,ij->i", root, root)
+        return self._variance()
 
     def variance_of(self, J: Any) -> np.ndarray:
         """The variances of the m results of a function with the Jacobian J at the mean, of shape (m,).
@@ -61,7 +62,11 @@ class Laplace:
         The function is taken to be linear where the distribution lies. J is a matrix or an operator of
         shape (m, n), such as ``model.jacobian(found.mean)``.
         """
-        rows = J.T @ np.eye(J.shape[0]) if isinstance(J, LinearOperator) else np.asarray(J).T
+        if isinstance(J, LinearOperator):
+            rows = J.T @ np.eye(J.shape[0])
+        else:
+            J = J.toarray() if issparse(J) else np.asarray(J)
+            rows = J.T
         if rows.ndim != 2 or rows.shape[0] != len(self.mean):
             raise ValueError(f"needed a Jacobian of shape (m, {len(self.mean)}), got {J.shape}")
         return np.einsum("ij,ij->j", rows, self._covariance(rows))
@@ -131,28 +136,32 @@ def laplace(
     x = np.array(x, float)
     operator = symmetric(f.hessian(x, *args) if hessian is None else hessian)
     n = x.size
+    if x.ndim != 1:
+        raise ValueError(f"needed a minimum of shape (n,), got {x.shape}")
     if operator.shape != (n, n):
         raise ValueError(f"needed a Hessian of shape ({n}, {n}), got {operator.shape}")
     if method == "exact":
-        logdet, covariance, root = _exact(operator)
+        factors = _exact(operator)
     elif method == "diagonal":
-        logdet, covariance, root = _diagonal(hessian if hasattr(hessian, "diagonal") else operator)
+        factors = _diagonal(hessian if hasattr(hessian, "diagonal") else operator)
     elif method == "low-rank":
         if rank is None or precision is None:
             raise TypeError('method "low-rank" needed `rank` and `precision`')
-        logdet, covariance, root = _low_rank(operator, rank, precision, rng)
+        factors = _low_rank(operator, rank, precision, rng)
     else:
         raise ValueError(f"needed a method of 'exact', 'low-rank', 'diagonal', got {method!r}")
-    evidence = -float(f(x, *args)) + 0.5 * (n * math.log(2 * math.pi) - logdet)
-    return Laplace(x, evidence, covariance, root)
+    evidence = -float(f(x, *args)) + 0.5 * (n * math.log(2 * math.pi) - factors[0])
+    return Laplace(x, evidence, *factors[1:])
 
 
-Factors = tuple[float, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]
-"""log det H; H^-1 times columns; a root R of H^-1 = R R^T times columns."""
+Columns = Callable[[np.ndarray], np.ndarray]
+Factors = tuple[float, Columns, Columns, Callable[[], np.ndarray]]
+"""log det H; H^-1 times columns; a root R of H^-1 = R R^T times columns; the diagonal of H^-1."""
 
 
 def _exact(H: LinearOperator) -> Factors:
-    dense = np.asarray(H @ np.eye(H.shape[0]), float)
+    n = H.shape[0]
+    dense = times(H, np.eye(n))
     try:
         L = scipy.linalg.cholesky((dense + dense.T) / 2, lower=True)
     except np.linalg.LinAlgError:
@@ -161,6 +170,7 @@ def _exact(H: LinearOperator) -> Factors:
         2 * float(np.sum(np.log(np.diag(L)))),
         lambda V: scipy.linalg.cho_solve((L, True), V),
         lambda Z: scipy.linalg.solve_triangular(L, Z, lower=True, trans="T"),
+        lambda: np.sum(scipy.linalg.solve_triangular(L, np.eye(n), lower=True) ** 2, axis=0),
     )
 
 
@@ -169,7 +179,8 @@ def _diagonal(H: Any) -> Factors:
     d = np.asarray(d, float)[:, None]
     if not np.all(d > 0):
         raise _indefinite(d.min())
-    return float(np.sum(np.log(d))), lambda V: V / d, lambda Z: Z / np.sqrt(d)
+    logdet = float(np.sum(np.log(d)))
+    return logdet, lambda V: V / d, lambda Z: Z / np.sqrt(d), lambda: 1 / d[:, 0]
 
 
 def _low_rank(H: LinearOperator, rank: int, precision: float, rng: Any) -> Factors:
@@ -188,7 +199,12 @@ def _low_rank(H: LinearOperator, rank: int, precision: float, rng: Any) -> Facto
         return others * V + vectors @ ((values**power - others)[:, None] * (vectors.T @ V))
 
     logdet = float(np.sum(np.log(values)) + (n - rank) * math.log(precision))
-    return logdet, lambda V: scaled(V, -1.0), lambda Z: scaled(Z, -0.5)
+    return (
+        logdet,
+        lambda V: scaled(V, -1.0),
+        lambda Z: scaled(Z, -0.5),
+        lambda: 1 / precision + vectors**2 @ (1 / values - 1 / precision),
+    )
 
 
 def _indefinite(least: float) -> np.linalg.LinAlgError:

@@ -43,6 +43,20 @@ def test_normal_densities_are_exact(options, hessian):
     np.testing.assert_allclose(found.variance_of(J), expected)
     operator = scipy.sparse.linalg.aslinearoperator(J)
     np.testing.assert_allclose(found.variance_of(operator), expected)
+    np.testing.assert_allclose(found.variance_of(scipy.sparse.csr_array(J)), expected)
+
+
+def test_diagonals_of_sparse_hessians_take_no_products_and_little_memory():
+    n = 30_000
+    f = nbhvp.differentiable(
+        lambda x: np.sum(np.cosh(x)) + 0.5 * np.sum((x[1:] - x[:-1]) ** 2), target="interpret"
+    )
+    H = f.hessian(np.zeros(n))
+    found = curvature.laplace(f, np.zeros(n), hessian=H, method="diagonal")
+    expected = 1 / np.r_[2.0, np.full(n - 2, 3.0), 2.0]
+    np.testing.assert_allclose(found.variance(), expected)
+    np.testing.assert_allclose(curvature.jacobi(H) @ np.ones(n), expected)
+    assert H.products == 0
 
 
 def test_samples_have_the_mean_and_covariance():
@@ -100,6 +114,8 @@ def test_damage_of_a_diagonal_hessian_is_exact():
         (lambda: curvature.laplace(quadratic, CENTRE, hessian=-H), np.linalg.LinAlgError, "no minimum"),
         (lambda: curvature.laplace(quadratic, CENTRE, hessian=-H, method="diagonal"), np.linalg.LinAlgError, "no minimum"),
         (lambda: curvature.laplace(quadratic, CENTRE, hessian=np.eye(3)), ValueError, r"shape \(12, 12\), got \(3, 3\)"),
+        (lambda: curvature.laplace(quadratic, CENTRE, hessian=np.nan * H), np.linalg.LinAlgError, "gives NaN"),
+        (lambda: curvature.laplace(quadratic, CENTRE[None], hessian=H), ValueError, r"shape \(n,\), got \(1, 12\)"),
         (lambda: curvature.laplace(quadratic, CENTRE, method="kfac"), ValueError, "got 'kfac'"),
         (lambda: curvature.laplace(quadratic, CENTRE, method="low-rank"), TypeError, "`rank` and `precision`"),
         (lambda: curvature.laplace(quadratic, CENTRE, method="low-rank", rank=N, precision=1.0), ValueError, "from 1 to 11"),
