@@ -224,7 +224,9 @@ def _step(r, x, args, value, share, preconditioner, counts) -> np.ndarray:
     M = preconditioner
     if callable(M) and not isinstance(M, LinearOperator):
         M = M(x, *args)
-    step, _ = lgmres(J, -value, rtol=share, atol=0.0, M=M)
+    # LGMRES is done after n products but for rounding; 30 are a cycle of it.
+    cycles = min(10 + 2 * x.size // 30, 1000)
+    step, _ = lgmres(J, -value, rtol=share, atol=0.0, M=M, maxiter=cycles)
     counts["njvp"] += J.products
     return step
 

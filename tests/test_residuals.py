@@ -110,3 +110,12 @@ def test_no_root_is_no_success():
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_a_hopeless_system_ends():
+    """A triangular Jacobian with a condition number of about 2^60."""
+    r = nbhvp.differentiable(
+        lambda x: np.concatenate([x[1:] ** 2 - x[:-1], x[:1] - 1]), target="interpret"
+    )
+    found = nbhvp.root(r, np.full(60, 0.9), method="krylov", maxiter=3)
+    assert found.njvp <= 3 * (10 + 4) * 31 + 3
