@@ -32,7 +32,7 @@ from nbhvp.loops.roll import costs
 from nbhvp.loops.roll.costs import Cost, Costs
 from nbhvp.loops.roll.graph import roll
 from nbhvp.loops.steps.body import Guard, Step, carried_in, needed_in, roots_of, step_of
-from nbhvp.loops.steps.boundaries import loop_of
+from nbhvp.loops.steps.boundaries import adds_up_alone, loop_of
 from nbhvp.loops.steps.first import with_first_steps
 from nbhvp.loops.steps.loop import Carried, Loop, with_columns
 from nbhvp.loops.steps.operations import CONSTANT as CONSTANT_KIND
@@ -109,7 +109,7 @@ def _found(tape: Tape, machine: Costs | None) -> tuple[Loop, Step, list[Guard], 
     run = longest_run(operations) if operations.size >= LEAST else None
     if run is None or run.size < max(LEAST, operations.size // SHARE):
         return None
-    loop = loop_of(operations, run)
+    loop = None if adds_up_alone(operations, run) else loop_of(operations, run)
     if loop is None:
         return None
     loop, guards, inner = _guards_of(loop)
@@ -292,7 +292,7 @@ class _Sections:
 
     def _kind(self, start: int | float) -> int:
         is_number = isinstance(start, float)
-        return CONSTANT_KIND if is_number else int(self.operations.kinds_of(np.array(start)))
+        return CONSTANT_KIND if is_number else self.operations.kind_of(start)
 
     def _number(self, start: int | float) -> float:
         return start if isinstance(start, float) else self.operations.value(start)
@@ -302,7 +302,7 @@ class _Sections:
         if held.dtype.kind == "f":
             return p.constant(self.pool, np.ascontiguousarray(held))
         references = held.ravel()
-        kind = int(self.operations.kinds_of(references[0]))
+        kind = self.operations.kind_of(int(references[0]))
         if kind < 0:
             return _taken(self.given, np.searchsorted(self.places, references))
         first = 1 + sum(self.tape.sizes[: kind - 1])

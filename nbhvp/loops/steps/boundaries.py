@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbhvp.graph import primitives
 from nbhvp.loops.steps.first import with_first_steps
 from nbhvp.loops.steps.loop import Loop, described
 from nbhvp.loops.steps.operations import OPERATION, Operations
 from nbhvp.loops.steps.periods import FEWEST, MOST_LAG, Run
 
-__all__ = ["loop_of"]
+__all__ = ["adds_up_alone", "loop_of"]
 
 MOST_BOUNDARIES = 4
 """Boundaries that are looked at."""
+ADDITIONS = primitives.add, primitives.subtract
+MOST_SUMS = 64
+"""Values that steps carry, of which it is asked whether they are sums alone."""
 
 
 def loop_of(operations: Operations, run: Run) -> Loop | None:
@@ -57,20 +61,64 @@ def _earliest(operations: Operations, run: Run) -> int:
     return run.start - (before.size - 1 - int(differ[-1]) if differ.size else before.size)
 
 
+def _given(operations: Operations, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """The operations that the last period of a run takes from, and those that take it."""
+    period, end = run.period, run.end
+    users, pairs = np.arange(end - period, end), []
+    for row, kinds in zip(operations.operands, operations.kinds, strict=True):
+        a = row[end - period : end].astype(np.int64)
+        near = (kinds[end - period : end] == OPERATION) & (users - a <= (MOST_LAG + 1) * period)
+        near &= a >= run.start
+        pairs.append((a[near], users[near]))
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([one for _, one in pairs])
+
+
+def adds_up_alone(operations: Operations, run: Run) -> bool:
+    """Whether steps need those before for nothing but to add to sums, which few tests tell.
+
+    From one step to the next each sum goes through additions, of which each is taken by the next alone.
+    """
+    boundary = _boundaries(operations, run)[0]
+    given, users = (one - boundary for one in _given(operations, run))
+    lags, places = users // run.period - given // run.period, given % run.period
+    users = users % run.period
+    carried = np.flatnonzero(lags > 0)
+    if carried.size > MOST_SUMS or (lags > 1).any():
+        return False
+    inside = lags == 0
+    counts = np.bincount(places[inside], minlength=run.period)
+    taker = np.zeros(run.period, np.int64)
+    taker[places[inside]] = users[inside]
+    codes = operations.codes[run.end - run.period : run.end]
+    codes = np.roll(codes, run.end - run.period - boundary)
+    additions = [one for one in np.unique(codes) if operations.tape.primitive(one) in ADDITIONS]
+    is_sum = np.isin(codes, additions)
+    return (
+        all(
+            _leads_back(place, first, counts, taker, is_sum)
+            for place, first in zip(places[carried].tolist(), users[carried].tolist(), strict=True)
+        )
+        and np.unique(places[carried]).size == carried.size
+    )
+
+
+def _leads_back(place: int, at: int, counts, taker, is_sum) -> bool:
+    """Whether additions lead from an operation of a step to the one at a place."""
+    while is_sum[at] and at != place and counts[at] == 1:
+        at = int(taker[at])
+    return bool(is_sum[at]) and at == place
+
+
 def _boundaries(operations: Operations, run: Run) -> list[int]:
     """The operations that begin steps which carry the least, modulo the period.
 
     What operation a gives to i is carried over all boundaries between them: over those behind a, up to
     the one before i.
     """
-    period, end = run.period, run.end
-    users = np.arange(end - period, end)
+    period = run.period
     distances = np.zeros(period, np.int64)
-    for row, kinds in zip(operations.operands, operations.kinds, strict=True):
-        a = row[end - period : end].astype(np.int64)
-        near = (kinds[end - period : end] == OPERATION) & (users - a <= (MOST_LAG + 1) * period)
-        near &= a >= run.start
-        np.maximum.at(distances, a[near] % period, (users - a)[near])
+    given, users = _given(operations, run)
+    np.maximum.at(distances, given % period, users - given)
     carried = np.zeros(2 * period + 1, np.int64)
     places = np.arange(period)
     whole, rest = np.divmod(distances, period)

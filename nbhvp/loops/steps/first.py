@@ -111,9 +111,8 @@ class _FirstStep:
 
     def _may_be(self, one: Operand, reference: int) -> bool:
         operations = self.after.operations
-        kind = operations.kinds_of(np.array(reference))
         if isinstance(one, Moving):
-            return bool(kind == one.kind)
+            return operations.kind_of(reference) == one.kind
         known = self._known(one)
         if known is None or known == reference:
             return True
@@ -183,7 +182,7 @@ class _FirstStep:
         if isinstance(reference, float):
             return reference
         operations = self.after.operations
-        if operations.kinds_of(np.array(reference)) != CONSTANT:
+        if operations.kind_of(reference) != CONSTANT:
             raise _Differs
         return operations.value(reference)
 

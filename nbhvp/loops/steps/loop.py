@@ -164,17 +164,24 @@ class _Columns:
         found: list[Operand] = [
             Carried(place, lag) for place, lag in zip(places.tolist(), lags.tolist(), strict=True)
         ]
-        outside = np.flatnonzero(~inside)
-        latest, is_same = table[-1, outside], (~varies[outside]).tolist()
-        kinds = self.operations.kinds_of(latest).tolist()
-        for j, same, kind, one in zip(
-            outside.tolist(), is_same, kinds, latest.tolist(), strict=True
-        ):
-            moving = None if same else _moving(self.operations, table[:, j])
-            if moving is None and not same:
-                return None
-            found[j] = moving or Fixed(one, kind)
+        for j in np.flatnonzero(~inside & ~varies).tolist():
+            one = int(table[-1, j])
+            found[j] = Fixed(one, self.operations.kind_of(one))
+        moving = np.flatnonzero(~inside & varies)
+        if not self._are_of_one_kind(table, moving):
+            return None
+        for j in moving.tolist():
+            found[j] = _moving(self.operations, table[:, j])
         return found
+
+    def _are_of_one_kind(self, table: np.ndarray, columns: np.ndarray) -> bool:
+        """Whether each of some columns has references of one kind."""
+        rows = max(1, PART // max(1, columns.size))
+        last = self.operations.kinds_of(table[-1, columns])
+        return all(
+            (self.operations.kinds_of(table[first : first + rows, columns]) == last).all()
+            for first in range(0, self.length, rows)
+        )
 
     def _varying(self, table: np.ndarray, inside, lags) -> np.ndarray | None:
         """Which columns from before the loop differ from step to step; None if they are not from there.
@@ -198,12 +205,9 @@ class _Columns:
         return varies
 
 
-def _moving(operations: Operations, column: np.ndarray) -> Operand | None:
+def _moving(operations: Operations, column: np.ndarray) -> Operand:
     """References to values of one kind in all steps."""
-    kinds = operations.kinds_of(column)
-    kind = int(kinds[-1])
-    if (kinds != kind).any():
-        return None
+    kind = operations.kind_of(int(column[-1]))
     if kind != CONSTANT:
         return Moving(column, kind)
     numbers = operations.values(column)

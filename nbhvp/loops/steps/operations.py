@@ -7,7 +7,9 @@ operations, or, below 0, a record that is none.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,8 +41,20 @@ class Operations:
     def size(self) -> int:
         return self.codes.size
 
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The records at which the inputs begin and end."""
+        return np.cumsum([1, *self.tape.sizes]).tolist()
+
     def kinds_of(self, references: np.ndarray) -> np.ndarray:
-        return _kinds(self.tape, references)
+        return _kinds(np.array(self._ends), references)
+
+    def kind_of(self, reference: int) -> int:
+        """The kind of one operand, which is asked for often."""
+        if reference >= 0:
+            return OPERATION
+        record = -1 - reference
+        return bisect_right(self._ends, record) if record < self._ends[-1] else CONSTANT
 
     def record(self, reference: int) -> int:
         return int(self.records[reference]) if reference >= 0 else -1 - reference
@@ -63,19 +77,18 @@ def operations_of(tape: Tape) -> Operations:
     records = np.flatnonzero(tape.codes >= FIRST).astype(np.int32)
     references = np.arange(-1, -1 - tape.codes.size, -1, dtype=np.int32)
     references[records] = np.arange(records.size, dtype=np.int32)
+    ends = np.cumsum([1, *tape.sizes])
     operands, kinds = np.empty((2, records.size), np.int32), np.empty((2, records.size), np.int16)
     for start in range(0, records.size, PART):
         part = slice(start, start + PART)
         for k, column in enumerate((tape.first, tape.second)):
             operands[k, part] = references[column[records[part]]]
-            kinds[k, part] = _kinds(tape, operands[k, part])
+            kinds[k, part] = _kinds(ends, operands[k, part])
     return Operations(tape, records, tape.codes[records], operands, kinds, references)
 
 
-def _kinds(tape: Tape, references: np.ndarray) -> np.ndarray:
+def _kinds(ends: np.ndarray, references: np.ndarray) -> np.ndarray:
     """The kind of each operand. Constants behind the inputs are of kind 0, as record 0 is."""
-    ends = np.cumsum([1, *tape.sizes])
-    table = np.repeat(np.arange(len(tape.sizes) + 1, dtype=np.int16), (1, *tape.sizes))
     records = -1 - references
-    kinds = np.where(records < ends[-1], table[np.clip(records, 0, ends[-1] - 1)], CONSTANT)
+    kinds = np.where(records < ends[-1], np.searchsorted(ends, records, side="right"), CONSTANT)
     return np.where(references >= 0, OPERATION, kinds).astype(np.int16)
