@@ -193,6 +193,7 @@ class _Rewrite:
         self.loop, self.nodes, self.outputs, self.guards = loop, nodes, outputs, guards
         self.pool, self.most = nodes[0].pool, most
         self.where, self.step = loop.where, loop.step
+        self.roots = {*outputs, *(node for node, _ in guards if node not in self.where)}
         self.users: dict[Node, list[Node]] = defaultdict(list)
         for node in nodes:
             for arg in dict.fromkeys(node.args):
@@ -274,7 +275,6 @@ class _Rewrite:
 
     def _uses(self, slots: list[tuple[int, int]]) -> bool:
         """Find what is used behind the loop; whether that is little enough."""
-        roots = {*self.outputs}
         expected = {node: value for node, value in self.guards if node in self.where}
         by_place: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
         for node, value in expected.items():
@@ -286,7 +286,7 @@ class _Rewrite:
             i: [values[t] for t in range(self.loop.length)] for i, values in by_place.items()
         }
         """Places of guards, with what they have to be in each step."""
-        self.collectors = {one.node: one for one in self._collectors(roots)}
+        self.collectors = {one.node: one for one in self._collectors()}
         used, singles = set(), set()
         for one in self.collectors.values():
             runs = (part for part in one.parts if isinstance(part, _Run))
@@ -295,7 +295,7 @@ class _Rewrite:
             outside = self._outside(node)
             if any(_takes_factor(user, node) for user in outside):
                 return False
-            if node in roots or any(not self._is_covered(node, user) for user in outside):
+            if node in self.roots or any(not self._is_covered(node, user) for user in outside):
                 used.add(i)
                 if t < self.loop.length - 1:
                     singles.add(node)
@@ -312,9 +312,13 @@ class _Rewrite:
         if user in self.part_of:
             return node in self.part_of[user]
         users = self.users[user]
-        return user.primitive is p.reshape and all(self._is_covered(user, one) for one in users)
+        return (
+            user.primitive is p.reshape
+            and user not in self.roots
+            and all(self._is_covered(user, one) for one in users)
+        )
 
-    def _collectors(self, roots: set[Node]) -> list[_Collector]:
+    def _collectors(self) -> list[_Collector]:
         """The nodes that put an operation of many steps side by side."""
         self.part_of: dict[Node, set[Node]] = {}
         """For each collector, and what is gone with it, the arguments that are parts of runs."""
@@ -327,11 +331,11 @@ class _Rewrite:
             if node.primitive is p.concatenate:
                 args = list(node.args)
             elif node in written:
-                while (base := chain[-1].args[0]) in written and self._is_inner(base, roots):
+                while (base := chain[-1].args[0]) in written and self._is_inner(base):
                     chain.append(base)
                 args = [one.args[1] for one in reversed(chain)]
             elif node.primitive is p.bitwise_and and node.dtype == p.BOOL:
-                args, chain = self._conditions(node, roots)
+                args, chain = self._conditions(node)
             else:
                 continue
             seen.update(chain)
@@ -343,15 +347,15 @@ class _Rewrite:
                     self.part_of[one] = runs & {*one.args}
         return found
 
-    def _is_inner(self, node: Node, roots: set[Node]) -> bool:
-        return len(self.users[node]) == 1 and node not in roots and node not in self.where
+    def _is_inner(self, node: Node) -> bool:
+        return len(self.users[node]) == 1 and node not in self.roots and node not in self.where
 
-    def _conditions(self, node: Node, roots: set[Node]) -> tuple[list[Node], list[Node]]:
+    def _conditions(self, node: Node) -> tuple[list[Node], list[Node]]:
         """The leaves of a tree of conditions in order, and its nodes."""
         leaves, inner, pending = [], [node], [*node.args]
         while pending:
             one = pending.pop()
-            if one.primitive is p.bitwise_and and self._is_inner(one, roots):
+            if one.primitive is p.bitwise_and and self._is_inner(one):
                 inner.append(one)
                 pending += one.args
             else:
@@ -488,7 +492,8 @@ class _Rewrite:
         """Whether a node only brings values of steps to a collector."""
         if node in self.collectors:
             return False
-        is_view = node.primitive is p.reshape and self._shown(node) is not None
+        is_view = node.primitive is p.reshape and node not in self.roots
+        is_view = is_view and self._shown(node) is not None
         return node in gone or (
             is_view and all(self._is_covered(node, user) for user in self.users[node])
         )

@@ -46,6 +46,8 @@ def of_code(standins, value):
     if isinstance(value, types.FunctionType) and standins.is_own(module_of(value)):
         return _copy(standins, value)
     if isinstance(value, types.MethodType):
+        if standins.is_own(module_of(value.__func__)):  # copied first, as notes look there first
+            return types.MethodType(standins.of(value.__func__), standins.of(value.__self__))
         owner = standins.of(value.__self__)
         if issubclass(type(owner), FunctionStandin):  # of a function with derivatives
             return getattr(owner, value.__name__)

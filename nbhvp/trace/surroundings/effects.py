@@ -267,7 +267,7 @@ class Effects:
 
     def _plain(self, value):
         """A value as plain Python would have it: no stand-in, and no traced number."""
-        if isinstance(value, _ATOMS) and type(value) is not Traced:  # which answers for a number
+        if isinstance(value, _ATOMS) and not issubclass(type(value), Traced):
             return value
         if id(value) in self._values:
             return self._values[id(value)]
