@@ -47,7 +47,7 @@ TEXTS = {
     runge_kutta: (8, 8),  # 8
     two_steps: (14, 17),  # 16 and 17
     newton: (1, 1),
-    heat: (6, 12),  # 12 and 13
+    heat: (7, 12),  # 12 and 13; one of them stores less than those of the other steps
     averages: (13, 18),  # 17 and 23
     messages: (5, 8),  # 9
     recurrent: (6, 7),  # 17 and 18
