@@ -84,7 +84,7 @@ def test_structures(name):
     assert_all_sparse(made if isinstance(made, tuple) else (made,), inputs)
 
 
-@pytest.mark.parametrize("seed", range(400 if THOROUGH else 40))
+@pytest.mark.parametrize("seed", range(400 if THOROUGH else 20))
 def test_random_graphs(seed):
     nodes, inputs = grown(seed)
     assert_all_sparse(nodes[-3:], inputs)

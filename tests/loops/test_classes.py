@@ -267,7 +267,7 @@ def assert_terms(tape, plain, found, k):
 def test_the_classes_of_random_loops_are_as_defined(few, monkeypatch):
     """By passes that are compiled, and by the same as plain Python."""
     monkeypatch.setattr(records, "most", lambda function: few)
-    for seed in range(800 if THOROUGH else 60):
+    for seed in range(800 if THOROUGH else 30):
         assert_as_defined(random_tape(np.random.default_rng(seed)))
 
 

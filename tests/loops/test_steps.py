@@ -316,7 +316,7 @@ def program(seed):
 
 def test_random_loops():
     found = []
-    for seed in range(2000 if THOROUGH else 25):
+    for seed in range(2000 if THOROUGH else 12):
         text, steps = program(seed)
         rng = np.random.default_rng(seed)
         names = {"sin": sin, "tanh": tanh, "T": steps, "W": rng.normal(size=steps + 2) / 2}
