@@ -200,8 +200,10 @@ def _found(result: Any) -> Any:
     """The solution in what a solver gave."""
     for name in ("x", "root"):
         if not isinstance(result, np.ndarray | np.generic) and hasattr(result, name):
-            return getattr(result, name)
-    return result
+            result = getattr(result, name)
+            break
+    found = np.asarray(result)
+    return found.astype(float) if found.dtype.kind in "biu" else result
 
 
 def _joined(arrays: list) -> Any:

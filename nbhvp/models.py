@@ -209,6 +209,15 @@ class Fisher:
             drawn = [law.draw(self._rng, z) for _ in range(self._samples)]
         return self._with_scores(np.stack(drawn) - law.mean(z), x, *args, **kwargs)
 
+    def drawing(self, rng: np.random.Generator) -> Fisher:
+        """The same with another generator of labels."""
+        return Fisher(self.model, self.distribution, rng, self._samples)
+
+    @property
+    def rng(self) -> np.random.Generator | None:
+        """The generator of labels, if they are drawn."""
+        return self._rng
+
     def _with_scores(self, e: np.ndarray, x: Vector, /, *args: Any, **kwargs: Any):
         product = squared_scores(len(e), self.distribution == "categorical")
         function = self.model

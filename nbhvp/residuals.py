@@ -142,8 +142,10 @@ def root(
     """
     r, args = _function(r), _tuple(args)
     x0 = np.array(x0, float)
+    if x0.ndim != 1:
+        raise ValueError(f"x0 must have shape (n,), got {x0.shape}: give x0.ravel()")
     size = np.size(r(x0, *args))
-    if x0.ndim != 1 or size != x0.size:
+    if size != x0.size:
         raise ValueError(
             f"needed as many results as unknowns, got {size} for x of shape {x0.shape}"
         )

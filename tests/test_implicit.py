@@ -282,3 +282,24 @@ def test_what_is_no_function():
         root(cubic, 1.0)
     with pytest.raises(TypeError, match="outer must be a function of u and a"):
         hypergradient(CUBIC, None)
+
+
+def test_whole_numbers_of_a_solver_are_floats():
+    u = nbhvp.implicit.root(lambda u, a: u - a, lambda a: np.rint(a).astype(int))
+    f = nbhvp.differentiable(lambda a: np.sum(u(a) ** 2), target="interpret")
+    np.testing.assert_allclose(f.grad(np.array([2.0, 3.0])), [4, 6])
+
+
+def test_rules_within_an_equation():
+    @nbhvp.elementwise(partials=lambda z, x: (1 - z * z,))
+    def squash(x):
+        return np.tanh(x)
+
+    def solver(a):
+        return scipy.optimize.root(lambda u: u + np.tanh(u) - a, a, tol=1e-13)
+
+    u = nbhvp.implicit.root(lambda u, a: u + squash(u) - a, solver)
+    f = nbhvp.differentiable(lambda a: np.sum(u(a)), target="interpret")
+    a = np.array([2.0])
+    expected = 1 / (2 - np.tanh(solver(a).x) ** 2)
+    np.testing.assert_allclose(f.grad(a), expected, rtol=1e-9)

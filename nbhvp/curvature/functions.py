@@ -90,6 +90,6 @@ def _change(fun: Callable, space: Krylov) -> float:
     """How much the last fifth of the steps has changed the result, relative to its length."""
     found = _in_basis(fun, space)
     m = max(1, len(found) * 4 // 5)
-    earlier = _in_basis(fun, Krylov(space.diagonal[:m], space.beside[: m - 1], space.basis[:m]))
+    earlier = _in_basis(fun, space.shortened(m))
     change = np.linalg.norm(found - np.pad(earlier, (0, len(found) - m)))
     return float(change / np.linalg.norm(found)) if change else 0.0

@@ -35,6 +35,10 @@ class Krylov:
         """The eigenvalues and eigenvectors of T."""
         return eigh_tridiagonal(self.diagonal, self.beside)
 
+    def shortened(self, steps: int) -> Krylov:
+        """The space after the first steps."""
+        return Krylov(self.diagonal[:steps], self.beside[: steps - 1], self.basis[:steps])
+
     def quadrature(self) -> tuple[np.ndarray, np.ndarray]:
         """Nodes and weights."""
         values, vectors = self.eigen()

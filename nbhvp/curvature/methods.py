@@ -214,6 +214,20 @@ def _takes_damping(given: Any) -> bool:
     return "damping" in inspect.signature(given).parameters
 
 
+def _hessians(hess: Any, hessp: Callable | None) -> Any:
+    """What gives Hessians, by `hess` or by products as SciPy's `hessp` gives them."""
+    if hess is not None or hessp is None:
+        return hess
+    product = hessp
+
+    def hessian(x: np.ndarray, *args: Any) -> LinearOperator:
+        return LinearOperator(
+            (len(x), len(x)), lambda v: product(x, np.ravel(v), *args), dtype=np.dtype(float)
+        )
+
+    return hessian
+
+
 # The methods.
 
 
@@ -278,10 +292,11 @@ def newton_pcg(
     """
     way = _begin(fun, x0, args, jac, bounds, constraints)
     most = 10 * len(way.x) if cgiter is None else cgiter
+    source = _hessians(hess, hessp)
 
     def next_point() -> tuple[np.ndarray, float] | None:
         g = way.gradient
-        times = way.products(hess, "the Hessian as `hess`")
+        times = way.products(source, "the Hessian as `hess` or `hessp`")
         M = _operator_at(preconditioner, way.x, args)
         enough = min(0.5, np.sqrt(np.linalg.norm(g))) * np.linalg.norm(g)
         p = np.zeros(len(g))
@@ -370,7 +385,7 @@ def hessian_free(
     True
     """
     way = _begin(fun, x0, args, jac, bounds, constraints)
-    source = hess if curvature is None else curvature
+    source = _hessians(hess, hessp) if curvature is None else curvature
     follows = _takes_damping(preconditioner)
     last = np.zeros(len(way.x))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ def chunks(*arrays: Any, rows: int) -> Chunks:
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1:
         raise ValueError(f"needed arrays of one length, got {', '.join(map(str, lengths))}")
+    rows = operator.index(rows)
     if rows < 1:
         raise ValueError(f"needed at least one row in a chunk, got {rows}")
     return Chunks(arrays, rows)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.sums.tree import added, tree_sum
-from nbhvp.sums.work import LARGE, Filed, Parcel, Task, forget, run, saved, versions
+from nbhvp.sums.work import LARGE, Filed, Parcel, Saved, Task, forget, run, saved, versions
 
 __all__ = ["Alone", "Cluster", "Pool", "runner"]
 
@@ -138,6 +138,7 @@ class Pool:
 
     def _run(self, task: Task) -> tuple | None:
         if task.key != self._x[0]:
+            _removed(self._x[1])
             self._x = task.key, saved(task.x, self._folder)
         v = saved(task.v, self._folder)
         sent = replace(task, x=self._x[1], v=v)
@@ -147,15 +148,20 @@ class Pool:
         finally:
             for future in futures:
                 future.cancel()
-            if v is not task.v:
-                with contextlib.suppress(OSError):
-                    os.unlink(v.path)
+            _removed(v)
 
     def _results(self, futures: list):
         for done, future in enumerate(futures, start=1):
             yield _writeable(future.result())
             if self._progress is not None:
                 self._progress(done)
+
+
+def _removed(sent: Any) -> None:
+    """Remove the file of an array that was sent by one."""
+    if isinstance(sent, Saved):
+        with contextlib.suppress(OSError):
+            os.unlink(sent.path)
 
 
 def _clear(folder: Path, tokens: list[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,8 +71,9 @@ def sum_over(
     Returns
     -------
     SumOver
-        With ``value_and_grad``, ``grad``, ``hvp``, ``hessian``, as a `Function` of x alone. Results have the
-        same bits for any executor and number of workers.
+        With ``value_and_grad``, ``grad``, ``hvp``, ``hessian``, as a `Function` of x alone. Terms are added in
+        the same order for any executor and number of workers. Processes and clusters keep the function and the
+        batches as they were when they were first sent.
 
     Raises
     ------
@@ -116,8 +118,12 @@ def _factors(batches: Any, weights: Any, reduce: str) -> np.ndarray | None:
     factors = None if weights is None else np.asarray(weights, float)
     if factors is not None and factors.shape != (len(batches),):
         raise ValueError(f"needed {len(batches)} weights, got an array of shape {factors.shape}")
+    if factors is not None and not np.all(np.isfinite(factors)):
+        raise ValueError("needed finite weights")
     if reduce == "mean":
         factors = np.ones(len(batches)) if factors is None else factors
+        if not factors.sum():
+            raise ValueError("reduce='mean' divides by the sum of the weights, which is 0")
         factors = factors / factors.sum()
     return factors
 
@@ -144,7 +150,6 @@ class SumOver:
         self._factors, self._sample, self._rng = factors, sample, rng
         self._options = options
         self._runner = executors.runner(f, batches, factors, **options)
-        self._drawn: tuple[bytes, np.ndarray | None] = b"", None
         self.products = Products()
 
     def __call__(self, x: Any) -> Any:
@@ -161,20 +166,29 @@ class SumOver:
         return self.value_and_grad(x)[1]
 
     def hvp(self, x: Any, v: Any) -> np.ndarray:
-        """The product of the Hessian at x with v, of the shape of x, or of x and one more axis."""
+        """The product of the Hessian at x with v, of the shape of x, or of x and one more axis.
+
+        Each call reads all batches, which may have changed. For many products at one x take those of
+        ``hessian(x)``.
+        """
         x, v = _point(x), np.asarray(v)
         if v.shape[: x.ndim] != x.shape or v.ndim > x.ndim + 1:
             raise ValueError(f"needed v of shape {x.shape} or {x.shape} + (k,), got {v.shape}")
         columns = v.reshape(x.size, *v.shape[x.ndim :])
-        key = _key(x)
-        if key != self._drawn[0]:
-            self._drawn = key, self._sampled()
-        task = _task("product", x, self._drawn[1])
-        return self._run(replace(task, v=columns))[0].reshape(v.shape)
+        return self._run(self._task("once", x, columns))[0].reshape(v.shape)
 
     def hessian(self, x: Any) -> SumHessian:
-        """The Hessian at x as an operator; of a `sample`, if one was asked for, the same in all products."""
-        return SumHessian(self, _point(x), self._sampled())
+        """The Hessian at x as an operator; of a `sample`, if one was asked for, the same in all products.
+
+        Batches must not change as long as it is used.
+        """
+        return SumHessian(self, self._task("product", _point(x)))
+
+    def _task(self, kind: str, x: np.ndarray, v: np.ndarray | None = None) -> Task:
+        """A task of products, with what is drawn at random."""
+        rng = self.f.rng if isinstance(self.f, Fisher) else None
+        seed = None if rng is None else int(rng.integers(1 << 62))
+        return Task(kind, x, uuid.uuid4().bytes, v, self._sampled(), seed)
 
     def _sampled(self) -> np.ndarray | None:
         """The factors of all batches in a product, 0 for those that are not drawn."""
@@ -193,12 +207,13 @@ class SumOver:
         """
         x = _point(x)
         v = np.random.default_rng(0).standard_normal(x.size).astype(x.dtype)
+        task = replace(self._task("once", x), factors=None)
         first, second = (
             {
                 **dict(zip(("value", "gradient"), self.value_and_grad(x), strict=True)),
                 "product": H @ v,
             }
-            for H in (SumHessian(self, x, None), SumHessian(self, x, None))
+            for H in (SumHessian(self, task), SumHessian(self, task))
         )
         for name, a in first.items():
             difference = np.max(np.abs(a - second[name])) if np.size(a) else 0.0
@@ -215,6 +230,12 @@ class SumOver:
             raise ValueError("needed at least one batch, got none")
         return total
 
+    def __reduce__(self) -> tuple:
+        if self._options["executor"] is not None:
+            raise TypeError("a sum with an executor stays in its process: make one there")
+        parts = self.f, self.batches, self._factors, self._sample, self._rng, self._options
+        return SumOver, parts
+
     def __repr__(self) -> str:
         count = "batches made anew" if callable(self.batches) else f"{len(self.batches)} batches"
         return f"<nbhvp.SumOver {getattr(self.f, '__name__', type(self.f).__name__)}, {count}>"
@@ -226,9 +247,9 @@ class SumHessian(Operator):
     Products take one pass over the batches, also those with several vectors at once.
     """
 
-    def __init__(self, whole: SumOver, x: np.ndarray, factors: np.ndarray | None):
-        super().__init__(x.dtype, (x.size, x.size))
-        self._whole, self._x, self._task = whole, x, _task("product", x, factors)
+    def __init__(self, whole: SumOver, task: Task):
+        self._whole, self._x, self._task = whole, task.x, task
+        super().__init__(task.x.dtype, (task.x.size, task.x.size))
         self.tally = Tally(whole.products)
 
     @property
@@ -266,6 +287,9 @@ class SumHessian(Operator):
 
     _transpose = _adjoint
 
+    def __reduce__(self) -> tuple:
+        return SumHessian, (self._whole, self._task)
+
 
 def _point(x: Any) -> np.ndarray:
     """x in memory of its own, which no caller changes."""
@@ -277,10 +301,9 @@ def _point(x: Any) -> np.ndarray:
     return x
 
 
-def _task(kind: str, x: Any, factors: np.ndarray | None = None) -> Task:
+def _task(kind: str, x: Any) -> Task:
     x = _point(x)
-    key = _key(x) + (b"" if factors is None else factors.tobytes())
-    return Task(kind, x, key, None, factors)
+    return Task(kind, x, _key(x))
 
 
 def _key(x: np.ndarray) -> bytes:

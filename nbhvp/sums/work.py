@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.function import Function
+from nbhvp.models import Fisher
 from nbhvp.sums.batches import arguments, prefetched
 from nbhvp.sums.tree import tree_sum
 from nbhvp.version import __version__
@@ -37,15 +38,20 @@ OPEN = 64
 
 @dataclass(frozen=True)
 class Task:
-    """A quantity of each batch, "value", "value_and_grad" or "product", at x, for v."""
+    """A quantity of each batch at x: "value", "value_and_grad", or with v "product", or "once".
+
+    The operators of a "product" are kept for the next one with the same key.
+    """
 
     kind: str
     x: Any
     key: bytes
-    """Tells whether x is the last one."""
+    """Of x, and of an operator."""
     v: Any = None
     factors: np.ndarray | None = None
     """Of each batch of the whole sum; those with 0 are left out."""
+    seed: int | None = None
+    """Of labels that are drawn: the same in all products of an operator, whoever computes them."""
 
 
 @dataclass(eq=False)
@@ -118,15 +124,21 @@ class Parcel:
         pairs = ((k, None if k in needless else self.batches[k]) for k in places)
         yield from pairs if len(needless) == len(places) else prefetched(pairs)
 
-    def _operator(self, task: Task, batch: Any) -> Any:
+    def _operator(self, task: Task, k: int, batch: Any) -> Any:
         args, kwargs = arguments(batch)
         make = self.f.hessian if isinstance(self.f, Function) else self.f
+        if isinstance(self.f, Fisher) and task.seed is not None:
+            number = k if self.numbers is None else self.numbers[k]
+            make = self.f.drawing(np.random.default_rng([task.seed, number]))
         return make(task.x, *args, **kwargs)
+
+    def once(self, task: Task, k: int, batch: Any) -> tuple:
+        return (self._operator(task, k, batch) @ task.v,)
 
     def product(self, task: Task, k: int, batch: Any) -> tuple:
         operator = self.operators.get(k)
         if operator is None:
-            operator = self._operator(task, batch)
+            operator = self._operator(task, k, batch)
             if not self.is_full:
                 size = sum(one.stored_bytes for one in self.operators.values())
                 self.is_full = size + operator.stored_bytes > self.memory
@@ -136,13 +148,13 @@ class Parcel:
 
     def value(self, task: Task, k: int, batch: Any) -> tuple:
         if not isinstance(self.f, Function):
-            return (self._operator(task, batch).value,)
+            return (self._operator(task, k, batch).value,)
         args, kwargs = arguments(batch)
         return (self.f(task.x, *args, **kwargs),)
 
     def value_and_grad(self, task: Task, k: int, batch: Any) -> tuple:
         if not isinstance(self.f, Function):
-            operator = self._operator(task, batch)
+            operator = self._operator(task, k, batch)
             return operator.value, operator.gradient
         args, kwargs = arguments(batch)
         return self.f.value_and_grad(task.x, *args, **kwargs)
@@ -152,6 +164,7 @@ _KINDS = {
     "value": Parcel.value,
     "value_and_grad": Parcel.value_and_grad,
     "product": Parcel.product,
+    "once": Parcel.once,
 }
 
 

@@ -124,6 +124,7 @@ class Recording:
         self._refused: tuple[TraceError, str] | None = None
         """The latest refusal to give plain numbers, and its line."""
         self.hidden_state: str | None = None
+        self._tokens: list = []
         """Where the function drew on state outside its arguments, such as a random generator."""
         self.asks_identity = False
         """Whether the code asks if a boolean is True itself: comparisons of numbers are guards."""
@@ -285,11 +286,11 @@ class Recording:
         return self._contents[key]
 
     def __enter__(self) -> Self:
-        self._token = _CURRENT.set(self)
+        self._tokens.append(_CURRENT.set(self))  # a rule may run within a rule
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        _CURRENT.reset(self._token)
+        _CURRENT.reset(self._tokens.pop())
         self.is_closed = True
         ours = _ours(error) or self._hidden_by(error, traceback)
         if ours is not None:

@@ -194,3 +194,11 @@ def test_a_preconditioner_follows_the_damping():
     assert result.success and len(set(seen)) > 1
     plain = nbhvp.minimize(logistic, np.zeros(6), 1e-3, method="newton-pcg", tol=1e-7)
     assert result.fun == pytest.approx(plain.fun, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", [nbhvp.newton_pcg, nbhvp.hessian_free])
+def test_products_by_hessp(method):
+    found = scipy.optimize.minimize(
+        rosenbrock, np.zeros(4), method=method, jac=rosenbrock.grad, hessp=rosenbrock.hvp
+    )
+    assert found.success and found.x == pytest.approx(np.ones(4), abs=1e-4)

@@ -115,6 +115,17 @@ def test_logdet_to_one_per_cent_by_thirty_products():
     assert scaled.value == pytest.approx(expected, rel=0.002)
 
 
+@pytest.mark.parametrize("condition", [1e2, 1e4, 1e6, 1e8])
+def test_errors_tell_of_too_few_steps(condition):
+    values = np.geomspace(1.0, condition, 2000)
+    H = scipy.sparse.diags_array(values)
+    for seed in range(5):
+        found = curvature.logdet(H, rng=seed)
+        assert abs(found.value - np.sum(np.log(values))) < 5 * found.error
+        counted = curvature.spectral_density(H, rng=seed).count(condition**0.4, condition**0.6)
+        assert abs(counted.value - 400) < 6 * counted.error
+
+
 def test_logdet_of_an_indefinite_operator():
     with pytest.raises(np.linalg.LinAlgError, match="positive definite.*eye_array"):
         curvature.logdet(matrix(RISING - 1), rng=0)

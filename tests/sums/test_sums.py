@@ -99,7 +99,7 @@ def test_sources_of_batches_and_bounds_of_memory(kind, memory):
 def test_operators_are_kept_up_to_the_bound():
     def kept(memory):
         total = nbhvp.sum_over(f, parts(), memory=memory)
-        total.hvp(POINT, V)
+        total.hessian(POINT) @ V
         return len(total._runner._parcel.operators)
 
     f = interpreted("logistic")
@@ -107,11 +107,8 @@ def test_operators_are_kept_up_to_the_bound():
     assert [kept(0), kept(3 * size), kept(1 << 30)] == [0, 3, 10]
 
 
-def test_batches_are_read_once_at_a_point():
+def test_batches_are_read_once_for_an_operator():
     read = []
-
-    class Batches(list):
-        pass
 
     class Read(source.Chunks):
         def __getitem__(self, k):
@@ -119,11 +116,53 @@ def test_batches_are_read_once_at_a_point():
             return super().__getitem__(k)
 
     total = nbhvp.sum_over(interpreted("logistic"), Read((X, Y), 10))
+    H = total.hessian(POINT)
     for _ in range(3):
-        total.hvp(POINT, V)
+        H @ V
     assert read == [0, 1, 2, 3]
-    total.hvp(POINT + 1, V)
+    total.hvp(POINT, V)
+    H @ V
     assert len(read) == 8
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+@pytest.mark.parametrize("make", [lambda a: [(a,)], lambda a: nbhvp.chunks(a, rows=5)])
+def test_changes_of_data_and_variables_are_seen(make, memory):
+    factor = np.ones(1)
+    f = nbhvp.differentiable(lambda w, X: factor[0] * np.sum((X @ w) ** 4), target="interpret")
+    data = X.copy()
+    total = nbhvp.sum_over(f, make(data), memory=memory)
+    for change in (lambda: None, lambda: data.__imul__(2), lambda: factor.__imul__(3)):
+        change()
+        expected = f.hvp(POINT, V, data.copy())
+        np.testing.assert_allclose(total.hvp(POINT, V), expected, rtol=1e-12)
+        np.testing.assert_allclose(total.hessian(POINT) @ V, expected, rtol=1e-12)
+        np.testing.assert_allclose(total.grad(POINT), f.grad(POINT, data.copy()), rtol=1e-12)
+
+
+def test_drawn_labels_are_those_of_an_operator():
+    model = nbhvp.differentiable(lambda w, X: X @ w, target="interpret")
+
+    def operator(memory, executor=None):
+        F = nbhvp.fisher(model, "bernoulli", kind="monte-carlo", rng=0)
+        return nbhvp.sum_over(F, nbhvp.chunks(X, rows=5), executor, memory=memory)(POINT)
+
+    H = operator(0)
+    np.testing.assert_array_equal(H @ V, H @ V)
+    assert (H @ V) @ BLOCK[:, 0] == pytest.approx(V @ (H @ BLOCK[:, 0]))
+    np.testing.assert_array_equal(operator(1 << 30) @ V, H @ V)
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        np.testing.assert_array_equal(operator(0, executor) @ V, H @ V)
+
+
+def test_sums_and_their_operators_travel():
+    total = nbhvp.sum_over(nbhvp.differentiable(module_level, target="interpret"), parts())
+    there = pickle.loads(pickle.dumps(total.hessian(POINT)))
+    np.testing.assert_array_equal(there @ V, total.hessian(POINT) @ V)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        bound = nbhvp.sum_over(interpreted("squares"), parts(), executor)
+        with pytest.raises(TypeError, match="stays in its process"):
+            pickle.dumps(bound)
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
@@ -387,6 +426,8 @@ def test_chunks_count_from_both_ends():
         (lambda f: nbhvp.sum_over(f, parts(), reduce="max"), ValueError, "got 'max'"),
         (lambda f: nbhvp.sum_over(f, parts(), weights=[1.0]), ValueError, r"10 weights, got an array of shape \(1,\)"),
         (lambda f: nbhvp.sum_over(f, lambda: parts(), reduce="mean"), ValueError, "whose length is known"),
+        (lambda f: nbhvp.sum_over(f, parts(), reduce="mean", weights=np.zeros(10)), ValueError, "which is 0"),
+        (lambda f: nbhvp.sum_over(f, parts(), weights=np.full(10, np.nan)), ValueError, "finite weights"),
         (lambda f: nbhvp.sum_over(f, parts(), sample=11), ValueError, "got 11 of 10"),
         (lambda f: nbhvp.sum_over(f, parts(), executor=3), TypeError, "got a int"),
         (lambda f: nbhvp.sum_over(f, lambda: parts(), concurrent.futures.ThreadPoolExecutor(1)), TypeError, "as a sequence"),
