@@ -555,6 +555,32 @@ def uneven(x):
     return z
 
 
+def test_choices_by_data_are_those_of_each_step():
+    """A missing observation has no derivative, and is not chosen."""
+    seen = np.cos(np.arange(T))
+    seen[[1, 7]] = np.nan
+
+    def filtered(x):
+        m, loss = x[0], 0.0
+        for y in seen:
+            m = x[1] * np.sin(m)
+            loss = loss + np.where(np.isnan(y), 0.0, (y - m) ** 2)
+        return loss
+
+    def without(x):
+        m, loss = x[0], 0.0
+        for y in seen:
+            m = x[1] * np.sin(m)
+            if not np.isnan(y):
+                loss = loss + (y - m) ** 2
+        return loss
+
+    x = np.array([0.3, 0.7])
+    f, g = (nbhvp.differentiable(one, target="interpret") for one in (filtered, without))
+    np.testing.assert_allclose(f.grad(x), g.grad(x), rtol=1e-12)
+    np.testing.assert_allclose(f.hvp(x, x), g.hvp(x, x), rtol=1e-12)
+
+
 @pytest.mark.parametrize("fun", [sum_of_terms, uneven])
 def test_what_is_no_recurrence_of_small_steps_stays(fun):
     assert not record(fun, np.linspace(0.1, 0.9, T + 2)).recurrences

@@ -217,6 +217,8 @@ class _Rewrite:
             return None
         if not all(map(self._has_factor, range(self.loop.period))):
             return None
+        if any(map(self._is_known_choice, range(self.loop.period))):
+            return None
         self.dtype = next(iter(kinds))
         if not all(map(self._is_exact, self._operands())) or not self._uses(slots):
             return None
@@ -235,6 +237,19 @@ class _Rewrite:
             return True
         is_ours = isinstance(one, Carried) and one.lag == 0
         return is_ours and self.step[one.place].primitive.written_out is not None
+
+    def _is_known_choice(self, i: int) -> bool:
+        """Whether an operation chooses by a constant of each step.
+
+        Written out, such a choice is the value itself, and the other one may have no derivative, as that
+        of a missing observation has none.
+        """
+        if not self.step[i].primitive.selects:
+            return False
+        condition = self.loop.operands[i][0]
+        if isinstance(condition, Constants):
+            return all(p.scalar_value(node) is not None for node in condition.nodes)
+        return isinstance(condition, Numbers)
 
     def _operands(self) -> Iterator[Node]:
         """What steps take from elsewhere, as the first one does."""
