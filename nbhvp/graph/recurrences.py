@@ -239,11 +239,7 @@ class _Rewrite:
         return is_ours and self.step[one.place].primitive.written_out is not None
 
     def _is_known_choice(self, i: int) -> bool:
-        """Whether an operation chooses by a constant of each step.
-
-        Written out, such a choice is the value itself, and the other one may have no derivative, as that
-        of a missing observation has none.
-        """
+        """Whether an operation chooses by known data: the value left out may have no derivative."""
         if not self.step[i].primitive.selects:
             return False
         condition = self.loop.operands[i][0]
