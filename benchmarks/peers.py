@@ -405,14 +405,15 @@ def casadi_hessian(problem):
         for k, array in enumerate(data):
             buffer.set_arg(k, memoryview(array))
         buffer.set_res(0, memoryview(out))
-        seconds = min(_seconds(evaluate) for _ in range(3))
+        seconds = min(_taken(evaluate) for _ in range(3))
         if best is None or seconds < best[0]:
             best = seconds, evaluate, buffer
     rows, columns = map(np.array, function.sparsity_out(0).get_triplet())
     return best[1], (rows, columns), out, (best, data)
 
 
-def _seconds(call) -> float:
+def _taken(call) -> float:
+    """Seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
