@@ -27,7 +27,7 @@ from nbhvp.sums.work import LARGE, Filed, Parcel, Saved, Task, forget, run, save
 
 __all__ = ["Alone", "Cluster", "Pool", "runner"]
 
-SHARE = 2
+SHARE, SHARE_OF_CLUSTERS = 2, 1
 """Groups for each worker at least: of more each takes longer to send, of fewer some workers wait longer."""
 TRIES = 3
 """How often the groups of lost workers are sent out again."""
@@ -65,17 +65,20 @@ def _parcel(f, numbers, batches, weights, memory) -> Parcel:
     return Parcel(uuid.uuid4().hex, f, numbers, batches, weights, memory, versions())
 
 
-def _groups(count: int, workers: int) -> list[range]:
+def _groups(count: int, least: int) -> list[range]:
     """Neighbouring numbers, 2^k in each group but the last."""
     size = 1
-    while count >= 2 * size * SHARE * workers:
+    while count >= 2 * size * least:
         size *= 2
     return [range(k, min(k + size, count)) for k in range(0, count, size)]
 
 
-def _parcels(f, batches, weights, memory: int, workers: int) -> list[Parcel]:
-    """A parcel for each group. The bound of memory is shared by the size of groups."""
-    groups = _groups(len(batches), workers)
+def _parcels(f, batches, weights, memory: int, least: int) -> list[Parcel]:
+    """A parcel for each group, of which there are so many at least, where there are batches for them.
+
+    The bound of memory is shared by the size of groups.
+    """
+    groups = _groups(len(batches), least)
     return [
         _parcel(
             f,
@@ -125,7 +128,8 @@ class Pool:
         self._executor, self._progress = executor, progress
         self._folder = Path(tempfile.mkdtemp(prefix="nbhvp-sum-"))
         self._parcels = [
-            Filed(parcel, self._folder) for parcel in _parcels(f, batches, weights, memory, workers)
+            Filed(parcel, self._folder)
+            for parcel in _parcels(f, batches, weights, memory, SHARE * workers)
         ]
         tokens = [parcel.token for parcel in self._parcels]
         self._x: tuple[bytes, Any] = b"", None
@@ -180,7 +184,7 @@ class Cluster:
     def __init__(self, f, batches, weights, client: Any, memory: int, progress):
         workers = max(1, len(client.scheduler_info()["workers"]))
         self._client, self._progress = client, progress
-        self._parcels = _parcels(f, batches, weights, memory, workers)
+        self._parcels = _parcels(f, batches, weights, memory, SHARE_OF_CLUSTERS * workers)
         self._there = [self._sent(parcel) for parcel in self._parcels]
         self._x: tuple[bytes, Any] = b"", None
         self._lock = threading.Lock()
