@@ -819,3 +819,31 @@ def test_tangents_run_in_the_loop_of_the_trajectory():
     loops = [step for step in fused(steps) if isinstance(step, Recurrence)]
     assert [len(loop.every) for loop in loops] == [2, 2]
     assert [loop.body.reverse for loop in loops] == [False, True]
+
+
+@pytest.mark.parametrize("arguments", [(), (DATA[:, 1].copy(),)], ids=["x", "data"])
+def test_a_product_at_a_new_point_makes_no_state_until_a_second_one(arguments):
+    def fun(x, data=DATA[:, 0]):
+        z = x
+        for k in range(T):
+            z = 0.5 * np.sin(z) * x - 0.1 * z + data[k]
+        return np.sum(z**2)
+
+    f, n = nbhvp.differentiable(fun, target="interpret"), 0
+    known, v = nbhvp.differentiable(fun, target="interpret"), np.ones(3)
+    # The second of two products at a point, or the first one after such a point, makes the state.
+    for x, products, states in ((1, 1, 0), (2, 2, 1), (3, 1, 1), (4, 1, 0), (5, 2, 1), (6, 3, 1)):
+        for _ in range(products):
+            x_k = x * np.arange(1.0, 4.0)
+            np.testing.assert_allclose(
+                f.hvp(x_k, v, *arguments), known.hessian(x_k, *arguments) @ v, rtol=1e-12
+            )
+        n += states
+        assert f.report().point_runs == n, f"at point {x}"
+    f.grad(7 * x_k, *arguments)
+    f.hvp(7 * x_k, v, *arguments)
+    assert f.report().point_runs == n + 1, "the gradient made the state"
+    f.grad(8 * x_k, *arguments)
+    assert (f.report().point_runs, f.report().gradient_runs) == (n + 1, 1), "of one product alone"
+    with pytest.raises(ValueError, match="shape"):
+        f.hvp(9 * x_k, np.ones(4), *arguments)

@@ -8,6 +8,10 @@ like the latest one are first tried directly (`direct`).
 A gradient at a new x computes the state of products too if a product has been taken since the last
 gradient at a new x; if not, it runs the gradient program alone, and no point is remembered.
 
+The state of a recurrence takes longer to compute and to write than a product. So the first product at a
+new x is one program that keeps no state, unless the last point had several products; a second one there
+makes the state.
+
 Replacing the remembered point is one assignment, so threads need no lock to use it. The lock is held
 only to trace, to compile and to change the list of traces.
 """
@@ -44,6 +48,9 @@ MOST_TRACES = 32
 MOST_TAPE_BYTES = 2 * CPU.most
 """Of the tapes that all traces of a Function keep; one trace may have more."""
 
+SEVERAL = 2
+"""Products at one point for which its state is worth making."""
+
 Run = Callable[[Recorded, Sequence[np.ndarray]], list[np.ndarray]]
 """A program of a trace, at its inputs; it gives guards first."""
 
@@ -64,6 +71,8 @@ class Memory:
         self.point: Point | None = None
         self.hessian: Product | None = None
         """The Hessian-vector product that was taken since the last gradient at a new x."""
+        self._before = 0
+        """The products that were taken before the remembered point."""
 
     # What is asked.
 
@@ -92,7 +101,7 @@ class Memory:
         point, hessian = self.here(tracer, x, args, kwargs), self.hessian
         if point is not None and (known := point.value_and_gradient()) is not None:
             return known
-        if hessian is not None:
+        if hessian is not None and not (self.latest and self._is_once(self.latest)):
             if point is not None:
                 self.point = point = point.extended(hessian, complete=True)
                 return point.value(), copied(point.known[point.recorded.gradient])
@@ -133,21 +142,57 @@ class Memory:
         self, tracer: Tracer, product: Product, x: Any, v: Any, args: tuple, kwargs: dict
     ) -> np.ndarray:
         """A product with a direction, or with each along one more, last axis of v."""
-        point = self._at(tracer, product, x, args, kwargs)
-        if point is None:
-            return self._product_alone(tracer, product, tracer.call(x, args, kwargs), v)
+        point = self.here(tracer, x, args, kwargs)
+        if point is not None:
+            point = point.extended(product)
+        else:
+            point = self.new_directly(tracer, product, x, args, kwargs)
+            if point is None:
+                return self._product_elsewhere(tracer, product, tracer.call(x, args, kwargs), v)
         self.point = point
         return self._times(point, product, v)
 
-    def _product_alone(self, tracer: Tracer, product: Product, call: Call, v: Any) -> np.ndarray:
-        """A product with nothing remembered: with one direction, it is one program."""
-        recorded, _ = self._run(Recorded.guards_at, tracer, call)
-        like = recorded.linear_map(product).direction
-        v = direction(v, like)
-        if v.shape != like.shape:
-            return self._times(self._new_point(tracer, product, call), product, v)
+    def _product_elsewhere(
+        self, tracer: Tracer, product: Product, call: Call, v: Any
+    ) -> np.ndarray:
+        """A product where no direct test has found a point.
+
+        Nothing is remembered where nothing could tell later whether another call is at the same point.
+        """
+        is_kept = not tracer.is_always and can_be_remembered(call.leaves)
+        point = self._remembered(call, lambda point: point.extended(product)) if is_kept else None
+        found = None
+        if point is None:
+            point, found = self._new_product(tracer, product, call, v, is_kept)
+        if is_kept:
+            self.point = point
+        if found is None:
+            return self._times(point, product, v)
         self.report.product_runs += 1
-        return recorded.whole(product).bind(*call.inputs)(v)
+        return found
+
+    def _new_product(
+        self, tracer: Tracer, product: Product, call: Call, v: Any, is_kept: bool
+    ) -> tuple[Point, np.ndarray | None]:
+        """A new point, and a product there if it was taken without a state."""
+        whole: list[np.ndarray] = []
+
+        def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+            like = recorded.linear_map(product).direction
+            one = direction(v, like)
+            whole.clear()
+            if one.shape != like.shape or (is_kept and not self._is_once(recorded)):
+                return recorded.point_at(product, inputs, False)
+            *outputs, found = recorded.whole_at(product, inputs, one)
+            whole.append(found)
+            return outputs
+
+        recorded, outputs = self._run(run, tracer, call)
+        if not whole:
+            return self._made(recorded, call, product, outputs), None
+        self._before, leaves = self.report.product_runs, kept(call.leaves)
+        inputs = as_inputs(copied(call.x), leaves)
+        return Point(recorded, inputs[0], leaves, inputs, {}, {}), whole[0]
 
     def _times(self, point: Point, product: Product, v: Any) -> np.ndarray:
         like = point.recorded.linear_map(product).direction
@@ -164,6 +209,7 @@ class Memory:
         if point is None:
             return self._new_point(tracer, product, tracer.call(x, args, kwargs))
         self.point = point
+        self._before = self.report.product_runs - SEVERAL  # for all that an operator is asked
         return point
 
     def weighted(
@@ -244,6 +290,10 @@ class Memory:
         recorded = self._latest(tracer)
         if recorded is None or not recorded.direct.can_be_kept:
             return None
+        if recorded.is_recurrent:
+            if not complete and self._is_once(recorded):
+                return None
+            self._before = self.report.product_runs
         direct = recorded.direct
         entry = (direct.full_points if complete else direct.points).get(product, general)
         given = direct.by_place(args, kwargs) if kwargs else args
@@ -303,9 +353,19 @@ class Memory:
         self, tracer: Tracer, product: Product, call: Call, complete: bool = False
     ) -> Point:
         recorded, outputs = self._run(_point_program(product, complete), tracer, call)
+        return self._made(recorded, call, product, outputs)
+
+    def _made(
+        self, recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
+    ) -> Point:
+        self._before = self.report.product_runs
         # Copied after the trace, whose temporary arrays are gone by now.
         leaves = kept(call.leaves)
         return new_point(recorded, as_inputs(copied(call.x), leaves), leaves, product, outputs)
+
+    def _is_once(self, recorded: Recorded) -> bool:
+        """Whether a product at a new x will be the only one there, as far as can be told."""
+        return recorded.is_recurrent and self.report.product_runs - self._before < SEVERAL
 
     # Traces.
 

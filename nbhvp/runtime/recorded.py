@@ -22,8 +22,9 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.linear_map import LinearMap, Primal, Product
-from nbhvp.graph.node import Node
+from nbhvp.graph.node import Graph, Node
 from nbhvp.graph.sparsity.propagation import integer_operands
+from nbhvp.plan.fission import fissioned
 from nbhvp.plan.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
 from nbhvp.runtime.direct import Direct, directly, general, is_worthwhile
@@ -49,6 +50,7 @@ class Recorded:
         self.primal = Primal(trace.inputs, self.output, source)
         self.owner, *_ = key
         self.direct = Direct()
+        self.is_recurrent = bool(trace.recurrences)
         self._calls = 0
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
@@ -56,6 +58,7 @@ class Recorded:
         self._programs = Programs(compiler)
         self._linear_maps: dict[Product, LinearMap] = {}
         self._linearized: dict[Product, Linearized] = {}
+        self._whole: dict[Product, Any] = {}
         self._matrices: dict[Product, list[tuple[bool, list[np.ndarray], Matrix]]] = {}
         """Whether the pattern was given, what it depends on, and the matrix; the latest first."""
         self._operands: dict[Product, tuple[Node, ...]] = {}
@@ -207,10 +210,16 @@ class Recorded:
         outputs = (*self.guards, *matrix.way.outputs)
         return self._programs.of(self.linear_map(product).inputs, outputs)(*inputs)
 
-    def whole(self, product: Product) -> Any:
-        """A product as one program of the inputs and the direction."""
-        graph = self.linear_map(product).graph
-        return self._programs.of(graph.inputs, graph.outputs)
+    def whole_at(
+        self, product: Product, inputs: Sequence[np.ndarray], v: np.ndarray
+    ) -> list[np.ndarray]:
+        """Guards, and a product by one program of the inputs and the direction."""
+        if product not in self._whole:
+            graph = self.linear_map(product).graph
+            with self.compiler.preparing():
+                graph = fissioned(Graph(graph.inputs, (*self.guards, *graph.outputs)))
+                self._whole[product] = self._programs.of(graph.inputs, graph.outputs)
+        return self._whole[product](*inputs, v)
 
     def _see_ties(self) -> None:
         """No derivative of a branch that loses it; a note on one that holds at this point alone."""
