@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Chunks", "arguments", "chunks", "prefetched"]
+__all__ = ["Chunks", "Span", "arguments", "chunks", "prefetched"]
 
 
 def arguments(batch: Any) -> tuple[tuple, dict]:
@@ -76,7 +76,20 @@ class Chunks(Sequence):
         return tuple(_in_memory(array[at]) for array in self.arrays)
 
     def __reduce__(self) -> tuple:
-        return _reopened, (tuple(map(_place, self.arrays)), self.rows)
+        return _reopened, (type(self), tuple(map(_place, self.arrays)), self.rows)
+
+
+class Span(Sequence):
+    """Some neighbouring items of a sequence."""
+
+    def __init__(self, whole: Sequence, places: range):
+        self._whole, self._places = whole, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, k: Any) -> Any:
+        return self._whole[self._places[k]]
 
 
 def _in_memory(part: Any) -> np.ndarray:
@@ -112,8 +125,8 @@ class _File(NamedTuple):
     order: Any
 
 
-def _reopened(arrays: tuple, rows: int) -> Chunks:
-    return Chunks(tuple(map(_opened, arrays)), rows)
+def _reopened(kind: type[Chunks], arrays: tuple, rows: int) -> Chunks:
+    return kind(tuple(map(_opened, arrays)), rows)
 
 
 def _opened(given: Any) -> Any:

@@ -228,7 +228,7 @@ class SumOver:
         total = self._runner.run(task)
         if total is None:
             raise ValueError("needed at least one batch, got none")
-        return total
+        return tuple(map(_writeable, total))
 
     def __reduce__(self) -> tuple:
         if self._options["executor"] is not None:
@@ -299,6 +299,12 @@ def _point(x: Any) -> np.ndarray:
     x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
     x.flags.writeable = False
     return x
+
+
+def _writeable(result: Any) -> Any:
+    """A result that its receiver may write to, if it is an array."""
+    is_fixed = isinstance(result, np.ndarray) and not result.flags.writeable
+    return result.copy() if is_fixed else result
 
 
 def _task(kind: str, x: Any) -> Task:

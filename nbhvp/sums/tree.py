@@ -3,6 +3,8 @@
 Terms 0 and 1 are added, 2 and 3, then these two sums, and so on, whatever comes in between and whoever
 computes the terms. So a sum has the same bits for any number of workers, and its rounding error grows
 with the logarithm of the number of terms. Only one partial sum of each size is kept.
+
+A `Part` is the sum of the 2^level terms from k 2^level on, or of those of them that exist.
 """
 
 from __future__ import annotations
@@ -10,11 +12,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["added", "tree_sum"]
+__all__ = ["Part", "parts", "total"]
+
+Part = tuple[int, int, tuple | None]
+"""k, level, and a result: a tuple of numbers and arrays, or None, which is nothing but keeps its place."""
 
 
-def added(a: tuple | None, b: tuple | None) -> tuple | None:
-    """The sum of two results, element by element; a's arrays are used for it. None is nothing."""
+def parts(given: Iterable[Part]) -> list[Part]:
+    """The fewest parts that hold the sum of neighbouring ones, in their order.
+
+    Arrays of the given parts may be used for sums.
+    """
+    found: list[Part] = []
+    for k, level, term in given:
+        while k % 2 and found and found[-1][:2] == (k - 1, level):
+            term = _added(found.pop()[2], term)
+            k, level = k // 2, level + 1
+        found.append((k, level, term))
+    return found
+
+
+def total(given: Iterable[Part]) -> tuple | None:
+    """The sum of all parts from the first term on."""
+    result = None
+    for _, _, term in reversed(parts(given)):
+        result = _added(term, result)
+    return result
+
+
+def _added(a: tuple | None, b: tuple | None) -> tuple | None:
+    """The sum of two results, element by element; a's arrays are used for it."""
     if a is None or b is None:
         return b if a is None else a
     return tuple(_add(x, y) for x, y in zip(a, b, strict=True))
@@ -25,21 +52,3 @@ def _add(x: Any, y: Any) -> Any:
         x += y
         return x
     return x + y
-
-
-def tree_sum(terms: Iterable[tuple | None]) -> tuple | None:
-    """The sum of tuples of numbers and arrays, or None, which is nothing but keeps its place.
-
-    Arrays of the terms may be used for the sum.
-    """
-    partial: list[tuple[int, tuple | None]] = []  # sums of 2^level terms, the longest first
-    for term in terms:
-        level = 0
-        while partial and partial[-1][0] == level:
-            term = added(partial.pop()[1], term)
-            level += 1
-        partial.append((level, term))
-    total = None
-    for _, term in reversed(partial):
-        total = added(term, total)
-    return total

@@ -1,39 +1,27 @@
-"""The work of a sum in one process: values, gradients and products of some of its batches.
+"""The work of a sum in one process: values, gradients and products of some neighbouring batches.
 
 Operators at the last x are kept, of as many batches as fit into a bound of memory; those of the others
-are made again for each product. Which are kept depends on the batches and on the bound alone.
-
-A `Parcel` holds a function and some batches. It is pickled by value, for clusters, or as a `Filed`, which
-is a file on this machine that each process opens once.
+are made again for each product. Which are kept depends on the batches and on the bound alone. A `Parcel`
+is pickled with its function and its batches, and without its operators.
 """
 
 from __future__ import annotations
 
-import collections
-import os
-import pickle
 import platform
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nbhvp.function import Function
 from nbhvp.models import Fisher
-from nbhvp.sums.batches import arguments, prefetched
-from nbhvp.sums.tree import tree_sum
+from nbhvp.sums import tree
+from nbhvp.sums.batches import Span, arguments, prefetched
 from nbhvp.version import __version__
 
-__all__ = ["Filed", "Parcel", "Task", "run", "versions"]
-
-LARGE = 1 << 16
-"""Bytes from which arrays go to other processes of this machine by files."""
-OPEN = 64
-"""Parcels that a process keeps open."""
+__all__ = ["Parcel", "Task", "versions"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,6 @@ class Task:
 class Parcel:
     """A function and some batches of data, with their numbers in the whole sum and their weights."""
 
-    token: str
     f: Callable
     numbers: range | None
     """None for all, of which the number may be unknown."""
@@ -67,23 +54,38 @@ class Parcel:
     weights: np.ndarray | None
     memory: int
     versions: tuple
-    operators: dict[int, Any] = field(default_factory=dict)
+    operators: dict[int, Any] = field(default_factory=dict, init=False)
     """Those that are kept, by place."""
-    key: bytes = b""
-    is_full: bool = False
+    key: bytes = field(default=b"", init=False)
+    is_full: bool = field(default=False, init=False)
     """Whether an operator was met that does not fit."""
-    lock: Any = field(default_factory=threading.RLock)
+    lock: Any = field(default_factory=threading.RLock, init=False)
 
     def __reduce__(self) -> tuple:
-        parts = self.token, self.f, self.numbers, self.batches, self.weights, self.memory
-        return Parcel, (*parts, self.versions)
+        parts = self.f, self.numbers, self.batches, self.weights, self.memory, self.versions
+        return _arrived, parts
 
-    def run(self, task: Task, progress: Callable | None = None) -> tuple | None:
-        """The sum over these batches."""
+    def part(self, span: range, memory: int) -> Parcel:
+        """The parcel of some neighbouring batches of this one, which has all batches."""
+        batches, weights = self.batches, self.weights
+        return replace(
+            self,
+            numbers=span,
+            batches=[batches[k] for k in span]
+            if isinstance(batches, list | tuple)
+            else Span(batches, span),
+            weights=None if weights is None else weights[span.start : span.stop],
+            memory=memory,
+        )
+
+    def run(self, task: Task, progress: Callable | None = None) -> list[tree.Part]:
+        """The sum over these batches; `progress` is called with the number of those that are done."""
+        first = 0 if self.numbers is None else self.numbers.start
         with self.lock:
             if task.kind == "product" and task.key != self.key:
                 self.operators, self.key, self.is_full = {}, task.key, False
-            return tree_sum(self._terms(task, progress))
+            terms = enumerate(self._terms(task, progress), first)
+            return tree.parts((k, 0, term) for k, term in terms)
 
     def _terms(self, task: Task, progress: Callable | None) -> Iterator[tuple | None]:
         work = _KINDS[task.kind]
@@ -168,13 +170,6 @@ _KINDS = {
 }
 
 
-# In other processes.
-
-_OPEN: collections.OrderedDict[str, Parcel] = collections.OrderedDict()
-"""The parcels that this process has got, by token, the last used at the end."""
-_opening = threading.Lock()
-
-
 def versions() -> tuple[tuple[str, str], ...]:
     """The versions that have to agree between processes."""
     import numba
@@ -189,35 +184,12 @@ def versions() -> tuple[tuple[str, str], ...]:
     )
 
 
-def run(given: Parcel | Filed, task: Task) -> tuple | None:
-    """The sum over the batches of a parcel, in any process."""
-    task = replace(task, x=opened(task.x), v=opened(task.v))
-    return _known(given).run(task)
-
-
-def _known(given: Parcel | Filed) -> Parcel:
-    """The parcel of this token that this process has already, or else this one."""
-    with _opening:
-        parcel = _OPEN.get(given.token)
-        if parcel is None:
-            parcel = given.parcel() if isinstance(given, Filed) else given
-            _check(parcel.versions)
-            _OPEN[given.token] = parcel
-        _OPEN.move_to_end(given.token)
-        while len(_OPEN) > OPEN:
-            _OPEN.popitem(last=False)
-    return parcel
-
-
-def forget(token: str) -> None:
-    """Drop a parcel of this process."""
-    _OPEN.pop(token, None)
-
-
-def _check(theirs: tuple) -> None:
+def _arrived(*parts: Any) -> Parcel:
+    """A parcel from another process, whose versions agree with those here."""
+    parcel = Parcel(*parts)
     differ = [
         f"{name} {there} there, {here} here"
-        for (name, there), (_, here) in zip(theirs, versions(), strict=True)
+        for (name, there), (_, here) in zip(parcel.versions, versions(), strict=True)
         if there != here
     ]
     if differ:
@@ -225,86 +197,4 @@ def _check(theirs: tuple) -> None:
             f"the versions of a worker differ from those of its client: {'; '.join(differ)}: "
             "install the same"
         )
-
-
-class Filed:
-    """A parcel that other processes of this machine read from a file."""
-
-    def __init__(self, parcel: Parcel, folder: Path):
-        self.token, self._parcel, self._folder = parcel.token, parcel, folder
-        self._path: Path | None = None
-
-    def parcel(self) -> Parcel:
-        return self._parcel
-
-    def __reduce__(self) -> tuple:
-        if self._path is None:
-            path = self._folder / f"{self.token}.parcel"
-            batches = self._parcel.batches
-            if isinstance(batches, list | tuple):
-                batches = [_saved_all(batch, self._folder) for batch in batches]
-            content = pickle.dumps(replace(self._parcel, batches=batches))
-            write(path, content)
-            self._path = path
-        return InFile, (self.token, str(self._path))
-
-
-class InFile(Filed):
-    """The same in another process."""
-
-    def __init__(self, token: str, path: str):
-        self.token, self._path = token, Path(path)
-
-    def parcel(self) -> Parcel:
-        assert self._path is not None
-        parcel = pickle.loads(self._path.read_bytes())
-        if isinstance(parcel.batches, list):
-            parcel.batches = [_opened_all(batch) for batch in parcel.batches]
-        return parcel
-
-    def __reduce__(self) -> tuple:
-        return InFile, (self.token, str(self._path))
-
-
-@dataclass(frozen=True)
-class Saved:
-    """An array in a file, of which processes of one machine share the memory."""
-
-    path: str
-
-
-def saved(array: Any, folder: Path) -> Any:
-    """A large array as a file; all else as it is."""
-    if type(array) is not np.ndarray or array.nbytes < LARGE or array.dtype.hasobject:
-        return array
-    handle, path = tempfile.mkstemp(".npy", dir=folder)
-    with os.fdopen(handle, "wb") as file:
-        np.save(file, array)
-    return Saved(path)
-
-
-def opened(given: Any) -> Any:
-    return (
-        np.load(given.path, mmap_mode="r").view(np.ndarray) if isinstance(given, Saved) else given
-    )
-
-
-def _saved_all(batch: Any, folder: Path) -> Any:
-    args, kwargs = arguments(batch)
-    if kwargs:
-        return {name: saved(one, folder) for name, one in kwargs.items()}
-    return tuple(saved(one, folder) for one in args)
-
-
-def _opened_all(batch: Any) -> Any:
-    if isinstance(batch, dict):
-        return {name: opened(one) for name, one in batch.items()}
-    return tuple(map(opened, batch))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file that others read, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(name, path)
+    return parcel

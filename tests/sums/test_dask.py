@@ -1,5 +1,11 @@
 """Sums on a Dask cluster of this machine, and over Dask's collections."""
 
+import concurrent.futures
+import contextlib
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
@@ -7,6 +13,7 @@ import nbhvp
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+module = pytest.importorskip("nbhvp.sums.cluster")
 
 pytestmark = [
     pytest.mark.compiles,
@@ -36,6 +43,21 @@ def cluster():
 def client(cluster):
     with distributed.Client(cluster) as found:
         yield found
+
+
+@contextlib.contextmanager
+def in_threads(workers, threads=1):
+    """A cluster in this process."""
+    with (
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            dashboard_address=":0",
+            processes=False,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
 
 def logistic():
@@ -68,15 +90,77 @@ def test_large_arrays_are_broadcast(client):
         np.testing.assert_allclose(total.hvp(w, v), expected, rtol=1e-12)
 
 
-def test_a_lost_worker_changes_nothing(cluster, client):
+def test_a_lost_worker_changes_nothing(cluster, client, tmp_path):
+    died = tmp_path / "died"
+
+    class Deadly(nbhvp.Chunks):
+        def __getitem__(self, k):
+            if k == 7 and not died.exists():
+                died.touch()
+                os._exit(1)
+            return super().__getitem__(k)
+
     f = logistic()
-    total = nbhvp.sum_over(f, parts(), client)
-    expected = total.hvp(POINT, V)
-    address = next(iter(client.scheduler_info()["workers"]))
-    client.run(lambda: __import__("os")._exit(1), workers=[address], wait=False, on_error="return")
-    np.testing.assert_array_equal(total.hvp(POINT, V), expected)
-    np.testing.assert_array_equal(total.hvp(POINT, V), expected)
+    total, alone = (
+        nbhvp.sum_over(f, batches, executor)
+        for batches, executor in ((Deadly((X, Y), 4), client), (parts(), None))
+    )
+    np.testing.assert_array_equal(total.hvp(POINT, V), alone.hvp(POINT, V))
+    assert died.exists()
+    H = total.hessian(POINT)
+    H @ V
     client.wait_for_workers(2, timeout=60)
+    pid = next(iter(client.run(os.getpid).values()))
+    os.kill(pid, signal.SIGKILL)
+    np.testing.assert_array_equal(H @ V, alone.hvp(POINT, V))
+    client.wait_for_workers(2, timeout=60)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 4), (4, 1), (3, 2), (8, 1)])
+def test_trees_of_workers(monkeypatch, workers, threads):
+    monkeypatch.setattr(module, "FAN", 2)
+    f, seen = logistic(), []
+    alone = nbhvp.sum_over(f, parts(1))
+    with in_threads(workers, threads) as client:
+        total = nbhvp.sum_over(f, parts(1), client, progress=seen.append)
+        H, G = total.hessian(POINT), alone.hessian(POINT)
+        for v in (V, -2 * V):
+            np.testing.assert_array_equal(H @ v, G @ v)
+        assert seen[-1] == ROWS and sorted(seen[: len(seen) // 2]) == seen[: len(seen) // 2]
+        np.testing.assert_array_equal(total.grad(POINT + 1), alone.grad(POINT + 1))
+        by_executor = nbhvp.sum_over(f, parts(1), client.get_executor())
+        assert by_executor(POINT) == alone(POINT)
+
+
+read = []
+
+
+class Slow(nbhvp.Chunks):
+    """Chunks of which the later half takes long to read."""
+
+    def __getitem__(self, k):
+        read.append(k)
+        time.sleep(0.02 * (2 * k >= len(self)))
+        return super().__getitem__(k)
+
+
+@pytest.mark.parametrize("executor", [in_threads, concurrent.futures.ThreadPoolExecutor])
+def test_interrupts_stop_workers(executor):
+    def interrupted(done):
+        raise KeyboardInterrupt
+
+    f, batches = logistic(), Slow((X, Y), 1)
+    with executor(2) as found:
+        total = nbhvp.sum_over(f, batches, found, progress=interrupted)
+        read.clear()
+        with pytest.raises(KeyboardInterrupt):
+            total(POINT)
+        time.sleep(0.1)
+        count = len(read)
+        time.sleep(0.1)
+        assert len(read) == count < ROWS
+        quiet = nbhvp.sum_over(f, batches, found)
+        assert quiet(POINT) == nbhvp.sum_over(f, parts(1))(POINT)
 
 
 def test_errors_of_workers_are_raised(client):

@@ -11,9 +11,8 @@ import pytest
 
 import nbhvp
 from nbhvp.sums import batches as source
-from nbhvp.sums import work
-from nbhvp.sums.executors import _groups
-from nbhvp.sums.tree import tree_sum
+from nbhvp.sums import pool, tree, work
+from nbhvp.sums.executors import spans
 
 rng = np.random.default_rng(0)
 ROWS, N = 37, 5
@@ -100,7 +99,7 @@ def test_operators_are_kept_up_to_the_bound():
     def kept(memory):
         total = nbhvp.sum_over(f, parts(), memory=memory)
         total.hessian(POINT) @ V
-        return len(total._runner._parcel.operators)
+        return len(total._runner._whole.operators)
 
     f = interpreted("logistic")
     size = f.hessian(POINT, *parts()[0]).stored_bytes
@@ -256,17 +255,24 @@ def test_solvers_and_estimators_take_a_sum():
 # Order and determinism.
 
 
-@pytest.mark.parametrize("count", [*range(1, 20), 64, 100])
-def test_groups_keep_the_order_of_the_sum(count):
+@pytest.mark.parametrize("count", [*range(1, 20), 64, 100, 1000])
+def test_parts_keep_the_order_of_the_sum(count):
     terms = rng.standard_normal(count) * 10.0 ** rng.integers(-8, 8, count)
-    whole = tree_sum((t,) for t in terms)
-    for workers in (1, 2, 3, 7):
-        groups = [tree_sum((terms[k],) for k in group) for group in _groups(count, workers)]
-        assert tree_sum(groups) == whole
+    leaves = [(k, 0, (term,)) for k, term in enumerate(terms)]
+    whole = tree.total(leaves)
+    assert whole[0] == pytest.approx(terms.sum(), abs=1e-14 * abs(terms).sum())
+    for shares in ([1], [1, 1], [3, 1, 2], [1] * 7, [1] * 16):
+        found = spans(range(count), shares)
+        assert [k for span in found for k in span] == list(range(count))
+        sums = [tree.parts(leaves[span.start : span.stop]) for span in found]
+        assert tree.total(part for some in sums for part in some) == whole
+        assert max(map(len, sums)) <= 6
+        longest, fair = max(map(len, found)), count * max(shares) / sum(shares)
+        assert longest <= 1.25 * fair + 1
 
 
 def test_nothing_sums_to_none():
-    assert tree_sum([]) is None
+    assert tree.total([]) is None
 
 
 def test_check_deterministic():
@@ -346,21 +352,19 @@ def test_failures_in_processes():
 
 
 def test_versions_that_differ(monkeypatch):
-    f = interpreted("logistic")
     theirs = (("Python", "3.99"), *work.versions()[1:])
-    parcel = work.Parcel("token", f, None, parts(), None, 0, theirs)
-    with pytest.raises(RuntimeError, match=r"Python 3\.99 there, .* here: install the same"):
-        work.run(parcel, work.Task("value", POINT, b""))
+    sent = pickle.dumps(work.Parcel(interpreted("logistic"), None, parts(), None, 0, theirs))
     assert len(pickle.dumps(work.versions())) < 500
+    with pytest.raises(RuntimeError, match=r"Python 3\.99 there, .* here: install the same"):
+        pickle.loads(sent)
 
 
-def test_a_process_keeps_few_parcels_open():
-    for k in range(2 * work.OPEN):
-        parcel = work.Parcel(
-            f"p{k}", interpreted("squares"), None, parts(), None, 0, work.versions()
-        )
-        work.run(parcel, work.Task("value", POINT, b""))
-    assert len(work._OPEN) <= work.OPEN
+def test_a_process_keeps_few_parcels_open(tmp_path):
+    for _ in range(2 * pool.OPEN):
+        parcel = work.Parcel(interpreted("squares"), None, parts(), None, 0, work.versions())
+        there = pickle.loads(pickle.dumps(pool.Filed(parcel, tmp_path)))
+        assert there.parcel() is there.parcel()
+    assert len(pool._known) <= pool.OPEN
 
 
 def test_several_threads_use_one_sum():
