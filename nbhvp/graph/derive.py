@@ -189,7 +189,7 @@ def _transposed_tangent(node: Node, z_bar: Node, wanted: list[bool]) -> list[Nod
     z_dot = _tangent(node, [dots.get(k) for k in range(len(node.args))])
     if z_dot is not None:
         found = vjp([z_dot], list(dots.values()), [z_bar])
-        left = [dot for dot in dots.values() if dot in reachable(found)]
+        left = set(dots.values()).intersection(reachable(found))
         assert not left, f"the tangent of {node.primitive} is not linear in {left}"
         bars = [found[places.index(k)] if k in places else None for k in range(len(bars))]
     return bars

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ __all__ = ["LIVE", "OPEN", "PLAIN", "Graph", "Node", "Pool", "reachable"]
 
 PLAIN, OPEN, LIVE = 0, 1, 2
 """Whether a node depends on no input, may depend on one, or does."""
+
+
+_INDEX = attrgetter("index")
 
 
 class Node:
@@ -175,7 +179,7 @@ def reachable(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
             if arg not in seen:
                 seen.add(arg)
                 stack.append(arg)
-    return sorted(seen, key=lambda node: node.index)
+    return sorted(seen, key=_INDEX)
 
 
 def dependent(nodes: Iterable[Node], sources: Iterable[Node]) -> set[Node]:

@@ -27,7 +27,8 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ _BY_FUNCTION: dict[Callable, Primitive] = {}
 
 BOOL, INT = np.dtype(bool), np.dtype(np.int64)
 
+
+_WITH_DTYPE = (Node, np.generic, np.ndarray)
+_LIFE = attrgetter("life")
+
+broadcast_shapes = lru_cache(maxsize=4096)(np.broadcast_shapes)
+"""The same shapes meet again and again."""
 
 ANY = ((-2.0, 2.0),)
 """Where an argument may be sampled that may have any value."""
@@ -132,21 +139,24 @@ class Primitive:
     joint: Callable | None = None
     """Where `linear` cannot tell: from active positions to all those in which it is jointly linear
     with them; None if it is not."""
+    is_elementwise: bool = field(init=False)
+    """Whether the result at an index depends on the arguments at that index alone."""
 
     def __post_init__(self):
         assert self.kind != "general" or self.tangent, f"{self.name} would lose its derivative"
+        object.__setattr__(self, "is_elementwise", self.source is not None)
 
     def __call__(self, *args, **params) -> Node:
         pool = next(arg.pool for arg in args if isinstance(arg, Node))
         if pool.asks:
             return pool.request(self, args, params)
-        args = self.converted(pool, map(settled, args), self.wanted(args))
+        args = self.converted(pool, [settled(arg) for arg in args], self.wanted(args))
         if self.simplify is not None:
             simpler = self.simplify(*args, **params)
             if simpler is not None:
                 return simpler
-        if self.commutes:
-            args = tuple(sorted(args, key=_constants_first))
+        if self.commutes and _constants_first(args[1]) < _constants_first(args[0]):
+            args = args[::-1]
         shape, dtype = self.infer(*args, **params)
         if self.is_elementwise:
             args = _strip_broadcasts(args, shape)
@@ -159,21 +169,21 @@ class Primitive:
         if not self.is_elementwise:
             return (None,) * len(args)
         # Python numbers are weak (NEP 50): resolve_dtypes takes their type for that.
-        dtypes = tuple(
+        dtypes = [
             arg.dtype
-            if isinstance(arg, Node | np.generic | np.ndarray)
+            if isinstance(arg, _WITH_DTYPE)
             else (type(arg) if type(arg) in (int, float, complex) else np.asarray(arg).dtype)
             for arg in args
-        )
-        return self.dtypes(dtypes)[: len(args)]
+        ]
+        return self.dtypes(tuple(dtypes))[: len(args)]
 
     def converted(self, pool: Pool, args, wanted) -> tuple[Node, ...]:
         """Arguments as nodes of the dtypes that are wanted."""
-        return tuple(_as_dtype(pool, arg, dtype) for arg, dtype in zip(args, wanted, strict=True))
+        return tuple([_as_dtype(pool, arg, dtype) for arg, dtype in zip(args, wanted, strict=True)])
 
     def _folded(self, args, params, shape, dtype) -> Node | None:
         """The value, if all arguments are constants (for scalars, broadcast ones too)."""
-        if not args or self.lazy:
+        if not args or self.lazy or any(map(_LIFE, args)):
             return None
         scalars = [scalar_value(arg) for arg in args] if self.is_elementwise else [None]
         values = (
@@ -187,11 +197,6 @@ class Primitive:
                 result = np.asarray(self.evaluate(*values, **params), dtype)
             pool.made[key] = constant(pool, result)
         return broadcast(pool.made[key], shape=shape)
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether the result at an index depends on the arguments at that index alone."""
-        return self.source is not None
 
     @property
     def arity(self) -> int:
@@ -326,7 +331,7 @@ def _strip_broadcasts(args, shape) -> tuple[Node, ...]:
     for k, arg in enumerate(args):
         if arg.primitive is broadcast and len(args) > 1:
             rest = [other.shape for j, other in enumerate(args) if j != k]
-            if np.broadcast_shapes(arg.args[0].shape, *rest) == shape:
+            if broadcast_shapes(arg.args[0].shape, *rest) == shape:
                 args = (*args[:k], arg.args[0], *args[k + 1 :])
     return args
 
@@ -350,10 +355,10 @@ def elementwise(
     """
 
     def infer(*args, **params):
-        shape = np.broadcast_shapes(*(arg.shape for arg in args))
+        shape = broadcast_shapes(*[arg.shape for arg in args])
         if result is not None:
             return shape, np.dtype(result(*(arg.dtype for arg in args), **params))
-        return shape, _loop_dtypes(ufunc, tuple(arg.dtype for arg in args))[-1]
+        return shape, _loop_dtypes(ufunc, tuple([arg.dtype for arg in args]))[-1]
 
     kind = "elementwise" if transposes is None else "linear"
     fields.setdefault("linear", ())
@@ -368,7 +373,7 @@ def _one(x) -> bool:
 
 def _fit(x, *others) -> Node | None:
     """x itself if it already has the shape that it broadcasts to with the others."""
-    return x if np.broadcast_shapes(x.shape, *(o.shape for o in others)) == x.shape else None
+    return x if broadcast_shapes(x.shape, *(o.shape for o in others)) == x.shape else None
 
 
 # Simplifications change no rounding: signs move, and factors merge where one is a power of two.
@@ -405,7 +410,7 @@ def _times(x, y):
 
 
 def _simplify_multiply(x, y):
-    shape = np.broadcast_shapes(x.shape, y.shape)
+    shape = broadcast_shapes(x.shape, y.shape)
     if scalar_value(x) is None and scalar_value(y) is not None:
         x, y = y, x
     factor = scalar_value(x)
@@ -448,7 +453,7 @@ def _simplify_power(x, y):
     exponent = scalar_value(y)
     if exponent is None or x.dtype.kind not in "fc":
         return None
-    x = broadcast(x, shape=np.broadcast_shapes(x.shape, y.shape))
+    x = broadcast(x, shape=broadcast_shapes(x.shape, y.shape))
     if exponent in _POWERS:
         return _POWERS[exponent](x)
     is_even = isinstance(exponent, np.floating) and exponent % 2 == 0
@@ -499,7 +504,7 @@ def _is_square_of_modulus(known, x):
 
 
 def _simplify_where(c, x, y):
-    shape = np.broadcast_shapes(c.shape, x.shape, y.shape)
+    shape = broadcast_shapes(c.shape, x.shape, y.shape)
     if x is y or _same_number(x, y):
         return broadcast(x, shape=shape)
     chosen = scalar_value(c)
