@@ -1,5 +1,7 @@
 """The entries of a sparse matrix row by row, from lanes: one pass over memory, on several threads.
 
+Entries that fill the caches are stored past them: else each line of memory would be read first.
+
 Row i takes element i + shift of each lane that has an entry there. Nearly all rows of a stencil have an
 entry in every lane; only for others the kernel looks which ones these are.
 """
@@ -34,7 +36,8 @@ def interleaved(
     out = results.empty((int(starts[-1]),), dtype)
     if out.size == 0:
         return out
-    kernel = cache.load(_text(len(lanes), dtype.str[1:], starts.dtype.str[1:]))
+    is_streamed = out.nbytes >= CPU.l3
+    kernel = cache.load(_text(len(lanes), dtype.str[1:], starts.dtype.str[1:], is_streamed))
     arrays = [out, starts, masks, *lanes]
     addresses = {k: run.address(array) for k, array in enumerate(arrays)}
     table = (*map(Ref, range(len(arrays))), *shifts)
@@ -43,8 +46,9 @@ def interleaved(
 
 
 @functools.cache
-def _text(count: int, code: str, index: str) -> str:
+def _text(count: int, code: str, index: str, is_streamed: bool) -> str:
     """The kernel for so many lanes."""
+    store = "stream(z0, {}, {})" if is_streamed else "z0[{}] = {}"
     slots = [
         f"    z0 = writes(table, 0, {code!r})",
         f"    starts = reads(table, 1, {index!r})",
@@ -52,13 +56,13 @@ def _text(count: int, code: str, index: str) -> str:
         *(f"    a{t} = reads(table, {3 + t}, {code!r})" for t in range(count)),
         *(f"    s{t} = integer(table, {3 + count + t})" for t in range(count)),
     ]
-    full = [f"            z0[at + {t}] = a{t}[i + s{t}]" for t in range(count)]
+    full = ["            " + store.format(f"at + {t}", f"a{t}[i + s{t}]") for t in range(count)]
     some = ["            mask = masks[i]", "            place0 = at"]
     for t in range(count):
         some += [
             f"            bit{t} = mask >> {t} & 1",
             f"            if bit{t} == 1:",
-            f"                z0[place{t}] = a{t}[i + s{t}]",
+            "                " + store.format(f"place{t}", f"a{t}[i + s{t}]"),
             f"            place{t + 1} = place{t} + bit{t}",
         ]
     lines = [
@@ -70,4 +74,5 @@ def _text(count: int, code: str, index: str) -> str:
         "        else:",
         *some,
     ]
-    return "\n".join([HEADER, "@kernel", "def interleaved(table, lo, hi):", *lines, ""])
+    words = "from nbhvp.targets.native.language import stream\n\n"
+    return "\n".join([HEADER + words, "@kernel", "def interleaved(table, lo, hi):", *lines, ""])

@@ -127,6 +127,14 @@ def _shift(walk, array, index):
     return array._replace(address=walk.builder.gep(array.address, [offset]))
 
 
+def _stream(walk, array, index, x):
+    """Store an element past the caches, so that its line is not read first.
+
+    Other threads see it once this one has done an atomic operation, as it does after each block.
+    """
+    walk.store(array, walk.cast(index, "i8").parts[0], x, is_streamed=True)
+
+
 def as_dtype(kind: str):
     return lambda walk, x: walk.cast(x, kind)
 
@@ -315,6 +323,7 @@ LANGUAGE: dict[str, Callable] = {
     "output": _output,
     "fortran": _fortran,
     "shift": _shift,
+    "stream": _stream,
 }
 """The words of `language`."""
 

@@ -22,6 +22,7 @@ from nbhvp.targets.lowering.syntax import assigned_often, is_cheap, is_text
 from nbhvp.targets.lowering.values import (
     I1,
     I8,
+    I32,
     I64,
     PARTS,
     TYPES,
@@ -472,14 +473,21 @@ class Walk:
             loads = [self.builder.trunc(load, I1) for load in loads]
         return Value(array.kind, tuple(loads))
 
-    def store(self, array: Array, index, value: Value) -> None:
+    def store(self, array: Array, index, value: Value, is_streamed: bool = False) -> None:
         if not array.is_written:
             raise AssertionError("a kernel stores through a pointer that it declares as read")
         parts = list(self.cast(value, array.kind).parts)
         if array.kind == "b1":
             parts = [self.builder.zext(part, I8) for part in parts]
         for place, part in zip(self._at(array, index), parts, strict=True):
-            self._mark(self.builder.store(part, place), array)
+            if is_streamed:  # x86 has an instruction for integers
+                bits = ir.IntType(8 * size(array.kind) // len(parts))
+                part = self.builder.bitcast(part, bits)
+                place = self.builder.bitcast(place, bits.as_pointer())
+            access = self.builder.store(part, place)
+            if is_streamed:
+                access.set_metadata("nontemporal", self.function.module.add_metadata([I32(1)]))
+            self._mark(access, array)
 
     def _at(self, array: Array, index):
         """Where the real numbers of one element lie."""

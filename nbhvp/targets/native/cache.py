@@ -267,6 +267,7 @@ PLAIN = SimpleNamespace(
     cast=lambda x, code: np.dtype(code).type(x),
     add_reassoc=operator.add,
     times=operator.mul,
+    stream=operator.setitem,
 )
 
 

@@ -259,6 +259,19 @@ def shift(typing, pointer, index):
     return pointer(pointer, types.int64), generate
 
 
+@intrinsic
+def stream(typing, pointer, index, x):
+    """Store an element past the caches: here, like any other."""
+
+    def generate(context, builder, sig, args):
+        x = context.cast(builder, args[2], sig.args[2], pointer.dtype)
+        stored = types.none(pointer, types.int64, pointer.dtype)
+        _set(context, builder, stored, (args[0], args[1], x))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, x), generate
+
+
 @infer_global(operator.getitem)
 class _GetItem(AbstractTemplate):
     def generic(self, args, kws):

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
 HEADER = """
 from nbhvp.targets.native.language import (
-    add_reassoc, call, cast, cplx, function, integer, kernel, reads, real, writes,
+    add_reassoc, call, cast, cplx, function, integer, kernel, reads, real, stream, writes,
 )
 import math
 
@@ -58,9 +58,9 @@ EVERYTHING = (
             total = add_reassoc(total, b[i] * y)
         around = c[index[i]] * w
         z_f8[i] += u
-        z_f4[i] = total
         z_c16[i] = add_reassoc(around, around) if e[i] else around
-        z_c8[i] = d[i]
+        stream(z_c8, i, d[i])
+        stream(z_f4, i, total)
         z_b1[i] = e[i] and u > x
         z_i8[i] = index[i] * shift
 """
