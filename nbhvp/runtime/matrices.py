@@ -26,9 +26,9 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import LinearMap
 from nbhvp.graph.node import Node
 from nbhvp.graph.sparsity.entries import Rows
+from nbhvp.graph.sparsity.interleave import interleave
 from nbhvp.graph.sparsity.propagation import FEW, Dense, Unknown, sparsity
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime.call import SHARED
 
 __all__ = ["Coloured", "Direct", "Matrix", "coloured", "matrix_of"]
 
@@ -41,43 +41,15 @@ NODES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Lanes:
-    """How the entries of rows lie in outputs with one element for each row."""
-
-    outputs: tuple[int, ...]
-    """For each entry of a full row, the output that it is in."""
-    shifts: tuple[int, ...]
-    """And how far from the row's own element: those below the diagonal are above it in other rows."""
-    starts: np.ndarray
-    is_valid: np.ndarray
-    """Of shape (rows, entries of a full row)."""
-    masks: np.ndarray
-    """The same as bits."""
-
-    def assembled(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        vectors = [outputs[k].reshape(-1) for k in self.outputs]
-        if self.starts[-1] * vectors[0].itemsize >= SHARED:
-            module = importlib.import_module("nbhvp.targets.cpu.interleaved")  # which imports LLVM
-            return module.interleaved(vectors, self.shifts, self.starts, self.masks)
-        rows = np.arange(self.masks.size)
-        places = np.clip(rows[:, None] + self.shifts, 0, rows.size - 1)
-        table = np.stack([one[at] for one, at in zip(vectors, places.T, strict=True)], axis=1)
-        return table[self.is_valid]
-
-
-@dataclass(frozen=True, eq=False)
 class Direct:
     """One program gives all entries."""
 
-    outputs: tuple[Node, ...]
-    """The entries as one vector, perhaps with others around; or a lane for each entry of a row."""
+    output: Node
+    """A vector of them, perhaps with others around."""
     part: slice = field(default_factory=lambda: slice(None))
-    lanes: Lanes | None = None
 
     def assembled(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
         """The vector of entries."""
-        if self.lanes is not None:
-            return self.lanes.assembled(outputs)
         return outputs[0].reshape(-1)[self.part]
 
 
@@ -190,10 +162,10 @@ def _direct(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
     if found.work > max(FEW, longest * found.size):  # of which products with colours need less
         raise Unknown
     if rows.entry is not None:
-        way = Direct((rows.entry,))
+        way = Direct(rows.entry)
     elif (part := _as_table(rows)) is not None:
         table = p.concatenate(*(p.reshape(one, shape=(one.size, 1)) for one in rows.lanes), axis=1)
-        way = Direct((table,), part)
+        way = Direct(table, part)
     else:
         way = _in_lanes(rows, is_symmetric)
     shape = linear.product.size, linear.direction.size
@@ -213,22 +185,20 @@ def _as_table(rows: Rows) -> slice | None:
 
 
 def _in_lanes(rows: Rows, is_symmetric: bool) -> Direct:
-    """Lanes as outputs; of a symmetric stencil, those of the diagonal and of what is above it."""
+    """Lanes, interleaved; of a symmetric stencil, those of the diagonal and of what is above it."""
     count, is_valid = len(rows.places), rows.is_valid
     if is_valid is None:
         is_valid = np.ones((rows.size, count), bool)
-    masks = is_valid @ (1 << np.arange(count))
     offsets = _offsets(rows, is_valid) if is_symmetric else None
     places, shifts = list(rows.places), [0] * count
     if offsets is not None:
         for t, offset in enumerate(offsets):
             if offset < 0:
                 places[t], shifts[t] = rows.places[offsets.index(-offset)], offset
-    used = sorted(set(places))
-    lanes = Lanes(
-        tuple(map(used.index, places)), tuple(shifts), _short(rows.starts), is_valid, masks
-    )
-    return Direct(tuple(rows.lanes[t] for t in used), lanes=lanes)
+    lanes = [rows.lanes[t] for t in places]
+    masks = is_valid @ (1 << np.arange(count))
+    known = (p.constant(lanes[0].pool, one) for one in (_short(rows.starts), masks))
+    return Direct(interleave(*known, *lanes, shifts=tuple(shifts)))
 
 
 def _offsets(rows: Rows, is_valid: np.ndarray) -> list[int] | None:

@@ -207,7 +207,7 @@ class Recorded:
         """Guards, and what the program of a matrix gives, if that has one."""
         if isinstance(matrix.way, Coloured):
             return self.guards_at(inputs)
-        outputs = (*self.guards, *matrix.way.outputs)
+        outputs = (*self.guards, matrix.way.output)
         return self._programs.of(self.linear_map(product).inputs, outputs)(*inputs)
 
     def whole_at(

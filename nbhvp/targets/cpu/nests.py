@@ -20,7 +20,7 @@ from nbhvp.plan.pull import Choose, Expr, Index, Inside, Var, parts
 from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import Library, Reduction, Step
 from nbhvp.plan.text import Body, KernelCall, Scratch, Slots, code, kernel_text
-from nbhvp.targets.cpu import matrices, recurrence, sweep
+from nbhvp.targets.cpu import interleaved, matrices, recurrence, sweep
 from nbhvp.targets.nests import (
     Kernel,
     Loop,
@@ -47,7 +47,8 @@ def has_kernels(step: Step) -> bool:
 
 def _kernels_of(node: Node) -> Callable[[Node], list[KernelCall]] | None:
     """What gives the kernels of a node that no nest computes, if it has some."""
-    return sweep.KERNELS.get(node.primitive) or matrices.kernels_of(node)
+    entry = node.primitive
+    return sweep.KERNELS.get(entry) or matrices.kernels_of(node) or interleaved.kernels_of(node)
 
 
 def emit(step: Step) -> list[KernelCall]:
