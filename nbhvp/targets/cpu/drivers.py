@@ -81,6 +81,36 @@ def repeat(table):
 
 
 @driver
+def strips(table, lo, hi):
+    """Run some kernels strip after strip of rows, and then one over the elements of each strip.
+
+    The table is the strips of a block, the rows of a strip and of all, how many rows before and after
+    its own a strip has, the elements of a row; the number of kernels, of pointers that move, and of the
+    words that each block has of its own; where in the memory of a block the strip begins, how much
+    memory a block has, and where that of the first block is. These words follow: for each kernel its
+    address and where its table lies, in bytes, and the tables. Then for each pointer that moves: where
+    it stands, where its array begins in a strip, and the bytes of a row.
+    """
+    height, rows, length = read(table + 8), read(table + 16), read(table + 40)
+    count, moved, words = read(table + 48), read(table + 56), read(table + 64)
+    own = read(table + 88) + lo // read(table) * read(table + 80)
+    memory, moves = own + read(table + 72), table + 96 + 8 * words
+    for k in range(words):
+        write(own + 8 * k, read(table + 96 + 8 * k))
+    for strip in range(lo, hi):
+        first, last = strip * height, min(strip * height + height, rows)
+        begin, end = max(first - read(table + 24), 0), min(last + read(table + 32), rows)
+        for k in range(moved):
+            at = moves + 24 * k
+            write(own + read(at), memory + read(at + 8) - begin * read(at + 16))
+        for k in range(count - 1):
+            invoke(read(own + 16 * k), own + read(own + 16 * k + 8), begin, end)
+        at = own + 16 * (count - 1)
+        invoke(read(at), own + read(at + 8), first * length, last * length)
+    return 0
+
+
+@driver
 def run(program, v, out):
     patch(program, v, out)
     execute(program)

@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph.node import Graph, Node
+from nbhvp.graph.sparsity.interleave import interleave
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
+from nbhvp.plan.nest import Nest
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
 from nbhvp.plan.text import KernelCall, Pointer, Scratch, Symbol, code
-from nbhvp.targets.cpu import blas, forms, repeat, results
+from nbhvp.targets.cpu import blas, forms, repeat, results, strips
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.nests import has_kernels
 from nbhvp.targets.cpu.planned import Planned, effort, planned, step_of
@@ -402,6 +404,7 @@ def _compile(
     stretches: list[_Stretch] = []
     steps: list[cpu.Step] = []
     kernels: list[cache.Kernel] = []
+    nests: list[strips.Made] = []
     total = sum(len(calls) for _, calls in plan.calls)
     for step, calls in plan.calls:
         if isinstance(step, Repeated):
@@ -414,13 +417,18 @@ def _compile(
             continue
         if isinstance(step, Library) and not has_kernels(step):
             stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
-            steps = []
+            steps, nests = [], []
         elif isinstance(step, MatrixProduct):
             steps += _matrix_product(step)
         for call in calls:
             progress(len(kernels), total)
             kernels.append(cache.load(call.source, effort(call)))
             steps.append(_step(call, kernels[-1]))
+            if isinstance(step, Nest) and len(calls) == 1:
+                nests.append(strips.Made(step, call, steps[-1]))
+        if isinstance(step, Library) and step.node.primitive is interleave:
+            kept = {*plan.schedule.graph.outputs, *_read(stretches)}
+            steps = strips.in_strips(step.node, steps, nests, kept)
     if steps or not stretches:
         stretches.append(_Stretch(tuple(steps)))
     return stretches, kernels
@@ -497,6 +505,10 @@ def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, i
     if (column == 1 or columns == 1) and (row >= columns or rows == 1):
         return "N", max(row, columns)
     return "T", max(column, rows)
+
+
+def _read(stretches: list[_Stretch]) -> set:
+    return {key for keys in _touched(stretches) for key in keys}
 
 
 def _touched(stretches: list[_Stretch]) -> list[tuple]:

@@ -305,11 +305,11 @@ def _end(function: Function) -> None:
 
 
 def _of_table(function: Callable) -> Callable:
-    """A driver of the address of a table, as a word of kernels."""
+    """A driver of the address of a table, and of integers, as a word of kernels."""
 
-    def word(walk, table):
+    def word(walk, table, *integers):
         address = walk.builder.ptrtoint(table.parts[0], I64)
-        return word_of(function)(walk, Value("i8", (address,)))
+        return word_of(function)(walk, Value("i8", (address,)), *integers)
 
     return word
 
