@@ -20,6 +20,7 @@ from benchmarks.problems import SUITE, make
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
+from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Step, schedule
 from nbhvp.plan.split import split
@@ -28,7 +29,7 @@ from nbhvp.targets.cpu.traffic import traffic
 from nbhvp.trace.record import record
 
 
-def graphs(fun, x: np.ndarray, args: tuple) -> Iterator[tuple[str, Graph]]:
+def graphs(fun, x: np.ndarray, args: tuple, costs: Costs = CPU) -> Iterator[tuple[str, Graph]]:
     """The graphs of the programs of a function: value, gradient, point, product, one-shot product."""
     trace = record(fun, x, args)
     (value,), inputs = trace.outputs, trace.inputs
@@ -39,7 +40,7 @@ def graphs(fun, x: np.ndarray, args: tuple) -> Iterator[tuple[str, Graph]]:
     for mode in derive.EXACT_MODES:
         v = p.input_node(trace.pool, "v", x.shape, x.dtype)
         whole = Graph((*inputs, v), (derive.hvp(value, inputs[0], v, mode),))
-        state, product = split(whole, v)
+        state, product = split(whole, v, costs)
         yield f"point {mode}", Graph(inputs, (*guards, *state, value, gradient))
         yield f"product {mode}", product
         yield f"one-shot {mode}", whole

@@ -164,7 +164,7 @@ class HessianOperator(Operator):
             node.params["name"] for node in program.graph.inputs if node is not linearized.direction
         ]
         stored = dict(zip(names, self._point.products[self._map].stored, strict=True))
-        steps = schedule(program.graph).steps
+        steps = schedule(program.graph, linearized.costs).steps
         return HessianReport(stored, traffic(steps), getattr(program, "seconds", math.nan))
 
     def on_device(self) -> Any:

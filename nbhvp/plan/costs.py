@@ -14,9 +14,9 @@ trace watches, the terms of series.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["CPU", "Costs"]
+__all__ = ["CPU", "GPU", "Costs"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Costs:
     """An addition in a loop that is vectorised, its operands in cache."""
     lanes: int
     """Numbers of eight bytes in a vector. Calls into libm take one at a time."""
+    has_vectors: bool
+    """Whether the elements of a long last axis are computed together."""
     wait: float
     """An addition or a product that waits for the result of the one before."""
     record: float
@@ -38,6 +40,8 @@ class Costs:
     """Eight bytes from a cache, or the part of a loop that each iteration has beside arithmetic."""
     load: float
     """Eight bytes from beyond the caches, in order."""
+    pulled: float
+    """Storing eight bytes that one loop loads at several indices, beside arithmetic: they lie in few lines."""
     line: int
     """A cache line: also the alignment of buffers."""
     l1: int
@@ -164,6 +168,11 @@ class Costs:
         return self.load / self.flop
 
     @property
+    def again(self) -> float:
+        """Additions to store what one loop pulls at several indices."""
+        return self.pulled / self.flop
+
+    @property
     def stored(self) -> float:
         """Additions to store eight bytes and load them again: a store takes about half a load."""
         return 1.5 * self.loaded
@@ -248,10 +257,12 @@ class Costs:
 CPU = Costs(
     flop=2.5e-11,
     lanes=8,
+    has_vectors=True,
     wait=1.3e-9,
     record=4e-9,
     near=1e-10,
     load=4e-10,
+    pulled=4e-10,
     line=64,
     l1=1 << 15,
     l2=1 << 20,
@@ -284,3 +295,20 @@ CPU = Costs(
     new=2e-9,
     patience=5.0,
 )
+
+GPU = replace(
+    CPU,
+    flop=3e-14,
+    has_vectors=False,
+    near=6e-13,
+    load=1.9e-12,
+    pulled=6e-12,
+    l2=1 << 25,
+    launch=2e-6,
+    state=1e-7,
+    kernel=400.0,
+    limit=600.0,
+)
+"""All of a large GPU at once: 34e12 operations and 4.3e12 bytes a second, so that a load from memory takes as
+long as 64 operations, and a launch as long as a million loads. Kernels are small: a value that each thread
+keeps takes two of its 128 registers."""

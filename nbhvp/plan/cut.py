@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
-from nbhvp.plan.costs import CPU
+from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.pull import is_pulled, is_small_sum, is_view
 
 __all__ = ["is_given", "minimum_cut", "started"]
@@ -44,32 +44,32 @@ def started(graph: Graph, state: list[Node], fixed: list[Node]) -> tuple[Graph, 
     return Graph((*inputs.values(), *graph.inputs), outputs), again
 
 
-def minimum_cut(nodes: Sequence[Node], needed: set[Node]) -> list[Node]:
+def minimum_cut(nodes: Sequence[Node], needed: set[Node], costs: Costs = CPU) -> list[Node]:
     """The nodes at which the cheapest product starts, in order.
 
     If the second cache does not hold all of a state, no part of it counts as loaded from there.
     """
-    cut = _cut(nodes, needed, True) if needed else []
-    if sum(node.size * node.dtype.itemsize for node in cut if not is_given(node)) <= CPU.l2:
+    cut = _cut(nodes, needed, True, costs) if needed else []
+    if sum(node.size * node.dtype.itemsize for node in cut if not is_given(node)) <= costs.l2:
         return cut
-    return _cut(nodes, needed, False)
+    return _cut(nodes, needed, False, costs)
 
 
-def _cut(nodes: Sequence[Node], needed: set[Node], is_cached: bool) -> list[Node]:
+def _cut(nodes: Sequence[Node], needed: set[Node], is_cached: bool, costs: Costs) -> list[Node]:
     number = {node: k for k, node in enumerate(nodes)}
     source, sink = 2 * len(nodes), 2 * len(nodes) + 1
     edges: list[tuple[int, int, float]] = []
     for node, k in number.items():
-        edges.append((source, 2 * k, _compute(node)))
-        edges.append((2 * k, 2 * k + 1, _load(node, is_cached)))
+        edges.append((source, 2 * k, _compute(node, costs)))
+        edges.append((2 * k, 2 * k + 1, _load(node, is_cached, costs)))
         edges += [(2 * number[arg] + 1, 2 * k, np.inf) for arg in node.args]
         if node in needed:
             edges.append((2 * k + 1, sink, np.inf))
-    starts, ends, costs = map(np.array, zip(*edges, strict=True))
-    finite = np.isfinite(costs)
-    scale = _LARGEST / max(1.0, costs[finite].max())
+    starts, ends, flows = map(np.array, zip(*edges, strict=True))
+    finite = np.isfinite(flows)
+    scale = _LARGEST / max(1.0, flows[finite].max())
     scaled = np.full(len(edges), _INFINITE)
-    scaled[finite] = np.ceil(costs[finite] * scale)
+    scaled[finite] = np.ceil(flows[finite] * scale)
     network = csr_array((scaled.astype(np.int32), (starts, ends)), shape=(sink + 1, sink + 1))
     residual = (network - maximum_flow(network, source, sink).flow).tocsr()
     residual.data = np.where(residual.data > 0, 1, 0)
@@ -80,7 +80,7 @@ def _cut(nodes: Sequence[Node], needed: set[Node], is_cached: bool) -> list[Node
     return list(dict.fromkeys(map(_original, cut)))
 
 
-def _compute(node: Node) -> float:
+def _compute(node: Node, costs: Costs) -> float:
     """What it costs to compute a node again from its arguments."""
     if not is_pulled(node):
         return np.inf
@@ -90,11 +90,11 @@ def _compute(node: Node) -> float:
         return node.primitive.cost * node.size
     if node.primitive.repeats and len(node.args) > 1:
         source = node.args[0]
-        return CPU.fetch(source.size * source.dtype.itemsize) / CPU.flop * node.size
-    return CPU.choice * node.size if len(node.args) > 1 else 0.0
+        return costs.fetch(source.size * source.dtype.itemsize) / costs.flop * node.size
+    return costs.choice * node.size if len(node.args) > 1 else 0.0
 
 
-def _load(node: Node, is_cached: bool) -> float:
+def _load(node: Node, is_cached: bool, costs: Costs) -> float:
     """What it costs to load a node: constants that are one number are in the text or the table.
 
     The second cache, which several arrays share, loads in half the time. But each array of state costs
@@ -102,12 +102,12 @@ def _load(node: Node, is_cached: bool) -> float:
     """
     if p.scalar_value(node) is not None:
         return 0.0
-    far = CPU.loaded if node.size > 1 else CPU.choice
-    is_near = is_cached and 4 * node.size * node.dtype.itemsize <= CPU.l2
+    far = costs.loaded if node.size > 1 else costs.choice
+    is_near = is_cached and 4 * node.size * node.dtype.itemsize <= costs.l2
     near = far / 2 if is_near and node.size > 1 else far
     if is_given(node):
         return GIVEN * near * node.size
-    return min(far * node.size, near * node.size + 2 * CPU.state / CPU.flop)
+    return min(far * node.size, near * node.size + 2 * costs.state / costs.flop)
 
 
 def is_given(node: Node) -> bool:

@@ -2,7 +2,7 @@
 
 Every node is either stored (a member of a nest, or a step of its own) or inlined into the members
 that pull it. Inputs, constants, outputs, reductions, matrix products and library calls are stored.
-For other nodes one cost decides, `CPU.saved`: the additions per element that are saved where a value
+For other nodes one cost decides, `Costs.saved`: the additions per element that are saved where a value
 is stored, and loaded by its further uses, which else would each compute it. The rules differ in the uses:
 
 - pulled at k different indices by one member, so that pulling through T stencils cannot cost 3^T: the
@@ -13,7 +13,7 @@ is stored, and loaded by its further uses, which else would each compute it. The
 
 A stored node joins the nest with which it shares most loads, or one of its own iteration space, and
 is in memory only if another nest reads it: elementwise work is one pass, each value computed once.
-The weight of a kernel is at most `CPU.kernel`, that of an inlined expression `CPU.limit`; at most
+The weight of a kernel is at most `Costs.kernel`, that of an inlined expression `Costs.limit`; at most
 MOST_NESTED choices stand one within the other, since Python's parser bounds the levels of a text.
 
 Invariant: cuts depend on structure, and on sizes only where these tell caches from memory and few
@@ -34,7 +34,7 @@ from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table.scan import Body
 from nbhvp.plan.aligned import Aligned
 from nbhvp.plan.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
-from nbhvp.plan.costs import CPU
+from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
 from nbhvp.plan.lower import lower, readable, small_products_as_sums
@@ -124,23 +124,23 @@ class Schedule:
     """The shapes of the outputs."""
 
 
-def schedule(graph: Graph) -> Schedule:
-    """The steps that compute the outputs of a graph from its inputs."""
+def schedule(graph: Graph, costs: Costs = CPU) -> Schedule:
+    """The steps that compute the outputs of a graph from its inputs, on a machine with some costs."""
     shapes = tuple(node.shape for node in graph.outputs)
     made, memory, steps = _pool(graph).made.pop(KEPT, (None, None, ()))
-    if made != graph:
-        memory, steps = _planned(graph)
+    if made != (graph, costs):
+        memory, steps = _planned(graph, costs)
     return Schedule(memory.graph, tuple(steps), shapes)
 
 
-def stored_nodes(graph: Graph, among: Iterable[Node]) -> dict[Node, float]:
+def stored_nodes(graph: Graph, among: Iterable[Node], costs: Costs = CPU) -> dict[Node, float]:
     """Those of some nodes of a graph, once lowered, that its schedule has in memory.
 
     Each with the additions that this saves where it is stored for them alone, else infinity. The
     schedule itself is kept until it is asked for.
     """
-    memory, steps = _planned(graph)
-    _pool(graph).made[KEPT] = graph, memory, steps
+    memory, steps = _planned(graph, costs)
+    _pool(graph).made[KEPT] = (graph, costs), memory, steps
     found: set[Node] = set()
     for step in steps:
         found |= step.kept if isinstance(step, Nest) else {step.node}
@@ -154,21 +154,21 @@ def _pool(graph: Graph) -> Pool:
     return (*graph.outputs, *graph.inputs)[0].pool
 
 
-def _planned(graph: Graph) -> tuple[_Memory, list[Step]]:
-    memory = _decided(graph)
+def _planned(graph: Graph, costs: Costs) -> tuple[_Memory, list[Step]]:
+    memory = _decided(graph, costs)
     return memory, _steps(memory)
 
 
-def _decided(graph: Graph) -> _Memory:
+def _decided(graph: Graph, costs: Costs) -> _Memory:
     graph = fissioned(graph)
-    if any(map(new_order, graph.nodes)):
+    if costs.has_vectors and any(map(new_order, graph.nodes)):
         lowered = lower(graph, products=False)
         graph = long_axis_last(small_products_as_sums(lowered))
         if has_short_loops(graph):  # for which BLAS is better after all
             graph = long_axis_last(lowered)
     graph = decided(lower(graph))
     graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
-    memory = _Memory(graph)
+    memory = _Memory(graph, costs)
     memory.decide()
     memory.store_shared()
     return memory
@@ -189,8 +189,8 @@ def _owned(node: Node) -> Node:
 class _Memory:
     """Which nodes are stored, and with which strides."""
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, costs: Costs):
+        self.graph, self.costs = graph, costs
         self.nodes = graph.nodes
         self.outputs = set(graph.outputs)
         self.strides: dict[Node, tuple[int, ...]] = {}
@@ -207,7 +207,7 @@ class _Memory:
             for arg in node.args:
                 self.users.setdefault(arg, []).append(node)
         work = sum(node.primitive.cost for node in self.nodes if node.primitive.is_elementwise)
-        self.heaviest = CPU.kernel if work <= CPU.kernel else CPU.limit
+        self.heaviest = costs.kernel if work <= costs.kernel else min(costs.kernel, costs.limit)
         """The most that a kernel weighs: texts of small ones are shared by a long loop's steps."""
         self._spaces: dict[Node, Node] = {}
         for node in self.nodes:
@@ -379,7 +379,7 @@ class _Memory:
             self.store(arg)
         # No part can be wasted beyond a load where the whole, as a tree, weighs less.
         bound = self._tree_weight(node)
-        while bound > CPU.loaded:
+        while bound > self.costs.loaded:
             inside = self._aligned.inside(node)
             if inside is not None:
                 # Each node within is needed at one index: nothing is computed twice.
@@ -387,7 +387,7 @@ class _Memory:
                 bound = sum(n.primitive.cost for n in inlined)
                 bound += Load.cost * (len(inside) - len(inlined))
                 others = (n for n in inlined if n is not node)
-                costly = self._heaviest(others) if bound > CPU.limit else None
+                costly = self._heaviest(others) if bound > self.costs.limit else None
             else:
                 found = parts([self.inlined.expand(node, variables(node.shape))])
                 bound = sum(part.cost for part in found)
@@ -404,10 +404,13 @@ class _Memory:
             for arg in node.args:
                 if arg in self.strides or node.size <= 2 * arg.size:
                     continue
-                uses, kernel = node.size / arg.size, CPU.launch / CPU.flop / arg.size
+                uses, kernel = node.size / arg.size, self.costs.launch / self.costs.flop / arg.size
                 if arg.size == 1:  # loops compute a single number once, unless it is dear
                     uses, kernel = 3, 0
-                if CPU.saved(self.weights[arg], uses, REUSED, CPU.stored + kernel) > 0:
+                if (
+                    self.costs.saved(self.weights[arg], uses, REUSED, self.costs.stored + kernel)
+                    > 0
+                ):
                     self.store(self.shown(arg))
 
     def _store_gathered(self, node: Node) -> None:
@@ -422,7 +425,7 @@ class _Memory:
                 if len(inner) != 1 or inner[0].shape != arg.shape:
                     break
                 (arg,) = inner
-            if CPU.saved((len(arrays) - 1) * CPU.loaded, 2, 0, CPU.stored) > 0:
+            if self.costs.saved((len(arrays) - 1) * self.costs.loaded, 2, 0, self.costs.stored) > 0:
                 self.store(self.shown(arg))
 
     def _costly(self, node: Node, found: list[Expr], total: float) -> Node | None:
@@ -436,13 +439,15 @@ class _Memory:
         many = ((n, k) for n, k in instances.items() if k > 1)
         each = {n: k * min(1.0, bodies / max(1, n.size)) for n, k in many}
         # What is loaded at several indices lies in few lines: only the first load counts.
-        saved = {n: CPU.saved(self.weights[n], k, 0, CPU.loaded) for n, k in each.items()}
+        saved = {
+            n: self.costs.saved(self.weights[n], k, 0, self.costs.again) for n, k in each.items()
+        }
         if saved and max(saved.values()) > 0:
             return max(saved, key=lambda n: (saved[n], n.index))
         is_nested = sum(isinstance(part, Choose) for part in found) > MOST_NESTED
         # The terms of a sum in a long loop stay in registers: stored, they would be arrays.
-        is_long = is_small_sum(node) and node.shape[-1:] >= (CPU.long,)
-        limit = 2 * CPU.limit if is_long else CPU.limit
+        is_long = is_small_sum(node) and node.shape[-1:] >= (self.costs.long,)
+        limit = 2 * self.costs.limit if is_long else self.costs.limit
         if total > limit or (is_nested and nesting(found) > MOST_NESTED):
             return self._heaviest(instances)
         return None
@@ -464,8 +469,8 @@ class _Memory:
             kernels[node] = union if is_inlined else frozenset([node])
 
     def _is_worth_sharing(self, node: Node, kernels: int) -> bool:
-        load = CPU.fetch(node.size * node.dtype.itemsize) / CPU.flop
-        return CPU.saved(self.weights[node], kernels, load, load / 2) > 0
+        load = self.costs.fetch(node.size * node.dtype.itemsize) / self.costs.flop
+        return self.costs.saved(self.weights[node], kernels, load, load / 2) > 0
 
 
 def _shown(node: Node, padding: bool) -> Node | None:
@@ -601,7 +606,7 @@ def _nested(
 ) -> int:
     """The position of the nest that a node joins, where that saves most, or of its own."""
     if node.primitive.reduction == "segment_sum":
-        place = _by_segments(puller, node, steps, position)
+        place = _by_segments(memory, puller, node, steps, position)
         if place is not None:
             return place
     best, place, chosen, found = -1, len(steps), None, None
@@ -628,7 +633,7 @@ def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:
 
 
 def _by_segments(
-    puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
+    memory: _Memory, puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
 ) -> int | None:
     """The position of a nest that a sum by segments joins, turned to run segment by segment."""
     (sums, *_) = members(node, puller)
@@ -643,7 +648,8 @@ def _by_segments(
         is_ready = all(position.get(array, -1) < place for array in others)
         if (
             is_ready
-            and weight(*(expr for one in found.members for expr in one.exprs)) <= CPU.kernel
+            and weight(*(expr for one in found.members for expr in one.exprs))
+            <= memory.costs.kernel
         ):
             steps[place] = found
             return place

@@ -11,7 +11,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
 from nbhvp.plan.axes import has_short_loops, long_axis_last
-from nbhvp.plan.costs import CPU
+from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.cut import is_given, minimum_cut, started
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
@@ -24,7 +24,7 @@ from nbhvp.plan.schedule import stored_nodes
 __all__ = ["split"]
 
 
-def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
+def split(graph: Graph, direction: Node, costs: Costs = CPU) -> tuple[tuple[Node, ...], Graph]:
     """The nodes to store at a point, and the graph of the product that starts from them.
 
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
@@ -38,21 +38,22 @@ def split(graph: Graph, direction: Node) -> tuple[tuple[Node, ...], Graph]:
     # What decides is made exact here too, so that what is stored is found again in the product.
     plain = decided(lower(graph, products=False))
     graph = small_products_as_sums(reordered(plain, direction))
-    graph = long_axis_last(collected(graph, [direction]))
+    arranged = long_axis_last if costs.has_vectors else (lambda graph: graph)
+    graph = arranged(collected(graph, [direction]))
     if has_short_loops(graph):  # for which BLAS is better after all
-        graph = long_axis_last(collected(plain, [direction]))
+        graph = arranged(collected(plain, [direction]))
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
     needed |= {node for node in graph.outputs if node not in active}
     needed.discard(direction)
-    state = [node for node in minimum_cut(fixed, needed) if not is_given(node)]
+    state = [node for node in minimum_cut(fixed, needed, costs) if not is_given(node)]
     product, again = started(graph, state, fixed)
     # What the product would store, though it is the same for all v, had better be state; but zeros
     # as an input would no longer be known as such, and what they are joined to seem affine.
     candidates = [node for node in fixed if not derive.is_zero(node)]
-    stored = stored_nodes(product, [again[node] for node in candidates])
-    least = lambda node: min(CPU.stored * node.size, CPU.state / CPU.flop)
+    stored = stored_nodes(product, [again[node] for node in candidates], costs)
+    least = lambda node: min(costs.stored * node.size, costs.state / costs.flop)
     promoted = [node for node in candidates if stored.get(again[node], 0) > least(node)]
     if promoted:
         state = [*state, *promoted]

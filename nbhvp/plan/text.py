@@ -111,6 +111,8 @@ class Slots:
         self.lines: list[str] = []
         self.functions: Mapping[str, str] = {}
         """Functions of SciPy's that the target has a word for, by their names there."""
+        self.near = 0
+        """Offsets that stand in the text: elements so near share an address."""
         self._names: dict = {}
         self._integers: dict = {}
         self._counts: dict[str, int] = {}
@@ -127,6 +129,12 @@ class Slots:
     def read(self, array, offset: int) -> str:
         text = f"reads(table, {{k}}, {code(array.dtype)!r})"
         return self._new(("read", array, offset), "a", text, [Pointer(array, offset)])
+
+    def place(self, array, offset: int) -> tuple[str, str]:
+        """What an element's index is counted from, and what is added to it in the text."""
+        if 0 < offset <= self.near:
+            return self.read(array, 0), f" + {offset}"
+        return self.read(array, offset), ""
 
     def write(self, array) -> str:
         text = f"writes(table, {{k}}, {code(array.dtype)!r})"
@@ -249,8 +257,8 @@ class Body:
         if isinstance(expr, Load) and expr.array in self.written:
             return f"{self.slots.write(expr.array)}[{self.position(expr.index, expr.array)}]"
         if isinstance(expr, Load):
-            array = self.slots.read(expr.array, expr.index.const)
-            return f"{array}[{self.index(expr.index, expr.array)}]"
+            array, rest = self.slots.place(expr.array, expr.index.const)
+            return f"{array}[{self.index(expr.index, expr.array)}{rest}]"
         entry, params = expr.primitive, expr.params
         assert entry.source is not None, f"{entry} has no text"
         source = entry.source if isinstance(entry.source, str) else entry.source(**params)

@@ -21,7 +21,7 @@ from typing import Any
 
 from nbhvp.graph import derive
 from nbhvp.graph.node import Graph, Node
-from nbhvp.plan.costs import CPU
+from nbhvp.plan.costs import CPU, GPU
 from nbhvp.runtime import lazy
 from nbhvp.runtime.announced import progress, warn
 from nbhvp.runtime.report import Products, Report
@@ -39,6 +39,7 @@ class Compiler:
             (lambda *of, **how: _target(target)(*of, **how)) if is_lazy else _target(target)
         )
         self._is_planned, self._is_lazy = target == "cpu", is_lazy
+        self.costs = GPU if target.startswith("cuda") else CPU
         self.is_direct = target == "cpu" and not is_lazy
         """Whether there are programs that can be called by compiled code."""
         self._name, self._place, self._expected, self._has_warned = "", ("", 0), 0.0, False

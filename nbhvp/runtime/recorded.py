@@ -259,8 +259,9 @@ class Linearized:
 
     def __init__(self, linear: LinearMap, guards: tuple[Node, ...], programs: Programs):
         self.inputs, self.direction, self.results = linear.inputs, linear.direction, linear.results
+        self.costs = programs.compiler.costs
         graph = derive.check(linear.graph, linear_in=linear.direction)
-        self.state, product = split(graph, linear.direction)
+        self.state, product = split(graph, linear.direction, self.costs)
         programs.compiler.report.state_bytes = sum(
             node.size * node.dtype.itemsize for node in self.state
         )

@@ -95,7 +95,7 @@ class _Lanes:
     def __init__(self, kernel: Kernel):
         self.kernel, self.body, self.slots = kernel, kernel.body, kernel.slots
         self.row, self.loops = kernel.row, kernel.loops
-        self.slots.functions = FUNCTIONS
+        self.slots.functions, self.slots.near = FUNCTIONS, 64
         self.lanes = self._chosen()
         self.over_rows = self.lanes[0] == 0
         """Whether lanes take rows."""

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from nbhvp.graph.node import Graph, Node, Pool, reachable
+from nbhvp.plan.costs import GPU
 from nbhvp.plan.layout import layout
 from nbhvp.plan.nest import Nest
 from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, schedule
@@ -118,7 +119,7 @@ class Program:
         self.device, self.graph = device, graph
         start, made = time.perf_counter(), cache.made()
         self.hot, self.main = hot % len(graph.inputs), main % len(graph.outputs)
-        plan = schedule(graph)
+        plan = schedule(graph, GPU)
         self.inputs, self.outputs = plan.graph.inputs, plan.graph.outputs
         self.resident = {self.outputs[k] for k in resident}
         self.sources: list[str] = []
