@@ -52,7 +52,7 @@ def timed(call: Callable[[], object], wait: Callable[[], object], long: float = 
 def copy_rate(device) -> float:
     """Bytes per second of a copy on the device, read and written."""
     from nbhvp import differentiable
-    from nbhvp.targets.cuda.program import DeviceArray
+    from nbhvp.targets.cuda.arrays import DeviceArray
 
     size = 1 << 24
     double = _product(differentiable(lambda x: x @ x, target="cuda").hessian(np.zeros(size)))
@@ -63,13 +63,13 @@ def copy_rate(device) -> float:
 
 def _product(H):
     """The product of an operator with arrays on the device: without CuPy's operator around it."""
-    return H._point.products[H._map].on_device
+    return H._point.products[H._map].into
 
 
 def measured(problem, device, long: float) -> dict[str, float]:
     """Seconds of the product with arrays on the device, and with NumPy's."""
     from nbhvp import differentiable
-    from nbhvp.targets.cuda.program import DeviceArray
+    from nbhvp.targets.cuda.arrays import DeviceArray
 
     start = time.perf_counter()
     H = differentiable(problem.fun, target="cuda").hessian(problem.x0, *problem.args)

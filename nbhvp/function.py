@@ -37,7 +37,7 @@ from nbhvp.operators import sparse
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.runtime.call import Owner
 from nbhvp.runtime.differences import DIFFERENCES
-from nbhvp.runtime.inputs import as_given, as_vector, direction, takes
+from nbhvp.runtime.inputs import as_given, as_vector, direction, held, takes
 from nbhvp.runtime.matrices import Direct
 from nbhvp.runtime.memory import Memory
 from nbhvp.runtime.report import Report
@@ -475,7 +475,7 @@ class Function:
         array([[ 0.,  1.],
                [ 1., 20.]])
         """
-        w = np.array(w)
+        w = held(w, self.options.target)
         point = self._memory.weighted(self._tracer, weighted_hessian, x, w, args, kwargs)
         origin = functools.partial(self.weighted_hessian, point.x, w, *args, **kwargs)
         return HessianOperator(point, weighted_hessian, origin, self.unravel)

@@ -8,12 +8,25 @@ same numbers; they are turned into the machine's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["PLAIN_CLASSES", "SIZES", "is_plain", "native", "native_dtype", "refusal_of"]
+__all__ = [
+    "PLAIN_CLASSES",
+    "SIZES",
+    "is_frozen",
+    "is_on_device",
+    "is_plain",
+    "native",
+    "native_dtype",
+    "refusal_of",
+]
 
 SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8), "c": (8, 16)}
 """Bytes of the dtypes that are computed in, by kind."""
+CUDA = (2, 13)
+"""Kinds of memory in DLPack: that of a GPU, and what it shares with the host."""
 PLAIN_CLASSES = (np.ndarray, np.memmap, np.recarray)
 """Classes of arrays whose numbers obey NumPy's own rules."""
 _INSTEAD = {
@@ -49,6 +62,28 @@ def _name(dtype: np.dtype) -> str:
             (f"{dtype} ({name})" for other, name in kinds.items() if dtype == other), str(dtype)
         )
     return str(dtype)
+
+
+def is_frozen(array: Any) -> bool:
+    """Whether nobody can write an array through any array or buffer whose memory it shows."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None or type(array) is bytes
+
+
+def is_on_device(x: Any) -> bool:
+    """Whether an object is an array of some library in the memory of a GPU."""
+    kind = type(x)
+    if kind is np.ndarray:
+        return False
+    if hasattr(kind, "__dlpack_device__"):
+        try:
+            return x.__dlpack_device__()[0] in CUDA
+        except Exception:  # of a library that shares no such array, for reasons of its own
+            return False
+    return hasattr(kind, "__cuda_array_interface__")
 
 
 def native(array: np.ndarray) -> np.ndarray:

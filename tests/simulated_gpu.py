@@ -196,6 +196,67 @@ def _answers(word: str, given: list) -> list:
     return values
 
 
+class Order:
+    """What has ended when something begins, by a clock for each stream of how far it knows the others.
+
+    An access that may run beside a write of the same memory, or a write beside an access, is an error.
+    """
+
+    def __init__(self):
+        self.events: dict[int, dict[int, int]] = {}
+        self._count = 0
+        self._host: dict[int, int] = {}
+        self._clocks: dict[int, dict[int, int]] = {}
+        self._writes: dict[int, tuple[int, int]] = {}
+        self._reads: dict[int, dict[int, int]] = {}
+
+    def _clock(self, stream: int) -> dict[int, int]:
+        clock = self._clocks.setdefault(stream, {stream: 0})
+        _join(clock, self._host)
+        return clock
+
+    def new_event(self) -> int:
+        self._count += 1
+        self.events[self._count] = {}
+        return self._count
+
+    def record(self, event: int, stream: int) -> None:
+        self.events[event] = dict(self._clock(stream))
+
+    def wait_event(self, stream: int, event: int) -> None:
+        _join(self._clock(stream), self.events[event])
+
+    def wait(self, streams) -> None:
+        for stream in streams:
+            _join(self._host, self._clock(stream))
+
+    def access(self, memory: int, stream: int, writes: bool) -> None:
+        clock = self._clock(stream)
+        clock[stream] += 1
+        before = [self._writes[memory]] if memory in self._writes else []
+        if writes:
+            before += self._reads.get(memory, {}).items()
+        for other, time in before:
+            assert clock.get(other, 0) >= time, f"stream {stream} does not wait for {other}"
+        if writes:
+            self._writes[memory] = stream, clock[stream]
+            self._reads[memory] = {}
+        else:
+            self._reads.setdefault(memory, {})[stream] = clock[stream]
+
+    def free(self, memory: int) -> None:
+        used = [*self._reads.pop(memory, {}).items()]
+        if memory in self._writes:
+            used.append(self._writes.pop(memory))
+        for stream, time in used:
+            assert self._host.get(stream, 0) >= time, f"stream {stream} uses what is freed"
+
+
+def _join(clock: dict[int, int], other: dict[int, int]) -> None:
+    for stream, time in other.items():
+        clock[stream] = max(clock.get(stream, 0), time)
+
+
 class Driver:
     """The driver's library without a GPU: host memory, and kernels that are `simulated`.
 
@@ -205,16 +266,21 @@ class Driver:
 
     def __init__(self, devices: int = 1, capability=(9, 0), memory: int = 1 << 30):
         self.devices, self.capability, self.bytes = devices, capability, memory
+        self.touched: set[tuple[int, bool]] = set()
+        """The memory that the kernel which runs reads and writes."""
         self.fail: dict[str, int] = {}
         self.calls: list[str] = []
         self.failures: list[Exception] = []
         """Of kernels, which the driver tells as a code."""
         self.sources: dict[str, str] = {}
         """Of kernels, by their PTX."""
-        self.streams = {1, 7}
-        """The legacy one, and that of the device."""
+        self.streams = {1}
+        """The legacy one, and those that were created."""
+        self.order = Order()
         self._local = threading.local()
         self._memory: dict[int, np.ndarray] = {}
+        self._owners: dict[int, int] = {}
+        """The number of the device of each."""
         self._kernels: list[tuple[str, Callable]] = []
         launch = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 11)
         self.cuLaunchKernel = launch(self._checked("cuLaunchKernel", self._launch))
@@ -270,19 +336,38 @@ class Driver:
     def _cuStreamCreate(self, stream, flags):
         self._enter()
         assert flags == 1
-        stream._obj.value = 7
+        stream._obj.value = 7 + len(self.streams)
+        self.streams.add(stream._obj.value)
+
+    def _cuEventCreate(self, event, flags):
+        self._enter()
+        assert flags == 2
+        event._obj.value = self.order.new_event()
+
+    def _cuEventRecord(self, event, stream):
+        assert stream.value in self.streams
+        self.order.record(event.value, stream.value)
+
+    def _cuStreamWaitEvent(self, stream, event, flags):
+        assert stream.value in self.streams and flags == 0
+        self.order.wait_event(stream.value, event.value)
+
+    def _cuEventDestroy_v2(self, event):
+        del self.order.events[event.value]
 
     def _cuStreamSynchronize(self, stream):
         self._enter()
         assert stream.value in self.streams
+        self.order.wait([stream.value])
 
     def _cuCtxSynchronize(self):
         self._enter()
+        self.order.wait(self.streams)
 
     def _cuPointerGetAttribute(self, value, which, address):
         assert which == 9
-        self._bytes(address.value)
-        value._obj.value = 0
+        start, _ = self._block(address.value)
+        value._obj.value = self._owners[start]
 
     def _cuMemGetInfo_v2(self, free, total):
         self._enter()
@@ -295,28 +380,44 @@ class Driver:
         start = -memory.ctypes.data % 256
         address._obj.value = memory.ctypes.data + start
         self._memory[address._obj.value] = memory[start : start + size.value]
+        self._owners[address._obj.value] = self._local.context - 110
 
     def _cuMemFree_v2(self, address):
         self._enter()
+        self.order.free(address.value)
         del self._memory[address.value]
+
+    def _block(self, address: int) -> tuple[int, int]:
+        """Where the memory begins that an address lies in, and the address in it."""
+        start = max((one for one in self._memory if one <= address), default=0)
+        assert start, f"the address {address} is in no memory"
+        return start, address - start
 
     def _bytes(self, address: int) -> tuple[np.ndarray, int]:
         """The memory that an address lies in, and where."""
-        start = max((one for one in self._memory if one <= address), default=0)
-        assert start, f"the address {address} is in no memory"
-        return self._memory[start], address - start
+        start, at = self._block(address)
+        return self._memory[start], at
+
+    def access(self, address: int, size: int, stream: int, writes: bool) -> None:
+        """Bytes that something on a stream reads or writes."""
+        self._enter()
+        assert stream in self.streams
+        start, at = self._block(address)
+        assert at + size <= self._memory[start].size, "a copy beyond memory"
+        self.order.access(start, stream, writes)
 
     def _cuMemcpyHtoDAsync_v2(self, address, data, size, stream):
-        self._enter()
-        memory, at = self._bytes(address.value)
-        assert at + size.value <= memory.size, "a copy beyond memory"
+        self.access(address.value, size.value, stream.value, True)
         ctypes.memmove(address.value, data.value, size.value)
 
     def _cuMemcpyDtoHAsync_v2(self, data, address, size, stream):
-        self._enter()
-        memory, at = self._bytes(address.value)
-        assert at + size.value <= memory.size, "a copy beyond memory"
+        self.access(address.value, size.value, stream.value, False)
         ctypes.memmove(data.value, address.value, size.value)
+
+    def _cuMemcpyDtoDAsync_v2(self, target, source, size, stream):
+        self.access(source.value, size.value, stream.value, False)
+        self.access(target.value, size.value, stream.value, True)
+        ctypes.memmove(target.value, source.value, size.value)
 
     def _cuModuleLoadDataEx(self, module, ptx, count, options, values):
         self._enter()
@@ -338,7 +439,10 @@ class Driver:
             assert threads % WARP == 0 and 0 < x < 1 << 31 and 0 < y < 1 << 16, "a grid"
             source, launch = self._kernels[kernel - 1]
             table = ctypes.c_uint64.from_address(places).value
+            self.touched.clear()
             launch((x, y), threads, self._table(source, table))
+            for start, writes in sorted(self.touched):
+                self.order.access(start, stream, writes)
         except Exception as error:  # ctypes would drop it
             self.failures.append(error)
             return 1
@@ -374,8 +478,11 @@ class _Far:
     address: int
     dtype: np.dtype
 
-    def _place(self, index) -> tuple[np.ndarray, int]:
-        memory, at = self.driver._bytes(self.address + operator.index(index) * self.dtype.itemsize)
+    def _place(self, index, writes: bool) -> tuple[np.ndarray, int]:
+        address = self.address + operator.index(index) * self.dtype.itemsize
+        start, at = self.driver._block(address)
+        memory = self.driver._memory[start]
+        self.driver.touched.add((start, writes))
         assert at + self.dtype.itemsize <= memory.size, "an element outside its memory"
         return memory, at
 
@@ -383,11 +490,11 @@ class _Far:
         return (self.address + operator.index(index) * self.dtype.itemsize,)
 
     def __getitem__(self, index):
-        memory, at = self._place(index)
+        memory, at = self._place(index, False)
         return memory[at : at + self.dtype.itemsize].view(self.dtype)[0]
 
     def __setitem__(self, index, x):
-        memory, at = self._place(index)
+        memory, at = self._place(index, True)
         memory[at : at + self.dtype.itemsize].view(self.dtype)[0] = x
 
 
@@ -405,7 +512,7 @@ class Cublas:
         return 0
 
     def cublasSetStream_v2(self, handle, stream):
-        assert (handle.value, stream.value) in {(3, 7), (3, 1)}
+        assert handle.value == 3 and stream.value
         return 0
 
     def cublasDgemmStridedBatched(self, *arguments):

@@ -38,7 +38,7 @@ ALLOWED = {
     "targets/lowering": {"errors", "graph", "targets/lowering"},
     "targets/native": {"disk", "graph", "plan", "targets/lowering", "targets/native", "version"},
     "targets/cpu": TARGETS | {"targets/cpu"},
-    "targets/cuda": TARGETS | {"targets/cuda"},
+    "targets/cuda": TARGETS | {"plain", "targets/cuda"},
     "trace": TRACER | {"loops"},
     "trace/branches": TRACER,
     "trace/surroundings": TRACER,

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from nbhvp.plain import PLAIN_CLASSES, refusal_of
+from nbhvp.plain import PLAIN_CLASSES, is_on_device, refusal_of
 
 __all__ = [
     "Combination",
@@ -55,13 +55,29 @@ class Operator(LinearOperator):
 
     def dot(self, x: Any) -> Any:
         """The product with a vector, the k columns of a matrix, a number or another operator."""
+        if is_on_device(x):
+            return self._on_device(x)
         _refuse_subclass(x)
         return _combined(super().dot(_factor(x)))
 
     def _rdot(self, x: Any) -> Any:
         return _combined(super()._rdot(_factor(x)))
 
+    def _on_device(self, x: Any) -> Any:
+        """The product with an array on a device, which SciPy's own methods do not take."""
+        return self._matmat(x)
+
+    def matvec(self, x: Any, /) -> Any:
+        """The product with a vector of shape (n,) or (n, 1)."""
+        return self._on_device(x) if is_on_device(x) else super().matvec(x)
+
+    def matmat(self, x: Any, /) -> Any:
+        """The product with the k columns of a matrix."""
+        return self._on_device(x) if is_on_device(x) else super().matmat(x)
+
     def __matmul__(self, x: Any) -> Any:
+        if is_on_device(x):
+            return self._on_device(x)
         return super().__matmul__(_number(x))
 
     def __rmatmul__(self, x: Any) -> Any:
@@ -169,6 +185,9 @@ class Combination(Operator):
     def _rmatmat(self, x: np.ndarray) -> np.ndarray:
         return self._operator.rmatmat(x)
 
+    def _on_device(self, x: Any) -> Any:
+        return (self._operator._matvec if x.ndim == 1 else self._operator._matmat)(x)
+
     def _adjoint(self) -> Combination:
         return Combination(self._operator.H)
 
@@ -195,6 +214,10 @@ class Damped(Operator):
 
     def _plus(self, product: np.ndarray, x: np.ndarray, c: np.ndarray) -> np.ndarray:
         c = c if c.ndim else c.item()
+        if np.ndim(c) and is_on_device(x):
+            raise TypeError(
+                "a diagonal is an array of the host's, and the vector is on a device: add the products"
+            )
         return product + (c[:, None] if np.ndim(c) and x.ndim == 2 else c) * x
 
     def _matmat(self, x: np.ndarray) -> np.ndarray:
@@ -239,7 +262,7 @@ class Identity(Operator):
 
     def _matmat(self, x: np.ndarray) -> np.ndarray:
         x = checked(x, self.shape[0])
-        return x.astype(np.result_type(x, self.dtype))
+        return 1 * x if is_on_device(x) else x.astype(np.result_type(x, self.dtype))
 
     _matvec = _rmatvec = _rmatmat = _matmat
 
@@ -306,8 +329,9 @@ def _refuse_subclass(v: Any) -> None:
 
 def checked(v: Any, size: int) -> np.ndarray:
     """v as an array of numbers, of shape (size,) or (size, k)."""
-    _refuse_subclass(v)
-    v = np.asarray(v.toarray() if issparse(v) else v)
+    if not is_on_device(v):
+        _refuse_subclass(v)
+        v = np.asarray(v.toarray() if issparse(v) else v)
     if v.ndim not in (1, 2) or v.shape[0] != size:
         raise ValueError(f"needed an array of shape ({size},) or ({size}, k), got {v.shape}")
     if v.dtype.kind not in "biufc":

@@ -27,6 +27,8 @@ from nbhvp.graph.linear_map import Product, jacobian, transposed_jacobian
 from nbhvp.operators import sparse
 from nbhvp.operators.algebra import UNITS, Combination, Operator, checked, columns, diagonal
 from nbhvp.operators.on_device import on_device
+from nbhvp.plain import is_on_device
+from nbhvp.runtime.on_device import given, returned
 from nbhvp.runtime.point import Point
 from nbhvp.runtime.report import Tally
 from nbhvp.tree import Unravel
@@ -136,12 +138,13 @@ class HessianOperator(Operator):
     @property
     def value(self) -> Any:
         """The value of the function at the point."""
-        return self._result(0).copy()[()]
+        found = self._result(0)
+        return found[()] if isinstance(found, np.ndarray) else found
 
     @property
     def gradient(self) -> np.ndarray:
         """The gradient of the function at the point, of the shape of x."""
-        return self._result(1).copy()
+        return self._result(1)
 
     def report(self) -> HessianReport:
         """The memory stored for products at this point, and the cost of one product.
@@ -182,12 +185,16 @@ class HessianOperator(Operator):
             If the function was not made with ``target="cuda"``.
         """
         bound = self._point.products[self._map]
-        if not hasattr(bound, "on_device"):
+        if not hasattr(bound, "into"):
             raise TypeError(
                 "on_device needs a function on a GPU: differentiable(..., target='cuda'), "
                 f"but {self._point.recorded.primal.source} has another target"
             )
-        return on_device(bound.on_device, self.shape, self.dtype)
+        return on_device(self._into, self.shape, self.dtype)
+
+    def _into(self, v: Any, out: Any = None) -> Any:
+        self._count[0] += 1
+        return self._point.products[self._map].into(v, out)
 
     def _result(self, which: int) -> np.ndarray:
         self._point = self._point.extended(self._map, complete=True)
@@ -196,7 +203,7 @@ class HessianOperator(Operator):
             raise TypeError(
                 "labels were drawn or given, and a Fisher matrix of these has no gradient"
             )
-        return self._point.known[results[which]]
+        return returned(self._point.known[results[which]].copy())
 
     def matvec(self, x: ArrayLike) -> np.ndarray:
         """The product H v with a vector of shape (n,) or (n, 1)."""
@@ -228,8 +235,8 @@ class HessianOperator(Operator):
             return self.matvec(x)
         return super().dot(x)
 
-    def _times(self, v: ArrayLike) -> np.ndarray:
-        v = checked(v, self.shape[1])
+    def _times(self, v: Any) -> Any:
+        v = _checked(v, self.shape[1], self._point)
         self._count[0] += v.size // max(1, self.shape[1])
         return _times(self._point, self._map, v)
 
@@ -399,7 +406,7 @@ class JacobianOperator(Operator):
     def value(self) -> np.ndarray:
         """The result of the function at the point, with its own shape."""
         self._point = self._point.extended(jacobian, complete=True)
-        return self._point.known[self._point.recorded.output].copy()
+        return returned(self._point.known[self._point.recorded.output].copy())
 
     @property
     def products(self) -> int:
@@ -414,11 +421,11 @@ class JacobianOperator(Operator):
         """The VJP with a vector of shape (m,) or (m, 1)."""
         return self._backward(x)
 
-    def _forward(self, v: ArrayLike) -> np.ndarray:
-        return self._times(jacobian, checked(v, self.shape[1]))
+    def _forward(self, v: Any) -> Any:
+        return self._times(jacobian, _checked(v, self.shape[1], self._point))
 
-    def _backward(self, w: ArrayLike) -> np.ndarray:
-        return self._times(transposed_jacobian, checked(w, self.shape[0]))
+    def _backward(self, w: Any) -> Any:
+        return self._times(transposed_jacobian, _checked(w, self.shape[0], self._point))
 
     def _times(self, product: Product, v: np.ndarray) -> np.ndarray:
         self.tally.count[0] += v.size // max(1, v.shape[0])
@@ -432,8 +439,7 @@ class JacobianOperator(Operator):
     def _adjoint(self) -> Combination:
         return Combination(super()._adjoint())
 
-    def _transpose(self) -> Combination:
-        return Combination(super()._transpose())
+    _transpose = _adjoint  # it is real
 
     def tosparse(self, pattern: Any = None) -> csr_array:
         """The Jacobian as a sparse array by rows, exact: see `HessianOperator.tosparse`.
@@ -499,13 +505,25 @@ def _flat(product: Callable, shape: tuple[int, ...]) -> Callable:
     return lambda v: product(v.reshape(shape)).reshape(-1)
 
 
+def _checked(v: Any, size: int, point: Point) -> Any:
+    """v as an array of numbers, of shape (size,) or (size, k), on the host or on the point's device."""
+    if is_on_device(v):
+        v = given(point.recorded.compiler.target, v, "the array")
+    return checked(v, size)
+
+
 def _times(point: Point, product: Product, v: np.ndarray) -> np.ndarray:
     """The product at a point with a real or complex vector or matrix; the operator is real."""
     if v.dtype.kind == "c":
         return _times(point, product, v.real) + 1j * _times(point, product, v.imag)
     like = point.recorded.linearized(product).direction
     columns = v.shape[1:]
-    v = np.asarray(v, like.dtype, order="C" if v.ndim == 1 else None)
+    if type(v) is np.ndarray:
+        v = np.asarray(v, like.dtype, order="C" if v.ndim == 1 else None)
+    elif v.dtype != like.dtype:
+        raise TypeError(
+            f"the array is on a device, and must have dtype {like.dtype}, got {v.dtype}"
+        )
     result = point.times(product, v.reshape(like.shape + columns))
     size = math.prod(result.shape[: result.ndim - len(columns)])
-    return result.reshape((size, *columns))
+    return returned(result.reshape((size, *columns)))

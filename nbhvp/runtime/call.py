@@ -11,14 +11,13 @@ from __future__ import annotations
 import importlib
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from nbhvp.plain import native
+from nbhvp.plain import is_frozen, native
 from nbhvp.plan.costs import CPU
-from nbhvp.trace.surroundings.closure import is_frozen
 
 __all__ = [
     "LARGE",
@@ -27,7 +26,6 @@ __all__ = [
     "Call",
     "Owner",
     "as_inputs",
-    "can_be_remembered",
     "copied",
     "kept",
     "same_argument",
@@ -54,6 +52,21 @@ class Call:
     """As they were given, for a trace."""
     given: np.ndarray | None = None
     """The caller's own x, if it is an array that had to be copied, and there are other arrays."""
+    is_kept: bool = False
+
+    @property
+    def can_be_remembered(self) -> bool:
+        """Whether a later call can tell if it is at the same point."""
+        return type(self.x) is np.ndarray and all(map(_can_be_compared, self.leaves))
+
+    def kept(self) -> Call:
+        """The same with an x that nobody can write, and arguments as `kept` has them."""
+        if self.is_kept:
+            return self
+        x = copied(self.x)
+        if type(x) is np.ndarray:
+            x.flags.writeable = False
+        return replace(self, x=x, leaves=kept(self.leaves), is_kept=True)
 
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
@@ -76,13 +89,15 @@ def kept(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     return arrays and [a if a.nbytes > LARGE else a.copy() for a in arrays]
 
 
-def can_be_remembered(leaves: Sequence[np.ndarray]) -> bool:
-    """Whether a later call can tell if it has the same arguments."""
-    return all(a.nbytes <= LARGE or is_frozen(a) for a in leaves)
+def _can_be_compared(a: np.ndarray) -> bool:
+    """Whether a later call can tell if it has the same argument."""
+    return type(a) is np.ndarray and (a.nbytes <= LARGE or is_frozen(a))
 
 
 def same_argument(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arguments of one shape, and of one dtype but for its byte order, are the same."""
+    if type(a) is not np.ndarray:
+        return False  # it is on a device, and not looked at
     if a.nbytes > LARGE:
         return a is b and is_frozen(a)
     return (a.dtype is b.dtype or a.dtype == b.dtype) and same_bits(a, b)
@@ -103,7 +118,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 def copied(array: np.ndarray) -> np.ndarray:
     """A copy, in C order if it is large."""
-    is_large = array.nbytes >= SHARED and array.flags.c_contiguous
+    is_large = array.nbytes >= SHARED and array.flags.c_contiguous and type(array) is np.ndarray
     return _compiled_large().copied(array) if is_large else array.copy()
 
 

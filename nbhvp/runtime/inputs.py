@@ -14,20 +14,29 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph.node import Node
-from nbhvp.plain import PLAIN_CLASSES, refusal_of
+from nbhvp.plain import PLAIN_CLASSES, is_on_device, refusal_of
+from nbhvp.runtime.on_device import given
 from nbhvp.trace.arrays import Traced
 from nbhvp.trace.recording import trace_error
 from nbhvp.tree import Unravel
 
-__all__ = ["as_given", "as_vector", "bound", "direction", "primal", "takes", "weights"]
+__all__ = ["as_given", "as_vector", "bound", "direction", "held", "primal", "takes", "weights"]
 
 _PRECISIONS = (np.dtype(np.float64), np.dtype(np.float32))
 
 
-def primal(x: Any) -> np.ndarray:
-    """x as a C-contiguous array of float32 or float64; integers and booleans become float64."""
+def primal(x: Any, target: str = "cpu") -> Any:
+    """x as a C-contiguous array of float32 or float64; integers and booleans become float64.
+
+    An array on a device stays there.
+    """
     if type(x) is np.ndarray and x.dtype in _PRECISIONS and x.flags.c_contiguous:
         return x
+    if is_on_device(x):
+        array = given(target, x, "x")
+        if array.dtype not in _PRECISIONS:
+            raise TypeError(f"x is on a device, and must be float32 or float64, got {array.dtype}")
+        return array
     try:
         array = _plain(x, "x")
     except ValueError:  # lists of arrays that make none
@@ -74,13 +83,18 @@ def _plain(x: Any, name: str) -> np.ndarray:
     return np.asarray(x)
 
 
-def direction(v: Any, like: Node | np.ndarray) -> np.ndarray:
-    """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,)."""
+def direction(v: Any, like: Node | np.ndarray, target: str = "cpu") -> Any:
+    """v in the dtype of a node, contiguous in its shape S, or as it is in the shape S + (k,).
+
+    An array on a device stays there, if it is of this dtype.
+    """
     shape, dtype = like.shape, like.dtype
     if type(v) is np.ndarray and v.shape == shape and v.dtype == dtype and v.flags.c_contiguous:
         return v
     name = like.params["name"] if isinstance(like, Node) else "v"
-    array = _plain(v, name)
+    array = given(target, v, name) if is_on_device(v) else _plain(v, name)
+    if type(array) is not np.ndarray and array.dtype != dtype:
+        raise TypeError(f"{name} is on a device, and must have dtype {dtype}, got {array.dtype}")
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} must be real, got {array.dtype}: the product is linear, "
@@ -89,17 +103,24 @@ def direction(v: Any, like: Node | np.ndarray) -> np.ndarray:
     if array.shape != shape and (array.shape[:-1] != shape or array.ndim != len(shape) + 1):
         batch = f"({', '.join([*map(str, shape), 'k'])})"
         raise ValueError(f"{name} must have shape {shape} or {batch}, got {array.shape}")
+    if type(array) is not np.ndarray:
+        return array
     return np.asarray(array, dtype, order="C" if array.shape == shape else None)
 
 
-def weights(w: Any, like: Node) -> np.ndarray:
+def weights(w: Any, like: Node, target: str) -> np.ndarray:
     """w as an array of the shape and dtype of the result; a result of size 1 is a scalar."""
-    if like.shape == () and np.size(w) == 1:
+    if like.shape == () and not is_on_device(w) and np.size(w) == 1:
         w = np.reshape(w, ())
-    w = direction(w, like)
+    w = direction(w, like, target)
     if w.shape != like.shape:
         raise ValueError(f"w must have shape {like.shape}, got {w.shape}")
     return w
+
+
+def held(w: Any, target: str) -> Any:
+    """A copy of an array, which stays as it is when the caller's changes."""
+    return given(target, w, "w").copy() if is_on_device(w) else np.array(w)
 
 
 def bound(arg: Any) -> Any:

@@ -31,10 +31,11 @@ import numpy as np
 
 from nbhvp.graph.linear_map import Product
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, can_be_remembered, copied, kept
+from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, copied, kept
 from nbhvp.runtime.direct import general
 from nbhvp.runtime.inputs import direction, weights
 from nbhvp.runtime.matrices import Matrix
+from nbhvp.runtime.on_device import HOST, returned
 from nbhvp.runtime.point import Point, new_point
 from nbhvp.runtime.programs import Compiler
 from nbhvp.runtime.recorded import Recorded
@@ -94,7 +95,7 @@ class Memory:
             return known
         self.report.value_runs += 1
         _, outputs = self._run(Recorded.value_at, tracer, call)
-        return outputs[0][()]
+        return returned(outputs[0][()])
 
     def gradient(self, tracer: Tracer, x: Any, args: tuple, kwargs: dict) -> tuple[Any, np.ndarray]:
         """The value and a fresh gradient; products there are ready too, if one came last time."""
@@ -136,7 +137,7 @@ class Memory:
         """Value and gradient, with nothing remembered."""
         self.report.gradient_runs += 1
         *_, (value, gradient) = self._run(Recorded.gradient_at, tracer, call)
-        return value[()], gradient
+        return returned(value[()]), returned(gradient)
 
     def product(
         self, tracer: Tracer, product: Product, x: Any, v: Any, args: tuple, kwargs: dict
@@ -159,7 +160,7 @@ class Memory:
 
         Nothing is remembered where nothing could tell later whether another call is at the same point.
         """
-        is_kept = not tracer.is_always and can_be_remembered(call.leaves)
+        is_kept = not tracer.is_always and call.can_be_remembered
         point = self._remembered(call, lambda point: point.extended(product)) if is_kept else None
         found = None
         if point is None:
@@ -169,7 +170,7 @@ class Memory:
         if found is None:
             return self._times(point, product, v)
         self.report.product_runs += 1
-        return found
+        return returned(found)
 
     def _new_product(
         self, tracer: Tracer, product: Product, call: Call, v: Any, is_kept: bool
@@ -179,7 +180,7 @@ class Memory:
 
         def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             like = recorded.linear_map(product).direction
-            one = direction(v, like)
+            one = direction(v, like, self.compiler.target)
             whole.clear()
             if one.shape != like.shape or (is_kept and not self._is_once(recorded)):
                 return recorded.point_at(product, inputs, False)
@@ -187,21 +188,21 @@ class Memory:
             whole.append(found)
             return outputs
 
+        call = self._placed(call) if is_kept else call
         recorded, outputs = self._run(run, tracer, call)
         if not whole:
             return self._made(recorded, call, product, outputs), None
-        self._before, leaves = self.report.product_runs, kept(call.leaves)
-        inputs = as_inputs(copied(call.x), leaves)
-        return Point(recorded, inputs[0], leaves, inputs, {}, {}), whole[0]
+        self._before, call = self.report.product_runs, call.kept()
+        return Point(recorded, call.x, call.leaves, call.inputs, {}, {}), whole[0]
 
     def _times(self, point: Point, product: Product, v: Any) -> np.ndarray:
         like = point.recorded.linear_map(product).direction
-        v = direction(v, like)
+        v = direction(v, like, self.compiler.target)
         if v.shape == like.shape:
             self.report.product_runs += 1
-            return point.products[product](v)
+            return returned(point.products[product](v))
         self.report.product_runs += v.shape[-1]
-        return point.times(product, v)
+        return returned(point.times(product, v))
 
     def at(self, tracer: Tracer, product: Product, x: Any, args: tuple, kwargs: dict) -> Point:
         """The point of some arguments, with a product ready."""
@@ -217,11 +218,11 @@ class Memory:
     ) -> Point:
         """A point that is not remembered, of a product whose last input is weights of the result."""
         call = tracer.call(x, args, kwargs)
-        call = replace(call, x=copied(call.x), leaves=kept(call.leaves))
+        call = call.kept()
 
         def at_weights(recorded: Recorded) -> Call:
             like = recorded.linear_map(product).inputs[-1]
-            return replace(call, leaves=(*call.leaves, weights(w, like)))
+            return replace(call, leaves=(*call.leaves, weights(w, like, self.compiler.target)))
 
         def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             inputs = at_weights(recorded).inputs  # before anything is compiled
@@ -342,7 +343,7 @@ class Memory:
         if point is not None:
             return point, True
         call = tracer.call(x, args, kwargs)
-        if tracer.is_always or not can_be_remembered(call.leaves):
+        if tracer.is_always or not call.can_be_remembered:
             return None, False
         point = self._remembered(call, lambda point: point.extended(product, complete))
         if point is not None:
@@ -352,16 +353,20 @@ class Memory:
     def _new_point(
         self, tracer: Tracer, product: Product, call: Call, complete: bool = False
     ) -> Point:
+        call = self._placed(call)
         recorded, outputs = self._run(_point_program(product, complete), tracer, call)
         return self._made(recorded, call, product, outputs)
+
+    def _placed(self, call: Call) -> Call:
+        """A call for a new point: on a device, all programs find one copy of what is kept."""
+        return call if self.compiler.target in HOST else call.kept()
 
     def _made(
         self, recorded: Recorded, call: Call, product: Product, outputs: Sequence[np.ndarray]
     ) -> Point:
         self._before = self.report.product_runs
-        # Copied after the trace, whose temporary arrays are gone by now.
-        leaves = kept(call.leaves)
-        return new_point(recorded, as_inputs(copied(call.x), leaves), leaves, product, outputs)
+        call = call.kept()  # after the trace, whose temporary arrays are gone by now
+        return new_point(recorded, call.inputs, call.leaves, product, outputs)
 
     def _is_once(self, recorded: Recorded) -> bool:
         """Whether a product at a new x will be the only one there, as far as can be told."""

@@ -34,6 +34,7 @@ class Compiler:
     """What makes the programs of a Function, and counts what that takes."""
 
     def __init__(self, target: str, is_lazy: bool = False):
+        self.target = target
         # What compiles is imported when something is to be compiled.
         self._target = (
             (lambda *of, **how: _target(target)(*of, **how)) if is_lazy else _target(target)
@@ -170,4 +171,4 @@ def _target(name: str) -> Callable[..., Any]:
         raise ValueError(f"target must be 'cpu', 'cuda', 'cuda:1' ... or 'interpret', got {name!r}")
     driver = importlib.import_module("nbhvp.targets.cuda.driver")
     program = importlib.import_module("nbhvp.targets.cuda.program").Program
-    return functools.partial(program, driver.device(int(number or 0)))
+    return functools.partial(program, driver.named(name))

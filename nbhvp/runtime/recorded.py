@@ -178,6 +178,7 @@ class Recorded:
         linear, known = self.linear_map(product), self._matrices.setdefault(product, [])
         operands = self._integer_operands(product) if pattern is None else ()
         values = self._programs.of(linear.inputs, operands)(*inputs) if operands else []
+        values = list(map(np.asarray, values))
         if pattern is not None:
             values = [pattern.indptr.copy(), pattern.indices.copy()]
         for is_given, others, matrix in tuple(known):
@@ -208,7 +209,8 @@ class Recorded:
         if isinstance(matrix.way, Coloured):
             return self.guards_at(inputs)
         outputs = (*self.guards, matrix.way.output)
-        return self._programs.of(self.linear_map(product).inputs, outputs)(*inputs)
+        program = self._programs.of(self.linear_map(product).inputs, outputs)
+        return list(map(np.asarray, program(*inputs)))  # a sparse array is one of SciPy's
 
     def whole_at(
         self, product: Product, inputs: Sequence[np.ndarray], v: np.ndarray
@@ -216,10 +218,11 @@ class Recorded:
         """Guards, and a product by one program of the inputs and the direction."""
         if product not in self._whole:
             graph = self.linear_map(product).graph
+            *given, along = graph.inputs
             with self.compiler.preparing():
-                graph = fissioned(Graph(graph.inputs, (*self.guards, *graph.outputs)))
+                graph = fissioned(Graph((along, *given), (*self.guards, *graph.outputs)))
                 self._whole[product] = self._programs.of(graph.inputs, graph.outputs)
-        return self._whole[product](*inputs, v)
+        return self._whole[product](v, *inputs)  # results lie where the first input does
 
     def _see_ties(self) -> None:
         """No derivative of a branch that loses it; a note on one that holds at this point alone."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,11 @@ from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.checkpoints import bounded
 from nbhvp.runtime.call import Call, Owner
 from nbhvp.runtime.inputs import as_vector, primal
+from nbhvp.runtime.on_device import given, on_host
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import Trace, record
-from nbhvp.trace.recording import source_of
+from nbhvp.trace.recording import source_of, trace_error
+from nbhvp.trace.surroundings.aliases import SHARED_MEMORY
 from nbhvp.tree import Unravel
 
 __all__ = ["Options", "Tracer"]
@@ -54,12 +57,16 @@ class Tracer:
 
     def call(self, x: Any, args: tuple, kwargs: dict) -> Call:
         """Any arguments in the form in which they are compared."""
-        given, x = x, primal(as_vector(x, self.options.unravel))
-        leaves, key = flatten(args, kwargs) if args or kwargs else ((), ())
+        target = self.options.target
+        original, x = x, primal(as_vector(x, self.options.unravel), target)
+        leaves, key = self._flattened(args, kwargs) if args or kwargs else ((), ())
         call = Call(x, leaves, (self.owner, x.shape, x.dtype, key), args, kwargs)
-        if leaves and given is not x and isinstance(given, np.ndarray):
-            call.given = given
+        if leaves and original is not x and isinstance(original, np.ndarray):
+            call.given = original
         return call
+
+    def _flattened(self, args: tuple, kwargs: dict) -> tuple[list[Any], Hashable]:
+        return flatten(args, kwargs, functools.partial(given, self.options.target))
 
     def trace(self, call: Call, pool: Pool | None = None) -> Trace:
         """The trace of the function at a call.
@@ -70,11 +77,14 @@ class Tracer:
             If the function depends on what may differ at each call, and is to be traced once.
         """
         options = self.options
+        args, kwargs = call.args, call.kwargs
+        if call.leaves:
+            args, kwargs = on_host(call.leaves, call.key[-1], args, kwargs)
         trace = record(
             self.fun,
-            call.x,
-            call.args,
-            call.kwargs,
+            np.asarray(call.x),
+            args,
+            kwargs,
             options.unravel,
             pool,
             loops=options.loops,
@@ -88,6 +98,8 @@ class Tracer:
                 "call: read it outside and pass its numbers as an argument, or trace the function "
                 "at every call, with differentiable(trace='always')"
             )
+        if trace.aliases is not None and not trace.aliases.allow((call.x, *call.leaves)):
+            raise trace_error(SHARED_MEMORY, "give copies")  # on a device: here they are copies
         return trace if options.memory is None else _bounded(trace, options.memory)
 
 

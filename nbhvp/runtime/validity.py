@@ -8,12 +8,15 @@ all arrays have the same bits.
 
 `serves` and `is_at` test any `Call`. Most calls pass plain arrays and floats to the trace used last:
 `Direct.accept` and `Direct.same` are the same tests for these in compiled code, without a `Call`. They
-say no whenever the full test is needed.
+say no whenever the full test is needed. An array on a device is at no point that is remembered: the host
+does not read it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nbhvp.runtime.call import Call, same_argument, same_bits
 
@@ -38,6 +41,7 @@ def is_at(point: Point, call: Call) -> bool:
     # What the trace read may be large: it is looked at last.
     return (
         point.recorded.key == call.key
+        and type(call.x) is np.ndarray
         and same_bits(call.x, point.x)
         and all(map(same_argument, call.leaves, point.leaves))
         and serves(point.recorded, call)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from nbhvp.plain import is_plain, native_dtype, refusal_of
+from nbhvp.plain import is_on_device, is_plain, native_dtype, refusal_of
 
 __all__ = ["Leaf", "Static", "flatten", "leaves_of", "unflatten"]
 
@@ -68,8 +68,12 @@ class Static:
     """Of a subclass of float, which tell 0.0 from -0.0."""
 
 
-def flatten(args: tuple, kwargs: dict[str, Any]) -> tuple[list[np.ndarray], Hashable]:
+def flatten(
+    args: tuple, kwargs: dict[str, Any], given: Callable[[Any, str], Any] | None = None
+) -> tuple[list[np.ndarray], Hashable]:
     """The leaves of arguments, as arrays, and the hashable rest.
+
+    `given` is applied to arrays on a device, and their names, and gives what stands for them.
 
     Raises
     ------
@@ -77,12 +81,14 @@ def flatten(args: tuple, kwargs: dict[str, Any]) -> tuple[list[np.ndarray], Hash
         For an argument that can be neither; the message names it.
     """
     leaves: list[np.ndarray] = []
-    args = tuple(_key(value, f"argument {k + 1}", leaves) for k, value in enumerate(args))
-    kwargs = {name: _key(value, f"argument {name!r}", leaves) for name, value in kwargs.items()}
+    args = tuple(_key(value, f"argument {k + 1}", leaves, given) for k, value in enumerate(args))
+    kwargs = {
+        name: _key(value, f"argument {name!r}", leaves, given) for name, value in kwargs.items()
+    }
     return leaves, (args, Branch(dict, tuple(kwargs), tuple(kwargs.values())))
 
 
-def _key(value, where: str, leaves: list[np.ndarray]):
+def _key(value, where: str, leaves: list[np.ndarray], given: Callable | None):
     if isinstance(value, np.ndarray):
         return _leaf("array", value, where, leaves)
     if type(value) is float:
@@ -94,11 +100,14 @@ def _key(value, where: str, leaves: list[np.ndarray]):
     if isinstance(value, float):  # with rules of its own, perhaps
         return Static(type(value), value, np.float64(value).tobytes())
     if isinstance(value, dict) and _is_rebuilt(type(value), value, dict):
-        items = [_key(item, f"{where}[{name!r}]", leaves) for name, item in value.items()]
+        items = [_key(item, f"{where}[{name!r}]", leaves, given) for name, item in value.items()]
         return Branch(type(value), tuple(value), tuple(items), _of_dict(value, where))
     if isinstance(value, list | tuple) and _is_rebuilt(type(value), value, list, tuple):
-        items = [_key(item, f"{where}[{k}]", leaves) for k, item in enumerate(value)]
+        items = [_key(item, f"{where}[{k}]", leaves, given) for k, item in enumerate(value)]
         return Branch(type(value), (), tuple(items))
+    if given is not None and is_on_device(value):
+        leaves.append(given(value, where))
+        return Leaf("array", leaves[-1].shape, leaves[-1].dtype)
     instead = (text for kinds, text in _INSTEAD.items() if isinstance(value, kinds))
     raise _refused(where, f"of type {type(value).__name__}", next(instead, ""))
 

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,15 @@ class Device:
         self._process = os.getpid()
         self._context = ctypes.c_void_p()
         self._kernels: dict[str, int] = {}
-        self._free: dict[int, list[int]] = {}
+        self._free: dict[tuple[int, int], list[int]] = {}
+        """Memory that waits, by the stream on which it was used and its size."""
+        self.copies: dict[int, Any] = {}
+        """Of arrays that nobody can write, by their identity: they are removed when these are deleted."""
+        self._local = threading.local()
+        self._idle: list[int] = []
+        """Streams of threads that have ended."""
+        self.streams: set[int] = set()
+        """All streams of ours."""
         self.lock = threading.Lock()
         """Held while kernels are loaded, and by calls of cuBLAS."""
         handle, count = ctypes.c_int(), ctypes.c_int()
@@ -81,10 +90,22 @@ class Device:
             )
         self.processors = self._attribute(PROCESSORS)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), handle)
+
+    @property
+    def stream(self) -> int:
+        """The stream of the calling thread; another thread has it when this one has ended."""
+        try:
+            return self._local.stream.handle
+        except AttributeError:
+            self._local.stream = _Lent(self._idle, self._new_stream)
+            return self._local.stream.handle
+
+    def _new_stream(self) -> int:
         self._enter()
         stream = ctypes.c_void_p()
         self._call("cuStreamCreate", ctypes.byref(stream), 1)  # waits for no other stream
-        self.stream = stream.value or 0
+        self.streams.add(stream.value or 0)
+        return stream.value or 0
 
     def _call(self, name: str, *arguments) -> None:
         if self._process != os.getpid():
@@ -106,34 +127,61 @@ class Device:
 
     # Memory.
 
-    def allocate(self, size: int) -> int:
-        """The address of new memory."""
+    def allocate(self, size: int, stream: int) -> int:
+        """The address of new memory, for what runs on a stream."""
         size = _rounded(size)
         with contextlib.suppress(KeyError, IndexError):
-            return self._free[size].pop()
+            return self._free[stream, size].pop()
         self._enter()
-        free, total, address = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_uint64()
-        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        if free.value < size:
+        free, total = self._memory()
+        if free < size:
             self.forget()
-            self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        if free.value < size:
+            free, total = self._memory()
+        if free < size:
             raise MemoryError(
-                f"{size:,} bytes are needed on device {self.ordinal}, and {free.value:,} of its "
-                f"{total.value:,} are free: use smaller batches, fewer directions at once, or target='cpu'"
+                f"{size:,} bytes are needed on device {self.ordinal}, and {free:,} of its {total:,} "
+                "are free: use smaller batches, fewer directions at once, or target='cpu'"
             )
+        address = ctypes.c_uint64()
         self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         return address.value
 
-    def free(self, address: int, size: int) -> None:
-        """Keep memory for the next request of its size."""
-        self._free.setdefault(_rounded(size), []).append(address)
+    def _memory(self) -> tuple[int, int]:
+        """The bytes that are free, and all."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    def free(self, address: int, size: int, stream: int) -> None:
+        """Keep memory for the next request of its size on its stream."""
+        self._free.setdefault((stream, _rounded(size)), []).append(address)
 
     def forget(self) -> None:
         """Give memory that waits back to the driver."""
         waiting, self._free = self._free, {}
+        if any(waiting.values()):
+            self.wait_for_all()
         for address in (one for some in waiting.values() for one in some):
             self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        """Copy memory of the device, on a stream."""
+        if size:
+            self._enter()
+            addresses = ctypes.c_uint64(target), ctypes.c_uint64(source)
+            size_, handle = ctypes.c_size_t(size), self._handle_of(stream)
+            self._call("cuMemcpyDtoDAsync_v2", *addresses, size_, handle)
+
+    def follow(self, stream: int, other: int) -> None:
+        """Let what is launched on a stream from now on wait for what was launched on another."""
+        if stream == other:
+            return
+        self._enter()
+        event = ctypes.c_void_p()
+        self._call("cuEventCreate", ctypes.byref(event), 2)  # which tells no time
+        self._call("cuEventRecord", event, self._handle_of(other))
+        self._call("cuStreamWaitEvent", self._handle_of(stream), event, 0)
+        self._call("cuEventDestroy_v2", event)  # once it has happened
 
     def upload(self, address: int, array: np.ndarray, stream: int | None = None) -> None:
         """Copy a C-contiguous array, whose memory may be used again after `wait`, or at once if pageable."""
@@ -206,7 +254,7 @@ class Device:
     def words(self, launches: Sequence[Launch]) -> Words:
         """The words of some launches."""
         launcher = ctypes.cast(_library().cuLaunchKernel, ctypes.c_void_p).value or 0
-        return Words(launches, launcher, self.stream)
+        return Words(launches, launcher, 0)
 
     @functools.cached_property
     def blas(self) -> blas.Blas | None:
@@ -224,6 +272,21 @@ class Device:
         _check(_library(), "cuLaunchKernel", _launch()(words.array))
 
 
+class _Lent:
+    """A stream that a thread has until it ends."""
+
+    def __init__(self, idle: list[int], new: Callable[[], int]):
+        self._idle = idle
+        try:
+            self.handle = idle.pop()
+        except IndexError:
+            self.handle = new()
+
+    def __del__(self):
+        if hasattr(self, "handle"):
+            self._idle.append(self.handle)
+
+
 def _rounded(size: int) -> int:
     return -(-max(size, 1) // LINE) * LINE
 
@@ -237,3 +300,8 @@ def _launch() -> Callable:
 def device(ordinal: int) -> Device:
     """The device of a number."""
     return Device(ordinal)
+
+
+def named(target: str) -> Device:
+    """The device of a target: "cuda" is the first one, "cuda:1" the second."""
+    return device(int(target.partition(":")[2] or 0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,21 @@ _ENOUGH = 10_000
 
 def share_memory(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays have an element in common."""
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return _overlap(a, b)
     if not np.may_share_memory(a, b):
         return False
     try:
         return np.shares_memory(a, b, max_work=_ENOUGH)
     except np.exceptions.TooHardError:
         return True
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    """The same of arrays of which one is on a device, where all are in C order."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return False
+    return a.address < b.address + b.nbytes and b.address < a.address + a.nbytes
 
 
 @dataclass(frozen=True)

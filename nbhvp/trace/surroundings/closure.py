@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.plain import is_frozen
 from nbhvp.tree import Unravel
 
 __all__ = [
@@ -43,7 +44,6 @@ __all__ = [
     "contents",
     "is_atom",
     "is_atomic",
-    "is_frozen",
     "watch_array",
 ]
 
@@ -255,15 +255,6 @@ class ArrayWatch:
 def watch_array(array: np.ndarray) -> ArrayWatch:
     """A watch on the content of an array of numbers."""
     return ArrayWatch(array)
-
-
-def is_frozen(array) -> bool:
-    """Whether nobody can write an array through any array or buffer whose memory it shows."""
-    while isinstance(array, np.ndarray):
-        if array.flags.writeable:
-            return False
-        array = array.base
-    return array is None or type(array) is bytes
 
 
 class Closure:

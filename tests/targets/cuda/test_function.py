@@ -12,7 +12,7 @@ import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.targets.cuda import cache, driver, program
-from nbhvp.targets.cuda.program import DeviceArray
+from nbhvp.targets.cuda.arrays import DeviceArray
 from tests.simulated_gpu import simulated_driver
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]

@@ -1,0 +1,119 @@
+"""Arrays of other libraries on a device, in the memory of the simulated driver.
+
+`Library` is a module under the name of CuPy, torch, JAX or Numba, with the calls that nbhvp makes of it.
+Its arrays tell of themselves by `__cuda_array_interface__`, those of `Tensor` by DLPack alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from nbhvp.targets.cuda import driver
+from nbhvp.targets.cuda.arrays import _Tensor as Header
+from tests.simulated_gpu import Driver
+
+NAMES = ("cupy", "torch", "jax", "numba")
+
+
+class Array:
+    """An array in the memory of the simulated driver."""
+
+    stub: Driver
+    stream: int | None = None
+    """What the interface names."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, address: int, owner: Any = None):
+        self.shape, self.dtype, self.address, self.owner = shape, np.dtype(dtype), address, owner
+        self.ndim, self.size = len(shape), math.prod(shape)
+        self.interface_stream = self.stream
+
+    @classmethod
+    def of(cls, values: Any, on: int = 0, dtype: Any = None) -> Array:
+        """An array of these values, whose memory lives as long as it does."""
+        values = np.array(values, dtype, order="C", ndmin=0)
+        driver.device(on)._enter()
+        address = ctypes.c_uint64()
+        cls.stub.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(max(1, values.nbytes)))
+        found = cls(values.shape, values.dtype, address.value)
+        found.host[...] = values
+        return found
+
+    @property
+    def host(self) -> np.ndarray:
+        """Its elements, when all has ended."""
+        memory, at = self.stub._bytes(self.address)
+        size = self.size * self.dtype.itemsize
+        return memory[at : at + size].view(self.dtype).reshape(self.shape)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False),
+            "version": 3, "stream": self.interface_stream,
+        }  # fmt: skip
+
+    def __add__(self, other: Array) -> Array:
+        return self.of(self.host + other.host)
+
+    def __rmul__(self, other: Any) -> Array:
+        return self.of(other * self.host)
+
+    __mul__ = __rmul__
+
+
+def installed(monkeypatch, stub: Driver, name: str) -> type[Array]:
+    """Put a library in the place of an import, and give its class of arrays."""
+    kind = type(name, (Array,), {"stub": stub, "__module__": f"{name}.inner"})
+
+    def wrapped(array: Any, device: str = "cuda:0") -> Array:
+        interface = array.__cuda_array_interface__
+        assert interface["stream"] is None, "nothing that it has to wait for"
+        assert device == "cuda:0"
+        return kind(interface["shape"], interface["typestr"], interface["data"][0], array)
+
+    module, inner = ModuleType(name), ModuleType(f"{name}.inner")
+    module.__path__ = []
+    if name == "jax":
+        kind.block_until_ready = lambda self: stub.calls.append("block_until_ready")
+    if name == "torch":
+        stub.streams.add(5)
+        module.cuda = SimpleNamespace(current_stream=lambda: SimpleNamespace(cuda_stream=5))
+    maker = {"torch": "as_tensor", "numba": "as_cuda_array"}.get(name, "asarray")
+    for one in (module, inner):
+        setattr(one, maker, wrapped)
+    names = {"jax": "jax.numpy", "numba": "numba.cuda"}
+    if name != "numba":  # which is there
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, names.get(name, name), inner if name in names else module)
+    return kind
+
+
+class Tensor(Array):
+    """An array that tells of itself by DLPack alone."""
+
+    __cuda_array_interface__ = property()  # type: ignore[assignment]
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int) -> Any:
+        assert stream in self.stub.streams
+        self.stub.calls.append("__dlpack__")
+        code = {"f": 2, "i": 0}[self.dtype.kind]
+        shape = (ctypes.c_int64 * self.ndim)(*self.shape)
+        header = Header(
+            self.address, 2, 0, self.ndim, code, 8 * self.dtype.itemsize, 1, shape, None, 0
+        )
+        self.kept = header, shape
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+        )
+        return new(ctypes.addressof(header), b"dltensor", None)
