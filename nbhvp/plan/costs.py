@@ -109,6 +109,8 @@ class Costs:
     """An element of it in one of NumPy's passes."""
     new: float
     """An element of a large array, whose memory the system fills with zeros first."""
+    runs: float
+    """Runs of a program, for which it pays to compile longer: those of several solves."""
     patience: float
     """Compiling that takes longer is announced."""
 
@@ -293,6 +295,7 @@ CPU = Costs(
     crowded=1e-2,
     element=8e-10,
     new=2e-9,
+    runs=1e5,
     patience=5.0,
 )
 

@@ -22,6 +22,7 @@ from nbhvp.graph.node import Node
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import (
     Apply,
+    Choose,
     Expr,
     Index,
     Load,
@@ -281,7 +282,7 @@ def members(node: Node, puller: Puller, extent: int | None = None) -> Iterator[l
     if node.primitive.reduction == "segment_sum":
         axis = node.params["axis"]
         shape = (*shape[:axis], node.shape[axis], *shape[axis + 1 :])
-    is_all = len(_written_out(node, shape)) == len(shape)
+    is_all = len(_written_out(node, shape, puller)) == len(shape)
     rows = [] if is_all else [k for k, n in enumerate(shape) if n != 1]
     if not rows:
         rows = [-1] if extent in (None, 1) else []
@@ -295,7 +296,7 @@ def members(node: Node, puller: Puller, extent: int | None = None) -> Iterator[l
 
 def _with_rows(node: Node, puller: Puller, shape: tuple[int, ...], row: int) -> list[Member]:
     """The members of a node, given the shape of its iteration space and which axis is the rows."""
-    small = {k for k in _written_out(node, shape) if k != row and shape[k] > 1}
+    small = {k for k in _written_out(node, shape, puller) if k != row and shape[k] > 1}
     found = _members(node, puller, shape, row, small)
     if small and max(small) < len(shape) - 1:
         # Within a long loop, each element is to add little to what they have in common.
@@ -382,7 +383,7 @@ class Segments(Puller):
         return (
             is_pulled(node)
             and node.shape[:1] == (self.extent,)
-            and inner <= _written_out(node, node.shape)
+            and inner <= _written_out(node, node.shape, self)
         )
 
     def members(self, node: Node) -> list[Member]:
@@ -404,7 +405,7 @@ class Segments(Puller):
         return super().integer(expr, extent)
 
 
-def _written_out(node: Node, shape: tuple[int, ...]) -> frozenset[int]:
+def _written_out(node: Node, shape: tuple[int, ...], puller: Puller) -> frozenset[int]:
     """The axes of a node's iteration space that are not loops.
 
     One along which a few arrays are joined is none in a sum by segments: each sum is of one of them.
@@ -413,11 +414,23 @@ def _written_out(node: Node, shape: tuple[int, ...]) -> frozenset[int]:
     if entry.reduction == "all":
         return frozenset()
     if entry.reduction != "segment_sum":
-        return written_out(shape)
+        is_list = is_pulled(node) and _is_list(node, puller)
+        return frozenset(range(len(shape))) if is_list else written_out(shape)
     source, axis = node.args[0], node.params["axis"]
     joined = source.params["axis"] if source.primitive is p.concatenate else None
     found = written_out(shape) | ({last} if joined == last and shape[last] <= CPU.pieces else set())
     return frozenset(k for k in found if k > axis)
+
+
+def _is_list(node: Node, puller: Puller) -> bool:
+    """Whether an array is made of few numbers one by one, and of little else."""
+    if not CPU.written_out < node.size <= CPU.corners:
+        return False
+    expr = puller.expand(
+        node, tuple(_variables(node.shape, 0, set()).get(k, 0) for k in range(node.ndim))
+    )
+    choices = sum(isinstance(part, Choose) for part in parts([expr]))
+    return 2 * choices > node.size
 
 
 def _element(node: Node, puller: Puller, index: list[Index], segmented: int | None) -> Expr:

@@ -11,6 +11,7 @@ loops around them (`nests`, for CPUs).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,8 +95,8 @@ class KernelCall:
     writes: tuple = ()
     seconds: float = 0.0
     """An estimate of the time that it takes on one thread."""
-    has_short_loops: bool = False
-    """Whether vectors gain little in its loops."""
+    longest: float = math.inf
+    """The most iterations, in the mean, of an innermost loop, where they are known."""
 
 
 def code(dtype: np.dtype) -> str:

@@ -33,6 +33,7 @@ from nbhvp.graph.linear_map import Product
 from nbhvp.plan.costs import CPU
 from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, copied, kept
 from nbhvp.runtime.direct import general
+from nbhvp.runtime.garbage import collected_rarely
 from nbhvp.runtime.inputs import direction, weights
 from nbhvp.runtime.matrices import Matrix
 from nbhvp.runtime.on_device import HOST, returned
@@ -423,7 +424,8 @@ class Memory:
     def _record(self, tracer: Tracer, call: Call) -> Recorded:
         """A new trace, put first unless the function is traced at every call. The lock is held."""
         start = time.perf_counter()
-        trace = tracer.trace(call)
+        with collected_rarely():
+            trace = tracer.trace(call)
         report = self.report
         report.trace_seconds += time.perf_counter() - start
         self.compiler.begin(tracer.source, trace.unrolled or place_of(tracer.fun))

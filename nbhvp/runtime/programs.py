@@ -24,6 +24,7 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU, GPU
 from nbhvp.runtime import lazy
 from nbhvp.runtime.announced import progress, warn
+from nbhvp.runtime.garbage import collected_rarely
 from nbhvp.runtime.report import Products, Report
 from nbhvp.trace.recording import Note
 
@@ -59,7 +60,8 @@ class Compiler:
             outermost, self._is_preparing = not self._is_preparing, True
             start, compiling = time.perf_counter(), self.report.compile_seconds
             try:
-                yield
+                with collected_rarely():
+                    yield
             finally:
                 if outermost:
                     self._is_preparing = False

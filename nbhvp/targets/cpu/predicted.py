@@ -13,6 +13,7 @@ benchmarks and of further programs, four of five are predicted within a factor o
 
 from __future__ import annotations
 
+import functools
 import re
 
 from nbhvp.plan.costs import CPU
@@ -26,6 +27,7 @@ _SLOT = re.compile(r" = \w+\(table, ")
 _ELEMENTARY = re.compile(rf"(?<![\w.])(?:{'|'.join(scalars.__all__)})\(([^()]*)\)")
 
 
+@functools.lru_cache(maxsize=1024)
 def compile_seconds(source: str, effort: Effort = Effort.FULL) -> float:
     """The seconds from the text of a kernel to its object code."""
     _, _, body = source.partition("(table, lo, hi):\n")
