@@ -29,19 +29,19 @@ DEEPEST = 200
 """Operations in a chain: a longer one is a recurrence, whose steps differ."""
 
 
-def stacked(output: Node) -> Node:
-    """The same value, with operations on arrays for many numbers of few structures."""
-    nodes = reachable([output])
+def stacked(*outputs: Node) -> tuple[Node, ...]:
+    """The same values, with operations on arrays for many numbers of few structures."""
+    nodes = reachable(outputs)
     roots = _roots(nodes)
     if not roots:
-        return output
+        return outputs
     new: dict[Node, Node] = {}
     for node in nodes:
         args = tuple(new[arg] for arg in node.args)
         new[node] = node if args == node.args else node.primitive(*args, **node.params)
         if node in roots:
             new[node] = _joined(roots[node], new) or new[node]
-    return new[output]
+    return tuple(new[output] for output in outputs)
 
 
 # Arrays as pieces.

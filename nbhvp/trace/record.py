@@ -7,7 +7,7 @@ objects that the function reads from outside have not changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -171,14 +171,14 @@ def _rolled(recording: Recording, output: Node, guards: Guards) -> tuple:
     (output,), guards, found = rolled([output], guards, recording.log)
     pool.settle([output, *(node for node, _ in guards)])
     pool.asks = False
-    output, guards = stacked(settled(output)), _kept(guards)
-    return (output,), tuple(guards), found
+    output, *conditions = stacked(*map(settled, (output, *(node for node, _ in guards))))
+    values = (value for _, value in guards)
+    return (output,), _kept(zip(conditions, values, strict=True)), found
 
 
-def _kept(guards: Guards) -> Guards:
+def _kept(guards: Iterable[tuple[Node, np.ndarray]]) -> Guards:
     """Guards on what is no constant, each once."""
-    found = {settled(node): value for node, value in guards}
-    return tuple((node, value) for node, value in found.items() if node.value is None)
+    return tuple((node, value) for node, value in dict(guards).items() if node.value is None)
 
 
 def _check_point(x: np.ndarray) -> None:
