@@ -136,9 +136,19 @@ def test_lists_give_what_their_numbers_give(fun, monkeypatch):
 
     found = results()
     trace = record(total, X)
-    monkeypatch.setattr(module, "stacked", lambda output: output)
+    monkeypatch.setattr(module, "stacked", lambda *outputs: outputs)
     for one, needed in zip(found, results(), strict=True):
         np.testing.assert_allclose(one, needed, rtol=1e-13, atol=1e-14)
     assert found[0] == pytest.approx(total(X), rel=1e-14)
     if fun in STACKED:
         assert len(Graph(trace.inputs, trace.outputs).nodes) <= 2 * N
+
+
+def test_a_list_of_integers_that_must_stay_is_an_operation_on_arrays():
+    def total(x, ends):
+        rows = [2 * end + k for end in ends for k in (0, 1)]
+        return sp.coo_matrix((np.repeat(x, 2), (rows, rows))).tocsr().sum() ** 2
+
+    trace = record(total, X, (np.arange(N),))
+    guards = tuple(node for node, _ in trace.guards)
+    assert guards and len(Graph(trace.inputs, guards).nodes) <= N / 2
