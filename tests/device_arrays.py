@@ -1,20 +1,25 @@
 """Arrays of other libraries on a device, in the memory of the simulated driver.
 
 `Library` is a module under the name of CuPy, torch, JAX or Numba, with the calls that nbhvp makes of it.
-Its arrays tell of themselves by `__cuda_array_interface__`, those of `Tensor` by DLPack alone.
+Its arrays tell of themselves by `__cuda_array_interface__`, those of `Tensor` by DLPack alone. `computing` is a
+CuPy with as much of its functions as steps of programs call.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import sys
+from collections import Counter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import scipy.fft
+import scipy.linalg
 
-from nbhvp.targets.cuda import driver
+from nbhvp.targets.cuda import driver, library
 from nbhvp.targets.cuda.arrays import _Tensor as Header
 from tests.simulated_gpu import Driver
 
@@ -117,3 +122,80 @@ class Tensor(Array):
             [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
         )
         return new(ctypes.addressof(header), b"dltensor", None)
+
+
+# CuPy's own functions, by NumPy and SciPy over the same memory.
+
+FUNCTIONS = [
+    "abs",
+    "argsort",
+    "array_equal",
+    "asarray",
+    "broadcast_to",
+    "concatenate",
+    "diagonal",
+    "empty",
+    "full",
+    "log",
+    "moveaxis",
+    "searchsorted",
+    "stack",
+    "sum",
+    "transpose",
+    "where",
+    "zeros",
+]
+LINALG = ["cholesky", "eigh", "qr", "svd"]
+
+
+def computing(monkeypatch, stub: Driver) -> Counter:
+    """Put a CuPy that computes in the place of an import; it counts its arrays."""
+    made: Counter = Counter()
+    streams: list[int] = []
+
+    def array(shape, dtype, memptr):
+        address, size, _ = memptr
+        for writes in (False, True):
+            stub.access(address, size, streams[-1], writes)
+        made["arrays"] += 1
+        memory, at = stub._bytes(address)
+        return memory[at : at + size].view(dtype).reshape(shape)
+
+    @contextlib.contextmanager
+    def external(stream):
+        streams.append(stream)
+        yield
+        streams.pop()
+
+    cuda = SimpleNamespace(
+        Device=lambda ordinal: contextlib.nullcontext(),
+        ExternalStream=external,
+        UnownedMemory=lambda address, size, owner: (address, size, owner),
+        MemoryPointer=lambda memory, offset: memory,
+    )
+    modules = {
+        "cupy": dict(
+            {name: getattr(np, name) for name in FUNCTIONS}, cuda=cuda, ndarray=array, fft=np.fft,
+            linalg=SimpleNamespace(**{name: getattr(np.linalg, name) for name in LINALG}),
+            asnumpy=np.array,
+        ),
+        "cupyx": {"errstate": lambda linalg: contextlib.nullcontext()},
+        "cupyx.scipy.linalg": {n: getattr(scipy.linalg, n) for n in ("lu_factor", "lu_solve")}
+        | {"solve_triangular": _solved},
+        "cupyx.scipy.fft": {"dctn": scipy.fft.dctn, "dstn": scipy.fft.dstn},
+        "cupyx.scipy.sparse.linalg": {"SuperLU": lambda factors: factors},
+    }  # fmt: skip
+    for name, functions in modules.items():
+        module = ModuleType(name)
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(library, "is_installed", lambda: True)
+    library._cupy.cache_clear()
+    return made
+
+
+def _solved(a, b, **options):
+    """Where SciPy raises, cuBLAS gives infinities."""
+    with contextlib.suppress(np.linalg.LinAlgError):
+        return scipy.linalg.solve_triangular(a, b, **options)
+    return np.full_like(b, np.inf)

@@ -104,6 +104,9 @@ class Compiler:
             self.report.kernels_loaded += counts.loaded
             self.report.kernels_by_numba += counts.by_numba
             self.report.host_steps += counts.on_host
+            self.report.library_steps += counts.by_library
+            names = (*self.report.hosted, *getattr(program, "hosted", ()))
+            self.report.hosted = tuple(dict.fromkeys(names))
             self.report.compile_seconds += counts.seconds
         return program
 

@@ -45,8 +45,9 @@ class Report:
     interpreted_runs : int
         Runs of programs and products that NumPy made, with ``compile="lazy"``, because compiling them
         was predicted to take longer.
-    host_steps : int
-        Steps of programs for a GPU that run on the host, because a GPU has no code for them.
+    host_steps, library_steps : int
+        Steps of programs for a GPU that have no kernel: those that NumPy computes on the host, between two
+        copies, and those that CuPy computes on the device, where it is installed.
     state_bytes : int
         What a point keeps for products, in bytes, of the latest kind of product that was prepared.
     compile_seconds : float
@@ -58,6 +59,8 @@ class Report:
         of operations, the part that became arrays, the part that is swept over, and the time.
     recurrences : tuple of Recurrence
         The loops over time in plain Python that became one node each, in the latest trace.
+    hosted : tuple of str
+        What runs on the host, by the names of operations.
     dense : tuple of str
         The operations that made the latest sparse matrix denser than it may be: all of their results
         count as dependent on all of their operands.
@@ -74,23 +77,26 @@ class Report:
     kernels_by_numba: int = 0
     interpreted_runs: int = 0
     host_steps: int = 0
+    library_steps: int = 0
     state_bytes: int = 0
     compile_seconds: float = 0.0
     trace_seconds: float = 0.0
     schedule_seconds: float = 0.0
     loops: tuple[LoopCall, ...] = ()
     recurrences: tuple[Recurrence, ...] = ()
+    hosted: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
 
     def _rows(self) -> list[tuple[str, str]]:
         """The names and their counts, as strings."""
-        lists = ("loops", "recurrences", "dense")
+        lists = ("loops", "recurrences", "hosted", "dense")
         counts = {name: value for name, value in vars(self).items() if name not in lists}
         rows = [
             (name.replace("_", " "), f"{n:.3g}" if name.endswith("seconds") else f"{n:,}")
             for name, n in counts.items()
         ]
         rows += [("loop over time", str(loop)) for loop in self.recurrences]
+        rows += [("on the host", name) for name in self.hosted]
         rows += [("dense", name) for name in self.dense]
         return rows + [(f"loops of {call.function}", str(call)) for call in self.loops]
 

@@ -35,6 +35,7 @@ from nbhvp.targets.cuda.arrays import DeviceArray, checked, given, returned
 from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.hosted import Host, hosted
 from nbhvp.targets.cuda.launches import Launch
+from nbhvp.targets.cuda.library import Library, library_step
 from nbhvp.targets.cuda.workspace import Workspace, uploaded
 from nbhvp.targets.lowering.values import Unknown
 from nbhvp.targets.native.cache import Counts
@@ -81,6 +82,8 @@ class Program:
         self.sources: list[str] = []
         self.hosted: list[str] = []
         """What runs on the host, and why."""
+        self.by_library: list[str] = []
+        """What CuPy computes."""
         self.stretches = list(self._compiled(plan))
         self.constants = self._uploaded()
         self.computed = {*self.outputs} - {*self.inputs, *self.constants}
@@ -90,7 +93,7 @@ class Program:
         """By the stream on which each is used, where one call waits for the other."""
         loaded, compiled = (b - a for a, b in zip(made, cache.made(), strict=True))
         seconds = time.perf_counter() - start
-        self.counts = Counts(compiled, loaded, 0, seconds, len(self.hosted))
+        self.counts = Counts(compiled, loaded, 0, seconds, len(self.hosted), len(self.by_library))
 
     def __call__(self, *inputs: Any) -> list[Any]:
         """The outputs, as fresh arrays, at the values of all inputs.
@@ -161,8 +164,10 @@ class Program:
                 if launches:
                     yield self.device.words(launches)
                 launches = []
-                yield hosted(_written(step), present)
-                self.hosted.append(str(reason))
+                one = hosted(_written(step), present)
+                by_library = library_step(one)
+                (self.hosted if by_library is None else self.by_library).append(str(reason))
+                yield by_library or one
             present.update(_written(step))
         if launches:
             yield self.device.words(launches)
@@ -196,7 +201,7 @@ class Program:
     def _touched(self) -> list[tuple]:
         touched: list[tuple] = []
         for one in self.stretches:
-            if isinstance(one, Host):
+            if isinstance(one, Host | Library):
                 touched.append((*one.given, *one.outputs))
             elif isinstance(one, Gemm):
                 touched.append(one.arrays)

@@ -18,6 +18,7 @@ from nbhvp.targets.cuda.arrays import DeviceArray
 from nbhvp.targets.cuda.blas import Gemm
 from nbhvp.targets.cuda.hosted import Host
 from nbhvp.targets.cuda.launches import Words
+from nbhvp.targets.cuda.library import Library
 
 if TYPE_CHECKING:
     from nbhvp.targets.cuda.program import Program
@@ -140,6 +141,9 @@ class Workspace:
         for one in self.stretches:
             if isinstance(one, Host):
                 self._on_host(one)
+            elif isinstance(one, Library):
+                places = [self.addresses[node] for node in (*one.given, *one.outputs)]
+                one.run(device, places, self.stream)
             elif isinstance(one, Gemm):
                 x, y, z = (self.addresses[array] for array in one.arrays)
                 with device.lock:

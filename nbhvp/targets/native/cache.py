@@ -53,7 +53,9 @@ class Counts:
     by_numba: int = 0
     seconds: float = 0.0
     on_host: int = 0
-    """Steps of a GPU's program that no kernel computes."""
+    """Steps of a GPU's program that NumPy computes on the host."""
+    by_library: int = 0
+    """And those that CuPy computes."""
 
     def __sub__(self, earlier: "Counts") -> "Counts":
         return Counts(
@@ -62,6 +64,7 @@ class Counts:
             self.by_numba - earlier.by_numba,
             self.seconds - earlier.seconds,
             self.on_host - earlier.on_host,
+            self.by_library - earlier.by_library,
         )
 
 
