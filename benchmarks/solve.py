@@ -1,11 +1,12 @@
 """From the start of a script to SciPy's solution: ``python benchmarks/solve.py``.
 
 Six fits and energies are minimised by one solver of SciPy with one tolerance, by the package, JAX and
-autograd, each in a fresh process as its user writes it: ``nbhvp.minimize``; ``jax.jit`` of
+autograd, each in a fresh process as its user writes it: ``nbhvp.minimize`` of the plain function, and
+(kept) of one that was made differentiable for several solves; ``jax.jit`` of
 ``value_and_grad`` and of the jvp of the gradient in float64; autograd's ``value_and_grad`` and
 ``hessian_vector_product``. The clock runs from the script's first line, imports of NumPy and SciPy
 included, to the solution, with empty caches (cold) and with those that the first process left (warm;
-JAX's compilation cache is on); ``again`` is the same call a second time in that process. All must
+JAX's compilation cache is on); ``again`` is a second call in that process. All must
 arrive at one minimum. Contestants take turns in a round; figures are medians over rounds.
 
 Data of scikit-learn are read beforehand; without it these rows are left out, as is a peer that is not
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.programs import Program, gaussian_process, over
 from benchmarks.tables import bar, caches, fresh, reason, table
 
-OURS, JAX, AUTOGRAD = "nbhvp", "JAX", "autograd"
+OURS, KEPT, JAX, AUTOGRAD = "nbhvp", "nbhvp, kept", "JAX", "autograd"
 SOLVER = {"method": "trust-ncg", "options": {"gtol": 1e-6, "maxiter": 2000}}
 
 # --- the problems ---------------------------------------------------------------------------------
@@ -132,6 +133,7 @@ run(*sys.argv[1:], start)
 
 PACKAGES = {
     OURS: "import nbhvp",
+    KEPT: "import nbhvp",
     JAX: "import jax, jax.numpy, jax.scipy.special",
     AUTOGRAD: "import autograd, autograd.numpy, autograd.scipy.special",
 }
@@ -143,7 +145,7 @@ def run(contestant: str, label: str, file: str, start: tuple[float, float]) -> N
     with np.load(file) as data:
         x0, *args = data.values()
     minimize = solve(SOLVES[label])
-    for _ in range(1 if contestant == AUTOGRAD else 2):
+    for _ in range(2 if contestant in PEERS["again"] else 1):
         found = minimize(x0, tuple(args))
         stop = time.perf_counter(), time.process_time()
         spans.append([b - a for a, b in zip(start, stop, strict=True)])
@@ -153,6 +155,12 @@ def run(contestant: str, label: str, file: str, start: tuple[float, float]) -> N
 
 
 def _ours(program):
+    import nbhvp
+
+    return lambda x0, args: nbhvp.minimize(program.fun, x0, args=args, **SOLVER)
+
+
+def _kept(program):
     import nbhvp
 
     f = nbhvp.differentiable(program.fun)
@@ -198,7 +206,14 @@ def _autograd(program):
     return lambda x0, args: minimize(both, x0, args=args, jac=True, hessp=hessp, **SOLVER)
 
 
-CONTESTANTS: dict[str, Callable] = {OURS: _ours, JAX: _jax, AUTOGRAD: _autograd}
+CONTESTANTS: dict[str, Callable] = {
+    OURS: _ours,
+    KEPT: _kept,
+    JAX: _jax,
+    AUTOGRAD: _autograd,
+}
+PEERS = {"cold": (OURS, KEPT, JAX, AUTOGRAD), "warm": (OURS, KEPT, JAX), "again": (KEPT, JAX)}
+"""Who takes part: autograd has no caches, and a plain function is made anew in each call."""
 
 # --- all of them ----------------------------------------------------------------------------------
 
@@ -222,22 +237,14 @@ def main() -> None:
             rows.append(_row(label, measured[label]))
             print(" ", *rows[-1], sep=" | ", file=sys.stderr, flush=True)
     header = ["problem"]
-    for kind in KINDS:
-        header += [f"{kind}: {OURS}", *_peers(kind), f"{OURS} / {JAX}"]
+    for kind, (ours, *peers) in PEERS.items():
+        header += [f"{kind}: {ours}", *peers, f"{ours} / {JAX}"]
     print(table(header, rows) + "\n")
     print("Seconds of the wall clock; in brackets seconds of the processors.\n")
     for line in _bars(measured):
         print(line)
     for why, labels in missing.items():
         print(f"- left out: {why}: {', '.join(labels)}.")
-
-
-KINDS = ("cold", "warm", "again")
-
-
-def _peers(kind):
-    """Who differs by the caches: autograd has none."""
-    return (JAX, AUTOGRAD) if kind == "cold" else (JAX,)
 
 
 def _measured(label, data, options, missing):
@@ -248,14 +255,16 @@ def _measured(label, data, options, missing):
             file = str(Path(folder) / "data.npz")
             np.savez(file, *data)
             lowest = None
-            for name in (OURS, *options.peers):
-                for kind in KINDS[: 1 if name == AUTOGRAD else 2]:
+            for name in (OURS, KEPT, *options.peers):
+                for kind in [kind for kind in ("cold", "warm") if name in PEERS[kind]]:
                     try:
                         printed = fresh(
-                            SCRIPT.format(package=PACKAGES[name]), caches(folder), name, label, file
+                            SCRIPT.format(package=PACKAGES[name]),
+                            caches(f"{folder}/{name}"),
+                            *(name, label, file),
                         )
                     except RuntimeError as error:
-                        if name == OURS:
+                        if name in (OURS, KEPT):
                             raise
                         missing.setdefault(f"{name} ({reason(error)})", []).append(label)
                         break
@@ -273,21 +282,21 @@ def _measured(label, data, options, missing):
 
 def _row(label, times):
     cells = [label]
-    for kind in KINDS:
-        spans = [times.get((name, kind)) for name in (OURS, *_peers(kind))]
+    for kind, names in PEERS.items():
+        spans = [times.get((name, kind)) for name in names]
         cells += [f"{s[0]:.2f} ({s[1]:.2f})" if s else "" for s in spans]
-        both = spans[0] and spans[1]
-        ratios = [a / b for a, b in zip(spans[0], spans[1], strict=True)] if both else None
+        peer = times.get((JAX, kind))
+        ratios = [a / b for a, b in zip(spans[0], peer, strict=True)] if peer else None
         cells.append(f"{ratios[0]:.2f} ({ratios[1]:.2f})" if ratios else "")
     return cells
 
 
 def _bars(measured):
     for name in (JAX, AUTOGRAD):
-        for kind in KINDS:
+        for kind, (ours, *_) in PEERS.items():
             for k, clock in enumerate(("wall", "processors")):
                 ratios = {
-                    label: times[OURS, kind][k] / times[name, kind][k]
+                    label: times[ours, kind][k] / times[name, kind][k]
                     for label, times in measured.items()
                     if (name, kind) in times
                 }

@@ -82,7 +82,8 @@ def minimize(
     Parameters
     ----------
     f : Function, SumOver or callable
-        ``f(x, *args) -> scalar``. A plain function is made `differentiable` first.
+        ``f(x, *args) -> scalar``. A plain function is made `differentiable` for this call, with
+        ``compile="lazy"``: small ones end before compiling pays. Make it so yourself for several calls.
     x0 : array_like, shape (n,)
         The start. For a function of a tree (``differentiable(unravel=...)``) it may be a tree.
     args : tuple
@@ -138,7 +139,7 @@ def minimize(
     uses = _uses(method)
     _check(method, uses, kw)
     f = f.like(x0) if isinstance(f, TreeFunction) else f
-    f = f if isinstance(f, Function | SumOver) else differentiable(f)
+    f = f if isinstance(f, Function | SumOver) else differentiable(f, compile="lazy")
     args = tuple(map(bound, args if isinstance(args, tuple) else (args,)))
     hessians = _Hessians(f, args)
     derivatives: dict[str, Any] = {}

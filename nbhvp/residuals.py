@@ -36,7 +36,8 @@ def least_squares(
     Parameters
     ----------
     r : Function or callable
-        ``r(x, *args)``, an array of residuals. A plain function is made `differentiable` first.
+        ``r(x, *args)``, an array of residuals. A plain function is made `differentiable` for this call, and
+        compiled where that pays.
     x0 : array_like, shape (n,)
     args : tuple
         Further arguments of r. A value that is not a tuple counts as one argument.
@@ -97,7 +98,8 @@ def root(
     Parameters
     ----------
     r : Function or callable
-        ``r(x, *args)``, of as many elements as x. A plain function is made `differentiable` first.
+        ``r(x, *args)``, of as many elements as x. A plain function is made `differentiable` for this call,
+        and compiled where that pays.
     x0 : array_like, shape (n,)
     args : tuple
         Further arguments of r. A value that is not a tuple counts as one argument.
@@ -165,7 +167,7 @@ def root(
 
 
 def _function(r: Callable) -> Function:
-    return r if isinstance(r, Function) else differentiable(r)
+    return r if isinstance(r, Function) else differentiable(r, compile="lazy")
 
 
 def _tuple(args: Any) -> tuple:
