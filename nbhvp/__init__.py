@@ -5,22 +5,27 @@
 imported when the first program is compiled.
 """
 
-from nbhvp import curvature, implicit
-from nbhvp.checking import CheckReport, check
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from nbhvp.composition import stop_gradient
-from nbhvp.constraints import constraint
-from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.errors import CompileTimeWarning, TraceError
 from nbhvp.function import Function, TreeFunction, differentiable
-from nbhvp.models import fisher, gauss_newton
 from nbhvp.operators.algebra import identity
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
-from nbhvp.optimize import minimize
-from nbhvp.residuals import least_squares, root
-from nbhvp.sums import Chunks, SumHessian, SumOver, chunks, sum_over
 from nbhvp.trace.rules import CustomFunction, custom_jvp, elementwise
 from nbhvp.tree import Unravel, ravel
 from nbhvp.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from nbhvp import curvature, implicit
+    from nbhvp.checking import CheckReport, check
+    from nbhvp.constraints import constraint
+    from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
+    from nbhvp.models import fisher, gauss_newton
+    from nbhvp.optimize import minimize
+    from nbhvp.residuals import least_squares, root
+    from nbhvp.sums import Chunks, SumHessian, SumOver, chunks, sum_over
 
 __all__ = [
     "CheckReport",
@@ -56,6 +61,28 @@ __all__ = [
     "stop_gradient",
     "sum_over",
 ]
+
+
+_LATER = {
+    "checking": ("CheckReport", "check"),
+    "constraints": ("constraint",),
+    "curvature.methods": ("hessian_free", "natural_gradient", "newton_pcg"),
+    "models": ("fisher", "gauss_newton"),
+    "optimize": ("minimize",),
+    "residuals": ("least_squares", "root"),
+    "sums": ("Chunks", "SumHessian", "SumOver", "chunks", "sum_over"),
+}
+"""Modules that are imported when one of their names is asked for: not all need them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("curvature", "implicit"):
+        return importlib.import_module(f"nbhvp.{name}")
+    for module, names in _LATER.items():
+        if name in names:
+            found = globals()[name] = getattr(importlib.import_module(f"nbhvp.{module}"), name)
+            return found
+    raise AttributeError(f"module 'nbhvp' has no attribute {name!r}")
 
 
 def __dir__():

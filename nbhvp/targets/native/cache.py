@@ -109,14 +109,34 @@ def is_known(source: str, effort: Effort = Effort.FULL) -> bool:
 
 
 def _file_name(source: str, effort: Effort) -> str:
-    return digest(source + effort.name * bool(effort), inlined(source))
+    return _named(source + effort.name * bool(effort), _stamp_of(*_OURS.findall(source)))
 
 
 def digest(source: str, inlined: dict[str, str]) -> str:
     """The name of a kernel's file, without its ending."""
-    versions = __version__, *machine.platform()
-    texts = [source, *versions, *(part for item in sorted(inlined.items()) for part in item)]
-    return "kernel_" + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:40]
+    return _named(source, _stamp(inlined))
+
+
+def _named(source: str, stamp: str) -> str:
+    return f"kernel_{_hash(source, stamp, __version__, *machine.platform())[:40]}"
+
+
+def _stamp(inlined: dict[str, str]) -> str:
+    return _hash(*(part for item in sorted(inlined.items()) for part in item))
+
+
+@functools.cache
+def _stamp_of(*imports: str) -> str:
+    """The stamp of texts with these lines: kernels have the same."""
+    return _stamp(inlined("\n".join(imports)))
+
+
+def _hash(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+_OURS = re.compile(r"^from nbhvp.*", re.MULTILINE)
+"""The lines that name modules of ours."""
 
 
 def inlined(source: str) -> dict[str, str]:
