@@ -18,9 +18,9 @@ only to trace, to compile and to change the list of traces.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
-import itertools
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -47,6 +47,9 @@ from nbhvp.trace.recording import place_of
 __all__ = ["MOST_TAPE_BYTES", "MOST_TRACES", "Memory"]
 
 MOST_TRACES = 32
+"""Of one shape of x and of the other arrays."""
+MOST_NODES = 1 << 17
+"""Of all traces together, some 5 kB each with their programs; beyond, `MOST_TRACES` are kept of all shapes."""
 MOST_TAPE_BYTES = 2 * CPU.most
 """Of the tapes that all traces of a Function keep; one trace may have more."""
 
@@ -394,8 +397,8 @@ class Memory:
         self, run: Run, call: Call, tried: set[Recorded]
     ) -> tuple[Recorded, list[np.ndarray]] | None:
         for recorded in self.traces:
-            if recorded in tried or not serves(recorded, call):
-                continue
+            if recorded.key != call.key or recorded in tried or not serves(recorded, call):
+                continue  # the keys of many shapes are compared without a call
             tried.add(recorded)
             inputs = call.inputs
             try:
@@ -416,7 +419,7 @@ class Memory:
             return
         with self.compiler.lock:
             others = [other for other in self.traces if other is not recorded]
-            self._hold((recorded, *others)[:MOST_TRACES])
+            self._hold((recorded, *others))
 
     def _hold(self, traces: tuple[Recorded, ...]) -> None:
         self.traces, self.latest = traces, traces[0] if traces else None
@@ -469,9 +472,19 @@ def _point_program(product: Product, complete: bool) -> Run:
 
 def _bounded(traces: tuple[Recorded, ...]) -> tuple[Recorded, ...]:
     """The first of the traces, as many as may be kept."""
-    tape_bytes = itertools.accumulate(recorded.trace.tape_bytes for recorded in traces)
-    count = sum(1 for k, kept in enumerate(tape_bytes) if k == 0 or kept <= MOST_TAPE_BYTES)
-    return traces[: min(count, MOST_TRACES)]
+    alike: collections.Counter[tuple] = collections.Counter()
+    nodes, tape_bytes = 0, 0
+    found: list[Recorded] = []
+    for recorded in traces:
+        alike[recorded.shapes] += 1
+        nodes += recorded.nodes
+        tape_bytes += recorded.trace.tape_bytes
+        is_more = nodes > MOST_NODES and len(found) >= MOST_TRACES
+        if found and (is_more or tape_bytes > MOST_TAPE_BYTES):
+            break
+        if alike[recorded.shapes] <= MOST_TRACES:
+            found.append(recorded)
+    return tuple(found)
 
 
 def _is_current(recorded: Recorded) -> bool:

@@ -49,6 +49,9 @@ class Recorded:
         (self.output,) = trace.outputs
         self.primal = Primal(trace.inputs, self.output, source)
         self.owner, *_ = key
+        self.shapes = tuple(node.shape for node in trace.inputs)
+        self.nodes = self.output.index - min(node.index for node in trace.inputs)
+        """About as many as there are."""
         self.direct = Direct()
         self.is_recurrent = bool(trace.recurrences)
         self._calls = 0

@@ -94,15 +94,32 @@ class Span(Sequence):
 
 def _in_memory(part: Any) -> np.ndarray:
     """A part of an array: read if it lies in a file, and read-only, so that nobody has to compare it."""
-    array = np.array(part) if isinstance(part, np.memmap) else np.asarray(part).view()
+    if isinstance(part, np.memmap):
+        array = np.array(part)
+        _release(part)
+    else:
+        array = np.asarray(part).view()
     array.flags.writeable = False
     return array
+
+
+def _release(part: np.memmap) -> None:
+    """Let go of the pages of a part that was read, which would stay resident while the file is open."""
+    if part.size and _is_of_file(part) and hasattr(mmap, "MADV_DONTNEED"):
+        first, last = (end - _start(part) for end in np.lib.array_utils.byte_bounds(part))
+        first -= first % mmap.PAGESIZE
+        part._mmap.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _is_of_file(array: np.memmap) -> bool:
+    """Whether the elements are those of the file: not where changes stay in memory."""
+    return array.filename is not None and array.mode != "c"
 
 
 def _place(array: Any) -> Any:
     """Where the elements of a memmap lie in its file; other arrays as they are."""
     contiguous = array.flags.c_contiguous or array.flags.f_contiguous
-    if not isinstance(array, np.memmap) or array.filename is None or not contiguous:
+    if not isinstance(array, np.memmap) or not _is_of_file(array) or not contiguous:
         return np.asarray(array)
     first = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY  # where the map begins
     offset = first + array.ctypes.data - _start(array)
@@ -110,7 +127,7 @@ def _place(array: Any) -> Any:
     return _File(str(array.filename), array.dtype, offset, array.shape, order)
 
 
-def _start(array: Any) -> int:
+def _start(array: np.memmap) -> int:
     """The address of a map."""
     return np.frombuffer(array._mmap, np.uint8).ctypes.data
 

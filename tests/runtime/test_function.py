@@ -16,6 +16,7 @@ import scipy.optimize
 from scipy.optimize import rosen, rosen_der, rosen_hess_prod
 
 import nbhvp
+from nbhvp.runtime import memory
 from nbhvp.runtime.call import LARGE, same_bits
 from nbhvp.runtime.memory import MOST_TRACES
 from nbhvp.targets.cpu import forms
@@ -474,6 +475,18 @@ def test_the_most_recent_traces_are_kept():
     assert f.report().traces == MOST_TRACES + 8
     f([1.0], 0)
     assert f.report().traces == MOST_TRACES + 9
+
+
+def test_each_shape_keeps_its_traces(monkeypatch):
+    f = nbhvp.differentiable(lambda x, a: np.sum(a * x), target="interpret")
+    count = 2 * MOST_TRACES
+    for _ in range(2):
+        for size in range(count):
+            f([1.0], np.ones(size))
+    assert f.report().traces == len(f._memory.traces) == count
+    monkeypatch.setattr(memory, "MOST_NODES", 50 * f._memory.latest.nodes)
+    f([1.0], np.ones(count))
+    assert len(f._memory.traces) == 50
 
 
 # Arguments.
