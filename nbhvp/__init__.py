@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nbhvp.models import fisher, gauss_newton
     from nbhvp.optimize import minimize
     from nbhvp.residuals import least_squares, root
-    from nbhvp.sums import Chunks, SumHessian, SumOver, chunks, sum_over
+    from nbhvp.sums import Chunks, SumHessian, SumJacobian, SumOver, chunks, sum_over
 
 __all__ = [
     "CheckReport",
@@ -36,6 +36,7 @@ __all__ = [
     "HessianOperator",
     "JacobianOperator",
     "SumHessian",
+    "SumJacobian",
     "SumOver",
     "TraceError",
     "TreeFunction",
@@ -70,7 +71,7 @@ _LATER = {
     "models": ("fisher", "gauss_newton"),
     "optimize": ("minimize",),
     "residuals": ("least_squares", "root"),
-    "sums": ("Chunks", "SumHessian", "SumOver", "chunks", "sum_over"),
+    "sums": ("Chunks", "SumHessian", "SumJacobian", "SumOver", "chunks", "sum_over"),
 }
 """Modules that are imported when one of their names is asked for: not all need them."""
 

@@ -151,6 +151,8 @@ def differentiable(
         raise TypeError(f"{fun!r} has a Function for each structure of x: give that, by .like(x)")
     if isinstance(fun, Function):
         raise TypeError(f"{fun!r} is differentiable already: use it as it is")
+    if hasattr(fun, "value_and_grad"):  # a sum over batches
+        raise TypeError(f"{fun!r} has derivatives already, and is no function that can be traced")
     if not callable(fun):
         raise TypeError(f"needed a function of x, got {type(fun).__name__}")
     return (TreeFunction if trees else Function)(_jitted(fun) if loops else fun, options)

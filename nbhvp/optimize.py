@@ -141,6 +141,11 @@ def minimize(
     f = f.like(x0) if isinstance(f, TreeFunction) else f
     f = f if isinstance(f, Function | SumOver) else differentiable(f, compile="lazy")
     args = tuple(map(bound, args if isinstance(args, tuple) else (args,)))
+    if args and isinstance(f, SumOver):
+        raise TypeError(
+            f"a sum takes no further arguments than x, got {len(args)} in args: "
+            "put them into each batch, as sum_over(f, [(*batch, c) for batch in batches])"
+        )
     hessians = _Hessians(f, args)
     derivatives: dict[str, Any] = {}
     if uses.gradient:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, lgmres
 
 from nbhvp.function import Function, differentiable
+from nbhvp.sums import SumOver
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -71,6 +72,11 @@ def least_squares(
 
     if "jac" in kw:
         raise TypeError("nbhvp.least_squares gives jac itself: leave it out")
+    if isinstance(r, SumOver):
+        raise TypeError(
+            "least_squares needs all residuals, and a sum over batches adds them up: minimise "
+            "sum_over(lambda x, *batch: np.sum(r(x, *batch) ** 2) / 2, batches)"
+        )
     r, args = _function(r), _tuple(args)
     if jacobian is None:
         jacobian = (
@@ -97,7 +103,7 @@ def root(
 
     Parameters
     ----------
-    r : Function or callable
+    r : Function, SumOver or callable
         ``r(x, *args)``, of as many elements as x. A plain function is made `differentiable` for this call,
         and compiled where that pays.
     x0 : array_like, shape (n,)
@@ -166,15 +172,15 @@ def root(
     )
 
 
-def _function(r: Callable) -> Function:
-    return r if isinstance(r, Function) else differentiable(r, compile="lazy")
+def _function(r: Callable) -> Function | SumOver:
+    return r if isinstance(r, Function | SumOver) else differentiable(r, compile="lazy")
 
 
 def _tuple(args: Any) -> tuple:
     return args if isinstance(args, tuple) else (args,)
 
 
-def _suitable(r: Function, x0: np.ndarray, args: tuple) -> str:
+def _suitable(r: Any, x0: np.ndarray, args: tuple) -> str:
     """The form of a Jacobian that suits its size."""
     if x0.size <= FEW:
         return "dense"
@@ -182,11 +188,11 @@ def _suitable(r: Function, x0: np.ndarray, args: tuple) -> str:
     return "sparse" if pattern.nnz < SPARSE * pattern.shape[0] * pattern.shape[1] else "operator"
 
 
-def _jacobians(r: Function, form: str) -> Callable:
+def _jacobians(r: Any, form: str) -> Callable:
     """From x to the Jacobian in some form."""
     forms: dict[str, Callable] = {
         "dense": lambda x, *args: r.jacobian(x, *args).toarray(),
-        "sparse": r.sparse_jacobian,
+        "sparse": lambda x, *args: r.sparse_jacobian(x, *args),
         "operator": r.jacobian,
     }
     if form not in forms:

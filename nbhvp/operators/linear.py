@@ -36,7 +36,7 @@ from nbhvp.tree import Unravel
 if TYPE_CHECKING:
     from nbhvp.targets.cpu.traffic import Traffic
 
-__all__ = ["HessianOperator", "HessianReport", "JacobianOperator"]
+__all__ = ["Block", "HessianOperator", "HessianReport", "JacobianOperator", "contiguous", "named"]
 
 Name = str | int | tuple
 """The name of a part of a tree, as `Unravel.slice` takes it."""
@@ -331,7 +331,7 @@ class HessianOperator(Operator):
         array([[6.],
                [6.]])
         """
-        unravel = _named(self._unravel, self._point, "Hessian")
+        unravel = named(self._unravel, self._point.recorded.primal.source, "Hessian")
         columns = rows if columns is None else columns
         return Block(self, unravel.slice(rows), unravel.slice(columns))
 
@@ -339,14 +339,22 @@ class HessianOperator(Operator):
         return _remade, (self._origin,)
 
 
-def _named(unravel: Unravel | None, point: Point, matrix: str) -> Unravel:
+def named(unravel: Unravel | None, source: str, matrix: str) -> Unravel:
     """The names of the parts of x."""
     if unravel is None:
         raise TypeError(
-            f"{point.recorded.primal.source} takes x as it is, so its {matrix} has no names: "
+            f"{source} takes x as it is, so its {matrix} has no names: "
             "let it take the tree, with differentiable(unravel=unravel)"
         )
     return unravel
+
+
+def contiguous(rows: slice, size: int) -> slice:
+    """Neighbouring rows, as their start and stop."""
+    start, stop, step = rows.indices(size)
+    if step != 1:
+        raise ValueError(f"rows must be a slice without a step, got {rows}")
+    return slice(start, max(start, stop))
 
 
 class Block(Operator):
@@ -407,6 +415,12 @@ class JacobianOperator(Operator):
         """The result of the function at the point, with its own shape."""
         self._point = self._point.extended(jacobian, complete=True)
         return returned(self._point.known[self._point.recorded.output].copy())
+
+    @property
+    def stored_bytes(self) -> int:
+        """The memory that products at this point read: x, the arguments, and what was computed once."""
+        stored = [array for bound in self._point.products.values() for array in bound.stored]
+        return sum(array.nbytes for array in {id(array): array for array in stored}.values())
 
     @property
     def products(self) -> int:
@@ -485,11 +499,8 @@ class JacobianOperator(Operator):
         array([[6.],
                [6.]])
         """
-        unravel = _named(self._unravel, self._point, "Jacobian")
-        start, stop, step = rows.indices(self.shape[0])
-        if step != 1:
-            raise ValueError(f"rows must be a slice without a step, got {rows}")
-        return Block(self, slice(start, max(start, stop)), unravel.slice(columns))
+        unravel = named(self._unravel, self._point.recorded.primal.source, "Jacobian")
+        return Block(self, contiguous(rows, self.shape[0]), unravel.slice(columns))
 
     def __reduce__(self) -> tuple:
         return _remade, (self._origin,)

@@ -1,6 +1,6 @@
 """Sums of a function over batches of data: in this process, in several, on a cluster, from disk."""
 
 from nbhvp.sums.batches import Chunks, chunks
-from nbhvp.sums.total import SumHessian, SumOver, sum_over
+from nbhvp.sums.total import SumHessian, SumJacobian, SumOver, sum_over
 
-__all__ = ["Chunks", "SumHessian", "SumOver", "chunks", "sum_over"]
+__all__ = ["Chunks", "SumHessian", "SumJacobian", "SumOver", "chunks", "sum_over"]

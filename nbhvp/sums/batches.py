@@ -103,7 +103,7 @@ def _in_memory(part: Any) -> np.ndarray:
     return array
 
 
-def _release(part: np.memmap) -> None:
+def _release(part: Any) -> None:
     """Let go of the pages of a part that was read, which would stay resident while the file is open."""
     if part.size and _is_of_file(part) and hasattr(mmap, "MADV_DONTNEED"):
         first, last = (end - _start(part) for end in np.lib.array_utils.byte_bounds(part))
@@ -127,7 +127,7 @@ def _place(array: Any) -> Any:
     return _File(str(array.filename), array.dtype, offset, array.shape, order)
 
 
-def _start(array: np.memmap) -> int:
+def _start(array: Any) -> int:
     """The address of a map."""
     return np.frombuffer(array._mmap, np.uint8).ctypes.data
 

@@ -18,12 +18,15 @@ import numpy as np
 
 from nbhvp.function import Function, differentiable
 from nbhvp.models import Fisher, GaussNewton
-from nbhvp.operators.algebra import Operator, checked, columns, diagonal
+from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
+from nbhvp.operators.linear import Block, Name, contiguous, named
+from nbhvp.runtime.inputs import as_given, as_vector, primal
 from nbhvp.runtime.report import Products, Tally
 from nbhvp.sums import executors
 from nbhvp.sums.work import Task
+from nbhvp.tree import Unravel
 
-__all__ = ["SumHessian", "SumOver", "sum_over"]
+__all__ = ["SumHessian", "SumJacobian", "SumOver", "sum_over"]
 
 
 def sum_over(
@@ -94,6 +97,11 @@ def sum_over(
     if not isinstance(f, Function | GaussNewton | Fisher):
         f = differentiable(f)
     batches = _of_dask(batches)
+    if isinstance(batches, np.ndarray):
+        raise TypeError(
+            f"needed batches, got an array of shape {batches.shape}: "
+            "nbhvp.chunks(array, rows=...) cuts it into some"
+        )
     if not callable(batches) and not isinstance(batches, Sequence):
         batches = list(batches)
     factors = _factors(batches, weights, reduce)
@@ -141,9 +149,10 @@ def _of_dask(batches: Any) -> Any:
 
 
 class SumOver:
-    """A sum of a function over batches. Made by `sum_over`."""
+    """A sum of a function over batches. Made by `sum_over`.
 
-    unravel = None
+    x and directions are arrays of any shape, or trees where the function takes them, as for a `Function`.
+    """
 
     def __init__(self, f, batches, factors, sample, rng, options):
         self.f, self.batches = f, batches
@@ -152,43 +161,89 @@ class SumOver:
         self._runner = executors.runner(f, batches, factors, **options)
         self.products = Products()
 
+    @property
+    def unravel(self) -> Unravel | None:
+        """The map from x to the tree that the function takes, if it takes one."""
+        return getattr(self.f, "model", self.f).unravel
+
     def __call__(self, x: Any) -> Any:
         """The value; of a Gauss-Newton or Fisher matrix the operator at x."""
-        return self._run(_task("value", x))[0] if isinstance(self.f, Function) else self.hessian(x)
+        return self._at("value", x)[0] if isinstance(self.f, Function) else self.hessian(x)
 
     def value_and_grad(self, x: Any) -> tuple[Any, np.ndarray]:
-        """The value and the gradient, of the shape of x."""
-        value, gradient = self._run(_task("value_and_grad", x))
-        return value, gradient
+        """The value and the gradient, of the form of x."""
+        value, gradient = self._at("value_and_grad", x)
+        return value, as_given(gradient, x, self.unravel)
 
     def grad(self, x: Any) -> np.ndarray:
-        """The gradient, of the shape of x."""
+        """The gradient, of the form of x."""
         return self.value_and_grad(x)[1]
 
     def hvp(self, x: Any, v: Any) -> np.ndarray:
-        """The product of the Hessian at x with v, of the shape of x, or of x and one more axis.
+        """The product of the Hessian at x with v, of the form of x, or of the shape of x and one more axis.
 
         Each call reads all batches, which may have changed. For many products at one x take those of
         ``hessian(x)``.
         """
-        x, v = _point(x), np.asarray(v)
-        if v.shape[: x.ndim] != x.shape or v.ndim > x.ndim + 1:
-            raise ValueError(f"needed v of shape {x.shape} or {x.shape} + (k,), got {v.shape}")
-        columns = v.reshape(x.size, *v.shape[x.ndim :])
-        return self._run(self._task("once", x, columns))[0].reshape(v.shape)
+        point, vector = self._point(x), np.asarray(as_vector(v, self.unravel))
+        shape = vector.shape
+        if shape[: point.ndim] != point.shape or len(shape) > point.ndim + 1:
+            needed = f"{point.shape} or {point.shape} + (k,)"
+            raise ValueError(f"needed v of shape {needed}, got {shape}")
+        columns = vector.reshape(point.size, *shape[point.ndim :])
+        product = self._run(self._task("once", point, v=columns))[0].reshape(shape)
+        return as_given(product, v, self.unravel)
 
     def hessian(self, x: Any) -> SumHessian:
         """The Hessian at x as an operator; of a `sample`, if one was asked for, the same in all products.
 
         Batches must not change as long as it is used.
         """
-        return SumHessian(self, self._task("product", _point(x)))
+        return SumHessian(self, self._task("product", self._point(x)))
 
-    def _task(self, kind: str, x: np.ndarray, v: np.ndarray | None = None) -> Task:
-        """A task of products, with what is drawn at random."""
+    # Sums of arrays.
+
+    def jvp(self, x: Any, v: Any) -> np.ndarray:
+        """The product J(x) v with the Jacobian of the sum: of the shape of the value, or that + (k,)."""
+        return self._at("jvp", x, v=as_vector(v, self.unravel))[0]
+
+    def vjp(self, x: Any, w: Any) -> np.ndarray:
+        """The product J(x)^T w with the Jacobian of the sum: of the form of x, or of its shape + (k,)."""
+        return as_given(self._at("vjp", x, v=w)[0], x, self.unravel)
+
+    def jacobian(self, x: Any) -> SumJacobian:
+        """The Jacobian of the sum at x as an operator of shape (result size, x.size).
+
+        Its products take all batches, which must not change as long as it is used.
+        """
+        x = self._point(x)
+        value = np.asarray(self._at("value", x)[0])
+        task = self._checked(Task("product", x, uuid.uuid4().bytes, operator="jacobian"))
+        return SumJacobian(self, task, value)
+
+    def weighted_hessian(self, x: Any, w: Any) -> SumHessian:
+        """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th entry of the sum."""
+        task = self._task("product", self._point(x), operator="weighted_hessian", w=np.array(w))
+        return SumHessian(self, self._checked(task))
+
+    def _at(self, kind: str, x: Any, **vectors: Any) -> tuple:
+        x = self._point(x)
+        return self._run(self._checked(Task(kind, x, _key(x), **vectors)))
+
+    def _checked(self, task: Task) -> Task:
+        of_function = ("jvp", "vjp", "jacobian", "weighted_hessian")
+        for name in (task.kind, task.operator):
+            if name in of_function and not isinstance(self.f, Function):
+                raise TypeError(
+                    f"{name} is for a sum of a function, and this is one of matrices: {self.f!r}"
+                )
+        return task
+
+    def _task(self, kind: str, x: np.ndarray, **parts: Any) -> Task:
+        """A task of products with a Hessian, with what is drawn at random."""
         rng = self.f.rng if isinstance(self.f, Fisher) else None
         seed = None if rng is None else int(rng.integers(1 << 62))
-        return Task(kind, x, uuid.uuid4().bytes, v, self._sampled(), seed)
+        return Task(kind, x, uuid.uuid4().bytes, factors=self._sampled(), seed=seed, **parts)
 
     def _sampled(self) -> np.ndarray | None:
         """The factors of all batches in a product, 0 for those that are not drawn."""
@@ -205,7 +260,7 @@ class SumOver:
         They do where a function that makes batches shuffles or augments them: solvers then see another
         matrix with each product.
         """
-        x = _point(x)
+        x = self._point(x)
         v = np.random.default_rng(0).standard_normal(x.size).astype(x.dtype)
         task = replace(self._task("once", x), factors=None)
         first, second = (
@@ -223,6 +278,14 @@ class SumOver:
                     f"the {name} differs between two passes over the batches, by {difference:.3g} of "
                     f"{scale:.3g}: make the same batches in the same order each time"
                 )
+
+    def _point(self, x: Any) -> np.ndarray:
+        """x in memory of its own, which no caller changes."""
+        if type(x) is np.ndarray and not x.flags.writeable and x.flags.owndata:
+            return x
+        x = primal(as_vector(x, self.unravel)).copy()
+        x.flags.writeable = False
+        return x
 
     def _run(self, task: Task) -> tuple:
         total = self._runner.run(task)
@@ -248,7 +311,7 @@ class SumHessian(Operator):
     """
 
     def __init__(self, whole: SumOver, task: Task):
-        self._whole, self._x, self._task = whole, task.x, task
+        self._whole, self._task = whole, task
         super().__init__(task.x.dtype, (task.x.size, task.x.size))
         self.tally = Tally(whole.products)
 
@@ -259,13 +322,15 @@ class SumHessian(Operator):
 
     @property
     def value(self) -> Any:
-        """The value of the whole sum at the point."""
-        return self._whole._run(_task("value", self._x))[0]
+        """The value of the whole sum at the point; with weights, their product with it."""
+        value, w = self._whole._at("value", self._task.x)[0], self._task.w
+        return value if w is None else np.vdot(w, value)
 
     @property
     def gradient(self) -> np.ndarray:
-        """The gradient of the whole sum at the point."""
-        return self._whole.grad(self._x)
+        """The gradient of `value`, of the shape of x."""
+        x, w = self._task.x, self._task.w
+        return self._whole.grad(x) if w is None else self._whole.vjp(x, w)
 
     def toarray(self) -> np.ndarray:
         """The Hessian as an array, by n products, many at a time."""
@@ -275,8 +340,14 @@ class SumHessian(Operator):
         """The diagonal of the Hessian, of shape (n,), by n products, many at a time."""
         return diagonal(self.matmat, self.shape[0], self.dtype)
 
+    def block(self, rows: Name, columns: Name | None = None) -> Block:
+        """A block of the Hessian by the names of parameters: see `HessianOperator.block`."""
+        unravel = named(self._whole.unravel, repr(self._whole), "Hessian")
+        columns = rows if columns is None else columns
+        return Block(self, unravel.slice(rows), unravel.slice(columns))
+
     def _matmat(self, v: Any) -> np.ndarray:
-        v = checked(v, self._x.size)
+        v = checked(v, self.shape[1])
         self.tally.count[0] += math.prod(v.shape[1:])
         return self._whole._run(replace(self._task, v=v))[0]
 
@@ -291,25 +362,59 @@ class SumHessian(Operator):
         return SumHessian, (self._whole, self._task)
 
 
-def _point(x: Any) -> np.ndarray:
-    """x in memory of its own, which no caller changes."""
-    if type(x) is np.ndarray and not x.flags.writeable and x.flags.owndata:
-        return x
-    x = np.array(x)
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
-    x.flags.writeable = False
-    return x
+class SumJacobian(Operator):
+    """The Jacobian of a sum of arrays at one point, of shape (m, n). Made by ``SumOver.jacobian``.
+
+    Each product with vectors, ``J @ v`` or ``J.T @ w``, takes one pass over the batches.
+    """
+
+    def __init__(self, whole: SumOver, task: Task, value: np.ndarray):
+        self._whole, self._task, self._value = whole, task, value
+        super().__init__(np.result_type(task.x.dtype, value.dtype), (value.size, task.x.size))
+        self.tally = Tally(whole.products)
+
+    @property
+    def products(self) -> int:
+        """The number of products with single vectors so far."""
+        return self.tally.count[0]
+
+    @property
+    def value(self) -> np.ndarray:
+        """The value of the sum at the point, with its own shape."""
+        return self._value.copy()
+
+    def block(self, columns: Name, rows: slice = slice(None)) -> Block:
+        """The columns of some parameters, by their names: see `JacobianOperator.block`."""
+        unravel = named(self._whole.unravel, repr(self._whole), "Jacobian")
+        return Block(self, contiguous(rows, self.shape[0]), unravel.slice(columns))
+
+    def _matmat(self, v: Any) -> np.ndarray:
+        return self._times(checked(v, self.shape[1]))
+
+    def _rmatmat(self, w: Any) -> np.ndarray:
+        return self._times(checked(w, self.shape[0]), is_transposed=True)
+
+    def _times(self, v: np.ndarray, is_transposed: bool = False) -> np.ndarray:
+        self.tally.count[0] += math.prod(v.shape[1:])
+        return self._whole._run(replace(self._task, v=v, is_transposed=is_transposed))[0]
+
+    matvec = matmat = _matvec = _matmat
+    rmatvec = rmatmat = _rmatvec = _rmatmat
+
+    def _adjoint(self) -> Combination:
+        return Combination(super()._adjoint())
+
+    def _transpose(self) -> Combination:
+        return Combination(super()._transpose())
+
+    def __reduce__(self) -> tuple:
+        return SumJacobian, (self._whole, self._task, self._value)
 
 
 def _writeable(result: Any) -> Any:
     """A result that its receiver may write to, if it is an array."""
     is_fixed = isinstance(result, np.ndarray) and not result.flags.writeable
     return result.copy() if is_fixed else result
-
-
-def _task(kind: str, x: Any) -> Task:
-    x = _point(x)
-    return Task(kind, x, _key(x))
 
 
 def _key(x: np.ndarray) -> bytes:

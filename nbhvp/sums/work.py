@@ -26,7 +26,7 @@ __all__ = ["Parcel", "Task", "versions"]
 
 @dataclass(frozen=True)
 class Task:
-    """A quantity of each batch at x: "value", "value_and_grad", or with v "product", or "once".
+    """A quantity of each batch at x, by a name of `_KINDS`.
 
     The operators of a "product" are kept for the next one with the same key.
     """
@@ -36,8 +36,14 @@ class Task:
     key: bytes
     """Of x, and of an operator."""
     v: Any = None
+    """The direction, or weights of the result."""
     factors: np.ndarray | None = None
     """Of each batch of the whole sum; those with 0 are left out."""
+    operator: str = "hessian"
+    """The method that makes operators."""
+    w: Any = None
+    """The weights of a "weighted_hessian"."""
+    is_transposed: bool = False
     seed: int | None = None
     """Of labels that are drawn: the same in all products of an operator, whoever computes them."""
 
@@ -57,8 +63,8 @@ class Parcel:
     operators: dict[int, Any] = field(default_factory=dict, init=False)
     """Those that are kept, by place."""
     key: bytes = field(default=b"", init=False)
-    is_full: bool = field(default=False, init=False)
-    """Whether an operator was met that does not fit."""
+    free: int = field(default=0, init=False)
+    """Bytes for further operators; negative once one was met that does not fit."""
     lock: Any = field(default_factory=threading.RLock, init=False)
 
     def __reduce__(self) -> tuple:
@@ -83,7 +89,7 @@ class Parcel:
         first = 0 if self.numbers is None else self.numbers.start
         with self.lock:
             if task.kind == "product" and task.key != self.key:
-                self.operators, self.key, self.is_full = {}, task.key, False
+                self.operators, self.key, self.free = {}, task.key, self.memory
             terms = enumerate(self._terms(task, progress), first)
             return tree.parts((k, 0, term) for k, term in terms)
 
@@ -128,25 +134,27 @@ class Parcel:
 
     def _operator(self, task: Task, k: int, batch: Any) -> Any:
         args, kwargs = arguments(batch)
-        make = self.f.hessian if isinstance(self.f, Function) else self.f
-        if isinstance(self.f, Fisher) and task.seed is not None:
+        if isinstance(self.f, Function):
+            given = (task.x,) if task.w is None else (task.x, task.w)
+            return getattr(self.f, task.operator)(*given, *args, **kwargs)
+        make = self.f
+        if isinstance(make, Fisher) and task.seed is not None:
             number = k if self.numbers is None else self.numbers[k]
-            make = self.f.drawing(np.random.default_rng([task.seed, number]))
+            make = make.drawing(np.random.default_rng([task.seed, number]))
         return make(task.x, *args, **kwargs)
 
     def once(self, task: Task, k: int, batch: Any) -> tuple:
-        return (self._operator(task, k, batch) @ task.v,)
+        return (_times(self._operator(task, k, batch), task),)
 
     def product(self, task: Task, k: int, batch: Any) -> tuple:
         operator = self.operators.get(k)
         if operator is None:
             operator = self._operator(task, k, batch)
-            if not self.is_full:
-                size = sum(one.stored_bytes for one in self.operators.values())
-                self.is_full = size + operator.stored_bytes > self.memory
-            if not self.is_full:
+            if self.free >= 0:
+                self.free -= operator.stored_bytes
+            if self.free >= 0:
                 self.operators[k] = operator
-        return (operator @ task.v,)
+        return (_times(operator, task),)
 
     def value(self, task: Task, k: int, batch: Any) -> tuple:
         if not isinstance(self.f, Function):
@@ -161,13 +169,24 @@ class Parcel:
         args, kwargs = arguments(batch)
         return self.f.value_and_grad(task.x, *args, **kwargs)
 
+    def along(self, task: Task, k: int, batch: Any) -> tuple:
+        """A "jvp" or a "vjp"."""
+        args, kwargs = arguments(batch)
+        return (getattr(self.f, task.kind)(task.x, task.v, *args, **kwargs),)
+
 
 _KINDS = {
     "value": Parcel.value,
     "value_and_grad": Parcel.value_and_grad,
-    "product": Parcel.product,
+    "jvp": Parcel.along,
+    "vjp": Parcel.along,
     "once": Parcel.once,
+    "product": Parcel.product,
 }
+
+
+def _times(operator: Any, task: Task) -> np.ndarray:
+    return operator.T @ task.v if task.is_transposed else operator @ task.v
 
 
 def versions() -> tuple[tuple[str, str], ...]:

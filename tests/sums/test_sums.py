@@ -1,6 +1,7 @@
 """Sums over batches against the whole sum, in this process, in threads and in processes."""
 
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import pickle
@@ -209,6 +210,71 @@ def test_gauss_newton_and_fisher():
     F = nbhvp.fisher(model, "bernoulli")
     total = nbhvp.sum_over(F, nbhvp.chunks(X, rows=5))
     np.testing.assert_allclose(total(POINT) @ V, F(POINT, X) @ V, rtol=1e-12)
+
+
+SUMS_OF_ARRAYS = {
+    "alone": lambda f, X: nbhvp.sum_over(f, [(X[k : k + 5],) for k in range(0, ROWS, 5)]),
+    "chunks": lambda f, X: nbhvp.sum_over(f, nbhvp.chunks(X, rows=5), memory=0),
+    "function": lambda f, X: nbhvp.sum_over(f, lambda: nbhvp.chunks(X, rows=5)),
+    "threads": lambda f, X: nbhvp.sum_over(
+        f, nbhvp.chunks(X, rows=5), concurrent.futures.ThreadPoolExecutor(2)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SUMS_OF_ARRAYS)
+def test_sums_of_arrays(kind):
+    fun = lambda w, X: (X[:, :3].T @ np.tanh(X @ w)).reshape(1, 3)
+    f = nbhvp.differentiable(fun, target="interpret")
+    total = SUMS_OF_ARRAYS[kind](f, X)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
+    J, u = f.jacobian(POINT, X).toarray(), BLOCK[:3, :1].T
+    close(total(POINT), f(POINT, X))
+    close(total.jvp(POINT, V), (J @ V).reshape(1, 3))
+    close(total.jvp(POINT, BLOCK), (J @ BLOCK).reshape(1, 3, 3))
+    close(total.vjp(POINT, u), J.T @ u[0])
+    operator = total.jacobian(POINT)
+    for v in (V, BLOCK, V + 1j):
+        close(operator @ v, J @ v)
+    for w in (u[0], BLOCK[:3]):
+        close(operator.T @ w, J.T @ w)
+    close(operator.rmatvec(u[0]), J.T @ u[0])
+    close((operator.T @ operator).toarray(), J.T @ J)
+    close(operator.value, total(POINT))
+    assert operator.products == 2 + 3 + 1 + 3 + 1 + 2 * N
+    H, expected = total.weighted_hessian(POINT, u), f.weighted_hessian(POINT, u, X)
+    close(H.toarray(), expected.toarray())
+    close(H.value, expected.value)
+    close(H.gradient, expected.gradient)
+
+
+def test_a_root_of_a_sum():
+    f = nbhvp.differentiable(lambda w, X: X.T @ np.tanh(X @ w - 1) + len(X) * w, target="interpret")
+    total = nbhvp.sum_over(f, nbhvp.chunks(X, rows=5))
+    expected = nbhvp.root(f, POINT, X)
+    for method in ("hybr", "krylov"):
+        found = nbhvp.root(total, POINT, method=method)
+        assert found.success
+        np.testing.assert_allclose(found.x, expected.x, atol=1e-7)
+
+
+def test_functions_of_trees():
+    tree = {"a": np.ones(2), "b": 3.0}
+    x, unravel = nbhvp.ravel(tree)
+    fun = lambda p, c: c * p["b"] ** 2 * np.sum(np.sin(p["a"]))
+    f = nbhvp.differentiable(fun, unravel=unravel, target="interpret")
+    total, whole = nbhvp.sum_over(f, [1.0, 2.0]), f.hessian(x, 3.0)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-12)
+    assert total(tree) == pytest.approx(f(tree, 3.0))
+    close(total.grad(x), f.grad(x, 3.0))
+    close(total.grad(tree)["a"], f.grad(tree, 3.0)["a"])
+    close(total.hvp(tree, tree)["b"], f.hvp(tree, tree, 3.0)["b"])
+    close(total.hessian(tree).block("a", "b").toarray(), whole.block("a", "b").toarray())
+    close(total.hessian(x).block("b").T.toarray(), whole.block("b").toarray())
+    pair = lambda p, c: [c * p["b"] * p["a"][0], c * p["a"][1]]
+    r = nbhvp.differentiable(pair, unravel=unravel, target="interpret")
+    J = nbhvp.sum_over(r, [1.0, 2.0]).jacobian(tree)
+    close(J.block("a", slice(1)).toarray(), r.jacobian(x, 3.0).block("a", slice(1)).toarray())
 
 
 def test_x_of_several_axes():
@@ -436,6 +502,14 @@ def test_chunks_count_from_both_ends():
         (lambda f: nbhvp.sum_over(f, parts(), executor=3), TypeError, "got a int"),
         (lambda f: nbhvp.sum_over(f, lambda: parts(), concurrent.futures.ThreadPoolExecutor(1)), TypeError, "as a sequence"),
         (lambda f: nbhvp.sum_over(f, parts()).hvp(POINT, V[:2]), ValueError, r"got \(2,\)"),
+        (lambda f: nbhvp.sum_over(f, X), TypeError, r"got an array of shape \(37, 5\)"),
+        (lambda f: nbhvp.minimize(nbhvp.sum_over(f, parts()), POINT, (1.0,)), TypeError, "no further arguments"),
+        (lambda f: nbhvp.sum_over(f, parts()).hessian(POINT).block("a"), TypeError, "takes x as it is"),
+        (lambda f: nbhvp.sum_over(nbhvp.gauss_newton(f), parts()).jvp(POINT, V), TypeError, "jvp is for a sum of a function"),
+        (lambda f: nbhvp.sum_over(nbhvp.gauss_newton(f), parts()).jacobian(POINT), TypeError, "jacobian is for"),
+        (lambda f: nbhvp.differentiable(nbhvp.sum_over(f, parts())), TypeError, "has derivatives already"),
+        (lambda f: nbhvp.least_squares(nbhvp.sum_over(f, parts()), POINT), TypeError, "adds them up"),
+        (lambda f: nbhvp.sum_over(f, parts())({"a": POINT}), TypeError, "x must be float32 or float64"),
         (lambda f: nbhvp.chunks(rows=3), TypeError, "at least one array"),
         (lambda f: nbhvp.chunks(X, Y[:3], rows=3), ValueError, "one length, got 37, 3"),
         (lambda f: nbhvp.chunks(X, rows=0), ValueError, "at least one row"),
@@ -444,3 +518,48 @@ def test_chunks_count_from_both_ends():
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call(interpreted("squares"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="tells the memory of Linux")
+def test_files_do_not_stay_in_memory(tmp_path):
+    """Passes over 160 MB with little kept take a few chunks of 4 MB, and no pages of the file."""
+    rows = 400_000
+    mapped = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", float, (rows, 50))
+    for k in range(0, rows, 20_000):
+        mapped[k : k + 20_000] = rng.standard_normal((20_000, 50))
+    del mapped
+    mapped, sizes = np.load(tmp_path / "a.npy", mmap_mode="r"), []
+    f = nbhvp.differentiable(lambda w, X: np.sum((X @ w) ** 3), target="interpret")
+    chunks = nbhvp.chunks(mapped, rows=10_000)
+    tell = lambda done: sizes.append(resident())
+    total = nbhvp.sum_over(f, chunks, memory=0, progress=tell)
+    before = resident()
+    H = total.hessian(np.ones(50))
+    total.grad(np.ones(50))
+    H @ np.ones(50)
+    assert len(sizes) == 80
+    own, of_files = np.max(sizes, axis=0) - before
+    assert own < 60e6 and of_files < 30e6
+    kept = nbhvp.sum_over(f, list(chunks))
+    kept.hessian(np.ones(50)) @ np.ones(50)
+    assert resident()[0] - before[0] > 150e6, "what is kept is seen"
+
+
+def resident():
+    """Bytes of this process that are its own, and that are pages of files."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+    return np.array([int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")])
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_chunks_are_those_of_the_array(tmp_path, mode):
+    np.save(tmp_path / "a.npy", X)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode=mode)
+    if mode != "r":
+        mapped[3] = 7.0  # a change that stays in memory in mode "c"
+    for part in (mapped, mapped[::2], mapped[:, 1:], mapped.T):
+        chunks = nbhvp.chunks(part, rows=3)
+        for found in (chunks, chunks, pickle.loads(pickle.dumps(chunks))):
+            np.testing.assert_array_equal(np.concatenate([a for (a,) in found]), part)
+    assert len(pickle.dumps(nbhvp.chunks(mapped, rows=3))) < 1000 or mode == "c"
