@@ -9,6 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.special
 from scipy.integrate import odeint
 
 import nbhvp
@@ -542,6 +543,33 @@ def test_another_branch_in_one_step_is_another_trace():
     assert f.report().traces == 3
     f(np.array([0.31, 0.5]))
     assert f.report().traces == 3
+
+
+def in_logarithms(x, symbols):
+    """A hidden Markov model, of which the observations are an argument."""
+    steps, emissions, forward = x[:9].reshape(3, 3), x[9:24].reshape(3, 5), x[:3]
+    for symbol in symbols:
+        forward = scipy.special.logsumexp(forward[:, None] + steps, axis=0) + emissions[:, symbol]
+    return scipy.special.logsumexp(forward)
+
+
+@pytest.mark.parametrize("target", ["interpret", "cpu"])
+def test_integers_that_are_given_choose_in_each_step(target):
+    f, symbols = nbhvp.differentiable(in_logarithms, target=target), 2 * SYMBOLS - 2
+    x, v = np.random.default_rng(5).normal(size=(2, 24))
+    x[:12] = x[0]  # ties of the largest
+    for given in (symbols, -symbols):
+        known = nbhvp.differentiable(
+            functools.partial(in_logarithms, symbols=given.tolist()), target="interpret"
+        )
+        np.testing.assert_allclose(f(x, given), in_logarithms(x, given), rtol=1e-14)
+        np.testing.assert_allclose(f.grad(x, given), known.grad(x), rtol=1e-13)
+        np.testing.assert_allclose(f.hvp(x, v, given), known.hvp(x, v), rtol=1e-12, atol=1e-14)
+        moved = [known.grad(x + h * v) for h in (1e-5, -1e-5)]
+        np.testing.assert_allclose(known.hvp(x, v), (moved[0] - moved[1]) / 2e-5, atol=1e-8)
+    assert f.report().traces == 1 and f.report().recurrences
+    with pytest.raises(IndexError, match="out of bounds"):
+        f(x, symbols + 3)
 
 
 def sum_of_terms(x):

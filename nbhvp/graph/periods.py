@@ -34,6 +34,7 @@ __all__ = [
     "Constants",
     "Loop",
     "Numbers",
+    "Operand",
     "Slices",
     "carried",
     "is_plain",

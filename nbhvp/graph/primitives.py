@@ -923,6 +923,44 @@ def _pull_pick(at, index, node):
     return at(0, (*index[:axis], picked, *index[axis:]))
 
 
+FEW = 8
+"""Elements along an axis of which one is chosen by comparing it with each other one."""
+
+
+def _along(x: Node, axis: int) -> list[Node]:
+    """The parts of an array along an axis."""
+    size, rest = (*x.shape[:axis], 1, *x.shape[axis + 1 :]), _removed(x.shape, (axis,))
+    starts = [tuple(k if d == axis else 0 for d in range(x.ndim)) for k in range(x.shape[axis])]
+    step = (1,) * x.ndim
+    return [reshape(slice_(x, start=at, step=step, size=size), shape=rest) for at in starts]
+
+
+def _written_out_pick(x: Node, index: Node, axis: int) -> Node | None:
+    if not 0 < x.shape[axis] <= FEW:
+        return None
+    found, *others = _along(x, axis)
+    for k, other in enumerate(others, 1):
+        found = where(equal(index, k), other, found)
+    return found
+
+
+def _written_out_extremum(is_further: Callable) -> Callable:
+    """The first position of an extremum; a NaN is one, as for NumPy."""
+
+    def written_out(x: Node, axis: int) -> Node | None:
+        if not 0 < x.shape[axis] <= FEW:
+            return None
+        best, *others = _along(x, axis)
+        at = broadcast(constant(x.pool, 0, INT), shape=best.shape)
+        for k, other in enumerate(others, 1):
+            is_first_nan = bitwise_and(not_equal(other, other), equal(best, best))
+            is_better = bitwise_or(is_further(other, best), is_first_nan)
+            best, at = where(is_better, other, best), where(is_better, k, at)
+        return at
+
+    return written_out
+
+
 def _pick_rule(z_bar, z, x, index, axis):
     """What was picked gets it all. A comparison per element is less than to scatter."""
     one = (*z.shape[:axis], 1, *z.shape[axis:])
@@ -987,7 +1025,7 @@ sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, a
 gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
                       lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True, selects=True)
 pick        = _linear("pick", _pick, lambda x, index, axis: (_removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=_pull_pick,
-                      broadcasts=True, selects=True)
+                      broadcasts=True, selects=True, written_out=_written_out_pick)
 scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
                       lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None), nonnegative=lambda known, x, *index, **params: known(x))
 segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
@@ -1064,8 +1102,8 @@ def _last_writer(index, size):
 
 
 # fmt: off
-argmax       = _discrete("argmax", lambda x, axis: np.argmax(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmax")
-argmin       = _discrete("argmin", lambda x, axis: np.argmin(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmin")
+argmax       = _discrete("argmax", lambda x, axis: np.argmax(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmax", written_out=_written_out_extremum(greater))
+argmin       = _discrete("argmin", lambda x, axis: np.argmin(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmin", written_out=_written_out_extremum(less))
 argsort      = _discrete("argsort", lambda x, axis: np.argsort(x, axis, kind="stable"), lambda x, axis: (x.shape, INT))
 searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v, side), lambda a, v, side: (v.shape, INT))
 last_writer  = _discrete("last_writer", _last_writer, lambda index, size: ((size,), INT))

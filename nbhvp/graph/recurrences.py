@@ -23,7 +23,17 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.log import STEP_VALUE, Log
 from nbhvp.graph.node import Graph, Node, Pool, reachable
-from nbhvp.graph.periods import Carried, Constants, Loop, Numbers, Slices, is_plain, longest, writes
+from nbhvp.graph.periods import (
+    Carried,
+    Constants,
+    Loop,
+    Numbers,
+    Operand,
+    Slices,
+    is_plain,
+    longest,
+    writes,
+)
 from nbhvp.graph.requests import settled
 from nbhvp.graph.table.scan import Body, collected, final, scan
 
@@ -164,6 +174,15 @@ def _is_small(node: Node) -> bool:
 
 
 @dataclass(frozen=True)
+class _Gathered:
+    """A part of an invariant at an index that moves: taken in all steps at once, before the loop."""
+
+    base: Node
+    index: Operand
+    axis: int
+
+
+@dataclass(frozen=True)
 class _Run:
     """Values of some places of a loop in turn, in steps one after the other, for a collector."""
 
@@ -207,13 +226,15 @@ class _Rewrite:
         kinds = {self.step[i].dtype for i, _ in slots}
         if not slots or len(kinds) != 1 or next(iter(kinds)).kind != "f":
             return None
-        is_narrow = all(map(_is_small, self.step))
+        self.gathered = self._find_gathered()
+        inside = [node for i, node in enumerate(self.step) if i not in self.gathered]
+        is_narrow = all(map(_is_small, inside))
         work = sum(node.size for node in self.step)
         if is_narrow and VECTORS * len(self.step) > work > MOST:
             return None
         if not is_narrow and self.loop.length * self.loop.period < LEAST_WIDE:
             return None
-        if not all(map(_fits, self.step)) or not self._is_recurrent(slots):
+        if not all(map(_fits, inside)) or not self._is_recurrent(slots):
             return None
         if not all(map(self._has_factor, range(self.loop.period))):
             return None
@@ -228,6 +249,20 @@ class _Rewrite:
         for node, new in self.new.items():
             places.setdefault(new, places[node])
         return *graph, Recurrence(self.loop.length, self.body.operations)
+
+    def _find_gathered(self) -> dict[int, _Gathered]:
+        """The gathers whose index is a number that no step computes from another one."""
+        moves: list[bool] = []
+        found = {}
+        for i, (node, row) in enumerate(zip(self.step, self.loop.operands, strict=True)):
+            if node.primitive is p.gather and isinstance(row[0], Node) and node.args[1].ndim == 0:
+                if not isinstance(row[1], Carried) or (row[1].lag == 0 and moves[row[1].place]):
+                    found[i] = _Gathered(row[0], row[1], node.params["axis"])
+            is_number = all(arg.ndim == 0 for arg in node.args)
+            is_number = is_number and (node.primitive.is_elementwise or node.primitive is p.all_)
+            inner = (one for one in row if isinstance(one, Carried))
+            moves.append(is_number and all(one.lag == 0 and moves[one.place] for one in inner))
+        return found
 
     def _has_factor(self, i: int) -> bool:
         """Whether an operation that takes the factor of a matrix takes it from its own step."""
@@ -427,7 +462,7 @@ class _Rewrite:
             slot: _input(pool, f"u{k}", self.step[slot[0]].shape, self.dtype)
             for slot, k in self.slots.items()
         }
-        slices: dict[object, tuple[Node, Constants | Numbers | Slices]] = {}
+        slices: dict[object, tuple[Node, Constants | Numbers | Slices | _Gathered]] = {}
         fixed: dict[Node, Node] = {}
         new: list[Node] = []
 
@@ -452,7 +487,12 @@ class _Rewrite:
                 fixed[one] = _input(pool, f"w{len(fixed)}", one.shape, self._given(one))
             return p.cast(fixed[one], dtype=one.dtype)
 
-        for node, row in zip(self.step, self.loop.operands, strict=True):
+        for i, (node, row) in enumerate(zip(self.step, self.loop.operands, strict=True)):
+            if i in self.gathered:
+                made = _input(pool, f"s{len(slices)}", node.shape, self._given(node))
+                slices[i] = made, self.gathered[i]
+                new.append(p.cast(made, dtype=node.dtype))
+                continue
             args = tuple(map(operand, row))
             make = node.primitive.written_out or node.primitive
             made = make(*args, **node.params)
@@ -620,7 +660,7 @@ class _Rewrite:
         """The dtype in which a step takes a value: floats as the carry has them, as adjoints are."""
         return self.dtype if like.dtype.kind == "f" else like.dtype
 
-    def _argument(self, one: Node | Constants | Numbers | Slices) -> Node:
+    def _argument(self, one: Node | Constants | Numbers | Slices | _Gathered) -> Node:
         if isinstance(one, Numbers):
             return p.constant(self.pool, one.values, self.dtype)
         if isinstance(one, Constants):
@@ -629,7 +669,27 @@ class _Rewrite:
         if isinstance(one, Slices):
             one = _stacked(self._value(one.base), one)
             return p.cast(one, dtype=self._given(one))
+        if isinstance(one, _Gathered):
+            some = p.gather(self._value(one.base), self._along(one.index), axis=one.axis)
+            order = (one.axis, *(k for k in range(some.ndim) if k != one.axis))
+            return p.cast(p.transpose(some, axes=order), dtype=self._given(some))
         return p.cast(self._value(one), dtype=self._given(one))
+
+    def _along(self, one: Operand) -> Node:
+        """A number in all steps."""
+        if isinstance(one, Carried):
+            node, row = self.step[one.place], self.loop.operands[one.place]
+            numbers = map(self._along, row)
+            if node.primitive is p.all_:
+                return next(numbers)
+            return node.primitive(*numbers, **node.params)
+        if isinstance(one, Constants):
+            return p.constant(self.pool, np.stack([_constant(node) for node in one.nodes]))
+        if isinstance(one, Slices):
+            return _stacked(self._value(one.base), one)
+        if isinstance(one, Numbers):
+            return p.constant(self.pool, one.values)
+        return self._value(one)
 
 
 def _input(pool: Pool, name: str, shape, dtype) -> Node:

@@ -610,3 +610,17 @@ def test_promotion_is_that_of_numpy(entry, dtype):
             assert dtype == "c8" and "of complex numbers" in str(refused)
             continue
         assert node.dtype == needed.dtype, others
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_extrema_written_out_are_those_of_numpy(name, axis):
+    entry, inf, nan = p.TABLE[name], np.inf, np.nan
+    a = np.array([[1.0, 2, nan, -inf], [2, 2, nan, inf], [-0.0, 2, 7, 3]])
+    x = p.input_node(Pool(), "x", a.shape, a.dtype)
+    at = entry.written_out(x, axis=axis)
+    picked = p.pick.written_out(x, at, axis=axis)
+    needed = entry.evaluate(a, axis=axis)
+    found, values = interpret(Graph((x,), (at, picked)), a)
+    np.testing.assert_array_equal(found, needed)
+    np.testing.assert_array_equal(values, p.pick.evaluate(a, needed, axis=axis))
