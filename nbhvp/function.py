@@ -35,6 +35,7 @@ from nbhvp.graph.linear_map import (
 from nbhvp.loops.call import is_compiled
 from nbhvp.operators import sparse
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
+from nbhvp.plain import is_on_device
 from nbhvp.runtime.call import Owner
 from nbhvp.runtime.differences import DIFFERENCES
 from nbhvp.runtime.inputs import as_given, as_vector, direction, held, takes
@@ -83,8 +84,10 @@ def differentiable(
         randomness.
     target : str
         "cpu" compiles kernels for the processors of this machine. "cuda", or "cuda:1" for the second
-        device, compiles them for an NVIDIA GPU (see the page on GPUs). "interpret" runs node by node
-        with NumPy: it is slow, and the reference for tests.
+        device, compiles them for an NVIDIA GPU (see the page on GPUs). "auto" takes the first GPU, if
+        there is one, for arrays that lie there, and where products are predicted to end sooner; each
+        trace has its place, which ``report().target`` tells. "interpret" runs node by node with NumPy:
+        it is slow, and the reference for tests.
     unravel : Unravel
         From `ravel`. `fun` then takes the tree ``unravel(x)`` instead of x, and blocks of Hessians
         have the names of the tree. All methods take x and directions as vectors, as SciPy gives
@@ -310,6 +313,8 @@ class Function:
             known = ", ".join((*HESSIANS, *DIFFERENCES))
             raise ValueError(f"mode must be one of {known}, got {mode!r}")
         call = self._tracer.call(x, args, kwargs)
+        if call.is_on_device or is_on_device(v):
+            raise TypeError(f"mode={mode!r} takes arrays of NumPy: copy x and v to the host")
 
         def gradient(x: np.ndarray) -> np.ndarray:
             return self._memory.gradient_alone(self._tracer, replace(call, x=x))[1]

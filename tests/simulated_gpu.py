@@ -17,6 +17,7 @@ import builtins
 import contextlib
 import ctypes
 import functools
+import itertools
 import operator
 import re
 import threading
@@ -26,7 +27,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nbhvp.targets.cuda import blas, cache, driver
+from nbhvp.targets.cuda import blas, cache, driver, libcuda
 from nbhvp.targets.cuda.nests import WARP
 from nbhvp.targets.cuda.ptx import lowered
 from nbhvp.targets.native.cache import PLAIN, Window
@@ -276,6 +277,7 @@ class Driver:
         """Of kernels, by their PTX."""
         self.streams = {1}
         """The legacy one, and those that were created."""
+        self._numbers = itertools.count(100)
         self.order = Order()
         self._local = threading.local()
         self._memory: dict[int, np.ndarray] = {}
@@ -321,7 +323,7 @@ class Driver:
         device._obj.value = 10 + ordinal
 
     def _cuDeviceGetAttribute(self, value, which, device):
-        known = {75: self.capability[0], 76: self.capability[1], 16: 132}
+        known = {75: self.capability[0], 76: self.capability[1], 16: 132, 13: 1_980_000, 87: 2}
         value._obj.value = known[which]
 
     def _cuDevicePrimaryCtxRetain(self, context, device):
@@ -336,7 +338,7 @@ class Driver:
     def _cuStreamCreate(self, stream, flags):
         self._enter()
         assert flags == 1
-        stream._obj.value = 7 + len(self.streams)
+        stream._obj.value = next(self._numbers)
         self.streams.add(stream._obj.value)
 
     def _cuEventCreate(self, event, flags):
@@ -555,6 +557,7 @@ def simulated_driver(
     """
     stub = Driver(**settings)
     own, own_ptx, own_blas = driver._library, cache.ptx, blas.library
+    own_loaded, libcuda.loaded = libcuda.loaded, lambda: stub
 
     def ptx(source: str) -> str:
         if assembles:
@@ -571,4 +574,5 @@ def simulated_driver(
         yield stub
     finally:
         driver._library, cache.ptx, blas.library = own, own_ptx, own_blas
+        libcuda.loaded = own_loaded
         driver.device.cache_clear()

@@ -47,7 +47,7 @@ ALLOWED = {
     "loops": TRACER | {"disk", "loops", "version"},
     "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets", "targets/cpu"},
     "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
-    "function": {"graph", "loops", "operators", "runtime", "trace", "tree"},
+    "function": {"graph", "loops", "operators", "plain", "runtime", "trace", "tree"},
     "residuals": {"function", "sums"},
     "sums": {"function", "models", "operators", "runtime", "sums", "tree", "version"},
     "curvature": {"curvature", "operators"},

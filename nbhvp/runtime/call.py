@@ -59,6 +59,11 @@ class Call:
         """Whether a later call can tell if it is at the same point."""
         return type(self.x) is np.ndarray and all(map(_can_be_compared, self.leaves))
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether x or an argument lies on a device."""
+        return any(type(a) is not np.ndarray for a in (self.x, *self.leaves))
+
     def kept(self) -> Call:
         """The same with an x that nobody can write, and arguments as `kept` has them."""
         if self.is_kept:

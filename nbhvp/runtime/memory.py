@@ -184,7 +184,7 @@ class Memory:
 
         def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             like = recorded.linear_map(product).direction
-            one = direction(v, like, self.compiler.target)
+            one = direction(v, like, recorded.compiler.target)
             whole.clear()
             if one.shape != like.shape or (is_kept and not self._is_once(recorded)):
                 return recorded.point_at(product, inputs, False)
@@ -201,7 +201,7 @@ class Memory:
 
     def _times(self, point: Point, product: Product, v: Any) -> np.ndarray:
         like = point.recorded.linear_map(product).direction
-        v = direction(v, like, self.compiler.target)
+        v = direction(v, like, point.recorded.compiler.target)
         if v.shape == like.shape:
             self.report.product_runs += 1
             return returned(point.products[product](v))
@@ -226,7 +226,7 @@ class Memory:
 
         def at_weights(recorded: Recorded) -> Call:
             like = recorded.linear_map(product).inputs[-1]
-            return replace(call, leaves=(*call.leaves, weights(w, like, self.compiler.target)))
+            return replace(call, leaves=(*call.leaves, weights(w, like, recorded.compiler.target)))
 
         def run(recorded: Recorded, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             inputs = at_weights(recorded).inputs  # before anything is compiled
@@ -432,7 +432,8 @@ class Memory:
         report = self.report
         report.trace_seconds += time.perf_counter() - start
         self.compiler.begin(tracer.source, trace.unrolled or place_of(tracer.fun))
-        recorded = Recorded(trace, call.key, self.compiler, tracer.source)
+        compiler = self.compiler.chosen(trace, call.is_on_device)
+        recorded = Recorded(trace, call.key, compiler, tracer.source)
         if tracer.owner is not None:
             self._follow(recorded, tracer.owner)
         report.traces += 1

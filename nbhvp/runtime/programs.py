@@ -20,12 +20,13 @@ from dataclasses import replace
 from typing import Any
 
 from nbhvp.graph import derive
-from nbhvp.graph.node import Graph, Node
+from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU, GPU
-from nbhvp.runtime import lazy
+from nbhvp.runtime import lazy, placement
 from nbhvp.runtime.announced import progress, warn
 from nbhvp.runtime.garbage import collected_rarely
 from nbhvp.runtime.report import Products, Report
+from nbhvp.trace.record import Trace
 from nbhvp.trace.recording import Note
 
 __all__ = ["Compiler", "Programs"]
@@ -34,7 +35,10 @@ __all__ = ["Compiler", "Programs"]
 class Compiler:
     """What makes the programs of a Function, and counts what that takes."""
 
-    def __init__(self, target: str, is_lazy: bool = False):
+    def __init__(self, target: str, is_lazy: bool = False, beside: Compiler | None = None):
+        self.has_choice = target == "auto" and _has_device()
+        """Whether each trace has a place of its own; then this one makes those of the host."""
+        target = "cpu" if target == "auto" else target
         self.target = target
         # What compiles is imported when something is to be compiled.
         self._target = (
@@ -45,13 +49,22 @@ class Compiler:
         self.is_direct = target == "cpu" and not is_lazy
         """Whether there are programs that can be called by compiled code."""
         self._name, self._place, self._expected, self._has_warned = "", ("", 0), 0.0, False
-        self.lock = threading.RLock()
-        self.report = Report()
-        self.products = Products()
+        self.lock: threading.RLock = beside.lock if beside else threading.RLock()
+        self.report: Report = beside.report if beside else Report()
+        self.products: Products = beside.products if beside else Products()
         """Those of operators."""
         self._is_preparing = False
         self._told: set[Note] = set()
+        self._other: Compiler | None = None
         _COMPILERS.add(self)
+
+    def chosen(self, trace: Trace, is_on_device: bool) -> Compiler:
+        """What makes the programs of a trace, by the place where they run. The lock is held."""
+        found = self
+        if self.has_choice and (is_on_device or _is_worthwhile(trace)):
+            found = self._other = self._other or Compiler("cuda", beside=self)
+        self.report.target = found.target
+        return found
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
@@ -164,6 +177,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
+def _has_device() -> bool:
+    return importlib.import_module("nbhvp.targets.cuda.libcuda").has_device()
+
+
+def _is_worthwhile(trace: Trace) -> bool:
+    """Whether products of a trace are predicted to end sooner on a GPU."""
+    outputs = trace.outputs
+    if max(node.size for node in reachable([*outputs])) < placement.SMALL:
+        return False  # before anything is asked of a device
+    device = importlib.import_module("nbhvp.targets.cuda.driver").named("cuda")
+    return placement.is_worthwhile(trace.inputs, outputs, device.slowness(trace.inputs[0].dtype))
+
+
 def _target(name: str) -> Callable[..., Any]:
     """What makes programs: of a graph, and of the outputs that stay where the program runs."""
     # Imported when wanted: the compiled programs import LLVM.
@@ -173,7 +199,9 @@ def _target(name: str) -> Callable[..., Any]:
         return lambda graph, state, **known: program(graph, **known)
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
-        raise ValueError(f"target must be 'cpu', 'cuda', 'cuda:1' ... or 'interpret', got {name!r}")
+        raise ValueError(
+            f"target must be 'cpu', 'cuda', 'cuda:1' ..., 'auto' or 'interpret', got {name!r}"
+        )
     driver = importlib.import_module("nbhvp.targets.cuda.driver")
     program = importlib.import_module("nbhvp.targets.cuda.program").Program
     return functools.partial(program, driver.named(name))

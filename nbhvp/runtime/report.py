@@ -28,6 +28,8 @@ class Report:
 
     Attributes
     ----------
+    target : str
+        Where the latest trace is computed, which ``target="auto"`` chooses.
     traces, retraces : int
         The number of traces, and the number of these that replaced an earlier trace for arguments of
         the same kind, because a guard failed or a variable of the closure had changed.
@@ -66,6 +68,7 @@ class Report:
         count as dependent on all of their operands.
     """
 
+    target: str = ""
     traces: int = 0
     retraces: int = 0
     value_runs: int = 0
@@ -90,8 +93,9 @@ class Report:
     def _rows(self) -> list[tuple[str, str]]:
         """The names and their counts, as strings."""
         lists = ("loops", "recurrences", "hosted", "dense")
-        counts = {name: value for name, value in vars(self).items() if name not in lists}
-        rows = [
+        counts = {n: value for n, value in vars(self).items() if n not in (*lists, "target")}
+        rows = [("target", self.target)] if self.target else []
+        rows += [
             (name.replace("_", " "), f"{n:.3g}" if name.endswith("seconds") else f"{n:,}")
             for name, n in counts.items()
         ]

@@ -31,6 +31,8 @@ def serves(recorded: Recorded, call: Call) -> bool:
     """Whether a trace may serve a call, its guards aside."""
     if recorded.key != call.key or recorded.closure.changed():
         return False
+    if recorded.compiler.has_choice and call.is_on_device:
+        return False  # it was placed on the host
     x = call.x if call.given is None else call.given
     aliases = recorded.trace.aliases
     return aliases is None or aliases.allow((x, *call.leaves))

@@ -12,23 +12,22 @@ import contextlib
 import ctypes
 import functools
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbhvp.targets.cuda import blas, cache
+from nbhvp.targets.cuda import blas, cache, libcuda
 from nbhvp.targets.cuda.launches import Launch, Words
 from nbhvp.targets.native import entries
 
 __all__ = ["Device", "device"]
 
-OLDEST = (7, 0)
-"""The compute capability of the oldest devices that kernels are made for."""
-CAPABILITY = (75, 76)
-PROCESSORS = 16
+PROCESSORS, CLOCK, RATIO = 16, 13, 87
+"""The numbers of attributes: processors, kHz, and operations in single precision for one in double."""
+REFERENCE = 132 * 1_980_000 / 2
+"""The same of the device that `costs.GPU` describes: processors times kHz, over the ratio."""
 LINE = 256
 """What the driver aligns memory to."""
 OUT_OF_MEMORY = 2
@@ -37,8 +36,7 @@ OUT_OF_MEMORY = 2
 @functools.cache
 def _library() -> ctypes.CDLL:
     try:
-        # Windows' convention for calls, which differs on 32 bits alone, is that of C.
-        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        library = libcuda.loaded()
     except OSError as error:
         raise RuntimeError(
             f"target='cuda' needs an NVIDIA driver, which could not be loaded: {error}. "
@@ -62,7 +60,7 @@ class Device:
     """One GPU."""
 
     def __init__(self, ordinal: int = 0):
-        self._process = os.getpid()
+        self._process, self._library = os.getpid(), _library()
         self._context = ctypes.c_void_p()
         self._kernels: dict[str, int] = {}
         self._free: dict[tuple[int, int], list[int]] = {}
@@ -82,11 +80,14 @@ class Device:
             raise ValueError(f"device {ordinal} was asked for, and there are {count.value}")
         self._call("cuDeviceGet", ctypes.byref(handle), ordinal)
         self.ordinal, self._handle = ordinal, handle
-        self.capability = self._attribute(CAPABILITY[0]), self._attribute(CAPABILITY[1])
-        if self.capability < OLDEST:
+        self.capability = libcuda.capability(self._library, ordinal)
+        if self.capability < libcuda.OLDEST:
+            found, oldest = (
+                f"{major}.{minor}" for major, minor in (self.capability, libcuda.OLDEST)
+            )
             raise RuntimeError(
-                f"device {ordinal} has compute capability {self.capability[0]}.{self.capability[1]}; "
-                f"target='cuda' needs {OLDEST[0]}.{OLDEST[1]} or later"
+                f"device {ordinal} has compute capability {found}; target='cuda' needs {oldest} or later: "
+                "use another device, or target='cpu'"
             )
         self.processors = self._attribute(PROCESSORS)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), handle)
@@ -113,13 +114,17 @@ class Device:
                 "the process was forked after its first use of the GPU, and the driver does not work "
                 "in the child: start processes by 'spawn', or use the GPU in the children alone"
             )
-        library = _library()
-        _check(library, name, getattr(library, name)(*arguments))
+        _check(self._library, name, getattr(self._library, name)(*arguments))
 
     def _attribute(self, which: int) -> int:
         value = ctypes.c_int()
         self._call("cuDeviceGetAttribute", ctypes.byref(value), which, self._handle)
         return value.value
+
+    def slowness(self, dtype: np.dtype) -> float:
+        """The time of an operation, in that of the device of `costs.GPU` in double precision."""
+        ratio = self._attribute(RATIO) if dtype.itemsize == 8 else 1
+        return REFERENCE * max(1, ratio) / (self.processors * max(1, self._attribute(CLOCK)))
 
     def _enter(self) -> None:
         """Make the context that of the thread."""
@@ -253,7 +258,7 @@ class Device:
 
     def words(self, launches: Sequence[Launch]) -> Words:
         """The words of some launches."""
-        launcher = ctypes.cast(_library().cuLaunchKernel, ctypes.c_void_p).value or 0
+        launcher = ctypes.cast(self._library.cuLaunchKernel, ctypes.c_void_p).value or 0
         return Words(launches, launcher, 0)
 
     @functools.cached_property
@@ -269,7 +274,7 @@ class Device:
         """Launch kernels, in order; they run after all that was launched on the stream before."""
         self._enter()
         words.array[2] = stream
-        _check(_library(), "cuLaunchKernel", _launch()(words.array))
+        _check(self._library, "cuLaunchKernel", _launch()(words.array))
 
 
 class _Lent:

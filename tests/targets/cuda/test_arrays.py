@@ -244,6 +244,7 @@ def test_streams_of_threads(gpu):
     def work(k):
         ready.wait()
         streams.add(driver.device(0).stream)
+        ready.wait()
         found[k] = [H @ (V + k), f.hvp(X + k, V), f.grad(X + k)]
 
     for _ in range(2):

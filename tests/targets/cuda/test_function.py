@@ -11,7 +11,7 @@ import pytest
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
-from nbhvp.targets.cuda import cache, driver, program
+from nbhvp.targets.cuda import cache, driver, libcuda, program
 from nbhvp.targets.cuda.arrays import DeviceArray
 from tests.simulated_gpu import simulated_driver
 
@@ -206,7 +206,8 @@ def rosenbrock(x):
 
 def test_without_a_driver(monkeypatch):
     driver._library.cache_clear()
-    monkeypatch.setattr(driver.ctypes, "CDLL", _no_library)
+    libcuda.loaded.cache_clear()
+    monkeypatch.setattr(libcuda.ctypes, "CDLL", _no_library)
     with pytest.raises(RuntimeError, match="target='cuda' needs an NVIDIA driver"):
         nbhvp.differentiable(np.sum, target="cuda")
 
