@@ -18,6 +18,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
+from nbhvp.graph.table.scan import keeps_rows, with_ends
 from nbhvp.plan.fusion import fused
 from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import schedule
@@ -875,3 +876,34 @@ def test_a_product_at_a_new_point_makes_no_state_until_a_second_one(arguments):
     assert (f.report().point_runs, f.report().gradient_runs) == (n + 1, 1), "of one product alone"
     with pytest.raises(ValueError, match="shape"):
         f.hvp(9 * x_k, np.ones(4), *arguments)
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("steps", [24, 25])
+def test_where_the_end_alone_is_read_rows_are_not_kept(steps):
+    """Steps of numbers have none, steps of arrays write two in turn, forward and backward."""
+
+    def numbers(x):
+        z = x[0]
+        for _ in range(steps):
+            z = 0.9 * np.sin(z) * x[1] + x[0] ** 2 - 0.1 * z
+        return z**2
+
+    def arrays(x):
+        z = np.outer(x, np.linspace(0.1, 1, 40))
+        for _ in range(steps):
+            z = 0.9 * np.sin(z) + 0.1 * np.roll(z, 1, axis=1) * z
+        return np.sum(z**2)
+
+    x, v = np.array([0.3, 0.7]), np.array([1.0, -2.0])
+    for fun in (numbers, arrays):
+        trace = record(fun, x)
+        (node,), (value,) = trace.inputs, trace.outputs
+        direction = p.input_node(node.pool, "v", node.shape, node.dtype)
+        graph = Graph((node, direction), (value, derive.hvp(value, node, direction)))
+        ended = with_ends(graph)
+        scans = [one for one in ended.nodes if one.primitive.body is not None]
+        assert {True, False} == {*map(keeps_rows, scans)}, "the tangents of adjoints end"
+        assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-12)
+        for run, one in ((interpret, ended), (plain, graph), (compiled, graph)):
+            list(map(assert_close, run(one, x, v), interpret(graph, x, v)))

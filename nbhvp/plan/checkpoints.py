@@ -6,8 +6,8 @@ segment; within one, a product computes the values of c steps again, uses them a
 
     q * (bytes of a carry)  +  c * (bytes of a step)   instead of   T * (bytes of a step),
 
-least where c is about the square root of T, which is taken. Where even that is too much, segments have
-segments of their own.
+least where c is about the square root of T. The shortest segments are taken for which that is little enough:
+their values stay in cache. Where no length is, segments have segments of their own.
 (Griewank and Walther, "Algorithm 799: revolve", 2000, need the fewest steps again for a given number of
 checkpoints; here each step of a product is computed again once for each level.)
 """
@@ -59,23 +59,21 @@ def _segments(body: Body, length: int, memory: int) -> tuple[int, ...]:
     of_step, of_carry = _bytes_of_step(body), _bytes_of_carry(body)
     if length * of_step <= memory:
         return ()
-    steps = _even(length, max(1, round((length * of_carry / of_step) ** 0.5)))
+    least = max(1, round((length * of_carry / of_step) ** 0.5))
+    for steps in range(1, 2 * least):
+        count, left = divmod(length, steps)
+        if count * of_carry + (steps + left) * of_step <= memory:
+            return (steps,)
     kept = memory // (2 * of_carry)
-    if -(-length // steps) * of_carry + steps * of_step <= memory or kept < 2:
-        return (steps,)
+    if kept < 2:
+        return (least,)
     steps = -(-length // kept)
     return (steps, *_segments(body, steps, memory - kept * of_carry))
 
 
-def _even(length: int, steps: int) -> int:
-    """A number of steps that divides the length, if one is near."""
-    near = (n for n in range(steps, min(2 * steps, length)) if length % n == 0)
-    return next(near, steps)
-
-
 def _bytes_of_carry(body: Body) -> int:
-    """Of the carry, its tangent and its adjoint, and the tangent of that."""
-    return 4 * sum(node.size * node.dtype.itemsize for node in body.graph.inputs[: body.carries])
+    """Of the carry, its tangent and its adjoint."""
+    return 3 * sum(node.size * node.dtype.itemsize for node in body.graph.inputs[: body.carries])
 
 
 def _bytes_of_step(body: Body) -> int:

@@ -62,8 +62,8 @@ def _joins(step: Recurrence, loop: Recurrence) -> bool:
     """Whether a recurrence may be computed in the loop of an earlier one, from what that has at hand."""
     body, first = step.body, loop.body
     bodies = [one.body for one in loop.every]
-    (pool, *_), (length, _) = (node.pool for node in body.graph.outputs), step.node.shape
-    is_alike = length == loop.node.shape[0] and body.single is first.single is None
+    pool, length = body.graph.outputs[0].pool, step.node.params["length"]
+    is_alike = length == loop.node.params["length"] and body.single is first.single is None
     if not is_alike or not first.carries or pool is not first.graph.outputs[0].pool:
         return False
     if body.carries and body.reverse != first.reverse:

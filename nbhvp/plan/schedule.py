@@ -31,7 +31,7 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
-from nbhvp.graph.table.scan import Body
+from nbhvp.graph.table.scan import Body, with_ends
 from nbhvp.plan.aligned import Aligned
 from nbhvp.plan.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
 from nbhvp.plan.costs import CPU, Costs
@@ -130,6 +130,10 @@ def schedule(graph: Graph, costs: Costs = CPU) -> Schedule:
     made, memory, steps = _pool(graph).made.pop(KEPT, (None, None, ()))
     if made != (graph, costs):
         memory, steps = _planned(graph, costs)
+    ended = with_ends(memory.graph)
+    if ended is not memory.graph:
+        memory = _decided(ended, costs)
+        steps = _steps(memory)
     return Schedule(memory.graph, tuple(steps), shapes)
 
 
@@ -155,11 +159,11 @@ def _pool(graph: Graph) -> Pool:
 
 
 def _planned(graph: Graph, costs: Costs) -> tuple[_Memory, list[Step]]:
-    memory = _decided(graph, costs)
+    memory = _decided(_lowered(graph, costs), costs)
     return memory, _steps(memory)
 
 
-def _decided(graph: Graph, costs: Costs) -> _Memory:
+def _lowered(graph: Graph, costs: Costs) -> Graph:
     graph = fissioned(graph)
     if costs.has_vectors and any(map(new_order, graph.nodes)):
         lowered = lower(graph, products=False)
@@ -167,7 +171,10 @@ def _decided(graph: Graph, costs: Costs) -> _Memory:
         if has_short_loops(graph):  # for which BLAS is better after all
             graph = long_axis_last(lowered)
     graph = decided(lower(graph))
-    graph = Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
+    return Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
+
+
+def _decided(graph: Graph, costs: Costs) -> _Memory:
     memory = _Memory(graph, costs)
     memory.decide()
     memory.store_shared()

@@ -61,7 +61,7 @@ def test_a_product_keeps_as_much_as_it_may(levels):
     trace = record(walk, x)
     (node,), (value,) = trace.inputs, trace.outputs
     v = p.input_node(trace.pool, "v", node.shape, node.dtype)
-    most = {1: 1_000_000, 2: 16_000, 3: 3_500}[levels]
+    most = {1: 1_000_000, 2: 16_000, 3: 2_500}[levels]
     graph, segments = bounded(Graph((node,), (value,)), most)
     assert [len(found) + 1 for found in segments.values()] == [levels] * (levels > 1)
     assert state_of(graph, node, v) <= most

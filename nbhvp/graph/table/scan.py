@@ -19,6 +19,9 @@ body in the other direction. Derivatives of any order follow.
 
 Each body is a primitive of its own, outside the table. T is a parameter of the node, not of the body.
 A body may hold scans: loops within loops.
+
+Where only the carry after the last step is read, a scan that is to be computed keeps two rows, which steps
+write in turn (`with_ends`).
 """
 
 from __future__ import annotations
@@ -45,8 +48,10 @@ __all__ = [
     "collected",
     "final",
     "following",
+    "keeps_rows",
     "linear_body",
     "scan",
+    "with_ends",
     "with_rows",
 ]
 
@@ -144,6 +149,19 @@ class Body:
             body=self,
             joint=self.joint,
         )
+
+    @cached_property
+    def ending(self) -> Primitive:
+        """The same, of which only the carry after the last step is kept: in the first of two rows."""
+
+        def evaluate(*args: np.ndarray, length: int) -> np.ndarray:
+            rows = self._evaluate(*args, length=length)
+            return np.stack([rows[0 if self.reverse else length], np.zeros_like(rows[0])])
+
+        def infer(*args: Node, length: int) -> tuple[tuple[int, ...], np.dtype]:
+            return (2, self.width), self._infer(*args, length=length)[1]
+
+        return replace(self.primitive, name="end of a scan", evaluate=evaluate, infer=infer)
 
     def joint(self, active: frozenset[int]) -> frozenset[int] | None:
         """These positions and the carry, if it is jointly linear in them."""
@@ -308,6 +326,47 @@ def with_rows(graph: Graph, made: Callable[[Node, tuple[Node, ...]], Node | None
             found = node if args == node.args else node.primitive(*args, **node.params)
         new[node] = found
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def with_ends(graph: Graph) -> Graph:
+    """A graph to be computed, with scans that keep the last carry where nothing else is read."""
+    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes if _may_end(node)}
+    for node in graph.nodes:
+        for arg in users.keys() & {*node.args}:
+            users[arg].append(node)
+    ends = {z for z, some in users.items() if all(_reads_last(user, z) for user in some)}
+    ends -= {*graph.outputs}
+    if not ends:
+        return graph
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        args, params = tuple(new[arg] for arg in node.args), node.params
+        if node in ends:
+            new[node] = node.primitive.body.ending(*args, **params)
+        elif args == node.args:
+            new[node] = node
+        else:
+            if node.args[0] in ends:
+                params = {**params, "start": (0, params["start"][1])}
+            new[node] = node.primitive(*args, **params)
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _may_end(node: Node) -> bool:
+    body = node.primitive.body
+    return body is not None and body.single is None and len(body.graph.outputs) == body.carries
+
+
+def _reads_last(user: Node, z: Node) -> bool:
+    if user.primitive is not p.slice_:
+        return False
+    last = 0 if z.primitive.body.reverse else z.shape[0] - 1
+    return (user.params["start"][0], user.params["size"][0]) == (last, 1)
+
+
+def keeps_rows(node: Node) -> bool:
+    """Whether a scan keeps a row for each step."""
+    return node.primitive is node.primitive.body.primitive
 
 
 def _is_row(node: Node) -> bool:

@@ -62,18 +62,33 @@ def execute(program):
 
 
 @driver
-def repeat(table):
-    """Run a program again and again; after each time some addresses move on.
+def turn(table):
+    """Move the addresses that move to and fro."""
+    count, turned = read(table + 24), table + read(table + 32)
+    for k in range(count):
+        at, step = table + read(turned + 16 * k), read(turned + 16 * k + 8)
+        write(at, read(at) + step)
+        write(turned + 16 * k + 8, -step)
+    return 0
 
-    The table is how often, how many addresses, where these stand in it; then the program, then for
-    each address its place and how far it moves, in bytes.
+
+@driver
+def repeat(table):
+    """Run a program again and again; after each time some addresses move on, and some move to and fro.
+
+    The table is how often, how many addresses move on and where these stand in it, the same of those
+    that move to and fro; then the program, then for each address its place and how far it moves, in
+    bytes.
     """
     times, count, moved = read(table), read(table + 8), table + read(table + 16)
     for _ in range(times):
-        execute(table + 24)
+        execute(table + 40)
         for k in range(count):
             at = table + read(moved + 16 * k)
             write(at, read(at) + read(moved + 16 * k + 8))
+        turn(table)
+    if times % 2 == 1:
+        turn(table)
     for k in range(count):
         at = table + read(moved + 16 * k)
         write(at, read(at) - times * read(moved + 16 * k + 8))

@@ -73,7 +73,7 @@ def _calls(step: Step) -> Sequence[KernelCall]:
 @functools.lru_cache(maxsize=64)
 def step_of(step: Repeated) -> Planned:
     """The program that a recurrence repeats; its kernels take the seconds of all runs."""
-    times = step.node.shape[0] - 1
+    times = step.node.params["length"]
     calls = [
         (one, [replace(call, seconds=call.seconds * times) for call in _calls(one)])
         for one in fused(step.plan.steps)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nbhvp.graph.node import Node
+from nbhvp.graph.table.scan import keeps_rows
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.pull import Expr, Index, parts
 from nbhvp.plan.recurrence import Recurrence, elements_of, one_of
@@ -38,7 +39,7 @@ class _Kernel:
     def __init__(self, step: Recurrence):
         self.step, self.node = step, step.node
         self.body = self.node.primitive.body
-        self.length = self.node.shape[0] - 1
+        self.length = self.node.params["length"]
         self.lanes = self.body.width // one_of(self.body).width
         self.variable, self.lane = variables((self.length, 1))
         self.slots = Slots()
@@ -65,6 +66,8 @@ class _Kernel:
             for part in self.parts:
                 part.begin()
             text.scoped(header, self._one_step)
+            for part in self.parts:
+                part.end()
         else:
             (part,) = self.parts
             common = [k for k in range(len(part.inputs)) if k not in body.linear]
@@ -109,7 +112,7 @@ class _Part:
     def __init__(self, kernel: _Kernel, step: Recurrence, outputs: list[Expr], carried: int):
         self.kernel, self.step, self.outputs, self.carried = kernel, step, outputs, carried
         self.text, self.body, self.inputs = kernel.text, step.body, one_of(step.body).graph.inputs
-        self.rows = kernel.slots.write(step.node)
+        self.rows, self.keeps_rows = kernel.slots.write(step.node), keeps_rows(step.node)
         self.carry: list[str] = []
         self.new: list[str] = []
 
@@ -132,6 +135,8 @@ class _Part:
                 self.text.line(f"{name} = {self.text.name(expr)}")
                 self.text.know(node, Index.of(place), name)
                 self.carry.append(name)
+        if not self.keeps_rows:
+            return
         steps = self.kernel.steps
         self._store(steps if self.body.reverse else "0", 0, self.carry)
         rest = len(self.outputs) - self.carried
@@ -146,6 +151,11 @@ class _Part:
         self.new = values[: self.carried]
         self._tell(not self.body.reverse, 0, self.new)
         self._tell(False, self.carried, values[self.carried :])
+
+    def end(self) -> None:
+        """After the loop: the last carry, where nothing else is kept."""
+        if not self.keeps_rows:
+            self._store("0", 0, self.carry)
 
     def run_lane(self) -> None:
         """One step of one direction, from the row before."""
@@ -171,6 +181,8 @@ class _Part:
         """Write what a step gives; the names of it."""
         name = self.kernel.variable.name
         values = [self.text.name(expr) for expr in self.outputs]
+        if not self.keeps_rows:
+            return values
         after = name if self.body.reverse else f"({name} + 1)"
         self._store(after, 0, values[: self.carried])
         self._store(name, self.carried, values[self.carried :])

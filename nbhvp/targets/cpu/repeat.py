@@ -2,7 +2,8 @@
 
 The program stands in the table of a step of the outer one. Its kernels read the carry from one row of
 the result and write it to the next, so that nothing is copied: after each run the pointers to rows and
-to slices move on (`drivers.repeat`). Its other buffers are those of one step.
+to slices move on (`drivers.repeat`). Its other buffers are those of one step. Where only the last row is
+kept, steps read and write two rows in turn, of which the first is the last one written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from nbhvp.graph.node import Node
+from nbhvp.graph.table.scan import keeps_rows
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.text import KernelCall, Slots, code, kernel_text
 from nbhvp.targets.cpu import run as cpu
@@ -27,16 +29,16 @@ def repeat_steps(table, lo, hi):
     repeat(table)
 '''
 WORD = 8
-BEFORE = 3
+BEFORE = 5
 """Words of a table before its program."""
 
 
 def first_row(step: Repeated) -> KernelCall:
     """The kernel that writes the carry before the first step, and what no step writes of the outputs."""
     node, slots, lines = step.node, Slots(), []
-    body, length = node.primitive.body, node.shape[0] - 1
+    body, length = node.primitive.body, node.params["length"]
     rows = slots.write(node)
-    start = length * body.width * body.reverse
+    start = body.width * (length * body.reverse if keeps_rows(node) else length % 2)
     for k in range(body.carries):
         array, offset, _ = step.operands[k]
         size = slots.integer(("size", k), body.columns[k + 1] - body.columns[k])
@@ -55,10 +57,11 @@ def first_row(step: Repeated) -> KernelCall:
 def repeated(step: Repeated, steps: Sequence[cpu.Step]) -> cpu.Step:
     """The step of an outer program that runs the steps of a recurrence, so often."""
     where = _where(step)
-    length = step.node.shape[0] - 1
+    length = step.node.params["length"]
     records: list = [len(steps), 0, 0, 1]
     words: list = []
     moved: list[int] = []
+    turned: list[int] = []
     start = cpu.HEADER + cpu.STEP * len(steps)
     at = start
     for one in steps:
@@ -67,10 +70,13 @@ def repeated(step: Repeated, steps: Sequence[cpu.Step]) -> cpu.Step:
             if isinstance(entry, cpu.Ref) and entry.buffer in where:
                 array, offset, stride = where[entry.buffer]
                 entry = cpu.Ref(array, offset + entry.offset)
-                moved += [WORD * (BEFORE + at), stride] * (stride != 0)
+                turns = array is step.node and not keeps_rows(array)
+                (turned if turns else moved).extend([WORD * (BEFORE + at), stride] * (stride != 0))
             words.append(entry)
             at += 2 if isinstance(entry, complex) else 1
-    table = [length, len(moved) // 2, WORD * (BEFORE + at), *records, *words, *moved]
+    ends = WORD * (BEFORE + at), WORD * (BEFORE + at + len(moved))
+    counts = len(moved) // 2, ends[0], len(turned) // 2, ends[1]
+    table = [length, *counts, *records, *words, *moved, *turned]
     kernel = cache.load(SOURCE)
     return cpu.Step(kernel.address, tuple(table), 1, 1)
 
@@ -78,21 +84,25 @@ def repeated(step: Repeated, steps: Sequence[cpu.Step]) -> cpu.Step:
 def _where(step: Repeated) -> dict[Hashable, tuple[Node, int, int]]:
     """For each array of a step, where it lies in the first one, and how far from there in the next."""
     body, node = step.node.primitive.body, step.node
-    length, size = node.shape[0] - 1, node.dtype.itemsize
+    length, size = node.params["length"], node.dtype.itemsize
     row, sign = body.width * size, -1 if body.reverse else 1
     first = length - 1 if body.reverse else 0
+    rows = first + body.reverse, first + 1 - body.reverse
+    steps = sign * row, sign * row
+    if not keeps_rows(node):
+        rows = length % 2, 1 - length % 2
+        steps = row - 2 * row * rows[0], row - 2 * row * rows[1]
     found: dict[Hashable, tuple[Node, int, int]] = {}
     for k, (given, (array, offset, stride)) in enumerate(
         zip(step.plan.graph.inputs, step.operands, strict=True)
     ):
         item = array.dtype.itemsize
         if k < body.carries:
-            place = (first + body.reverse) * row + body.columns[k] * size
-            found[given] = node, place, sign * row
+            found[given] = node, rows[0] * row + body.columns[k] * size, steps[0]
         else:
             found[given] = array, (offset + first * stride) * item, sign * stride * item
     for k, output in enumerate(step.plan.graph.outputs):
-        after = 1 - body.reverse if k < body.carries else 0
         assert output not in found, f"two outputs of a step share the memory of {output}"
-        found[output] = node, (first + after) * row + body.columns[k] * size, sign * row
+        at, stride = (rows[1], steps[1]) if k < body.carries else (first, sign * row)
+        found[output] = node, at * row + body.columns[k] * size, stride
     return found

@@ -150,7 +150,7 @@ def _matrix_product(step: MatrixProduct) -> Traffic:
 
 def _recurrence(step: Recurrence) -> Traffic:
     """A loop over steps: slices are read at each, what is the same in all of them once."""
-    length = step.node.shape[0] - 1
+    length = step.node.params["length"]
     found = parts(expr for some in elements_of(step.node.primitive.body) for expr in some)
     lanes = step.node.primitive.body.width // one_of(step.node.primitive.body).width
     work = lanes * sum(part.cost for part in found if isinstance(part, Apply))
@@ -161,7 +161,7 @@ def _recurrence(step: Recurrence) -> Traffic:
 
 def _repeated(step: Repeated) -> Traffic:
     """The traffic of a program, so often; its kernels count once."""
-    one, length = traffic(step.plan.steps), step.node.shape[0] - 1
+    one, length = traffic(step.plan.steps), step.node.params["length"]
     work, kernels = one.operations * length, one.kernels + 1
     return Traffic(one.read * length, one.written * length, work, kernels, one.matrix_products)
 
