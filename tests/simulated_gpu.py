@@ -24,17 +24,20 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbhvp.targets.cuda import blas, cache, driver, libcuda
-from nbhvp.targets.cuda.nests import WARP
 from nbhvp.targets.cuda.ptx import lowered
-from nbhvp.targets.native.cache import PLAIN, Window
+from nbhvp.targets.cuda.texts import WARP
+from nbhvp.targets.native.cache import PLAIN
 
 __all__ = ["Cublas", "Driver", "simulated", "simulated_driver"]
 
-WAITING = ("sync_warp", "warp_sum", "warp_all", "warp_scan", "warp_last", "warp_swap")
+WAITING = (
+    "sync_block", "sync_warp", "warp_sum", "warp_all", "warp_scan", "warp_last", "warp_swap",
+)  # fmt: skip
 
 
 @dataclass
@@ -46,46 +49,59 @@ class _Place:
     block_y: int = 0
     blocks_y: int = 0
     thread: int = 0
-    epoch: int = 0
-    """How many words for all lanes its warp has passed."""
+    epochs: dict = field(default_factory=dict)
+    """How many words for all lanes each warp of the block has passed."""
+    phase: int = 0
+    """How many words for all threads the block has."""
 
     @property
-    def number(self) -> tuple[int, int, int]:
-        return self.block_y, self.block, self.thread
+    def now(self) -> _Moment:
+        blocks, warp = (self.block_y, self.block), self.thread // WARP
+        return _Moment(blocks, warp, self.thread, self.epochs.get(warp, 0), self.phase)
 
-    @property
-    def warp(self) -> tuple[int, int, int]:
-        return self.block_y, self.block, self.thread // WARP
+
+class _Moment(NamedTuple):
+    """Who is where."""
+
+    block: tuple[int, int]
+    warp: int
+    thread: int
+    epoch: int
+    phase: int
+
+    def is_before(self, other: _Moment) -> bool:
+        """Whether what a thread has done is done for another one."""
+        if self.block != other.block:
+            return False
+        is_seen = self.warp == other.warp and self.epoch < other.epoch
+        return self.thread == other.thread or is_seen or self.phase < other.phase
 
 
 @dataclass
 class _Written:
     """An array that a kernel writes, with the thread that stored each element and when."""
 
-    window: Window
-    place: _Place
-    stores: dict
-    """Of all arrays of a launch: by the address of an element."""
-
-    def _key(self, index):
-        if isinstance(self.window, _Far):
-            return self.window.key(index)
-        return id(self.window.array), operator.index(index) + self.window.offset
+    window: Any
+    words: _Words
 
     def __getitem__(self, index):
-        found = self.stores.get(self._key(index))
-        if found is not None and found[0] != self.place.number:
-            is_seen = found[1] == self.place.warp and found[2] < self.place.epoch
-            assert is_seen, f"thread {self.place.number} reads what {found[0]} stores"
+        key, now = self.window.key(index), self.words.place.now
+        found = self.words.stores.get(key)
+        if found is not None:
+            assert found.is_before(now), f"{now} reads what {found} stores"
+        loads = self.words.loads.setdefault(key, {})
+        last = loads.get((now.block, now.warp))
+        # Of two lanes that have read since the last word, a store of either is too early.
+        both = last is not None and last.epoch == now.epoch and last.thread != now.thread
+        loads[now.block, now.warp] = now._replace(thread=-1) if both else now
         return self.window[index]
 
     def __setitem__(self, index, x):
-        found = self.stores.setdefault(self._key(index), (self.place.number, None, 0))
-        is_own = found[0] == self.place.number or (
-            found[1] == self.place.warp and found[2] < self.place.epoch
-        )
-        assert is_own, f"thread {self.place.number} stores where {found[0]} does"
-        self.stores[self._key(index)] = self.place.number, self.place.warp, self.place.epoch
+        key, now = self.window.key(index), self.words.place.now
+        others = [self.words.stores.get(key), *self.words.loads.pop(key, {}).values()]
+        for found in filter(None, others):
+            assert found.is_before(now), f"{now} stores where {found} stores or reads"
+        self.words.stores[key] = now
         self.window[index] = x
 
 
@@ -95,6 +111,19 @@ class _Words:
 
     place: _Place = field(default_factory=_Place)
     stores: dict = field(default_factory=dict)
+    """Of all arrays of a launch: by the address of an element, who stored it last."""
+    loads: dict = field(default_factory=dict)
+    """Who has read it since."""
+    memory: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    """What the present block shares."""
+
+    def _shared(self, start: int, code: str) -> _Written:
+        dtype = np.dtype(code.replace("b1", "?"))
+        assert start % dtype.itemsize == 0 and start <= self.memory.size, "shared memory"
+        rest = self.memory[
+            start : start + (self.memory.size - start) // dtype.itemsize * dtype.itemsize
+        ]
+        return _Written(_Shared(rest.view(dtype), start), self)
 
     def namespace(self) -> SimpleNamespace:
         place = self.place
@@ -103,16 +132,39 @@ class _Words:
             **{name: getattr(PLAIN, name) for name in kept},
             call=lambda function, *xs: function(*xs),
             reads=lambda table, k, code: table[k],
-            writes=lambda table, k, code: _Written(table[k], place, self.stores),
+            writes=lambda table, k, code: _Written(table[k], self),
+            shared=self._shared,
             thread=lambda: place.thread,
             threads=lambda: place.threads,
             block=lambda: place.block,
             block_y=lambda: place.block_y,
             blocks_y=lambda: place.blocks_y,
             lane=lambda: place.thread % WARP,
+            own=lambda: place.thread // WARP,
             warp=lambda: place.block * (place.threads // WARP) + place.thread // WARP,
             **{name: functools.partial(lambda word, *xs: (word, *xs), name) for name in WAITING},
         )
+
+
+@dataclass
+class _Shared:
+    """A window on the memory that a block shares, from a byte on."""
+
+    array: np.ndarray
+    start: int
+
+    def key(self, index) -> tuple:
+        return "shared", self.start + operator.index(index) * self.array.itemsize
+
+    def _at(self, index) -> int:
+        assert 0 <= operator.index(index) < self.array.size, "an element outside shared memory"
+        return operator.index(index)
+
+    def __getitem__(self, index):
+        return self.array[self._at(index)]
+
+    def __setitem__(self, index, x):
+        self.array[self._at(index)] = x
 
 
 class _Yields(ast.NodeTransformer):
@@ -126,7 +178,7 @@ class _Yields(ast.NodeTransformer):
 
 
 def simulated(source: str) -> Callable:
-    """A kernel as a function of its grid, the threads of a block, and its table."""
+    """A kernel as a function of its grid, the threads of a block, what they share, and its table."""
     words = _Words()
     ours = words.namespace()
 
@@ -139,27 +191,44 @@ def simulated(source: str) -> Callable:
     kernel = namespace[tree.body[-1].name]
     waits = any(isinstance(node, ast.Yield) for node in ast.walk(tree))
 
-    def launch(grid: tuple[int, int], threads: int, table: list) -> None:
+    def launch(grid: tuple[int, int], threads: int, shared: int, table: list) -> None:
         place = words.place
         place.threads, place.blocks_y = threads, grid[1]
         words.stores.clear()
+        words.loads.clear()
         with np.errstate(all="ignore"):
             for place.block_y in range(grid[1]):
                 for place.block in range(grid[0]):
-                    for first in range(0, threads, WARP):
-                        place.epoch = 0
-                        lanes = range(first, first + WARP)
-                        if waits:
-                            _run_warp(place, lanes, [kernel(table) for _ in lanes])
-                            continue
-                        for place.thread in lanes:
-                            kernel(table)
+                    place.epochs, place.phase = {}, 0
+                    words.memory = np.full(shared, 0xFF, np.uint8)
+                    for key in [key for key in words.stores if key[0] == "shared"]:
+                        del words.stores[key]
+                    for key in [key for key in words.loads if key[0] == "shared"]:
+                        del words.loads[key]
+                    if waits:
+                        _run_block(place, threads, lambda: kernel(table))
+                        continue
+                    for place.thread in range(threads):
+                        kernel(table)
 
     return launch
 
 
-def _run_warp(place: _Place, lanes: range, running: list) -> None:
-    answers = [None] * len(running)
+def _run_block(place: _Place, threads: int, start: Callable) -> None:
+    """All warps of a block, each as far as it comes, until all wait or have ended."""
+    warps = [range(first, first + WARP) for first in range(0, threads, WARP)]
+    running = {warp: ([start() for _ in warp], [None] * WARP) for warp in warps}
+    while running:
+        stops = {warp: _run_warp(place, warp, *running[warp]) for warp in running}
+        assert len(set(stops.values())) == 1, "some warps of a block wait, and others have ended"
+        if "end" in stops.values():
+            return
+        place.phase += 1
+        running = {warp: (one, [None] * WARP) for warp, (one, _) in running.items()}
+
+
+def _run_warp(place: _Place, lanes: range, running: list, answers: list) -> str:
+    """Run a warp to its end, or to a word for all threads of the block."""
     while True:
         asked = []
         for place.thread, one, answer in zip(lanes, running, answers, strict=True):
@@ -170,9 +239,9 @@ def _run_warp(place: _Place, lanes: range, running: list) -> None:
         words = {word for word, *_ in asked}
         assert len(words) == 1, f"lanes of a warp wait at different words: {words}"
         (word,) = words
-        if word == "end":
-            return
-        place.epoch += 1
+        if word in ("end", "sync_block"):
+            return word
+        place.epochs[lanes[0] // WARP] = place.epochs.get(lanes[0] // WARP, 0) + 1
         answers = _answers(word, [x for _, *x in asked])
 
 
@@ -436,13 +505,14 @@ class Driver:
     ):
         try:
             self._enter()
-            assert (z, y_threads, z_threads, shared, extra) == (1, 1, 1, 0, 0)
+            assert (z, y_threads, z_threads, extra) == (1, 1, 1, 0)
+            assert shared <= 48 * 1024, "more than a block may share"
             assert stream in self.streams
             assert threads % WARP == 0 and 0 < x < 1 << 31 and 0 < y < 1 << 16, "a grid"
             source, launch = self._kernels[kernel - 1]
             table = ctypes.c_uint64.from_address(places).value
             self.touched.clear()
-            launch((x, y), threads, self._table(source, table))
+            launch((x, y), threads, shared, self._table(source, table))
             for start, writes in sorted(self.touched):
                 self.order.access(start, stream, writes)
         except Exception as error:  # ctypes would drop it

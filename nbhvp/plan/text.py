@@ -180,6 +180,8 @@ class Body:
         """Conditions that hold nowhere there."""
         self.written: set[Node] = set()
         """Arrays that the kernel writes: it reads them through the same slots."""
+        self.homes: dict[Node, str] = {}
+        """Where the target has, instead of an array in memory, the row at hand: the text of an element."""
         self.dropped = dropped
         self.inner = inner
         self.lines: list[str] = []
@@ -256,7 +258,7 @@ class Body:
 
     def _operation(self, expr: Load | Apply) -> str:
         if isinstance(expr, Load) and expr.array in self.written:
-            return f"{self.slots.write(expr.array)}[{self.position(expr.index, expr.array)}]"
+            return self.element(expr.array, expr.index)
         if isinstance(expr, Load):
             array, rest = self.slots.place(expr.array, expr.index.const)
             return f"{array}[{self.index(expr.index, expr.array)}{rest}]"
@@ -310,6 +312,14 @@ class Body:
             return text
         small = 0 < index.const < CPU.most_written_out
         return f"{text} + {index.const if small else self.slots.integer((owner, 'at', index.const), index.const)}"
+
+    def element(self, array: Node, index: Index) -> str:
+        """The text of an element of an array that the kernel writes."""
+        home = self.homes.get(array)
+        if home is None:
+            return f"{self.slots.write(array)}[{self.position(index, array)}]"
+        terms = {atom: step for atom, step in index.terms.items() if atom is not self.outer}
+        return home.format(self.position(Index(terms, index.const), array))
 
     def index(self, index: Index, owner) -> str:
         """The text of an index without its constant; strides of `owner` are run-time integers."""

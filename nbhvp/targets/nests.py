@@ -141,6 +141,9 @@ class Printer(Protocol):
     def begin(self) -> None:
         """What stands at the top: among others, where the partial results of a block lie."""
 
+    def end(self) -> None:
+        """What stands behind the last row."""
+
     def open(self, loop: Loop, inside: Callable[[], None]) -> None:
         """A loop, and what `inside` prints in it."""
 
@@ -225,6 +228,7 @@ class Kernel:
         for statement, loops, dropped, k in everything:
             body.dropped = dropped
             self._after(statement, loops, k, 0)
+        self.printer.end()
         return body.lines
 
     @property
@@ -344,7 +348,10 @@ class Kernel:
         return f"share{list(self.partials).index(node)}"
 
     def _element(self, member: Member) -> str:
-        node, position = member.node, self.body.position(member.index, member.node)
+        node = member.node
+        if node in self.body.homes:
+            return self.body.element(node, member.index)
+        position = self.body.position(member.index, node)
         if node in self.partials:
             position = f"{self.offset(node)} + {position}"
         return f"{self.slots.write(self.partials.get(node, node))}[{position}]"

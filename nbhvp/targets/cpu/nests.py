@@ -216,6 +216,9 @@ class _Loops:
     def finish(self, member: Member, total: str, loops: list[Loop]) -> None:
         pass
 
+    def end(self) -> None:
+        pass
+
 
 def _calls(nest: Nest) -> list[KernelCall]:
     """The kernel of a nest, and those that add up the partial results of its blocks."""

@@ -2,7 +2,7 @@
 
 `launch` is lowered like a kernel: from Python each launch would take ten times as long. The words are a
 header (the number of launches, the address of cuLaunchKernel, the stream), a record for each launch (the
-kernel's handle, the grid, the threads of a block, the address of the table) and the tables.
+kernel's handle, the grid, the threads of a block, the bytes that they share, the address of the table) and the tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nbhvp.targets.tables import Ref, words_of
 __all__ = ["Launch", "Words"]
 
 HEADER = 3
-RECORD = 5
+RECORD = 6
 INT = 0xFFFFFFFF
 """The part of a word that a C function of type int gives."""
 
@@ -31,6 +31,7 @@ class Launch:
     kernel: int
     grid: tuple[int, int]
     threads: int
+    shared: int
     table: tuple
 
 
@@ -57,7 +58,7 @@ class Words:
         self.array[start:] = numbers
         base = self.array.ctypes.data
         for k, (one, table) in enumerate(zip(launches, tables, strict=True)):
-            record = one.kernel, *one.grid, one.threads, base + 8 * table
+            record = one.kernel, *one.grid, one.threads, one.shared, base + 8 * table
             self.array[HEADER + RECORD * k :][:RECORD] = record
 
     def place(self, addresses: Mapping[Hashable, int]) -> None:
@@ -71,10 +72,10 @@ class Words:
 def launch(words):
     """Hand over launches until the driver refuses one: its code, or 0."""
     for k in range(read(words)):
-        at = words + 24 + 40 * k
-        x, y, threads = read(at + 8), read(at + 16), read(at + 24)
+        at = words + 24 + 48 * k
+        x, y, threads, shared = read(at + 8), read(at + 16), read(at + 24), read(at + 32)
         kernel, launcher, stream = read(at), read(words + 8), read(words + 16)
-        code = ask(launcher, kernel, x, y, 1, threads, 1, 1, 0, stream, at + 32, 0) & INT
+        code = ask(launcher, kernel, x, y, 1, threads, 1, 1, shared, stream, at + 40, 0) & INT
         if code != 0:
             return code
     return 0

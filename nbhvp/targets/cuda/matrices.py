@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nbhvp.plan.schedule import MatrixProduct
 from nbhvp.plan.text import Slots, code
-from nbhvp.targets.cuda.nests import MOST_Y, THREADS, WARP, Launch, kernel_of
+from nbhvp.targets.cuda.texts import MOST_Y, THREADS, WARP, Launch, kernel_of
 
 __all__ = ["emit"]
 
@@ -49,7 +49,7 @@ def _dots(step: MatrixProduct) -> Launch:
         f"    if lane() == 0: {z}[i] = total",
     ]
     grid = -(-batch * rows * columns * WARP // THREADS), 1
-    return Launch(kernel_of("dot", slots, lines), slots.contents, grid, (step.node,))
+    return Launch(kernel_of("dot", slots, lines), slots.contents, grid)
 
 
 def _tiles(step: MatrixProduct) -> Launch:
@@ -83,7 +83,7 @@ def _tiles(step: MatrixProduct) -> Launch:
         lines.append(f"        if first + {r} < {height}: {z}[{at}] = t{r}")
     lines.append("    band = band + blocks_y()")
     grid = -(-columns // THREADS), min(batch * bands, MOST_Y)
-    return Launch(kernel_of("product", slots, lines), slots.contents, grid, (step.node,))
+    return Launch(kernel_of("product", slots, lines), slots.contents, grid)
 
 
 def _strides(slots: Slots, key: tuple, operand) -> tuple[str, ...]:

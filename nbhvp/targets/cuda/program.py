@@ -17,6 +17,7 @@ import functools
 import math
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.costs import GPU
 from nbhvp.plan.layout import layout
 from nbhvp.plan.nest import Nest
-from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, schedule
+from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, reads, schedule
 from nbhvp.plan.text import Pointer, Symbol
 from nbhvp.targets.cuda import cache, matrices, nests
 from nbhvp.targets.cuda.arrays import DeviceArray, checked, given, returned
@@ -149,26 +150,26 @@ class Program:
     def _compiled(self, plan: Schedule) -> Iterable[Any]:
         launches: list[Launch] = []
         present = set(plan.graph.inputs)
-        for step in plan.steps:
+        for step, needed in zip(plan.steps, _needed(plan), strict=True):
             products = self._products(step)
             if products:
                 if launches:
                     yield self.device.words(launches)
                 launches = []
                 yield from products
-                present.update(_written(step))
+                present.update(_written(step, needed))
                 continue
             try:
-                launches += self._launches(step)
+                launches += self._launches(step, needed)
             except Unknown as reason:
                 if launches:
                     yield self.device.words(launches)
                 launches = []
-                one = hosted(_written(step), present)
+                one = hosted(_written(step, needed), present)
                 by_library = library_step(one)
                 (self.hosted if by_library is None else self.by_library).append(str(reason))
                 yield by_library or one
-            present.update(_written(step))
+            present.update(_written(step, needed))
         if launches:
             yield self.device.words(launches)
 
@@ -179,11 +180,11 @@ class Program:
         work = sum(term.size * term.args[0].shape[2] for term, *_ in step.terms)
         return gemms(step) if work >= LARGE else None
 
-    def _launches(self, step: Any) -> list[Launch]:
+    def _launches(self, step: Any, needed: set[Node]) -> list[Launch]:
         if isinstance(step, MatrixProduct):
             texts = matrices.emit(step)
         elif isinstance(step, Nest | Reduction):
-            texts = nests.emit(step)
+            texts = nests.emit(step, needed)
         else:
             raise Unknown(step.node.primitive.name)
         found = []
@@ -194,7 +195,7 @@ class Program:
                 raise Unknown("a function of SciPy's")
             kernel = self.device.kernel(text.source)
             table = tuple(map(_entry, text.slots))
-            found.append(Launch(kernel, text.grid, text.threads, table))
+            found.append(Launch(kernel, text.grid, text.threads, text.shared, table))
         self.sources += [text.source for text in texts]
         return found
 
@@ -301,12 +302,19 @@ def _place(device: Any, x: Any) -> tuple[int, str | None]:
     return device.stream, None
 
 
-def _written(step: Any) -> list[Node]:
-    """The nodes that a step leaves in memory."""
+def _needed(plan: Schedule) -> list[set[Node]]:
+    """For each step, what is an output or read by others."""
+    outputs, read = set(plan.graph.outputs), [reads(step) for step in plan.steps]
+    count = Counter(node for some in read for node in some)
+    return [outputs | {node for node in count if count[node] > (node in own)} for own in read]
+
+
+def _written(step: Any, needed: set[Node]) -> list[Node]:
+    """The nodes that a step leaves in memory for others."""
     if not isinstance(step, Nest):
         return [step.node]
     summed = {member.node for member in step.members if member.row.is_summed}
-    return [node for node in step.nodes if node in step.kept or node in summed]
+    return [n for n in step.nodes if (n in step.kept or n in summed) and n in needed]
 
 
 def _entry(slot: Any) -> Any:

@@ -1,14 +1,16 @@
 """The words of kernels for GPUs, beside those that all targets share.
 
     thread, threads, block, block_y, blocks_y    positions in the grid, and its extents
-    warp, lane                                   the number of the warp in the grid, and of the thread in it
-    sync_warp                                    what a lane has stored before, the others read behind it
+    warp, own, lane                              the number of the warp in the grid and in its block, and of
+                                                 the thread in it
+    sync_warp, sync_block                        what a thread has stored before, the others read behind it
+    shared                                       an array in the memory that a block shares, from a byte on
     warp_sum, warp_all                           the sum over the lanes of a warp, in each of them
     warp_scan, warp_last                         the sum over the lanes up to this one; what the last lane has
     warp_swap                                    what the lane has whose number differs in one bit
 
 Each writes a few instructions of LLVM's NVPTX back end. All lanes of a warp must reach `sync_warp` and the
-words after it.
+words of warps, all threads of a block `sync_block`.
 """
 
 import ast
@@ -16,11 +18,12 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from nbhvp.targets.lowering.values import I1, I32, I64, TYPES, Array, Unknown, Value
+from nbhvp.targets.lowering.values import BYTES, I1, I8, I32, I64, TYPES, Array, Unknown, Value
 from nbhvp.targets.lowering.vocabulary import LANGUAGE
 
 __all__ = ["WORDS"]
 
+MEMORY = "nbhvp_shared"
 GLOBAL = ir.PointerType(ir.IntType(8), 1)
 
 
@@ -55,6 +58,25 @@ def _warp(walk):
     block, threads, thread = (_register(walk, name) for name in ("ctaid.x", "ntid.x", "tid.x"))
     warps = builder.mul(block, builder.lshr(threads, I32(5)))
     return Value("i8", (builder.zext(builder.add(warps, builder.lshr(thread, I32(5))), I64),))
+
+
+def _own(walk):
+    thread = _register(walk, "tid.x")
+    return Value("i8", (walk.builder.zext(walk.builder.lshr(thread, I32(5)), I64),))
+
+
+def _sync_block(walk):
+    _instruction(walk, "barrier0", ir.VoidType())
+
+
+def _shared(walk, start, code):
+    """Elements in the memory of a block, whose size the launch tells."""
+    module = walk.function.module
+    if MEMORY not in module.globals:
+        memory = ir.GlobalVariable(module, ir.ArrayType(I8, 0), MEMORY, addrspace=3)
+        memory.align = 16
+    at = walk.builder.gep(module.globals[MEMORY], [I64(0), start.parts[0]])
+    return Array(code, None, True, walk.builder.addrspacecast(at, BYTES))
 
 
 def _sync_warp(walk):
@@ -130,7 +152,10 @@ POSITIONS: dict[str, Callable] = {
     "block_y": _position("ctaid.y"),
     "blocks_y": _position("nctaid.y"),
     "warp": _warp,
+    "own": _own,
     "lane": _lane,
+    "sync_block": _sync_block,
+    "shared": _shared,
     "sync_warp": _sync_warp,
     "warp_sum": _warp_sum,
     "warp_all": _warp_all,

@@ -33,10 +33,10 @@ class Value(NamedTuple):
 
 
 class Array(NamedTuple):
-    """The elements behind one slot of the table."""
+    """The elements behind one slot of the table, or in memory that is not the program's."""
 
     kind: str
-    slot: int
+    slot: int | None
     is_written: bool
     address: Any
 

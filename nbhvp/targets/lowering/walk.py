@@ -503,6 +503,8 @@ class Walk:
 
     def _mark(self, access, array: Array) -> None:
         """Tell LLVM what an access cannot overlap; see `alias_marks`."""
+        if array.slot is None:
+            return
         marks, slot = self.function.marks, array.slot if array.is_written else None
         if slot not in marks:
             number = None if slot is None else self.function.written.index(slot)

@@ -6,7 +6,7 @@ import pytest
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.targets.cuda import driver, nests
+from nbhvp.targets.cuda import driver
 from nbhvp.targets.cuda import program as programs
 from nbhvp.targets.cuda.program import Program
 from tests.checks import THOROUGH, assert_close
@@ -52,12 +52,20 @@ def test_random_graphs(seed, device):
     assert_same(device, graph, inputs, 1e-9)
 
 
-@pytest.mark.parametrize("few", [1, 4])
+SHAPES = {
+    "lanes share short loops": {"nests.FEW": 1, "nests.BLOCKS": 1},
+    "few blocks share a sum": {"nests.FEW": 4, "nests.BLOCKS": 2, "nests.SHARE": 1},
+    "sums in memory": {"nests.FEW": 1, "nests.SHARED": 0, "nests.SHARE": 2},
+    "blocks take rows": {"nests.FEW": 1, "texts.LONG": 2, "scans.PART": 4},
+}
+"""Constants with which small arrays meet the shapes of large ones."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", list(STRUCTURE)[:: 1 if THOROUGH else 4])
-def test_shapes_of_large_loops(name, few, device, monkeypatch):
-    """Lanes share short loops, and few warps share a sum, so that each has many rows."""
-    monkeypatch.setattr(nests, "FEW", few)
-    monkeypatch.setattr(nests, "WARPS", 2)
+def test_shapes_of_large_loops(name, shape, device, monkeypatch):
+    for constant, value in SHAPES[shape].items():
+        monkeypatch.setattr(f"nbhvp.targets.cuda.{constant}", value)
     assert_same(device, *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
 
 

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]
 
 MOST_REGISTERS = 255
 """All that a thread may have. Kernels of the mixture, written out, have up to 242, all others 118."""
-EXTERNAL = re.compile(r"^\s*\.extern", re.MULTILINE)
+EXTERNAL = re.compile(r"^\s*\.extern (?!\.shared)", re.MULTILINE)
 
 
 def launches(graph: Graph):
