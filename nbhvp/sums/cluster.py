@@ -42,16 +42,20 @@ class Failure(Exception):
 class Site:
     """The batches of one worker: a parcel for each of its threads."""
 
-    def __init__(self, parcels: list[Parcel]):
-        self._parcels = parcels
-        self._threads = ThreadPoolExecutor(len(parcels), "nbhvp-site")
-        self._below: list[Any] = []
+    def __init__(self, content: bytes):
+        self._content = content
         self._x: tuple[int, bytes, Any] = 0, b"", None
         self._stopped = 0
 
-    async def join(self, below: list[Any]) -> None:
-        """Call these sites too, whose batches follow."""
-        self._below = below
+    def open(self, below: list[Any]) -> Failure | None:
+        """Unpickle the parcels; call the sites below too, whose batches follow."""
+        try:
+            self._parcels: list[Parcel] = pickle.loads(self._content)
+        except Exception as error:
+            return Failure(_sendable(error))
+        self._content, self._below = b"", below
+        self._threads = ThreadPoolExecutor(len(self._parcels), "nbhvp-site")
+        return None
 
     async def run(self, number: int, task: Task) -> list[tree.Part] | Failure:
         """The sums over the batches here and below; a task without x is at the last one."""
@@ -151,10 +155,7 @@ class Cluster:
 
     def _results(self, calls: list[Any]) -> Iterator[tree.Part]:
         for call, (_, end) in zip(calls, self._heads, strict=True):
-            found = self._awaited(call)
-            if isinstance(found, Failure):
-                raise found
-            yield from found
+            yield from self._awaited(call)
             if self._progress is not None:
                 self._progress(end)
 
@@ -173,43 +174,48 @@ class Cluster:
                     self._futures.append(self._site(address, span, workers[address]))
                     ends.append(span.stop)
             sites = [future.result() for future in self._futures]
-            joining: list[Any] = []
-            self._heads = _joined(list(zip(sites, ends, strict=True)), joining)
-            for call in joining:
+            opening: list[Any] = []
+            self._heads = _joined(list(zip(sites, ends, strict=True)), opening)
+            for call in opening:
                 self._awaited(call)
 
     def _awaited(self, call: Any) -> Any:
         """The result of a call to a site; of some failures of workers Dask does not tell the call."""
         while True:
             try:
-                return call.result(timeout=PATIENCE)
+                found = call.result(timeout=PATIENCE)
             except TimeoutError:
                 if any(future.status != "finished" for future in self._futures):
                     raise
+            else:
+                if isinstance(found, Failure):
+                    raise found
+                return found
 
     def _site(self, address: str, span: range, threads: int) -> Any:
         """A site that will be there, on this worker if it lives."""
+        from numba import cloudpickle
+
         memory = self._whole.memory
         parcels = [
             self._whole.part(some, memory * len(some) // len(span))
             for some in spans(span, [1] * threads)
             if some
         ]
-        [data] = self._client.scatter([parcels], workers=[address], hash=False)
+        content = cloudpickle.dumps(parcels)
+        [data] = self._client.scatter([content], workers=[address], hash=False)
         return self._client.submit(
             Site, data, actor=True, workers=[address], allow_other_workers=True, pure=False
         )
 
 
-def _joined(sites: Sequence[tuple[Any, int]], joining: list[Any]) -> list[tuple[Any, int]]:
+def _joined(sites: Sequence[tuple[Any, int]], opening: list[Any]) -> list[tuple[Any, int]]:
     """The first sites of a tree of neighbouring ones, with the ends of what they answer for."""
     heads = []
     for span in spans(range(len(sites)), [1] * FAN):
         if span:
-            (first, end), *rest = sites[span.start : span.stop]
-            if rest:
-                below = _joined(rest, joining)
-                joining.append(first.join([site for site, _ in below]))
-                end = below[-1][1]
-            heads.append((first, end))
+            first, *rest = sites[span.start : span.stop]
+            below = _joined(rest, opening)
+            opening.append(first[0].open([site for site, _ in below]))
+            heads.append((first[0], below[-1][1] if below else first[1]))
     return heads

@@ -111,7 +111,10 @@ class Filed:
             folder, batches = self._path.parent, self._parcel.batches
             if isinstance(batches, list):
                 batches = [_mapped(batch, lambda one: _saved(one, folder)) for batch in batches]
-            self._path.write_bytes(pickle.dumps(replace(self._parcel, batches=batches)))
+            from numba import cloudpickle
+
+            # By value what is of a notebook or a script, which other processes have not run.
+            self._path.write_bytes(cloudpickle.dumps(replace(self._parcel, batches=batches)))
         return InFile, (str(self._path),)
 
 
