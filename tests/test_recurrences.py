@@ -260,7 +260,7 @@ def kalman(x, how="solve"):
     """Matrices of two rows."""
     move, noise = np.array([[1, 0.1], [0, 1.0]]), np.exp(x[1]) * np.eye(2)
     mean, p, loss = np.zeros(2), np.exp(x[2]) * np.eye(2), 0.0
-    for y in DATA[:, :2]:
+    for y in DATA[: T // 2, :2]:
         mean, p = move @ mean, move @ p @ move.T + np.exp(x[0]) * np.eye(2)
         s, error = p + noise, y - mean
         if how == "solve":
@@ -368,7 +368,7 @@ def implicit(x):
 def layers(x):
     """A network of two layers with memory."""
     w, h, c, loss = x.reshape(2, 2, 16), [np.zeros(4)] * 2, [np.zeros(4)] * 2, 0.0
-    for row in DATA:
+    for row in DATA[: T // 2]:
         given = row
         for k in range(2):
             gates = np.concatenate([given, h[k], given, h[k]]) * w[k, 0] + w[k, 1]
