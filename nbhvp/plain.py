@@ -27,6 +27,8 @@ SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8), "c": (8, 
 """Bytes of the dtypes that are computed in, by kind."""
 CUDA = (2, 13)
 """Kinds of memory in DLPack: that of a GPU, and what it shares with the host."""
+_OF_HOST = (np.ndarray, list, tuple, float, int)
+"""What is on no device, and asked most."""
 PLAIN_CLASSES = (np.ndarray, np.memmap, np.recarray)
 """Classes of arrays whose numbers obey NumPy's own rules."""
 _INSTEAD = {
@@ -76,7 +78,7 @@ def is_frozen(array: Any) -> bool:
 def is_on_device(x: Any) -> bool:
     """Whether an object is an array of some library in the memory of a GPU."""
     kind = type(x)
-    if kind is np.ndarray:
+    if kind in _OF_HOST:
         return False
     if hasattr(kind, "__dlpack_device__"):
         try:

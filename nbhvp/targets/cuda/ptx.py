@@ -92,6 +92,17 @@ def _declared(module: ir.Module) -> set[str]:
     return {function.name for function in module.functions if function.is_declaration}
 
 
+def _by_double(module: ir.Module, name: str) -> None:
+    """Give a function of single precision the body of that of double precision, whose name lacks an f."""
+    function, double = module.globals[name], ir.DoubleType()
+    if name[:-1] not in module.globals:
+        kind = ir.FunctionType(double, [double] * len(function.args))
+        ir.Function(module, kind, name[:-1])
+    builder = ir.IRBuilder(function.append_basic_block())
+    args = [builder.fpext(arg, double) for arg in function.args]
+    builder.ret(builder.fptrunc(builder.call(module.globals[name[:-1]], args), ir.FloatType()))
+
+
 def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
     module = lower.empty_module(name, (TRIPLE, layout))
     table = ir.ArrayType(I64, slots(tree)).as_pointer()
@@ -105,6 +116,8 @@ def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
     builder = ir.IRBuilder(entry.append_basic_block())
     builder.call(made, [builder.bitcast(entry.args[0], I64.as_pointer())])
     builder.ret_void()
+    for single in [name for name in _declared(module) if name[:-1] in scalars.BODIES]:
+        _by_double(module, single)
     while (missing := _declared(module)) & scalars.BODIES.keys():  # a body may call further ones
         for k, name in enumerate(scalars.BODIES, start=1):
             if name in missing:

@@ -1,8 +1,8 @@
 """Scalar functions that kernels for GPUs need, which CPUs have in their library of C or in SciPy.
 
 They are defined at every float as NumPy's and SciPy's are, as those of `targets.lowering.scalars`. sin, cos and
-tan of any size are within 1 unit in the last place, erfc within 6, log_gamma and psi within 5, where the
-result is not near 0.
+tan of any size are within 1 unit in the last place, erfc and erfcx within 6, log_gamma and psi within 5 and log_ndtr
+within 16 where the result is not near 0, gamma within 20.
 """
 
 import math
@@ -36,7 +36,17 @@ from nbhvp.targets.lowering.words import (
     written,
 )
 
-__all__ = ["BODIES", "FUNCTIONS", "log_gamma", "psi"]
+__all__ = [
+    "BODIES",
+    "FUNCTIONS",
+    "erfcx",
+    "gamma",
+    "gamma_sign",
+    "log_gamma",
+    "log_ndtr",
+    "psi",
+    "reciprocal_gamma",
+]
 
 # B_2k / (2k (2k - 1)), k = 1, 2, ...: Stirling's series.
 _STIRLING = (
@@ -186,6 +196,13 @@ def _erfc(x):
 
 
 @branchless
+def _erfcx(x):
+    """exp(x^2) erfc(x), x >= 0."""
+    t = 2.0 / (2.0 + x)
+    return t * exp(polynomial(2.0 * t - 1.0, _ERFCX))
+
+
+@branchless
 def _log_gamma_near_2(z):
     return z * polynomial(z, _LOG_GAMMA)
 
@@ -258,6 +275,81 @@ def log_gamma(x):
 
 
 @written
+def gamma(x):
+    """By recurrences down to where the logarithm is a short series, so that all digits are right."""
+    if x != x or x == math.inf:
+        return x
+    if x == 0.0:
+        return math.copysign(math.inf, x)
+    y, factor = abs(x), 1.0
+    if y > 185.0:
+        z = math.inf
+    else:
+        while y > 2.5:
+            y = y - 1.0
+            factor = factor * y
+        while y < 1.5:
+            factor = factor / y
+            y = y + 1.0
+        z = factor * exp(_log_gamma_near_2(y - 2.0))
+    if x > 0.0:
+        return z
+    size = abs(x)
+    whole = np.floor(size)
+    if size == whole:
+        return math.nan
+    part = size - whole
+    z = PI / (size * sin(PI * (part if part < 0.5 else 1.0 - part)) * z)
+    return z if 2.0 * np.floor(0.5 * whole) != whole else -z
+
+
+@written
+def reciprocal_gamma(x):
+    if x <= 0.0 and x == np.floor(x):
+        return 0.0
+    return 1.0 / gamma(x)
+
+
+@written
+def gamma_sign(x):
+    if x != x or x == -math.inf:
+        return math.nan
+    if x == 0.0:
+        return math.copysign(1.0, x)
+    if x > 0.0:
+        return 1.0
+    whole = np.floor(x)
+    if whole == x:
+        return math.nan
+    return 1.0 if 2.0 * np.floor(0.5 * whole) == whole else -1.0
+
+
+@written
+def erfcx(x):
+    """exp(x^2) erfc(x)."""
+    if x >= 0.0:
+        return _erfcx(x)
+    return 2.0 * _square_exp(x) - _erfcx(-x) if x > -27.0 else (math.inf if x == x else x)
+
+
+@branchless
+def _square_exp(x):
+    """exp(x^2)."""
+    size = abs(x)
+    head = double(bits(size) & (SIGN - (1 << 27)))
+    return exp(head * head) * exp((size - head) * (size + head))
+
+
+@written
+def log_ndtr(x):
+    """The logarithm of the normal distribution."""
+    if x < -1.0:
+        scaled = -x * 0.7071067811865476
+        return np.log(0.5 * _erfcx(scaled)) - 0.5 * x * x if x > -math.inf else x
+    return np.log1p(-0.5 * _erfc(x * 0.7071067811865476))
+
+
+@written
 def psi(x):
     """The derivative of log gamma, at negative numbers too."""
     if x > 0.0:
@@ -281,5 +373,13 @@ BODIES = {
 }
 """What stands for functions of the library of C."""
 
-FUNCTIONS = {"gammaln": "log_gamma", "psi": "psi"}
+FUNCTIONS = {
+    "erfcx": "erfcx",
+    "gamma": "gamma",
+    "gammaln": "log_gamma",
+    "gammasgn": "gamma_sign",
+    "log_ndtr": "log_ndtr",
+    "psi": "psi",
+    "rgamma": "reciprocal_gamma",
+}
 """What stands for functions of SciPy's, by their names there."""

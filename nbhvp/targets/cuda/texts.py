@@ -35,7 +35,7 @@ from numba import uint8 as u1, uint16 as u2, uint32 as u4, uint64 as u8
 
 from nbhvp.targets.cuda.words import add_reassoc, block, block_y, blocks_y, call, cast, cplx, integer, lane, own, reads, real, shared, sync_block, sync_warp, thread, threads, times, warp, warp_all, warp_last, warp_scan, warp_sum, warp_swap, writes
 from nbhvp.targets.lowering.scalars import *
-from nbhvp.targets.cuda.scalars import log_gamma, psi
+from nbhvp.targets.cuda.scalars import erfcx, gamma, gamma_sign, log_gamma, log_ndtr, psi, reciprocal_gamma
 
 '''
 

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from scipy import special
 
 import nbhvp
 from benchmarks import problems
@@ -79,6 +80,22 @@ def test_branches_are_traced_anew(gpu):
     same(f.grad(x), 3 * x**2)
     same(f.grad(-x), np.ones(2))
     same(f.hvp(x, x), 6 * x**2)
+
+
+def special_functions(x):
+    terms = special.gamma(x), special.rgamma(x), special.gammaln(x), special.log_ndtr(-x)
+    return np.sum(
+        terms[0] * terms[1] ** 2 + terms[2] * terms[3] + special.erfcx(x) * np.hypot(x, 2)
+    )
+
+
+def test_functions_of_scipy_have_kernels(gpu):
+    f, g = (nbhvp.differentiable(special_functions, target=t) for t in ("cuda", "interpret"))
+    x = np.array([0.3, 1.5, 4.25])
+    same(f.hvp(x, x), g.hvp(x, x))
+    single = np.float32(x)
+    np.testing.assert_allclose(f.grad(single), g.grad(x), rtol=2e-5)
+    assert f.report().host_steps == 0
 
 
 def test_what_a_gpu_has_no_code_for_runs_on_the_host(gpu):

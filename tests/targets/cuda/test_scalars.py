@@ -52,11 +52,30 @@ def test_log_gamma():
 POINTS = [*np.linspace(-9.97, 30, 200), 0.0, -0.0, -2.0, 1.0, 2.0, 1e-300, np.inf, -np.inf, np.nan]
 
 
-@pytest.mark.parametrize("name, needed", [("psi", special.psi), ("log_gamma", special.gammaln)])
-def test_gamma_and_its_derivative_are_scipys(name, needed):
+NAMES = sorted(scalars.FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_scipys(name):
+    needed, name = getattr(special, name), scalars.FUNCTIONS[name]
     with np.errstate(all="ignore"):
         found = [getattr(scalars, name)(float(x)) for x in POINTS]
     np.testing.assert_allclose(found, needed(POINTS), rtol=1e-13, atol=2e-14)
+
+
+RANGES = {
+    "gamma": (mpmath.gamma, [*np.linspace(-30.3, 171.6, 300), 1e-300, 1e-5, 2.5, 1.5], 20),
+    "reciprocal_gamma": (mpmath.rgamma, [*np.linspace(-30.3, 170, 200)], 20),
+    "erfcx": (lambda x: mpmath.exp(x * x) * mpmath.erfc(x), [*np.linspace(-26, 60, 200), 1e9], 6),
+    "log_ndtr": (lambda x: mpmath.log(mpmath.ncdf(x)), [*np.linspace(-40, 5, 200)], 16),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_digits(name):
+    reference, points, most = RANGES[name]
+    with np.errstate(all="ignore"):
+        assert ulps(getattr(scalars, name), reference, points) < most
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
