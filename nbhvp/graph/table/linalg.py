@@ -208,9 +208,18 @@ def _by_columns(solve_one, factor, b, axis: int):
     return np.transpose(out, np.argsort(order))
 
 
-def _columns(b):
-    """The vectors along the first axis as a matrix in Fortran's order, as LAPACK takes them."""
-    return b if b.ndim == 1 else b.reshape(b.shape[0], -1)
+SMALL = 1024
+"""Elements of right sides that are solved one by one: for a matrix LAPACK wakes its threads."""
+
+
+def _of_vectors(solve_some, b):
+    """Solves for the vectors along the first axis of b: one, or a matrix of them."""
+    if b.ndim == 1 or b.size == 0:
+        return solve_some(b) if b.size else b
+    columns = b.reshape(b.shape[0], -1)
+    if b.size > SMALL:
+        return solve_some(columns).reshape(b.shape)
+    return np.stack([solve_some(column) for column in columns.T], axis=1).reshape(b.shape)
 
 
 def _solved(factor, b, axis, transposed):
@@ -218,10 +227,8 @@ def _solved(factor, b, axis, transposed):
     getrs = _routine("getrs", factor.dtype.char)
 
     def solve_one(packed, b):
-        if b.size == 0:
-            return b
         pivots = (packed[n].real if packed.dtype.kind == "c" else packed[n]).astype(np.intc)
-        return getrs(packed[:n].T, pivots, _columns(b), int(transposed))[0].reshape(b.shape)
+        return _of_vectors(lambda some: getrs(packed[:n].T, pivots, some, int(transposed))[0], b)
 
     return _by_columns(solve_one, factor, b, axis)
 
@@ -289,12 +296,11 @@ def _triangular(a, b, axis, lower, transposed, unit):
     trtrs = _routine("trtrs", a.dtype.char)
 
     def solve_one(a, b):
-        if b.size == 0:
-            return b
-        found, info = trtrs(
-            a.T, _columns(b), lower=not lower, trans=0 if transposed else 1, unitdiag=unit
-        )
-        return np.full_like(b, np.nan) if info else found.reshape(b.shape)
+        return _of_vectors(lambda some: solve_some(a, some), b)
+
+    def solve_some(a, b):
+        found, info = trtrs(a.T, b, lower=not lower, trans=0 if transposed else 1, unitdiag=unit)
+        return np.full_like(b, np.nan) if info else found
 
     return _by_columns(solve_one, a, b, axis)
 
