@@ -42,6 +42,7 @@ def split(graph: Graph, direction: Node, costs: Costs = CPU) -> tuple[tuple[Node
     graph = arranged(collected(graph, [direction]))
     if has_short_loops(graph):  # for which BLAS is better after all
         graph = arranged(collected(plain, [direction]))
+    graph = _zeros_known(graph, direction)  # such as parts of arrays that nothing was written to
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
