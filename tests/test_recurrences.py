@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.special
-from scipy.integrate import odeint
+from scipy.integrate import odeint, solve_ivp
 
 import nbhvp
 from nbhvp.graph import derive, log
@@ -828,8 +828,31 @@ def test_compiled_directions(name):
     np.testing.assert_allclose(columns.T, needed, rtol=1e-10, atol=1e-10)
 
 
-def test_an_adaptive_solver_names_the_loop_to_write():
-    f = nbhvp.differentiable(lambda x: odeint(lambda y, t: -x[0] * y, x[1], [0.0, 1.0])[-1, 0])
+def test_determinants_that_are_affine_in_the_carry():
+    """Parts of a step's tangent that nothing is written to are zero, which `split` has to know."""
+
+    def walk(x):
+        s = x[1]
+        for _ in range(T):
+            s = np.linalg.det(np.array([[s, x[0]], [x[0], 1.0]]))
+        return s
+
+    x, v = np.array([0.3, 0.7]), np.array([1.0, -0.4])
+    f = nbhvp.differentiable(walk, target="interpret")
+    for mode in derive.EXACT_MODES:  # s loses x_0^2 in each step
+        np.testing.assert_allclose(f.hvp(x, v, mode=mode), [-2 * T, 0.0], rtol=1e-12)
+
+
+ADAPTIVE = [
+    lambda x: odeint(lambda y, t: -x[0] * y, x[1], [0.0, 1.0])[-1, 0],
+    lambda x: solve_ivp(lambda t, y: -x[0] * y, (0, 1), x[1:], rtol=1e-9).y[0, -1],
+    lambda x: solve_ivp(lambda t, y, k: -k * y, (0, 1), [1.0], args=(x[0],)).y[0, -1],
+]
+
+
+@pytest.mark.parametrize("fun", ADAPTIVE)
+def test_an_adaptive_solver_names_the_loop_to_write(fun):
+    f = nbhvp.differentiable(fun)
     with pytest.raises(nbhvp.TraceError, match=r"for _ in range\(steps\).*docs/time_stepping.md"):
         f(np.ones(2))
 

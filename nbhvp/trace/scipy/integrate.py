@@ -108,10 +108,12 @@ def romb(y, dx=1.0, axis=-1, show=False):
 
 refuses(
     "odeint",
+    "solve_ivp",
     within="scipy.integrate",
     why="its steps are adaptive, so they depend on x",
     instead="write the loop over fixed steps, for _ in range(steps): u = runge_kutta(u), which is compiled as "
-    "one loop (docs/time_stepping.md), or use solve_ivp, whose steps of this point are kept",
+    "one loop (docs/time_stepping.md)",
+    is_final=True,
 )
 refuses(
     "quad",
