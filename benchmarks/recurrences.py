@@ -441,6 +441,160 @@ def lstm_form(x, sequence):
     return fold(step, (nothing, nothing, 0.0), pairs)[2]
 
 
+@njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+def _lstm_product(w, s, extra, w_dot, s_dot, extra_dot, rows, S, Y, dots, w_out, s_out, extra_out):
+    """S keeps what `_lstm_by_hand` names for each step and layer, Y that for each step."""
+    steps, layers, _, b = S.shape
+    h_dot, c_dot, o_dot = np.zeros((layers, b)), np.zeros((layers, b)), np.empty(b)
+    w_out[:], s_out[:], extra_out[:] = 0.0, 0.0, 0.0
+    for t in range(steps):
+        for j in range(b):
+            o_dot[j] = rows[t, j] * extra_dot[0, j]
+        for k in range(layers):
+            A, D = S[t, k], dots[t, k]
+            for j in range(b):
+                o, h, c, f, i, g, m, T = (
+                    A[0, j],
+                    A[1, j],
+                    A[2, j],
+                    A[3, j],
+                    A[4, j],
+                    A[5, j],
+                    A[6, j],
+                    A[7, j],
+                )
+                D[0, j], D[1, j], D[2, j] = o_dot[j], h_dot[k, j], c_dot[k, j]
+                D[3, j] = (
+                    f * (1 - f) * (o_dot[j] * w[k, 0, j] + o * w_dot[k, 0, j] + s_dot[k, 0, j])
+                )
+                D[4, j] = (
+                    i * (1 - i) * (h_dot[k, j] * w[k, 1, j] + h * w_dot[k, 1, j] + s_dot[k, 1, j])
+                )
+                D[5, j] = (
+                    g * (1 - g) * (o_dot[j] * w[k, 2, j] + o * w_dot[k, 2, j] + s_dot[k, 2, j])
+                )
+                D[6, j] = (1 - m * m) * (
+                    h_dot[k, j] * w[k, 3, j] + h * w_dot[k, 3, j] + s_dot[k, 3, j]
+                )
+                c_dot[k, j] = c_dot[k, j] * f + c * D[3, j] + D[4, j] * m + i * D[6, j]
+                D[7, j] = (1 - T * T) * c_dot[k, j]
+                h_dot[k, j] = D[5, j] * T + g * D[7, j]
+                o_dot[j] = h_dot[k, j]
+    h_bar, c_bar, o_bar, y = np.zeros((layers, b)), np.zeros((layers, b)), np.empty(b), np.empty(b)
+    for t in range(steps - 1, -1, -1):
+        total = 0.0
+        for j in range(b):
+            last = (
+                dots[t, layers - 1, 5, j] * S[t, layers - 1, 7, j]
+                + S[t, layers - 1, 5, j] * dots[t, layers - 1, 7, j]
+            )
+            o_dot[j] = last
+            y[j] = last * extra[1, j] + Y[t, 2, j] * extra_dot[1, j] + extra_dot[2, j]
+            total += Y[t, 0, j] * y[j]
+        for j in range(b):
+            y_bar = Y[t, 3, j] * Y[t, 0, j] * (y[j] - total)
+            o_bar[j] = y_bar * extra[1, j] + Y[t, 1, j] * extra_dot[1, j]
+            extra_out[1, j] += y_bar * Y[t, 2, j] + Y[t, 1, j] * o_dot[j]
+            extra_out[2, j] += y_bar
+        for k in range(layers - 1, -1, -1):
+            A, D = S[t, k], dots[t, k]
+            for j in range(b):
+                o, h, c, f, i, g, m, T = (
+                    A[0, j],
+                    A[1, j],
+                    A[2, j],
+                    A[3, j],
+                    A[4, j],
+                    A[5, j],
+                    A[6, j],
+                    A[7, j],
+                )
+                bar, ct, pf, pi, pg, pm = A[8, j], A[9, j], A[10, j], A[11, j], A[12, j], A[13, j]
+                new = h_bar[k, j] + o_bar[j]
+                ct_dot = (
+                    c_bar[k, j]
+                    + (new * g + bar * D[5, j]) * (1 - T * T)
+                    - 2 * bar * g * T * D[7, j]
+                )
+                pf_dot = (ct_dot * c + ct * D[2, j]) * f * (1 - f) + ct * c * (1 - 2 * f) * D[3, j]
+                pi_dot = (ct_dot * m + ct * D[6, j]) * i * (1 - i) + ct * m * (1 - 2 * i) * D[4, j]
+                pg_dot = (new * T + bar * D[7, j]) * g * (1 - g) + bar * T * (1 - 2 * g) * D[5, j]
+                pm_dot = (ct_dot * i + ct * D[4, j]) * (1 - m * m) - 2 * ct * i * m * D[6, j]
+                c_bar[k, j] = ct_dot * f + ct * D[3, j]
+                o_bar[j] = (
+                    pf_dot * w[k, 0, j]
+                    + pf * w_dot[k, 0, j]
+                    + pg_dot * w[k, 2, j]
+                    + pg * w_dot[k, 2, j]
+                )
+                h_bar[k, j] = (
+                    pi_dot * w[k, 1, j]
+                    + pi * w_dot[k, 1, j]
+                    + pm_dot * w[k, 3, j]
+                    + pm * w_dot[k, 3, j]
+                )
+                w_out[k, 0, j] += pf_dot * o + pf * D[0, j]
+                w_out[k, 1, j] += pi_dot * h + pi * D[1, j]
+                w_out[k, 2, j] += pg_dot * o + pg * D[0, j]
+                w_out[k, 3, j] += pm_dot * h + pm * D[1, j]
+                s_out[k, 0, j] += pf_dot
+                s_out[k, 1, j] += pi_dot
+                s_out[k, 2, j] += pg_dot
+                s_out[k, 3, j] += pm_dot
+        for j in range(b):
+            extra_out[0, j] += o_bar[j] * rows[t, j]
+
+
+def _lstm_by_hand(x, sequence):
+    """Of each step and layer: input, hidden, cell, four gates, tanh of the new cell, and adjoints.
+
+    These are those of the new hidden state, of the new cell, and of what the gates are taken of.
+    """
+    steps, b, layers = len(sequence) - 1, sequence.shape[1], 4
+    main, extra = x[: 8 * layers * b].reshape(layers, 2, 4, b), x[8 * layers * b :].reshape(3, b)
+    w, s = np.ascontiguousarray(main[:, 0]), np.ascontiguousarray(main[:, 1])
+    S, Y = np.empty((steps, layers, 14, b)), np.empty((steps, 4, b))
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))
+    hidden, cell = np.zeros((layers, b)), np.zeros((layers, b))
+    for t in range(steps):
+        o = sequence[t] * extra[0]
+        for k in range(layers):
+            h, c = hidden[k].copy(), cell[k].copy()
+            f, g = sigmoid(o * w[k, 0] + s[k, 0]), sigmoid(o * w[k, 2] + s[k, 2])
+            i, m = sigmoid(h * w[k, 1] + s[k, 1]), np.tanh(h * w[k, 3] + s[k, 3])
+            cell[k] = c * f + i * m
+            T = np.tanh(cell[k])
+            S[t, k, :8] = o, h, c, f, i, g, m, T
+            o = hidden[k] = g * T
+        y = o * extra[1] + extra[2]
+        q, after = np.exp(y) / (np.sum(np.exp(y)) + 2.0), sequence[t + 1]
+        Y[t] = q, np.sum(after) * q - after, o, np.full(b, np.sum(after))
+    h_bar, c_bar = np.zeros((layers, b)), np.zeros((layers, b))
+    for t in reversed(range(steps)):
+        o_bar = Y[t, 1] * extra[1]
+        for k in reversed(range(layers)):
+            o, h, c, f, i, g, m, T = S[t, k, :8]
+            bar = h_bar[k] + o_bar
+            ct = c_bar[k] + bar * g * (1 - T * T)
+            pf, pi = ct * c * f * (1 - f), ct * m * i * (1 - i)
+            pg, pm = bar * T * g * (1 - g), ct * i * (1 - m * m)
+            S[t, k, 8:] = bar, ct, pf, pi, pg, pm
+            c_bar[k], h_bar[k] = ct * f, pi * w[k, 1] + pm * w[k, 3]
+            o_bar = pf * w[k, 0] + pg * w[k, 2]
+    rows, dots = np.ascontiguousarray(sequence[:-1]), np.empty((steps, layers, 8, b))
+    w_out, s_out, extra_out = np.empty_like(w), np.empty_like(s), np.empty((3, b))
+
+    def product(v):
+        v_main, v_extra = v[: 8 * layers * b].reshape(layers, 2, 4, b), v[8 * layers * b :]
+        w_dot, s_dot = np.ascontiguousarray(v_main[:, 0]), np.ascontiguousarray(v_main[:, 1])
+        v_extra = v_extra.reshape(3, b)
+        out = w_out, s_out, extra_out
+        _lstm_product(w, s, extra, w_dot, s_dot, v_extra, rows, S, Y, dots, *out)
+        return np.concatenate((np.stack((w_out, s_out), axis=1).ravel(), extra_out.ravel()))
+
+    return product
+
+
 def hidden_markov(x, symbols):
     """Five states and eight symbols, in scaled probabilities."""
     start, A, B = _stochastic(x)
@@ -566,7 +720,7 @@ FIELDS: Mapping[str, Field] = {
     "recurrent network, 100 units": Field(
         network, network_form, _network_data, _network_by_hand, 200
     ),
-    "LSTM, 4 layers of 14": Field(lstm, lstm_form, _lstm_data, None, 200),
+    "LSTM, 4 layers of 14": Field(lstm, lstm_form, _lstm_data, _lstm_by_hand, 200),
     "hidden Markov, 5 states": Field(
         hidden_markov, hidden_markov_form, _markov_data, _markov_by_hand, 10_000
     ),
