@@ -87,10 +87,13 @@ class Log:
     outside: list[Node | float] = field(default_factory=list)
     nodes: dict[int, Node] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    is_open: bool = False
+    """Whether it belongs to the present trace, which follows operations on numbers."""
 
     def __post_init__(self) -> None:
         self._nodes: dict[Node, int] = {}
-        self._numbers: dict[float, int] = {}
+        self.numbers: dict[float, int] = {}
+        """The operands that plain numbers are, but those of 0 and of NaN."""
         self._classes: list[int] = []
         self._class_of: dict[object, int] = {}
         self._rows: dict[Node, int] = {}
@@ -111,13 +114,13 @@ class Log:
 
     def of_number(self, number: float) -> int:
         """The operand that a plain number is."""
-        found = self._numbers.get(number)
+        found = self.numbers.get(number)
         if found is None:
             found = ~len(self.outside)
             self.outside.append(float(number))
             self._places[found] = self.pool.counted()
             if number:  # 0 and -0 are equal, and not the same; NaN equals nothing
-                self._numbers[number] = found
+                self.numbers[number] = found
         return found
 
     def is_live(self, operand: int) -> bool:
@@ -295,8 +298,11 @@ class _Rows:
 
     def __init__(self, log: Log, begin: int, end: int):
         self.log, self.first = log, begin
-        self.kinds = np.array(log.codes[begin:end], np.int64)
-        self.exact = np.array([log.first[begin:end], log.second[begin:end]], np.int64).T
+        columns = (log.codes, log.first, log.second)
+        self.kinds, *operands = (
+            np.fromiter(column[begin:end], np.int64, end - begin) for column in columns
+        )
+        self.exact = np.stack(operands, axis=1)
         classes = log.classes()
         outside = self.exact < 0
         self.table = self.exact - begin

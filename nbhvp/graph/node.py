@@ -116,6 +116,11 @@ class Pool:
         """The number of nodes that were made."""
         return self._count
 
+    @property
+    def end(self) -> int:
+        """The index that the next node has."""
+        return self._count + len(self.rows)
+
     def counted(self) -> int:
         """The index of one more node."""
         index = self._count + len(self.rows)

@@ -53,6 +53,8 @@ SAMPLE = 1 << 16
 _WINDOWS = (4, 16, 64)
 _MOST_CANDIDATES = 8
 _MULTIPLES = range(2, 7)
+NEARLY = 0.9
+"""The part of a sequence that a loop has for others not to be sought."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,8 @@ def _best(sequence: Any, periods: Iterable[int]) -> tuple[int, int, int, int] | 
             length = (end - start) // period
             if length >= FEWEST - 1 and (best is None or length * period > best[0]):
                 best = length * period, period, start, end
+        if best is not None and best[0] > NEARLY * len(sequence):
+            break
     return best
 
 

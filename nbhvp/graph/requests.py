@@ -92,9 +92,11 @@ class Requests(Pool):
 
     def counted(self) -> int:
         """The index of one more node."""
-        if not self._marks or self._marks[-1][0] != len(self.rows):
-            self._marks.append((len(self.rows), self._count))
-        return super().counted()
+        rows, count = len(self.rows), self._count
+        if not self._marks or self._marks[-1][0] != rows:
+            self._marks.append((rows, count))
+        self._count = count + 1
+        return count + rows
 
     def index_of(self, row: int) -> int:
         """The index that the node of a row has."""

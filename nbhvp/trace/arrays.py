@@ -29,7 +29,7 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.log import Log
-from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.node import PLAIN, Node, Pool
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.answers import Answer, answer_to, ufunc_method
 from nbhvp.trace.branches.failures import attempt
@@ -51,10 +51,12 @@ __all__ = [
     "imag_view",
     "is_constant",
     "is_ufunc_method",
+    "key_of",
     "lift",
     "may_be_one",
     "may_be_written",
     "real_view",
+    "region",
     "reshape_view",
     "scalar",
     "slice_view",
@@ -75,7 +77,7 @@ _DOUBLE = np.dtype(float)
 # Storage and views.
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Storage:
     """A cell that aliases share. `value` is replaced, never modified."""
 
@@ -100,7 +102,13 @@ class View:
     operands: tuple[Traced, ...] = ()
 
     def of_node(self, node: Node) -> Node:
-        return self.primitive(node, *(o.node for o in self.operands), **self.params)
+        """The view of a node; of a constant, the same one in each step of a loop."""
+        if node.life != PLAIN or self.operands:
+            return self.primitive(node, *(o.node for o in self.operands), **self.params)
+        key, made = ("view", self, node), node.pool.made
+        if key not in made:
+            made[key] = self.primitive(node, **self.params)
+        return made[key]
 
     def of_value(self, value: np.ndarray) -> np.ndarray:
         evaluate = _VIEWS_OF_VALUES.get(self.primitive, self.primitive.evaluate)
@@ -126,6 +134,11 @@ def _written_pick(base, new, index, axis):
     return p.where(p.equal(positions, index), p.reshape(new, shape=row), base.node)
 
 
+@functools.cache
+def _reversed(ndim: int) -> View:
+    return View(p.transpose, {"axes": tuple(range(ndim))[::-1]})
+
+
 _VIEWS_OF_VALUES = {p.real: np.real, p.imag: np.imag, p.gather: _pick}
 _WRITTEN = {
     p.slice_: lambda base, new, start, step, size: p.update(base.node, new, start=start, step=step),
@@ -148,18 +161,20 @@ def is_array(value) -> bool:
 class Traced:
     """An array, NumPy scalar or Python number of the user's function while it is being traced."""
 
-    __slots__ = ("_cache", "is_target", "storage", "views")
+    __slots__ = ("_cache", "_parent", "storage", "views")
     __array_priority__ = 1000.0
 
-    def __init__(self, storage: Storage, views: tuple[View, ...] = (), is_target: bool = False):
-        """A target is written, so that its node is made only if somebody asks for it."""
+    def __init__(
+        self, storage: Storage, views: tuple[View, ...] = (), parent: Traced | None = None
+    ):
+        """A view may name the array of which it is the last step: it shares that one's node."""
         self.storage = storage
         self.views = views
-        self.is_target = is_target
+        self._parent = parent
         self._cache: tuple[int, Any, Node | None] = (-1, None, None)
 
     def _read(self) -> tuple[int, Any, Node | None]:
-        """The version that was read, its value, and its node, but for a target."""
+        """The version that was read, its value, and its node, if that was asked for."""
         storage = self.storage
         if self._cache[0] != storage.version:
             if storage.is_stale:
@@ -168,11 +183,21 @@ class Traced:
                     "array was written that may share its memory",
                     "use the array that the function returned, or return a copy",
                 )
-            node, value = storage.node, storage.value
-            for view in self.views:
-                node, value = None if self.is_target else view.of_node(node), view.of_value(value)
-            self._cache = (storage.version, value, node)
+            value = storage.value if self._parent is None else self._parent.value
+            for view in self._own_views():
+                value = view.of_value(value)
+            self._cache = (storage.version, value, None if self.views else storage.node)
         return self._cache
+
+    def _own_views(self) -> tuple[View, ...]:
+        return self.views if self._parent is None else self.views[len(self._parent.views) :]
+
+    def viewed(self, *views: View, value: np.ndarray | None = None) -> Traced:
+        """A view of this array, with its value if that is known."""
+        made = Traced(self.storage, (*self.views, *views), self)
+        if value is not None:
+            made._cache = (self.storage.version, value, None)
+        return made
 
     @property
     def __class__(self) -> type:
@@ -184,9 +209,9 @@ class Traced:
         """What the array holds now, in the graph."""
         version, value, node = self._read()
         if node is None:
-            node = functools.reduce(
-                lambda node, view: view.of_node(node), self.views, self.storage.node
-            )
+            node = self.storage.node if self._parent is None else self._parent.node
+            for view in self._own_views():
+                node = view.of_node(node)
             self._cache = (version, value, node)
         return node
 
@@ -214,7 +239,8 @@ class Traced:
 
     @property
     def dtype(self) -> np.dtype:
-        return self.value.dtype if self.is_target else self.node.dtype
+        value = self.value
+        return value.dtype if type(value) is np.ndarray else self.node.dtype
 
     @property
     def device(self) -> str:
@@ -230,7 +256,10 @@ class Traced:
 
     @property
     def T(self) -> Traced:
-        return transpose_view(self, range(self.ndim)[::-1])
+        value = self.value
+        if not is_array(value) or value.ndim < 2:
+            return transpose_view(self, range(self.ndim)[::-1])
+        return self.viewed(_reversed(value.ndim), value=value.T)
 
     @property
     def mT(self) -> Traced:
@@ -452,7 +481,7 @@ class Traced:
     def view(self, dtype=None) -> Traced:
         if dtype is not None and np.dtype(dtype) != self.dtype:
             raise trace_error("a view with another dtype has no derivative", "use .astype")
-        return Traced(self.storage, self.views)
+        return self.viewed()
 
     def fill(self, value) -> None:
         if is_array(self.value):  # a scalar of NumPy fills a copy of itself
@@ -513,11 +542,6 @@ class Number(Traced):
     def views(self) -> tuple[View, ...]:  # type: ignore[override]
         """None: it is all of its cell."""
         return ()
-
-    @property
-    def is_target(self) -> bool:  # type: ignore[override]
-        """No number is written."""
-        return False
 
     def _read(self) -> tuple[int, Any, Node | None]:
         return 0, self.value, self.node
@@ -804,7 +828,7 @@ def view_of(x: Traced, primitive: p.Primitive, *operands: Traced, **params) -> T
         return traced(view.of_node(x.node), view.of_value(np.asarray(x.value)))
     value = view.of_value(x.value)
     if np.may_share_memory(value, x.value) or value.size == 0:
-        return Traced(x.storage, (*x.views, view), x.is_target)
+        return x.viewed(view, value=value)
     return traced(view.of_node(x.node), value)
 
 
@@ -812,7 +836,7 @@ def reshape_view(x: Traced, shape) -> Traced:
     """np.reshape in C order."""
     shape = np.reshape(x.value, _shape(shape)).shape
     if shape == x.shape and is_array(x.value):
-        return Traced(x.storage, x.views, x.is_target)
+        return x.viewed(value=x.value)
     return view_of(x, p.reshape, shape=shape)
 
 
@@ -840,7 +864,7 @@ def real_view(x: Traced) -> Traced:
     """x.real; of a real array, the array itself."""
     if not is_array(x.value):
         return traced(p.real(x.node), np.real(x.value))
-    return view_of(x, p.real) if x.dtype.kind == "c" else Traced(x.storage, x.views)
+    return view_of(x, p.real) if x.dtype.kind == "c" else x.viewed()
 
 
 def imag_view(x: Traced) -> Traced:
@@ -854,26 +878,68 @@ def imag_view(x: Traced) -> Traced:
 
 def slice_view(x: Traced, index) -> Traced:
     """x[index] of integers, slices, newaxis and Ellipsis, always an array."""
-    items = expand(index if isinstance(index, tuple) else (index,), x.ndim)
-    start, step, size, shape, axes = [], [], [], [], iter(x.shape)
+    items = tuple(map(_plain_item, index if isinstance(index, tuple) else (index,)))
+    key, value = key_of(items), np.asarray(x.value)
+    assert key is not None
+    shown = value[items if any(item is Ellipsis for item in items) else (*items, ...)]
+    if is_array(x.value):
+        return x.viewed(*region(value.shape, key), value=shown)
+    node = functools.reduce(lambda node, view: view.of_node(node), region((), key), x.node)
+    return traced(node, shown)
+
+
+def _plain_item(item):
+    """An item of an index with integers of Python's."""
+    if isinstance(item, slice):
+        ends = item.start, item.stop, item.step
+        return slice(*(None if end is None else operator.index(end) for end in ends))
+    return item if item is None or item is Ellipsis else operator.index(item)
+
+
+def key_of(index) -> tuple | None:
+    """A basic index, with slices as tuples; None of any other index."""
+    key = []
+    for item in index if type(index) is tuple else (index,):
+        kind = type(item)
+        if kind is slice:
+            item = item.start, item.stop, item.step
+            for end in item:
+                if end is not None and type(end) is not int:
+                    return None
+        elif kind is np.int64:
+            item = int(item)
+        elif kind is not int and item is not None and item is not Ellipsis:
+            return None
+        key.append(item)
+    return tuple(key)
+
+
+@functools.lru_cache(1 << 12)
+def region(shape: tuple[int, ...], key: tuple) -> tuple[View, ...]:
+    """The views that a basic index of an array makes: a slice, and the shape of that."""
+    items = expand([slice(*k) if type(k) is tuple else k for k in key], len(shape))
+    start, step, size, new, axes = [], [], [], [], iter(shape)
     for item in items:
         if item is None:
-            shape.append(1)
+            new.append(1)
             continue
         extent = next(axes)
         if isinstance(item, slice):
             positions = range(extent)[item]
-            shape.append(len(positions))
+            new.append(len(positions))
         else:
-            first = range(extent)[operator.index(item)]
+            first = range(extent)[item]
             positions = range(first, first + 1)
         start.append(positions.start if positions else 0)
         step.append(positions.step if positions else 1)
         size.append(len(positions))
-    size, shape = tuple(size), tuple(shape)
-    if size != x.shape or any(k != 1 for k in step):
-        x = view_of(x, p.slice_, start=tuple(start), step=tuple(step), size=size)
-    return reshape_view(x, shape)
+    views = []
+    if tuple(size) != shape or any(k != 1 for k in step):
+        params = {"start": tuple(start), "step": tuple(step), "size": tuple(size)}
+        views.append(View(p.slice_, params))
+    if new != size:
+        views.append(View(p.reshape, {"shape": tuple(new)}))
+    return tuple(views)
 
 
 def _consumed(item) -> int:
@@ -933,7 +999,7 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         current().write_input(storage.place)
     base = np.array(storage.value)
     assign(base)
-    bases = [Traced(storage, target.views[:k], True) for k in range(len(target.views))]
+    bases = [Traced(storage, target.views[:k]) for k in range(len(target.views))]
     node = new()
     for view, below in zip(reversed(target.views), reversed(bases), strict=True):
         node = view.written(below, node)

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import PLAIN, Node
+from nbhvp.graph.node import Node
 from nbhvp.graph.requests import settled
 from nbhvp.trace.arrays import (
-    Number,
     Traced,
     apply,
     cast_node,
@@ -32,8 +31,10 @@ from nbhvp.trace.arrays import (
     is_array,
     is_constant,
     is_weak,
+    key_of,
     lift,
     overwrite,
+    region,
     slice_view,
     through,
     traced,
@@ -81,19 +82,22 @@ class Merged:
 
 def get(x: Traced, index):
     """x[index]."""
-    if type(index) is not int or type(x) is not Traced or x.views or x.storage.is_stale:
+    key = key_of(index) if type(x) is Traced else None
+    value = x.value
+    if key is None or type(value) is not np.ndarray:
         return _get(x, index)
+    shown = value[index]
+    if type(shown) is np.ndarray:
+        return x.viewed(*region(value.shape, key), value=shown)
+    if is_constant(x):
+        return shown
+    if x.views or len(key) != 1:
+        return traced(x.viewed(*region(value.shape, key)).node, shown)
     # An element of a whole array: often the same one in each step of a loop.
-    node = x.storage.node
-    if node.life == PLAIN and node.ndim == 1:
-        return x.storage.value[index]
-    elements, key = current().elements, (node, index)
-    found = elements.get(key)
-    if found is None:
-        found = _get(x, index)
-        if type(found) is Number:
-            elements[key] = found
-    return found
+    elements, element = current().elements, (x.node, key[0])
+    if element not in elements:
+        elements[element] = traced(x.viewed(*region(value.shape, key)).node, shown)
+    return elements[element]
 
 
 def _get(x: Traced, index):
@@ -130,7 +134,7 @@ def set_(x: Traced, index, value) -> None:
         items = [_concrete_mask(item) for item in items]
         _set_advanced(x, _merge(x, expand(items, x.ndim)), plain, value)
     else:
-        write(_basic(Traced(x.storage, x.views, is_target=True), items), value)
+        write(_basic(x, items), value)
 
 
 def _shown(x: Traced, items: list, plain: tuple):

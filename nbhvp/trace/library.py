@@ -31,6 +31,7 @@ from nbhvp.trace.branches.exceptions import call_math
 from nbhvp.trace.branches.failures import attempt, name_of, unsupported
 from nbhvp.trace.kinds import FunctionStandin, Standin, has_live_part, library_class, original_of
 from nbhvp.trace.numbers import quick
+from nbhvp.trace.repeated import repeated
 from nbhvp.trace.surroundings.closure import contents, is_atom
 from nbhvp.trace.surroundings.outside import Unwatched
 from nbhvp.trace.surroundings.ownership import home_of, is_library, module_of
@@ -197,12 +198,15 @@ class LibraryFunction(FunctionStandin):
         self.function = function
         self._standins = standins
         self._source = python_source(function)
-        self._quick = quick(function, self._general)
+        self._quick = quick(function, self._repeated)
 
     def __call__(self, *args, **kwargs):
         if self._quick is not None and not kwargs and len(args) == self.function.nin:
             return self._quick(*args)
-        return self._general(*args, **kwargs)
+        return self._repeated(*args, **kwargs)
+
+    def _repeated(self, *args, **kwargs):
+        return repeated(self.function, args, kwargs, self._general)
 
     def _general(self, *args, **kwargs):
         function = self.function

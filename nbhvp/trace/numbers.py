@@ -71,19 +71,20 @@ def _unary(primitive: p.Primitive, compute: Callable, general: Callable) -> Call
     code = code_of(primitive)
 
     def call(x):
-        recording = present() if type(x) is Number else None
-        log = recording.log if recording is not None and recording.watch is None else None
-        if log is None or not log.pool.asks:
-            return general(x)
+        log = x.log if type(x) is Number else None
+        if log is None or not log.is_open:
+            log = _open_log()
+            if type(x) is not Number or log is None:
+                return general(x)
         a = x.row if x.log is log else _operand(log, x)
-        if a is None or (a < 0 and not log.is_live(a)):
+        if a is None or not log.pool.asks or (a < 0 and not log.is_live(a)):
             return general(x)
         row = len(log.codes)
         log.codes.append(code)
         log.first.append(a)
         log.second.append(a)
         if row == MANY_SCALARS:
-            recording.see_many()
+            present().see_many()
         return Number(compute(x.value), None, log, row)
 
     return call
@@ -95,34 +96,48 @@ def _binary(
     code, exact = code_of(primitive), primitive.exact
 
     def call(x, y):
-        recording = present()
-        log = recording.log if recording is not None and recording.watch is None else None
+        log = (type(x) is Number and x.log) or (type(y) is Number and y.log)
+        if not log or not log.is_open:
+            log = _open_log()
         if log is None or not log.pool.asks:
             return general(x, y)
         kind = code
         if type(x) is Number:
             a, u = x.row if x.log is log else _operand(log, x), x.value
         else:
-            a, u = _plain(log, x), x
+            a, u = log.numbers.get(x) if type(x) is float else None, x
+            if a is None:
+                a = _plain(log, x)
         if type(y) is Number:
             b, v = y.row if y.log is log else _operand(log, y), y.value
         else:
-            b, v = _plain(log, y), y
+            b, v = log.numbers.get(y) if type(y) is float else None, y
+            if b is None:
+                b = _plain(log, y)
             if b is not None and v in exact:
                 kind = code_of(primitive, v)
         if a is None or b is None or (a < 0 and b < 0 and not (log.is_live(a) or log.is_live(b))):
             return general(x, y)
-        if raises and (recording.divides_by_python or np.float64 not in (type(u), type(v))):
+        if raises and (
+            (type(u) is not np.float64 and type(v) is not np.float64) or present().divides_by_python
+        ):
             return general(x, y)
         row = len(log.codes)
         log.codes.append(kind)
         log.first.append(a)
         log.second.append(b)
         if row == MANY_SCALARS:
-            recording.see_many()
+            present().see_many()
         return Number(compute(u, v), None, log, row)
 
     return call
+
+
+def _open_log() -> Log | None:
+    """The log of the present trace, if operations on numbers go there."""
+    recording = present()
+    log = None if recording is None else recording.log
+    return log if log is not None and log.is_open else None
 
 
 def _swapped(call: Callable) -> Callable:

@@ -6,6 +6,7 @@ between Python numbers gives a Python number, whose dtype yields to the dtype of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -32,6 +33,7 @@ from nbhvp.trace.arrays import (
 from nbhvp.trace.branches.exceptions import PYTHONS, QUOTIENTS, operate
 from nbhvp.trace.branches.failures import name_of
 from nbhvp.trace.recording import trace_error
+from nbhvp.trace.repeated import repeated
 
 __all__ = ["store"]
 
@@ -95,6 +97,11 @@ def store(ufunc, out, result, casting):
 
 
 def _operate(ufunc, *operands):
+    """An operator, as it was applied before if it was."""
+    return repeated(ufunc, operands, {}, functools.partial(_operated, ufunc), (ufunc, _operate))
+
+
+def _operated(ufunc, *operands):
     """An operator; between Python numbers it gives a Python number."""
     if not all(_is_operand(x) for x in operands):
         return NotImplemented
@@ -163,7 +170,25 @@ _METHODS = (
 
 
 def _method(function: Callable) -> Callable:
-    return lambda self, *args, **kwargs: dispatch(function, (self, *args), kwargs)
+    def general(*args, **kwargs):
+        return dispatch(function, args, kwargs)
+
+    return lambda self, *args, **kwargs: repeated(function, (self, *args), kwargs, general)
+
+
+_general_ufunc = Traced.__array_ufunc__
+
+
+def _array_ufunc(self, ufunc, method, *inputs, **kwargs):
+    def general(*inputs, **kwargs):
+        return _general_ufunc(self, ufunc, method, *inputs, **kwargs)
+
+    if method != "__call__":
+        return general(*inputs, **kwargs)
+    return repeated(ufunc, inputs, kwargs, general)
+
+
+Traced.__array_ufunc__ = _array_ufunc  # type: ignore[method-assign]
 
 
 for _key, _ufunc in (_BINARY | _COMPARISONS).items():

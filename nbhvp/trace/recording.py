@@ -98,6 +98,8 @@ class Recording:
         """What else compiled functions read: watches."""
         self.elements: dict[tuple[Node, int], Any] = {}
         """Numbers that are elements of arrays."""
+        self.patterns: dict[Any, Any] = {}
+        """What calls of a form do, or how often they were met (`repeated`)."""
         self.guards: dict[Node, Any] = {}
         self.places: dict[Node, tuple[str, int]] = {}
         """File and line where each guard was met first."""
@@ -192,6 +194,7 @@ class Recording:
         """NumPy's floating-point errors are as they were outside, for the function asks for them."""
         if self.watch is None:
             self.watch = watched
+            _open(self)
             np.seterr(**self.error_state)
 
     def count_scalar(self) -> None:
@@ -286,11 +289,15 @@ class Recording:
         return self._contents[key]
 
     def __enter__(self) -> Self:
+        _open(_CURRENT.get(), False)
         self._tokens.append(_CURRENT.set(self))  # a rule may run within a rule
+        _open(self)
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
+        _open(self, False)
         _CURRENT.reset(self._tokens.pop())
+        _open(_CURRENT.get())
         self.is_closed = True
         ours = _ours(error) or self._hidden_by(error, traceback)
         if ours is not None:
@@ -313,6 +320,12 @@ class Recording:
             return None
         refusal, line = self._refused
         return refusal if user_line(traceback) == line else None
+
+
+def _open(recording: Recording | None, is_present: bool = True) -> None:
+    """Let operations on numbers go to the log of a trace, or no more."""
+    if recording is not None and recording.log is not None:
+        recording.log.is_open = is_present and recording.watch is None
 
 
 _STANDINS = re.compile(

@@ -26,6 +26,7 @@ from nbhvp.trace.arrays import (
     is_constant,
     lift,
     map_traced,
+    scalar,
     trace_error,
 )
 from nbhvp.trace.numpy.elementwise import (
@@ -261,7 +262,7 @@ def _factor_again(lu, pivots):
 @answers(np.linalg.det)
 def det(a):
     a = square(a)
-    return apply(determinants.det, a, dtype=a.dtype, by=la.Routine(np.linalg.det))
+    return scalar(apply(determinants.det, a, dtype=a.dtype, by=la.Routine(np.linalg.det)))
 
 
 @answers(scipy.linalg.det)
@@ -269,7 +270,7 @@ def det_in_double(a):
     """SciPy's, which gives float64 of float32."""
     a = square(a)
     dtype = np.result_type(a.dtype, np.float64)
-    return apply(determinants.det, a, dtype=dtype, by=la.Routine(scipy.linalg.det))
+    return scalar(apply(determinants.det, a, dtype=dtype, by=la.Routine(scipy.linalg.det)))
 
 
 def _sign_and_log(factor):
@@ -289,7 +290,7 @@ _SLOGDET = type(np.linalg.slogdet(np.eye(1)))
 
 @answers(np.linalg.slogdet)
 def slogdet(a):
-    return _SLOGDET(*_sign_and_log(apply(la.lu, square(a))))
+    return _SLOGDET(*map(scalar, _sign_and_log(apply(la.lu, square(a)))))
 
 
 # Cholesky.
