@@ -6,8 +6,8 @@ reshapes, transposes, real and imaginary parts. With b the content of the storag
 
     read:   V(b)                    write y:   b <- V^-1(b, y), the content with V(b) replaced by y,
 
-so that every alias sees a write. Invariants: concrete values are never modified in place (a write
-makes a new one), so they may be shared with the user's arrays; `value` and `node` of a traced array
+so that every alias sees a write. Invariants: a concrete value that anything but its cell holds is never
+modified (a write makes a new one), so it may be shared with the user's arrays; `value` and `node` of a traced array
 have the same shape and dtype; a result is a view or a copy, a scalar or an array, as NumPy's result
 for the concrete value is. A Python branch on a value that depends on x records a guard.
 
@@ -21,6 +21,7 @@ import copy
 import functools
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ _DOUBLE = np.dtype(float)
 
 @dataclass(eq=False, slots=True)
 class Storage:
-    """A cell that aliases share. `value` is replaced, never modified."""
+    """A cell that aliases share. A `value` that others hold is replaced, not modified."""
 
     node: Node
     value: Any
@@ -154,6 +155,9 @@ def inverse(axes) -> tuple[int, ...]:
     return tuple(np.argsort(axes).tolist())
 
 
+_UNREAD: tuple[int, Any, Node | None] = (-1, None, None)
+
+
 def is_array(value) -> bool:
     return issubclass(type(value), np.ndarray)
 
@@ -171,7 +175,7 @@ class Traced:
         self.storage = storage
         self.views = views
         self._parent = parent
-        self._cache: tuple[int, Any, Node | None] = (-1, None, None)
+        self._cache = _UNREAD
 
     def _read(self) -> tuple[int, Any, Node | None]:
         """The version that was read, its value, and its node, if that was asked for."""
@@ -997,7 +1001,7 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         if storage.place > 0 and not storage.value.flags.writeable and storage.version == 0:
             raise ValueError("assignment destination is read-only")
         current().write_input(storage.place)
-    base = np.array(storage.value)
+    base = _writable(target)
     assign(base)
     bases = [Traced(storage, target.views[:k]) for k in range(len(target.views))]
     node = new()
@@ -1008,6 +1012,27 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
     for twin in storage.twins:
         twin.is_stale = True
         twin.version += 1
+
+
+def _writable(target: Traced) -> np.ndarray:
+    """The value of a cell, if nothing else holds it or a view of it; else a copy.
+
+    Else each row of an array that a loop writes would cost all of the array.
+    """
+    shown: Traced | None = target
+    while shown is not None:
+        shown._cache, shown = _UNREAD, shown._parent
+    value = target.storage.value
+    is_ours = value.flags.owndata and value.flags.writeable
+    return value if is_ours and _count(target.storage) == _HELD else np.array(value)
+
+
+def _count(storage: Storage) -> int:
+    return sys.getrefcount(storage.value)
+
+
+_HELD = _count(Storage(None, np.zeros(1))) + 1  # type: ignore[arg-type]
+"""References to a value that its cell and one name hold."""
 
 
 def may_be_one(a: Traced, b: Traced) -> None:

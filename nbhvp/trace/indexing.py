@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node
+from nbhvp.graph.node import OPEN, PLAIN, Node
 from nbhvp.graph.requests import settled
 from nbhvp.trace.arrays import (
     Traced,
@@ -33,6 +33,7 @@ from nbhvp.trace.arrays import (
     is_weak,
     key_of,
     lift,
+    may_be_written,
     overwrite,
     region,
     slice_view,
@@ -89,7 +90,8 @@ def get(x: Traced, index):
     shown = value[index]
     if type(shown) is np.ndarray:
         return x.viewed(*region(value.shape, key), value=shown)
-    if is_constant(x):
+    life = x.node.life
+    if life == PLAIN or (life == OPEN and value.dtype.kind not in "fc" and is_constant(x)):
         return shown
     if x.views or len(key) != 1:
         return traced(x.viewed(*region(value.shape, key)).node, shown)
@@ -122,6 +124,18 @@ def _get(x: Traced, index):
 
 
 def set_(x: Traced, index, value) -> None:
+    key = key_of(index) if type(x) is Traced and is_array(x.value) else None
+    if key is None:
+        _set(x, index, value)
+        return
+    whole = index if Ellipsis in key else (*(index if type(index) is tuple else (index,)), ...)
+    target = x.viewed(*region(x.value.shape, key), value=x.value[whole])
+    is_written = type(value) is Traced and value.storage is x.storage
+    if not (is_written and value.views == target.views and may_be_written(x)):
+        write(target, value)  # else x[index] += ... has written it
+
+
+def _set(x: Traced, index, value) -> None:
     items, plain = _normalised(index)
     if not is_array(x.value):
         raise TypeError(f"{type(x.value).__name__!r} object does not support item assignment")

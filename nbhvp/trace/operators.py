@@ -96,12 +96,13 @@ def store(ufunc, out, result, casting):
 # Operators and methods, by loops over names.
 
 
+def _operator(ufunc: np.ufunc) -> Callable:
+    """The operator of a ufunc, applied as before if it was."""
+    general, key = functools.partial(_operate, ufunc), (ufunc, _operate)
+    return lambda *operands: repeated(ufunc, operands, {}, general, key)
+
+
 def _operate(ufunc, *operands):
-    """An operator, as it was applied before if it was."""
-    return repeated(ufunc, operands, {}, functools.partial(_operated, ufunc), (ufunc, _operate))
-
-
-def _operated(ufunc, *operands):
     """An operator; between Python numbers it gives a Python number."""
     if not all(_is_operand(x) for x in operands):
         return NotImplemented
@@ -192,13 +193,13 @@ Traced.__array_ufunc__ = _array_ufunc  # type: ignore[method-assign]
 
 
 for _key, _ufunc in (_BINARY | _COMPARISONS).items():
-    setattr(Traced, f"__{_key}__", lambda x, y, u=_ufunc: _operate(u, x, y))
+    setattr(Traced, f"__{_key}__", _operator(_ufunc))
 for _key, _ufunc in _BINARY.items():
-    setattr(Traced, f"__r{_key}__", lambda y, x, u=_ufunc: _operate(u, x, y))
+    setattr(Traced, f"__r{_key}__", lambda y, x, f=_operator(_ufunc): f(x, y))
     if _key != "divmod":
         setattr(Traced, f"__i{_key}__", lambda x, y, u=_ufunc: _operate_in_place(u, x, y))
 for _key, _ufunc in _UNARY.items():
-    setattr(Traced, f"__{_key}__", lambda x, u=_ufunc: _operate(u, x))
+    setattr(Traced, f"__{_key}__", _operator(_ufunc))
 Traced.compress = lambda self, condition, axis=None, out=None: dispatch(
     np.compress, (condition, self, axis, out), {}
 )

@@ -66,30 +66,20 @@ class Pattern(NamedTuple):
     """Of the result; None of a number."""
 
 
-def _may_run(recording: Recording | None) -> bool:
-    """Whether operations are requests that have no other effect."""
-    return (
-        recording is not None
-        and recording.pool.asks
-        and recording.watch is None
-        and not recording.divides_by_python
-        and not recording.is_closed
-    )
-
-
 def repeated(function: Callable, args: tuple, kwargs: dict, general: Callable, key: Any = None):
     """What a function gives; `general` takes its arguments.
 
     Ways that give results of other types, as operators do, have keys of their own.
     """
+    recording = present()
+    log = None if recording is None else recording.log
+    if log is None or not log.is_open or not log.pool.asks or recording.divides_by_python:
+        return general(*args, **kwargs)
     try:
         way = _way(function, len(ANSWERS))
     except TypeError:  # a method of an object without a hash
-        way = None
-    if way is _arithmetic and (kwargs or len(args) != function.nin):  # type: ignore[attr-defined]
-        way = None
-    recording = present() if way is not None else None
-    if recording is None or not _may_run(recording):
+        return general(*args, **kwargs)
+    if way is None or (way is _arithmetic and (kwargs or len(args) != function.nin)):
         return general(*args, **kwargs)
     return way(recording, function, args, kwargs, general, key or function)
 
@@ -123,8 +113,11 @@ def _arithmetic(recording: Recording, ufunc: np.ufunc, operands: tuple, _, gener
         if kind is np.ndarray:
             x, kind = lift(x), Traced
         if kind is Traced:
-            node, x = x.node, x.value
+            version, value, node = x._cache
+            if node is None or version != x.storage.version:
+                value, node = x.value, x.node
             form += (node.shape, node.dtype)
+            x = value
         elif kind is Number:
             node, x = x.node, x.value
         elif kind is np.float64:
@@ -148,7 +141,14 @@ def _arithmetic(recording: Recording, ufunc: np.ufunc, operands: tuple, _, gener
         p.constant(pool, x, dtype) if node is None else node
         for node, x, dtype in zip(nodes, values, row.wanted, strict=True)
     ])  # fmt: skip
-    return Traced(Storage(_request(recording, row, args, value), value))
+    return _fresh(_request(recording, row, args, value), value)
+
+
+def _fresh(node: Node, value: np.ndarray) -> Traced:
+    """A new array, which is known to be read."""
+    made = Traced(Storage(node, value))
+    made._cache = 0, value, node
+    return made
 
 
 def _only_row(result, ufunc: np.ufunc, nodes: list[Node | None], count: int) -> Row | None:
@@ -377,4 +377,4 @@ def _again(recording: Recording, pattern: Pattern, nodes: list[Node], values: li
             recording.guard(nodes[k], found[k])
     if pattern.strides is None:
         return traced(nodes[pattern.result], value)
-    return Traced(Storage(nodes[pattern.result], value))
+    return _fresh(nodes[pattern.result], value)
