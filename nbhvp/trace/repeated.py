@@ -197,6 +197,7 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
     if Traced not in kinds and Number not in kinds:
         return general(*args, **kwargs)
     nodes: list[Node] = []
+    first: dict[Node, int] = {}
     values: list = []
     for k, kind in enumerate(kinds):
         if kind is np.ndarray:
@@ -204,7 +205,7 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
         nodes.append(node := operands[k].node)
         values.append(value := operands[k].value)
         # What a call sees of an array; of one that depends on no input, which one it is.
-        form += (node.dtype, node.life, nodes.index(node))
+        form += (node.dtype, node.life, first.setdefault(node, k))
         form.append((value.shape, value.strides) if type(value) is np.ndarray else type(value))
         if node.life == PLAIN and function not in _BY_SHAPE:
             form.append(settled(node))
