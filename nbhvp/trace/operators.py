@@ -195,7 +195,8 @@ Traced.__array_ufunc__ = _array_ufunc  # type: ignore[method-assign]
 for _key, _ufunc in (_BINARY | _COMPARISONS).items():
     setattr(Traced, f"__{_key}__", _operator(_ufunc))
 for _key, _ufunc in _BINARY.items():
-    setattr(Traced, f"__r{_key}__", lambda y, x, f=_operator(_ufunc): f(x, y))
+    _forward = getattr(Traced, f"__{_key}__")
+    setattr(Traced, f"__r{_key}__", lambda y, x, f=_forward: f(x, y))
     if _key != "divmod":
         setattr(Traced, f"__i{_key}__", lambda x, y, u=_ufunc: _operate_in_place(u, x, y))
 for _key, _ufunc in _UNARY.items():
