@@ -150,12 +150,13 @@ def optimised(
 
     With full effort LLVM looks for vectors in loops, and in straight code if it `is_straight`. Other
     loops are not unrolled: loops of vectors gain nothing by it (measured), and take longer to compile.
+    So do LLVM's passes of level 3, which copy loops for each outcome of a condition.
     """
     machine = target_machine(2 if effort else 3)
     module = llvm.parse_assembly(text, llvm.create_context())
     level, loops, straight = options()
     most = _level(level)
-    tuning = llvm.create_pipeline_tuning_options(speed_level=min(most, 1) if effort else most)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=min(most, 1 if effort else 2))
     tuning.loop_vectorization = loops != "0" and not effort
     tuning.loop_unrolling = is_straight and not effort
     tuning.slp_vectorization = is_straight or straight not in ("", "0")
