@@ -34,6 +34,7 @@ from nbhvp.loops.roll.records import (
     Records,
     compiled,
     needs,
+    of_numbers,
     records_of,
 )
 from nbhvp.loops.roll.sums import Sums, chains_of, families_of, sums_of, with_single_terms
@@ -192,7 +193,7 @@ def _ordered(known: _Structures, count: int) -> np.ndarray:
     return first + np.lexsort((known.hashes[first:count], known.depths[first:count]))
 
 
-@compiled
+@of_numbers
 def _mixed(x):
     """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -200,12 +201,12 @@ def _mixed(x):
     return x ^ (x >> np.uint64(31))
 
 
-@compiled
+@of_numbers
 def _combined(a, b):
     return _mixed(a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0xD1B54A32D192ED03))
 
 
-@compiled
+@of_numbers
 def _exponent(value):
     """A number that tells exponents which are structure apart; 0 for all others."""
     twice = 2.0 * value
@@ -213,7 +214,7 @@ def _exponent(value):
     return 1 + int(twice + STRUCTURAL) if is_structure else 0
 
 
-@compiled
+@of_numbers
 def _operation(name, arity, hash_a, hash_b, exponent):
     """The hash of an operation by those of its operands, and of an exponent if it is not -1."""
     own = _combined(name, hash_a)

@@ -26,7 +26,7 @@ from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Tape
 
 __all__ = [
     "ADD", "LIVE", "NEGATIVE", "PARTIAL", "POWER", "RESULT", "SUBTRACT", "Pass", "Records", "compiled",
-    "needs", "records_of",
+    "needs", "of_numbers", "records_of",
 ]  # fmt: skip
 
 assert (CONSTANT, INPUT) == (0, 1), "other numbers need another text, or numba's cache is stale"
@@ -37,7 +37,7 @@ LIVE, RESULT = 1, 2
 """Marks of records that a guard or a result needs, and that a result needs."""
 
 
-FEW, FEWER = 60_000, 3000
+FEW, FEWER = 120_000, 3000
 """Records that a pass goes through as plain Python, call by call, before it is compiled; and before it
 is loaded if it has been compiled on this machine. It takes some microseconds for each, 0.1 to 1 s to
 compile, and 0.01 s to load; the first that is loaded has Numba prepare for 0.2 s, unless the function was
@@ -50,6 +50,13 @@ def compiled(function):
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:
         return njit(nogil=True)(function)
+
+
+def of_numbers(function):
+    """The same for a function of numbers, which as plain Python is called once for equal ones."""
+    made = compiled(function)
+    made.is_of_numbers = True
+    return made
 
 
 class Pass:
@@ -67,7 +74,7 @@ class Pass:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
-        records = max(column.size for arg in args for column in _columns(arg))
+        records = max(len(column) for arg in args for column in _columns(arg))
         self._records += records
         is_prepared = Pass.plain > FEW or "nbhvp.loops.active" in sys.modules
         if self._records > (most(self._compiled) if is_prepared else FEW):
@@ -97,7 +104,9 @@ def _as_python(function: Any) -> Callable:
     plain = function.py_func
     names = {k: v for k, v in plain.__globals__.items() if k in plain.__code__.co_names}
     called = {k: _as_python(v) for k, v in names.items() if hasattr(v, "py_func")}
-    return types.FunctionType(plain.__code__, plain.__globals__ | called, plain.__name__)
+    made = types.FunctionType(plain.__code__, plain.__globals__ | called, plain.__name__)
+    is_of_numbers = getattr(function, "is_of_numbers", False)
+    return functools.lru_cache(maxsize=1 << 14)(made) if is_of_numbers else made
 
 
 class Records(NamedTuple):

@@ -49,6 +49,8 @@ REGROUPED = 0.5
 """What it costs to read an array over axes that are not its own."""
 TRIED = 6
 """Breaks of a pattern between which a period is looked for."""
+SHORT = 1000
+"""Positions that NumPy's passes take as fast as a compiled loop, and without one."""
 MOST_PARTS = 4
 """Patterns that follow one another in a class, each of which becomes an array."""
 
@@ -182,7 +184,7 @@ def grids(index: np.ndarray) -> tuple[int, ...]:
     """The grid over which an index looks like a sum of one term per axis."""
     found: list[int] = []
     while True:
-        period = _block(index)
+        period = _block(index) if index.size > SHORT else _block_of_few(index)
         if period == 1:
             period = _period(index)
         if period in (0, index.size):
@@ -210,7 +212,9 @@ def common_step(index: np.ndarray) -> int:
 
 
 def is_affine(index: np.ndarray, start: int, step: int) -> bool:
-    return bool(_is_affine(index, start, step))
+    if index.size > SHORT:
+        return bool(_is_affine(index, start, step))
+    return np.array_equal(index, int(start) + int(step) * np.arange(index.size))
 
 
 # The pattern of an index.
@@ -309,6 +313,12 @@ def _block(index):
             if period == 1:
                 break
     return period
+
+
+def _block_of_few(index: np.ndarray) -> int:
+    """The same by NumPy's passes."""
+    distances = np.diff(index)
+    return int(np.gcd.reduce(np.flatnonzero(distances != distances[:1]) + 1, initial=index.size))
 
 
 @Pass
