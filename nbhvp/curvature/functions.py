@@ -6,6 +6,7 @@ best that polynomials of a degree can do up to a factor of 2 (Musco, Musco and S
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,13 @@ from nbhvp.curvature.estimates import symmetric
 from nbhvp.curvature.lanczos import Krylov, lanczos
 
 __all__ = ["apply"]
+
+PATIENCE = 5.0
+"""Seconds from which on a warning comes before."""
+SECONDS = 5e-10
+"""Of a step, for each number of the vectors so far, which are read twice."""
+EARLY = 100
+"""Steps before which none is predicted."""
 
 
 def apply(
@@ -38,6 +46,12 @@ def apply(
     -------
     ndarray, shape (n,)
 
+    Warns
+    -----
+    UserWarning
+        Where the steps are predicted to take more than 5 s beside the products: their time grows with the
+        square of their number, which grows with the root of the condition of H.
+
     Raises
     ------
     numpy.linalg.LinAlgError
@@ -59,8 +73,15 @@ def apply(
         return np.zeros(n)
     most = n if steps is None else min(steps, n)
 
+    changes: list[tuple[int, float]] = []
+    is_told = steps is not None
+
     def is_exact(space: Krylov) -> bool:
-        return _change(fun, space) <= rtol
+        nonlocal is_told
+        changes.append((len(space.diagonal), _change(fun, space)))
+        if not is_told and changes[-1][1] > rtol:
+            is_told = _told(n, changes, rtol)
+        return changes[-1][1] <= rtol
 
     (space,) = lanczos(operator, v[:, None], most, is_exact)
     if len(space.diagonal) == most < n and not is_exact(space):
@@ -69,6 +90,26 @@ def apply(
             "allow more steps or a larger rtol"
         )
     return length * (_in_basis(fun, space) @ space.basis)
+
+
+def _told(n: int, changes: list[tuple[int, float]], rtol: float) -> bool:
+    """Whether so many steps will be needed, by how changes fall, and a warning has told it."""
+    done, change = changes[-1]
+    if done < EARLY:
+        return False
+    before, larger = changes[len(changes) // 2 - 1]
+    falls = np.log(larger / change) / (done - before)
+    needed = min(n, done + np.log(change / rtol) / falls) if falls > 0 else n
+    seconds = SECONDS * n * needed**2
+    if seconds > PATIENCE:
+        warnings.warn(
+            f"after {done} products the result is known to {change:.1g}; {rtol:.1g} is predicted to take "
+            f"{needed:.0f} products, and {seconds:.0f} s beside them: H is ill-conditioned. "
+            "Take a larger rtol, or scale H by its diagonal",
+            UserWarning,
+            stacklevel=5,
+        )
+    return seconds > PATIENCE
 
 
 def _in_basis(fun: Callable, space: Krylov) -> np.ndarray:

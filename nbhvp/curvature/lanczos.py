@@ -5,8 +5,9 @@ T = Q^T H Q, whose eigenvalues and the squares of the first components of whose 
 nodes and weights of Gauss' quadrature: q_1.f(H)q_1 is the sum of weight times f(node), exact for
 polynomials of degree 2m - 1 after m steps (Golub and Meurant 2010).
 
-Each vector is orthogonalised twice against all earlier ones. Without that, copies of eigenvalues that
-have converged come back (Paige 1972).
+Each vector is orthogonalised against all earlier ones, and once more where that took much of its length
+(Daniel, Gragg, Kaufman and Stewart 1976). Without that, copies of eigenvalues that have converged come
+back (Paige 1972).
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ class Krylov:
 
 INVARIANT = 1e-13
 """What remains of a product with H that lies in the space, relative to the largest: rounding."""
-CHECKED = 10
-"""Steps after which it is asked whether a space is large enough."""
+CHECKED, GROWTH = 10, 1.1
+"""Steps after which it is first asked whether a space is large enough, and by which factor there are more of
+them at the next time: an answer takes the cube of their number."""
+CANCELLED = 0.5
+"""The part of a vector's length that has to remain, or rounding may have spoilt its direction."""
 AT_FIRST = 64
 """Vectors for which there is memory at first; it grows as they come."""
 
@@ -68,7 +72,7 @@ def lanczos(
     basis = np.zeros((k, min(steps, AT_FIRST), n))
     diagonal, beside = np.zeros((k, steps)), np.zeros((k, steps))
     lengths, scale = np.full(k, steps), np.zeros(k)
-    vectors = (starts / np.linalg.norm(starts, axis=0)).T
+    vectors, due = (starts / np.linalg.norm(starts, axis=0)).T, CHECKED
 
     def spaces(done: int) -> list[Krylov]:
         ends = np.minimum(lengths, done)
@@ -83,17 +87,30 @@ def lanczos(
         images = times(H, vectors.T).T
         scale = np.maximum(scale, np.linalg.norm(images, axis=1))
         diagonal[:, j] = np.einsum("kn,kn->k", images, vectors)
-        for _ in range(2):
-            done = basis[:, : j + 1]
-            overlaps = done @ images[:, :, None]
-            images = images - (overlaps.transpose(0, 2, 1) @ done)[:, 0]
-        beside[:, j] = np.linalg.norm(images, axis=1)
+        images = images - diagonal[:, j, None] * vectors
+        if j:
+            images -= beside[:, j - 1, None] * basis[:, j - 1]
+        images, beside[:, j] = _orthogonal(images, basis[:, : j + 1])
         ended = beside[:, j] <= INVARIANT * scale
         lengths[ended & (lengths == steps)] = j + 1
         if np.all(lengths <= j + 1):
             break
-        if (j + 1) % CHECKED == 0 and all(map(is_enough, spaces(j + 1))):
-            lengths = np.minimum(lengths, j + 1)
-            break
+        if j + 1 >= due:
+            if all(map(is_enough, spaces(j + 1))):
+                lengths = np.minimum(lengths, j + 1)
+                break
+            due = max(j + 1 + CHECKED, int(GROWTH * (j + 1)))
         vectors = images / np.where(ended, np.inf, beside[:, j])[:, None]
     return spaces(steps)
+
+
+def _orthogonal(vectors: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors without what lies in the span of a basis, each of its own, and their lengths."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    for _ in range(2):
+        before, overlaps = lengths, basis @ vectors[:, :, None]
+        vectors = vectors - (overlaps.transpose(0, 2, 1) @ basis)[:, 0]
+        lengths = np.linalg.norm(vectors, axis=1)
+        if np.all(lengths >= CANCELLED * before):
+            break
+    return vectors, lengths

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -165,9 +166,10 @@ def _is_stopped(callback: Callable | None, way: _Way) -> bool:
 
 @dataclass(frozen=True)
 class _Iterate:
-    """A step p, the model's change g.p + p.Bp/2, the residual's length, and p.Bp of the direction."""
+    """A step p after so many products, the model's change g.p + p.Bp/2, and the residual's length."""
 
     p: np.ndarray
+    products: int
     change: float
     residual: float
     is_convex: bool = True
@@ -181,16 +183,18 @@ def _conjugate_gradients(
     residual = -g if start is None else -g - times(p)
     image = residual if M is None else M @ residual
     direction, size = image, residual @ image
-    yield _Iterate(p, _change(p, residual, g), float(np.linalg.norm(residual)))
-    while size > 0:
+    yield _Iterate(p, 0, _change(p, residual, g), float(np.linalg.norm(residual)))
+    for k in itertools.count(1):
+        if not size > 0:
+            return
         product = times(direction)
         along = direction @ product
         if not along > 0:
-            yield _Iterate(direction, np.nan, float(np.linalg.norm(residual)), is_convex=False)
+            yield _Iterate(direction, k, np.nan, float(np.linalg.norm(residual)), is_convex=False)
             return
         step = size / along
         p, residual = p + step * direction, residual - step * product
-        yield _Iterate(p, _change(p, residual, g), float(np.linalg.norm(residual)))
+        yield _Iterate(p, k, _change(p, residual, g), float(np.linalg.norm(residual)))
         image = residual if M is None else M @ residual
         size, before = residual @ image, size
         direction = image + (size / before) * direction
@@ -300,13 +304,13 @@ def newton_pcg(
         M = _operator_at(preconditioner, way.x, args)
         enough = min(0.5, np.sqrt(np.linalg.norm(g))) * np.linalg.norm(g)
         p = np.zeros(len(g))
-        for taken, one in enumerate(_conjugate_gradients(times, g, M)):
+        for one in _conjugate_gradients(times, g, M):
             if not one.is_convex:
                 # The first direction is downhill, whatever its curvature.
                 p = p if p.any() else one.p
                 break
             p = one.p
-            if one.residual <= enough or taken >= most:
+            if one.residual <= enough or one.products >= most:
                 break
         return way.fallen(p)
 
@@ -336,8 +340,9 @@ def hessian_free(
     """Hessian-free optimisation, for ``scipy.optimize.minimize``.
 
     A step minimises g.p + p.(B + c I)p / 2 by conjugate gradients, which start from the last step and
-    stop when the model falls slowly. The iterate with the least value of the function is taken, and the
-    damping c follows the ratio of the function's change to the model's (Levenberg and Marquardt).
+    stop when the model falls slowly. The iterate with the least value of the function is taken, and the next
+    solve takes at most 1.5 times its products, at least 10. The damping c follows the ratio of the
+    function's change to the model's (Levenberg and Marquardt).
 
     Parameters
     ----------
@@ -356,7 +361,7 @@ def hessian_free(
     decay : float
         The factor of the last step that conjugate gradients start from.
     cgiter : int
-        The most products of a step.
+        The most products of any step.
     preconditioner : LinearOperator, matrix or callable, optional
         Near the inverse of B + c I, or a function ``x, *args`` to one. A function with a parameter
         ``damping`` gets c, for ``nbhvp.curvature.nystrom(B, rank, damping)``.
@@ -387,19 +392,21 @@ def hessian_free(
     way = _begin(fun, x0, args, jac, bounds, constraints)
     source = _hessians(hess, hessp) if curvature is None else curvature
     follows = _takes_damping(preconditioner)
-    last = np.zeros(len(way.x))
+    last, most = np.zeros(len(way.x)), cgiter
 
     def next_point() -> tuple[np.ndarray, float] | None:
-        nonlocal damping, last
+        nonlocal damping, last, most
         for _ in range(HALVINGS):
             near = functools.partial(preconditioner, damping=damping) if follows else preconditioner
             M = _operator_at(near, way.x, args)
             times = way.products(source, "a `curvature`, or the Hessian as `hess`", damping)
-            p, change, value = _best(way, _solved(way, times, M, decay * last, cgiter))
+            best, value = _best(way, _solved(way, times, M, decay * last, most))
+            p = best.p
             # What the model without its damping says of this step; nothing, if it is not convex.
-            predicted = change - 0.5 * damping * (p @ p)
+            predicted = best.change - 0.5 * damping * (p @ p)
             ratio = (value - way.value) / predicted if predicted < 0 else -np.inf
             damping *= 2 / 3 if ratio > 0.75 else 1 if ratio > 0.25 else 1.5
+            most = min(cgiter, max(FEWEST, int(FURTHER * best.products)))
             found = way.fallen(p, value)
             last = p if found is not None else np.zeros(len(p))
             if found is not None:
@@ -411,6 +418,8 @@ def hessian_free(
     return result
 
 
+FEWEST, FURTHER = 10, 1.5
+"""Products that a solve may always take, and how many more than the iterate took that was best last time."""
 GROWTH = 1.3
 """Iterates are kept at powers of it."""
 SLOW = 5e-4
@@ -423,7 +432,8 @@ def _solved(way: _Way, times: Callable, M, start: np.ndarray, most: int) -> list
     changes: list[float] = []
     due = 1.0
     warm = start if np.any(start) else None
-    for k, one in enumerate(_conjugate_gradients(times, way.gradient, M, warm)):
+    for one in _conjugate_gradients(times, way.gradient, M, warm):
+        k = one.products
         if not one.is_convex:
             return kept or [one]
         changes.append(one.change)
@@ -442,8 +452,8 @@ def _solved(way: _Way, times: Callable, M, start: np.ndarray, most: int) -> list
     return kept
 
 
-def _best(way: _Way, iterates: list[_Iterate]) -> tuple[np.ndarray, float, float]:
-    """Back from the last iterate as long as the function falls: the step, the model's change, the value."""
+def _best(way: _Way, iterates: list[_Iterate]) -> tuple[_Iterate, float]:
+    """Back from the last iterate as long as the function falls: the iterate, and the value there."""
     best = iterates[-1]
     value = way.at(way.x + best.p)
     for one in reversed(iterates[:-1]):
@@ -451,7 +461,7 @@ def _best(way: _Way, iterates: list[_Iterate]) -> tuple[np.ndarray, float, float
         if not earlier < value and np.isfinite(value):
             break
         best, value = one, earlier
-    return best.p, best.change, value
+    return best, value
 
 
 def natural_gradient(
@@ -541,13 +551,13 @@ def natural_gradient(
         M = _operator_at(preconditioner, way.x, args)
         enough = rtol * np.linalg.norm(way.gradient)
         p = np.zeros(len(way.x))
-        for taken, one in enumerate(_conjugate_gradients(times, way.gradient, M)):
+        for one in _conjugate_gradients(times, way.gradient, M):
             if not one.is_convex:
                 raise np.linalg.LinAlgError(
                     "the Fisher matrix plus its damping is not positive definite"
                 )
             p = one.p
-            if one.residual <= enough or taken >= most:
+            if one.residual <= enough or one.products >= most:
                 break
         if step is None:
             return way.fallen(p)
