@@ -530,6 +530,18 @@ class Function:
         return f"<nbhvp.Function {source_of(self._fun)}>"
 
 
+def flat(f: Any, x: Any) -> tuple[Any, Any]:
+    """A function of vectors for one use at points like x, and x as a vector.
+
+    A plain function is compiled where that pays; sums of functions are left as they are.
+    """
+    if isinstance(f, TreeFunction):
+        f = f.like(x)
+    elif not hasattr(f, "hessian"):
+        f = differentiable(f, compile="lazy")
+    return f, as_vector(x, f.unravel)
+
+
 @pickling.travels("_fun", "options")
 class TreeFunction:
     """A function of a tree of arrays. Made by ``differentiable(trees=True)``.

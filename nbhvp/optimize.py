@@ -17,9 +17,9 @@ import numpy as np
 
 from nbhvp.constraints import with_derivatives
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
-from nbhvp.function import Function, TreeFunction, differentiable
+from nbhvp.function import Function, flat
 from nbhvp.operators.linear import HessianOperator
-from nbhvp.runtime.inputs import as_vector, bound
+from nbhvp.runtime.inputs import bound
 from nbhvp.runtime.report import Tally
 from nbhvp.sums import SumOver
 
@@ -138,24 +138,23 @@ def minimize(
         method = BOUND if kw.keys() & {"bounds", "constraints"} else FREE
     uses = _uses(method)
     _check(method, uses, kw)
-    f = f.like(x0) if isinstance(f, TreeFunction) else f
-    f = f if isinstance(f, Function | SumOver) else differentiable(f, compile="lazy")
+    function, x0 = flat(f, x0)
     args = tuple(map(bound, args if isinstance(args, tuple) else (args,)))
     if args and isinstance(f, SumOver):
         raise TypeError(
             f"a sum takes no further arguments than x, got {len(args)} in args: "
             "put them into each batch, as sum_over(f, [(*batch, c) for batch in batches])"
         )
-    hessians = _Hessians(f, args)
+    hessians = _Hessians(function, args)
     derivatives: dict[str, Any] = {}
     if uses.gradient:
-        derivatives["jac"] = True if uses.together else f.grad
+        derivatives["jac"] = True if uses.together else function.grad
     if uses.curvature == "operator":
         derivatives["hess"] = hessians.operator
     elif uses.curvature == "array":
         derivatives["hess"] = hessians.array
-    fun = f.value_and_grad if uses.together else f
-    x0 = _start(as_vector(x0, f.unravel), uses)
+    fun = function.value_and_grad if uses.together else function
+    x0 = _start(x0, uses)
     if str(method).lower() == BOUND:
         _check_inside(x0, kw.get("bounds"))
     if "constraints" in kw:

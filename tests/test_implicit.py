@@ -255,15 +255,15 @@ def test_pickles_by_value():
 ERRORS = {
     "no root": (
         root(cubic, lambda a: a + 1),
-        r"the solver's result is no root: a Newton step from it has the size 0\.\d+",
+        r"<lambda> \(.*test_implicit.py:\d+\): .* the solver's result is no root: a Newton step from it has",
     ),
     "another size": (
         root(lambda u, a: u[:2] - a[:2], lambda a: a),
-        "must have the size of u, 3, and has 2",
+        r"<lambda> \(.*test_implicit.py:\d+\): .* F must have the size of u, 3, and has 2",
     ),
     "a branch": (
         root(lambda u, a: u - a if a[0] > 0 else a - u, lambda a: a),
-        "a branch is taken on a value",
+        r"test_implicit.py:\d+ in .*: a branch is taken on a value.*\(.*test_implicit.py:\d+\)",
     ),
 }
 
@@ -273,7 +273,7 @@ def test_errors(name):
     u, match = ERRORS[name]
     f = D(lambda a: np.sum(u(a)))
     assert np.isfinite(f(DATA))
-    with pytest.raises(nbhvp.TraceError, match=rf"{match}.*\(.*test_implicit.py:\d+\)"):
+    with pytest.raises(nbhvp.TraceError, match=match):
         f.grad(DATA)
 
 

@@ -50,7 +50,7 @@ ALLOWED = {
     "function": {"graph", "loops", "operators", "plain", "runtime", "trace", "tree"},
     "residuals": {"function", "sums"},
     "sums": {"function", "models", "operators", "runtime", "sums", "tree", "version"},
-    "curvature": {"curvature", "operators"},
+    "curvature": {"curvature", "function", "operators"},
     "constraints": {"function", "operators", "runtime"},
     "optimize": {"constraints", "curvature", "function", "operators", "runtime", "sums"},
     "checking": {"function", "graph", "runtime", "trace"},

@@ -22,6 +22,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from nbhvp.curvature.estimates import symmetric, times
+from nbhvp.function import flat
 
 __all__ = ["Laplace", "laplace"]
 
@@ -91,11 +92,11 @@ def laplace(
 
     Parameters
     ----------
-    f : Function
+    f : Function or callable
         ``f(x, *args)``, a negative log-density: the negative log-likelihood, summed over the data, plus the
         negative logarithm of the prior.
     x : array_like, shape (n,)
-        A minimum of f.
+        A minimum of f. For a function of a tree it may be a tree, and counts as a vector.
     *args
         Further arguments of f.
     hessian : LinearOperator or matrix, optional
@@ -133,6 +134,7 @@ def laplace(
     >>> found.variance(), round(found.log_evidence, 6)
     (array([0.25, 1.  ]), 1.14473)
     """
+    f, x = flat(f, x)
     x = np.array(x, float)
     operator = symmetric(f.hessian(x, *args) if hessian is None else hessian)
     n = x.size

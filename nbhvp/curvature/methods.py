@@ -45,12 +45,16 @@ MESSAGES = (
 
 @dataclass
 class _Way:
-    """A function, where its solver stands, and what it has counted."""
+    """A function, where its solver stands, what it has counted, and where it ends."""
 
     fun: Callable
-    jac: Callable
-    args: tuple
     x: np.ndarray
+    args: tuple
+    jac: Callable
+    callback: Callable | None
+    gtol: float
+    maxiter: int
+    disp: bool
     value: float = field(init=False)
     gradient: np.ndarray = field(init=False)
     counts: dict[str, int] = field(
@@ -103,46 +107,70 @@ class _Way:
             step, value = step / 2, None
         return None
 
+    def descend(self, next_point: Callable[[], tuple[np.ndarray, float] | None]) -> OptimizeResult:
+        """Go from point to point until the gradient is small."""
+        from scipy.optimize import OptimizeResult
 
-def _begin(fun, x0, args, jac, bounds, constraints) -> _Way:
+        ended = self.status()
+        while ended is None:
+            found = next_point()
+            if found is None:
+                ended = 3
+                break
+            self.go(*found)
+            self.tell()
+            ended = 2 if _is_stopped(self.callback, self) else self.status()
+        if self.disp:
+            print(f"{MESSAGES[ended]}: {self.counts}")
+        return OptimizeResult(
+            x=self.x,
+            fun=self.value,
+            jac=self.gradient,
+            success=ended == 0,
+            status=ended,
+            message=MESSAGES[ended],
+            **self.counts,
+        )
+
+    def status(self) -> int | None:
+        """Why to end here, if so."""
+        if not (np.isfinite(self.value) and np.all(np.isfinite(self.gradient))):
+            return 4
+        if np.linalg.norm(self.gradient, np.inf) <= self.gtol:
+            return 0
+        return 1 if self.counts["nit"] >= self.maxiter else None
+
+    def tell(self) -> None:
+        if self.disp:
+            size = np.linalg.norm(self.gradient, np.inf)
+            print(
+                f"step {self.counts['nit']}: value {self.value:.6g}, gradient {size:.2g}, "
+                f"{self.counts['ncg']} products"
+            )
+
+
+def _begin(
+    fun: Callable,
+    x0: Any,
+    args: tuple,
+    jac: Any,
+    callback: Callable | None,
+    *,
+    bounds: Any = None,
+    constraints: Any = (),
+    gtol: float = 1e-5,
+    tol: float | None = None,
+    maxiter: int = 200,
+    disp: bool = False,
+) -> _Way:
+    """The start of a method, with the options that all methods have."""
     for name, given in (("bounds", bounds), ("constraints", constraints)):
         if given is not None and np.size(given):
             raise ValueError(f"this method would ignore the {name}: take trust-constr")
     if not callable(jac):
         raise TypeError("needed the gradient as `jac`, a function of x: nbhvp.minimize gives it")
-    return _Way(fun, jac, args, np.array(x0, float))
-
-
-def _descend(
-    way: _Way, next_point: Callable[[], tuple[np.ndarray, float] | None], callback, gtol, maxiter
-) -> OptimizeResult:
-    """Go from point to point until the gradient is small."""
-    from scipy.optimize import OptimizeResult
-
-    def status() -> int | None:
-        if not (np.isfinite(way.value) and np.all(np.isfinite(way.gradient))):
-            return 4
-        if np.linalg.norm(way.gradient, np.inf) <= gtol:
-            return 0
-        return 1 if way.counts["nit"] >= maxiter else None
-
-    ended = status()
-    while ended is None:
-        found = next_point()
-        if found is None:
-            ended = 3
-            break
-        way.go(*found)
-        ended = 2 if _is_stopped(callback, way) else status()
-    return OptimizeResult(
-        x=way.x,
-        fun=way.value,
-        jac=way.gradient,
-        success=ended == 0,
-        status=ended,
-        message=MESSAGES[ended],
-        **way.counts,
-    )
+    gtol = gtol if tol is None else tol
+    return _Way(fun, np.array(x0, float), args, jac, callback, gtol, maxiter, disp)
 
 
 def _is_stopped(callback: Callable | None, way: _Way) -> bool:
@@ -244,13 +272,9 @@ def newton_pcg(
     callback: Callable | None = None,
     *,
     hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    gtol: float = 1e-5,
-    tol: float | None = None,
-    maxiter: int = 200,
     preconditioner: Any = None,
     cgiter: int | None = None,
+    **options: Any,
 ) -> OptimizeResult:
     """Newton's method by preconditioned conjugate gradients, for ``scipy.optimize.minimize``.
 
@@ -258,15 +282,14 @@ def newton_pcg(
     ----------
     fun, x0, args, jac, hess, callback
         As SciPy calls a method of the user's own; `hess` gives a LinearOperator or a matrix.
-    gtol, tol : float
-        The method ends where no element of the gradient is larger; `tol` stands for `gtol`.
-    maxiter : int
-        The most steps.
     preconditioner : LinearOperator, matrix or callable, optional
         Near the inverse Hessian, symmetric and positive definite, such as ``nbhvp.curvature.jacobi(H)``;
         or a function ``x, *args`` to one.
     cgiter : int, optional
         The most products of a step; 10 n by default.
+    **options
+        ``gtol`` (1e-5): the method ends where no element of the gradient is larger; ``tol`` stands for it.
+        ``maxiter`` (200), the most steps. ``disp``: whether to print a line for each step.
 
     Returns
     -------
@@ -294,7 +317,7 @@ def newton_pcg(
     >>> result.success, result.ncg < 60
     (True, True)
     """
-    way = _begin(fun, x0, args, jac, bounds, constraints)
+    way = _begin(fun, x0, args, jac, callback, **options)
     most = 10 * len(way.x) if cgiter is None else cgiter
     source = _hessians(hess, hessp)
 
@@ -314,7 +337,7 @@ def newton_pcg(
                 break
         return way.fallen(p)
 
-    return _descend(way, next_point, callback, gtol if tol is None else tol, maxiter)
+    return way.descend(next_point)
 
 
 def hessian_free(
@@ -326,32 +349,24 @@ def hessian_free(
     callback: Callable | None = None,
     *,
     hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    gtol: float = 1e-5,
-    tol: float | None = None,
-    maxiter: int = 200,
     curvature: Any = None,
     damping: float = 1.0,
     decay: float = 0.95,
     cgiter: int = 250,
     preconditioner: Any = None,
+    **options: Any,
 ) -> OptimizeResult:
     """Hessian-free optimisation, for ``scipy.optimize.minimize``.
 
     A step minimises g.p + p.(B + c I)p / 2 by conjugate gradients, which start from the last step and
     stop when the model falls slowly. The iterate with the least value of the function is taken, and the next
-    solve takes at most 1.5 times its products, at least 10. The damping c follows the ratio of the
+    solve takes at most 1.3 times its products, or 10. The damping c follows the ratio of the
     function's change to the model's (Levenberg and Marquardt).
 
     Parameters
     ----------
     fun, x0, args, jac, hess, callback
         As SciPy calls a method of the user's own.
-    gtol, tol : float
-        The method ends where no element of the gradient is larger; `tol` stands for `gtol`.
-    maxiter : int
-        The most steps.
     curvature : callable, optional
         From ``x, *args`` to a positive semidefinite LinearOperator B, such as
         ``nbhvp.gauss_newton(model, loss)``; it may draw a part of the data at each call. By default the
@@ -365,6 +380,9 @@ def hessian_free(
     preconditioner : LinearOperator, matrix or callable, optional
         Near the inverse of B + c I, or a function ``x, *args`` to one. A function with a parameter
         ``damping`` gets c, for ``nbhvp.curvature.nystrom(B, rank, damping)``.
+    **options
+        ``gtol`` (1e-5): the method ends where no element of the gradient is larger; ``tol`` stands for it.
+        ``maxiter`` (200), the most steps. ``disp``: whether to print a line for each step.
 
     Returns
     -------
@@ -389,7 +407,7 @@ def hessian_free(
     >>> nbhvp.minimize(f, np.zeros(5), method="hessian-free").success
     True
     """
-    way = _begin(fun, x0, args, jac, bounds, constraints)
+    way = _begin(fun, x0, args, jac, callback, **options)
     source = _hessians(hess, hessp) if curvature is None else curvature
     follows = _takes_damping(preconditioner)
     last, most = np.zeros(len(way.x)), cgiter
@@ -413,12 +431,12 @@ def hessian_free(
                 return found
         return None
 
-    result = _descend(way, next_point, callback, gtol if tol is None else tol, maxiter)
+    result = way.descend(next_point)
     result.damping = damping
     return result
 
 
-FEWEST, FURTHER = 10, 1.5
+FEWEST, FURTHER = 10, 1.3
 """Products that a solve may always take, and how many more than the iterate took that was best last time."""
 GROWTH = 1.3
 """Iterates are kept at powers of it."""
@@ -473,17 +491,13 @@ def natural_gradient(
     callback: Callable | None = None,
     *,
     hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    gtol: float = 1e-5,
-    tol: float | None = None,
-    maxiter: int = 200,
     fisher: Any = None,
     damping: float = 1e-3,
     step: float | None = None,
     rtol: float = 1e-3,
     cgiter: int | None = None,
     preconditioner: Any = None,
+    **options: Any,
 ) -> OptimizeResult:
     """Steps along the natural gradient, for ``scipy.optimize.minimize``.
 
@@ -493,10 +507,6 @@ def natural_gradient(
     ----------
     fun, x0, args, jac, hess, callback
         As SciPy calls a method of the user's own.
-    gtol, tol : float
-        The method ends where no element of the gradient is larger; `tol` stands for `gtol`.
-    maxiter : int
-        The most steps.
     fisher : callable
         From ``x, *args`` to the Fisher matrix as a LinearOperator: ``nbhvp.fisher(model, "categorical")``.
     damping : float
@@ -509,6 +519,9 @@ def natural_gradient(
         The most products of a step; 10 n by default.
     preconditioner : LinearOperator, matrix or callable, optional
         Near the inverse of F + c I, or a function ``x, *args`` to one.
+    **options
+        ``gtol`` (1e-5): the method ends where no element of the gradient is larger; ``tol`` stands for it.
+        ``maxiter`` (200), the most steps. ``disp``: whether to print a line for each step.
 
     Returns
     -------
@@ -541,7 +554,7 @@ def natural_gradient(
     >>> result.success, result.nit < 10
     (True, True)
     """
-    way = _begin(fun, x0, args, jac, bounds, constraints)
+    way = _begin(fun, x0, args, jac, callback, **options)
     if fisher is None:
         raise TypeError('needed `fisher`, a function to the Fisher matrix: options={"fisher": ...}')
     most = 10 * len(way.x) if cgiter is None else cgiter
@@ -564,4 +577,4 @@ def natural_gradient(
         x = way.x + step * p
         return x, way.at(x)
 
-    return _descend(way, next_point, callback, gtol if tol is None else tol, maxiter)
+    return way.descend(next_point)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.curvature.estimates import symmetric
+from nbhvp.function import flat
 
 __all__ = ["Pruned", "optimal_brain_damage", "optimal_brain_surgeon"]
 
@@ -56,10 +57,10 @@ def optimal_brain_damage(f: Any, x: Any, *args: Any, count: int, diagonal: Any =
 
     Parameters
     ----------
-    f : Function
+    f : Function or callable
         The loss, ``f(x, *args)``.
     x : array_like, shape (n,)
-        Near a minimum.
+        Near a minimum. For a function of a tree it may be a tree, and counts as a vector.
     *args
         Further arguments of f.
     count : int
@@ -85,7 +86,7 @@ def optimal_brain_damage(f: Any, x: Any, *args: Any, count: int, diagonal: Any =
     >>> found.x, found.predicted, found.rise
     (array([0., 1., 1.]), 0.5, 0.5)
     """
-    x = _start(x, count)
+    f, x = _start(f, x, count)
     d = f.hessian(x, *args).diagonal() if diagonal is None else np.asarray(diagonal, float)
     if d.shape != x.shape:
         raise ValueError(f"needed a diagonal of shape {x.shape}, got {d.shape}")
@@ -103,10 +104,10 @@ def optimal_brain_surgeon(
 
     Parameters
     ----------
-    f : Function
+    f : Function or callable
         The loss, ``f(x, *args)``.
     x : array_like, shape (n,)
-        Near a minimum.
+        Near a minimum. For a function of a tree it may be a tree, and counts as a vector.
     *args
         Further arguments of f.
     count : int
@@ -139,7 +140,7 @@ def optimal_brain_surgeon(
     >>> found.x.round(6), round(found.predicted, 6), round(found.rise, 6)
     (array([1.5, 0. ]), 0.25, 0.25)
     """
-    x = _start(x, count)
+    f, x = _start(f, x, count)
     H = symmetric(f.hessian(x, *args) if hessian is None else hessian)
     dense = np.asarray(H @ np.eye(len(x)), float) + damping * np.eye(len(x))
     try:
@@ -171,10 +172,11 @@ def optimal_brain_surgeon(
     )
 
 
-def _start(x: Any, count: int) -> np.ndarray:
+def _start(f: Any, x: Any, count: int) -> tuple[Any, np.ndarray]:
+    f, x = flat(f, x)
     x = np.array(x, float)
     if x.ndim != 1:
         raise ValueError(f"needed parameters of shape (n,), got {x.shape}")
     if not 0 <= count <= len(x):
         raise ValueError(f"needed a count from 0 to {len(x)}, got {count}")
-    return x
+    return f, x

@@ -116,6 +116,19 @@ def custom_jvp(fun) -> CustomFunction:
     return CustomFunction(_callable(fun), "custom_jvp", None)
 
 
+def _what_failed(error: Exception, name: str) -> str:
+    """What is wrong with the rule of a function, at the user's line if it is one."""
+    what, where = str(error), user_line(error.__traceback__)
+    if not isinstance(error, TraceError):
+        if not where:  # a rule that the package made
+            return f"{name}: its derivative failed with {type(error).__name__}: {what}"
+        what = f"{where}: {type(error).__name__}: {what}"
+    return (
+        f"{what}; this is the derivative rule of {name}, which must be written in NumPy "
+        "without branches on values, or with functions that have rules themselves"
+    )
+
+
 def _callable(fun):
     if not callable(fun):
         raise TypeError(f"needed a function, got {type(fun).__name__}")
@@ -326,13 +339,7 @@ class InTrace:
         try:
             found = self._standins.resumed(lambda: run(self, application, dots))
         except Exception as error:
-            what = str(error)
-            if not isinstance(error, TraceError):
-                what = f"{user_line(error.__traceback__)}: {type(error).__name__}: {what}"
-            raise TraceError(
-                f"{what}; this is the derivative rule of {name}, which must be written in NumPy "
-                "without branches on values, or with functions that have rules themselves"
-            ) from error
+            raise TraceError(_what_failed(error, name)) from error
         z_dot = self._standins.resumed(lambda: finish(self, application, dots, found))
         inputs = {application.arrays.index(k): dot.node for k, dot in dots.items()}
         self._check_tangent(z_dot, application.result.node, inputs)

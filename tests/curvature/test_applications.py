@@ -91,6 +91,25 @@ def test_surgeon_finds_the_minimum_with_these_at_zero(count):
     assert found.predicted == pytest.approx(found.rise, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f, x: curvature.laplace(f, x).variance(),
+        lambda f, x: curvature.optimal_brain_damage(f, x, count=3).x,
+        lambda f, x: curvature.optimal_brain_surgeon(f, x, count=3).x,
+    ],
+)
+def test_trees_and_plain_functions(call):
+    tree = {"a": CENTRE[:4].reshape(2, 2), "b": CENTRE[4:]}
+    flat = lambda p: quadratic(np.concatenate([p["a"].ravel(), p["b"]]))
+    expected = call(quadratic, CENTRE)
+    for f, x in (
+        (nbhvp.differentiable(flat, trees=True, target="interpret"), tree),
+        (lambda x: 0.5 * (x - CENTRE) @ H @ (x - CENTRE), CENTRE),
+    ):
+        np.testing.assert_allclose(call(f, x), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_surgeon_damages_less():
     surgeon = curvature.optimal_brain_surgeon(quadratic, CENTRE, count=4)
     damage = curvature.optimal_brain_damage(quadratic, CENTRE, count=4)

@@ -143,6 +143,15 @@ def test_scipy_takes_them_with_plain_functions(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_steps_are_printed_where_asked_for(method, capsys):
+    options = METHODS[method] | {"disp": True}
+    result = nbhvp.minimize(rosenbrock, np.full(4, -1.0), method=method, options=options)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == result.nit + 1 and lines[0].startswith("step 1: value ")
+    assert lines[-1].startswith(result.message) and f"'nit': {result.nit}" in lines[-1]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_ways_to_end(method):
     options = METHODS[method]
 

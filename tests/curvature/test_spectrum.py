@@ -152,6 +152,16 @@ def test_functions_of_operators(fun):
     assert not curvature.apply(fun, H, np.zeros(N)).any()
 
 
+def test_a_function_that_will_take_long_tells_so(monkeypatch):
+    H = matrix(np.logspace(0, 6, N))
+    monkeypatch.setattr("nbhvp.curvature.functions.PATIENCE", 1e-5)
+    with pytest.warns(
+        UserWarning, match=r"after \d+ products .* predicted to take 200 products"
+    ) as told:
+        curvature.apply(lambda t: t**-0.5, H, np.ones(N))
+    assert len(told) == 1 and told[0].filename == __file__
+
+
 def test_roots_of_singular_operators():
     """Eigenvalues of 0 are found with either sign."""
     H, v = matrix([0.0] * 40 + [1.0, 4.0]), np.ones(42)
