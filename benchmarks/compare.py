@@ -906,6 +906,20 @@ def section_sparse(run) -> None:
     sparse.section(run)
 
 
+# --- gpu ------------------------------------------------------------------------------------------
+
+
+def section_gpu(run) -> None:
+    """Products on a GPU, beside JAX there; see ``benchmarks/gpu.sh``."""
+    from benchmarks import gpu
+    from nbhvp.targets.cuda import libcuda
+
+    if libcuda.has_device():
+        gpu.section()
+    else:
+        print("There is no GPU with a driver.")
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 SECTIONS = {
@@ -921,6 +935,7 @@ SECTIONS = {
     "first": first.section,
     "memory": section_memory,
     "sparse": section_sparse,
+    "gpu": section_gpu,
 }
 OWN_PROCESSES = ("threads", "first", "memory")
 """Sections that choose threads by themselves, and so run once."""

@@ -4,14 +4,18 @@ Per problem, the product H(x) v at a fixed point with v and the result in the me
 with NumPy arrays in and out; launches until the device is done, divided by their number. The floor is the
 bytes of the problem's floor at the rate of a copy on the device, or its operations at the rate of a matrix
 product in double precision, whichever is longer. Everything is checked against the closed form before it
-is timed. ``--json FILE`` writes the figures.
+is timed. ``--json FILE`` writes the figures after each problem, with what has failed, and ``--seconds`` begins no
+problem after so many.
 """
 
 import argparse
 import json
+import math
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -121,25 +125,41 @@ def jax_seconds(problem, long: float) -> float:
     return timed(run, lambda: last[0].block_until_ready(), long)
 
 
-def section(sizes=None, flops: float = 6e13, long: float = LONG) -> dict:
+def section(
+    sizes=None, flops: float = 6e13, long: float = LONG, file: str = "", seconds: float = math.inf
+) -> dict:
     """Measure the problems, print a table, and return the figures."""
     from nbhvp.targets.cuda import driver
 
-    device = driver.device(0)
+    start, device = time.perf_counter(), driver.device(0)
     rate = copy_rate(device) if sizes is None else 1e12
     print(f"### gpu\n\n{device.processors} processors of capability {device.capability}; "
           f"a copy on the device: {rate / 1e12:.2f} TB/s\n")  # fmt: skip
-    rows, figures = [], {"copy": rate, "capability": device.capability, "problems": {}}
+    rows: list[list[str]] = []
+    figures = {"date": time.strftime("%Y-%m-%d"), "copy": rate, "capability": device.capability}
+    figures |= {"problems": {}, "failed": {}}
     for label in LABELS if sizes is None else sizes:
+        if time.perf_counter() - start > seconds:
+            figures["failed"][label] = "no time was left"
+            continue
         name, size = SUITE[label] if sizes is None else (label, sizes[label])
         problem = MAKERS[name](size)
-        ours = measured(problem, device, long)
-        ours["JAX"] = jax_seconds(problem, long)
+        try:
+            ours = measured(problem, device, long)
+            ours["JAX"] = jax_seconds(problem, long)
+        except Exception as error:  # the others are measured all the same
+            figures["failed"][label] = f"{type(error).__name__}: {error}"
+            print(f"  {label}: {figures['failed'][label]}", flush=True)
+            continue
+        finally:
+            _write(figures, file)
         ours["floor"] = max(problem.floor.bytes / rate, problem.floor.flops / flops)
         figures["problems"][label] = ours
+        _write(figures, file)
         columns = ("floor", "device", "JAX", "NumPy")
         times = (micro(ours[key]) if ours[key] == ours[key] else "" for key in columns)
-        rows.append([label, *times, f"{ours['first']:.2f}", f"{ours['kernels']}"])
+        share = f"{ours['floor'] / ours['device']:.0%}" if ours["device"] else ""
+        rows.append([label, *times, share, f"{ours['first']:.2f}", f"{ours['kernels']}"])
         print(f"  {label}: done", flush=True)
     header = [
         "problem",
@@ -147,6 +167,7 @@ def section(sizes=None, flops: float = 6e13, long: float = LONG) -> dict:
         "nbhvp",
         "JAX linearize",
         "NumPy in and out",
+        "floor / nbhvp",
         "first, s",
         "kernels",
     ]
@@ -154,11 +175,23 @@ def section(sizes=None, flops: float = 6e13, long: float = LONG) -> dict:
     return figures
 
 
+def _write(figures: dict, file: str) -> None:
+    if file:
+        Path(file).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--seconds", type=float, default=math.inf)
+    parser.add_argument("--simulated", action="store_true", help="tiny sizes, in the simulator")
     options = parser.parse_args()
-    found = section()
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=1)
+    how = {"file": options.json or "", "seconds": options.seconds}
+    if options.simulated:
+        from tests.simulated_gpu import simulated_driver
+
+        with simulated_driver(assembles=False):
+            found = section({"rosenbrock": 40, "logistic": (10, 3)}, long=0.0, **how)
+    else:
+        found = section(**how)
+    sys.exit(bool(found["failed"]))

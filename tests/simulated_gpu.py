@@ -19,6 +19,7 @@ import ctypes
 import functools
 import itertools
 import operator
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -33,8 +34,10 @@ from nbhvp.targets.cuda.ptx import lowered
 from nbhvp.targets.cuda.texts import WARP
 from nbhvp.targets.native.cache import PLAIN
 
-__all__ = ["Cublas", "Driver", "simulated", "simulated_driver"]
+__all__ = ["SIMULATED", "Cublas", "Driver", "simulated", "simulated_driver"]
 
+SIMULATED = os.environ.get("NBHVP_SIMULATED_GPU") == "1"
+"""Whether tests of a device run in the simulator."""
 WAITING = (
     "sync_block", "sync_warp", "warp_sum", "warp_all", "warp_scan", "warp_last", "warp_swap",
 )  # fmt: skip
@@ -347,6 +350,8 @@ class Driver:
         self.streams = {1}
         """The legacy one, and those that were created."""
         self._numbers = itertools.count(100)
+        self._running = threading.Lock()
+        """Held by the kernel that runs: threads take turns."""
         self.order = Order()
         self._local = threading.local()
         self._memory: dict[int, np.ndarray] = {}
@@ -511,10 +516,11 @@ class Driver:
             assert threads % WARP == 0 and 0 < x < 1 << 31 and 0 < y < 1 << 16, "a grid"
             source, launch = self._kernels[kernel - 1]
             table = ctypes.c_uint64.from_address(places).value
-            self.touched.clear()
-            launch((x, y), threads, shared, self._table(source, table))
-            for start, writes in sorted(self.touched):
-                self.order.access(start, stream, writes)
+            with self._running:
+                self.touched.clear()
+                launch((x, y), threads, shared, self._table(source, table))
+                for start, writes in sorted(self.touched):
+                    self.order.access(start, stream, writes)
         except Exception as error:  # ctypes would drop it
             self.failures.append(error)
             return 1
