@@ -30,7 +30,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.graph.requests import settled
-from nbhvp.graph.table.tape import CONSTANT, FIRST, Guards, Tape, tape_guards
+from nbhvp.graph.table.tape import CONSTANT, FIRST, Gapped, Guards, Tape, tape_guards
 from nbhvp.loops.instances import CompiledInstance, Fields
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
@@ -333,22 +333,21 @@ def _record(function, args: tuple, kwargs: dict):
     start = time.perf_counter()
     code = _source_of(function).__code__
     place = code.co_filename, code.co_firstlineno
-    run = _run_for_tape(function, args, kwargs, arguments.inputs, place)
+    recorded = functools.partial(_run_for_tape, function, args, kwargs, arguments.inputs, place)
+    run = recorded()
     end = time.perf_counter()
     recording.sources.extend(run.sources)
-    # The structure of the nodes of a tape is looked at, as that of the nodes that it is applied to.
-    inputs = [settled(node) for node in arguments.inputs]
-    tape = replace(run.tape, source=source_of(function))
-    if recording.catches and _divides_by_python(function):
-        tape = replace(tape, guards=_with_divisors(tape))
-    with recording.pool.settling():
-        found = _computed(tape, inputs)
+    try:
+        tape, found = _found(function, run, arguments.inputs)
+    except Gapped:
+        run = recorded(is_whole=True)
+        tape, found = _found(function, run, arguments.inputs)
     for node, value in found.guards:
         _guard_node(node, value, place)
     recording.loop_calls.append(
         LoopCall(
             source_of(function),
-            int(np.count_nonzero(tape.codes >= FIRST)),
+            tape.count,
             tape.nbytes,
             None if found.swept else found.classes,
             found.recurrences,
@@ -363,6 +362,20 @@ def _record(function, args: tuple, kwargs: dict):
         _write(arguments.leaves, k, results.of(held))
     _note_aliases(run, tape, arguments, made)
     return result
+
+
+def _found(function, run: Run, inputs: Sequence[Node]) -> tuple[Tape, Computed]:
+    """The tape of a run, and its results as nodes."""
+    recording = current()
+    # The structure of the nodes of a tape is looked at, as that of the nodes that it is applied to.
+    inputs = [settled(node) for node in inputs]
+    tape = replace(run.tape, source=source_of(function))
+    if recording.catches and _divides_by_python(function):
+        if tape.gap is not None:
+            raise Gapped  # each divisor is guarded
+        tape = replace(tape, guards=_with_divisors(tape))
+    with recording.pool.settling():
+        return tape, _computed(tape, inputs)
 
 
 def _note_aliases(run: Run, tape: Tape, arguments: _Arguments, made: list) -> None:
@@ -407,19 +420,23 @@ def _write(leaves: list, k: int, held) -> None:
     arrays.write(x, held)
 
 
-def _run_for_tape(function, args: tuple, kwargs: dict, inputs: Sequence[Node], place) -> Run:
+def _run_for_tape(
+    function, args: tuple, kwargs: dict, inputs: Sequence[Node], place, is_whole: bool = False
+) -> Run:
     # Numba, and what needs it, is imported where a compiled function is met.
     from nbhvp.loops.interpreted import interpreted
 
     limit = current().tape_limit
-    run = None if kwargs else interpreted(function, args, limit)
+    run = None if kwargs or is_whole else interpreted(function, args, limit)
     if run is not None:
         return run
     from nbhvp.loops.record import record_tape
 
     try:
         guarded = functools.partial(_guard_tape, inputs=inputs, place=place)
-        return record_tape(function, args, kwargs, limit=limit, interrupted=guarded)
+        return record_tape(
+            function, args, kwargs, limit=limit, interrupted=guarded, is_whole=is_whole
+        )
     except TypeError as error:
         what = str(error).removeprefix("in the recorded function: ")
         where = "" if re.match(r"\S+:\d+", what) else f"{source_of(function)}: "

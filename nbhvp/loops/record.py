@@ -2,9 +2,10 @@
 
 Input: the function and its arguments. Output: a tape, whose inputs are the float arguments, and the
 results. The function is compiled for active numbers (`active`), and each operation on them appends a
-record. The columns of the tape lie in memory of C's allocator and grow during the run, so no run is
-repeated. Beyond the limit on memory no further records are made; the function runs to its end, and
-then the recording fails.
+record. The columns of the tape lie in memory of C's allocator and grow during the run. Steps of a loop
+that only repeat are left out of them meanwhile (`repeating`); where what follows needs such a step after
+all, the function runs once more. Beyond the limit on memory no further records are made; the function
+runs to its end, and then the recording fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numba import njit
@@ -23,7 +25,7 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from nbhvp.errors import TraceError
-from nbhvp.graph.table.tape import CONSTANT, INPUT, Guards, Tape
+from nbhvp.graph.table.tape import CONSTANT, INPUT, Gap, Gapped, Guards, Tape
 from nbhvp.loops.active import (
     CAPACITY,
     CODE_COLUMN,
@@ -42,6 +44,7 @@ from nbhvp.loops.cache import RecorderCache
 from nbhvp.loops.compile import EntryCompiler, Twins
 from nbhvp.loops.errors import explained
 from nbhvp.loops.instances import Fields
+from nbhvp.loops.repeating import FEWEST_ROWS, joined, shortened
 from nbhvp.loops.runs import Input, Output, Run, leaf_of, positions_in
 from nbhvp.loops.sources import Sources, python_function, sources_of
 from nbhvp.loops.table import PRIMITIVES
@@ -61,6 +64,7 @@ def record_tape(
     *,
     limit: int = DEFAULT_LIMIT,
     interrupted: Callable[[Tape], None] | None = None,
+    is_whole: bool = False,
 ) -> Run:
     """Run `function(*args, **kwargs)` once and record what it computes.
 
@@ -76,6 +80,8 @@ def record_tape(
         The bytes that the tape may take.
     interrupted : callable, optional
         Takes what stands on the tape when the function raises an exception.
+    is_whole : bool
+        Whether the tape shall have all steps of loops.
 
     Raises
     ------
@@ -84,22 +90,32 @@ def record_tape(
     MemoryError
         If the tape would take more than `limit`, or there is no more memory.
     """
-    recorder = _recorder(function)
     leaves, text, classes = _flatten(_bind(function, args, kwargs or {}))
+    memory = _Memory(limit, is_whole)
+    try:
+        return _run(_recorder(function), leaves, (text, classes), memory, interrupted)
+    except Gapped:
+        return record_tape(
+            function, args, kwargs, limit=limit, interrupted=interrupted, is_whole=True
+        )
+
+
+def _run(recorder: _Recorder, leaves: list, call: tuple, memory: _Memory, interrupted) -> Run:
     inputs = [leaf for leaf in leaves if isinstance(leaf, Input)]
-    memory = _Memory(limit)
     numbers = memory.enter(inputs, recorder.expected)
     passed = iter(np.split(numbers, np.cumsum([leaf.value.size for leaf in inputs])))
     values = [_passed(leaf, passed) for leaf in leaves]
     sizes = tuple(leaf.value.size for leaf in inputs)
     try:
-        result = _outputs(recorder.run(text, classes, memory.address, values))
+        result = _outputs(recorder.run(*call, memory.address, values))
     except Exception as error:
         if interrupted is not None and not isinstance(error, TraceError | MemoryError | TypeError):
             interrupted(memory.tape(sizes, np.empty(0, np.int64)))
         raise
     written = _written(memory.address, leaves, values)
-    recorder.expected = memory.counts
+    recorder.expected = memory.rows
+    result = memory.placed(result)
+    written = tuple((k, memory.placed(held)) for k, held in written)
     held = tuple(held for _, held in written if isinstance(held, Output))
     tape = memory.tape(sizes, positions_in((result, *held)))
     return Run(tape, result, written, recorder.sources.watches)
@@ -167,8 +183,13 @@ _MOST_ROWS = 2**32 - 1
 class _Memory:
     """The tape of one run while it is written, as `active` lays it out."""
 
-    def __init__(self, limit: int):
-        self._limit = limit
+    def __init__(self, limit: int, is_whole: bool = True):
+        self._limit, self._is_whole = limit, is_whole
+        self._gap: Gap | None = None
+        self._head: list[np.ndarray] = []
+        """The columns of the records before the gap."""
+        self._checked = 0
+        """The record up to which all repeat those before the gap."""
         self._failure: BaseException | None = None
         self._words = np.zeros(WORDS, np.int64)
         self._blocks = self._words[:GUARDS], self._words[GUARDS : 2 * GUARDS]
@@ -183,24 +204,57 @@ class _Memory:
         """Make room in the block at an address. Compiled code calls it, so it raises nothing."""
         k = int(address != self.address)
         try:
-            self._reserve(k, max(_FIRST_ROWS, _GROWTH * self.counts[k]), self.counts[k] + 1)
+            if k == 0 and not self._is_whole:
+                self._leave_out()
+            if self.counts[k] == self._blocks[k][CAPACITY]:
+                self._reserve(k, max(_FIRST_ROWS, _GROWTH * self.rows[k]), self.rows[k] + 1)
         except BaseException as error:
             self._failure = error
             self._blocks[k][GROW] = 0
 
     def _reserve(self, k: int, rows: int, least: int) -> None:
         """Make room for a number of rows, `least` at least."""
-        block, others = self._blocks[k], self.counts[1 - k]
-        rows = min(rows, _MOST_ROWS, self._limit // _ROW_BYTES - others)
-        count = self.counts[k]
+        count, others = self.rows[k], self.rows[1 - k]
+        rows = min(rows, _MOST_ROWS - self._first(k), self._limit // _ROW_BYTES - others)
         if rows < least:
             raise self._too_long()
         grown = [np.empty(rows, kind) for kind in _ROW]
         for old, new in zip(self._columns[k], grown, strict=True):
             new[:count] = old[:count]
         self._columns[k] = grown
-        block[CAPACITY] = rows
-        block[CODE_COLUMN:GROW] = [column.ctypes.data for column in grown]
+        self._point(k)
+
+    def _point(self, k: int) -> None:
+        """Tell compiled code where the rows of a block lie: those before the gap are elsewhere."""
+        block, first = self._blocks[k], self._first(k)
+        block[CAPACITY] = first + self._columns[k][0].size
+        block[CODE_COLUMN:GROW] = [c.ctypes.data - first * c.itemsize for c in self._columns[k]]
+
+    def _first(self, k: int) -> int:
+        """The number of the first row of the columns of a block."""
+        return 0 if k or self._gap is None else self._gap.end
+
+    def _leave_out(self) -> None:
+        """Leave out the records that only repeat."""
+        first, columns, (count, _) = self._first(0), self._columns[0], self.rows
+        if count < FEWEST_ROWS:
+            return
+        rows = [column[:count] for column in columns]
+        gap, checked = shortened(rows, first, self._gap, self._checked)
+        if gap is None or gap.end == first or self._guards_behind(gap.start):
+            return
+        if self._gap is None:
+            self._head = [column[: gap.start].copy() for column in columns]
+        self._gap, self._checked = gap, checked
+        dropped = gap.end - first
+        for column in columns:
+            column[: count - dropped] = column[dropped:count].copy()
+        self._point(0)
+
+    def _guards_behind(self, start: int) -> bool:
+        """Whether guards are on records from one on."""
+        _, one, two, _ = (column[: self.rows[1]] for column in self._columns[1])
+        return bool((one >= start).any() or (two >= start).any())
 
     def enter(self, inputs: list[Input], expected: tuple[int, int]) -> np.ndarray:
         """Write the constant 0 and the inputs; return the inputs as active numbers in memory.
@@ -222,7 +276,7 @@ class _Memory:
 
     def _too_long(self) -> MemoryError:
         return MemoryError(
-            f"the tape of the recorded function does not fit: after {self.counts[0]:,} records it "
+            f"the tape of the recorded function does not fit: after {self.rows[0]:,} records it "
             f"would take more than the limit of {self._limit:,} bytes, or than there is; give a "
             "higher tape_limit, or record a smaller problem"
         )
@@ -233,17 +287,35 @@ class _Memory:
         records, guards = (int(block[COUNT]) for block in self._blocks)
         return records, guards
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """How many of them are in memory, but for those before the gap."""
+        records, guards = self.counts
+        return records - self._first(0), guards
+
+    def placed(self, tree):
+        """A result, with the places of records on the tape for their numbers."""
+        if isinstance(tree, tuple):
+            return tuple(map(self.placed, tree))
+        if self._gap is None or not isinstance(tree, Output):
+            return tree
+        return replace(tree, positions=self._gap.places(tree.positions))
+
     def tape(self, sizes: tuple[int, ...], outputs: np.ndarray) -> Tape:
         """The whole tape; MemoryError if there was no room for all of it."""
         if self._failure is not None:
             raise self._failure
         assert not any(block[LOST] for block in self._blocks), "a row was lost without a reason"
-        for columns, count in zip(self._columns, self.counts, strict=True):
+        for columns, count in zip(self._columns, self.rows, strict=True):
             for column in columns:
                 column.resize(count, refcheck=False)
-                column.flags.writeable = False
         records, guards = self._columns
-        return Tape(PRIMITIVES, *records, sizes, outputs, Guards(*guards))
+        if self._gap is not None:
+            records = joined(self._head, records, self._gap, self._checked)
+            guards = [guards[0], *map(self._gap.places, guards[1:3]), guards[3]]
+        for column in (*records, *guards):
+            column.flags.writeable = False
+        return Tape(PRIMITIVES, *records, sizes, outputs, Guards(*guards), gap=self._gap)
 
 
 # Running.

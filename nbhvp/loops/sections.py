@@ -26,7 +26,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, dependent, reachable
 from nbhvp.graph.recurrences import Recurrence
 from nbhvp.graph.table.scan import collected, final, scan
-from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape, replay, tape_guards
+from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Gapped, Guards, Tape, replay, tape_guards
 from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.loops.roll import costs
 from nbhvp.loops.roll.costs import Cost, Costs
@@ -81,6 +81,8 @@ def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Comp
     # A sweep can be differentiated twice: a derivative inside leaves one for the function around it.
     machine = costs.CPU if len(points) == 1 else None
     found = _found(tape, machine)
+    if found is None and tape.gap is not None:
+        raise Gapped
     if found is not None:
         return _Sections(tape, inputs, points, *found).computed()
     rolled = roll(tape, inputs, costs=machine)
@@ -116,6 +118,10 @@ def _found(tape: Tape, machine: Costs | None) -> tuple[Loop, Step, list[Guard], 
     loop = with_first_steps(loop)
     if loop.length < FEWEST:
         return None
+    if tape.gap is not None:
+        if guards:
+            raise Gapped
+        loop = loop.with_gap(tape.gap)
     for _ in loop.partial:
         guards = [guard.before() for guard in guards]
     _, places = loop.where(_read_after(loop, inner))

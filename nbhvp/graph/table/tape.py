@@ -42,7 +42,18 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.primitives import Primitive
 
-__all__ = ["CONSTANT", "FIRST", "INPUT", "Guards", "Tape", "partials_of", "replay", "tape_guards"]
+__all__ = [
+    "CONSTANT",
+    "FIRST",
+    "INPUT",
+    "Gap",
+    "Gapped",
+    "Guards",
+    "Tape",
+    "partials_of",
+    "replay",
+    "tape_guards",
+]
 
 CONSTANT, INPUT, FIRST = 0, 1, 2
 """Codes of records that are no operations; that of the first primitive of a tape."""
@@ -58,6 +69,34 @@ class Guards:
     second: np.ndarray
     outcomes: np.ndarray
     """float64: 0 or 1 for a comparison, the integer for a rounding."""
+
+
+class Gapped(Exception):
+    """A tape lacks records that are needed: the function is recorded anew, as a whole."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Records that are left out: the first one, the records of a step, and how many steps."""
+
+    start: int
+    period: int
+    steps: int
+
+    @property
+    def size(self) -> int:
+        return self.period * self.steps
+
+    @property
+    def end(self) -> int:
+        """The first record behind it, by its number in the run."""
+        return self.start + self.size
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where records stand on a tape without the gap, by their numbers in the run."""
+        if ((rows >= self.start) & (rows < self.end)).any():
+            raise Gapped
+        return np.where(rows < self.start, rows, rows - rows.dtype.type(self.size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +121,8 @@ class Tape:
     """The inputs that nobody differentiates in."""
     source: str = ""
     """The function that ran, with its file and line."""
+    gap: Gap | None = None
+    """Records of a loop that are left out."""
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +139,18 @@ class Tape:
         """bool, one per element of the inputs: whether somebody may differentiate in it."""
         flags = [k not in self.passive for k in range(len(self.sizes))]
         return np.repeat(flags, self.sizes)
+
+    @cached_property
+    def count(self) -> int:
+        """The operations of the run, those among them that are left out."""
+        found, gap = int(np.count_nonzero(self.codes >= FIRST)), self.gap
+        return found if gap is None else found + self.operations_of_step * gap.steps
+
+    @property
+    def operations_of_step(self) -> int:
+        """How many operations the records of a step are that were left out."""
+        step = self.codes[self.gap.start :][: self.gap.period]
+        return int(np.count_nonzero(step >= FIRST))
 
     @cached_property
     def operations(self) -> list[int]:

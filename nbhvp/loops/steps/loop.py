@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from nbhvp.graph.primitives import Primitive
+from nbhvp.graph.table.tape import Gap, Gapped
 from nbhvp.loops.steps.operations import CONSTANT, PART, Operations
 from nbhvp.loops.steps.periods import MOST_LAG
 
@@ -68,10 +69,28 @@ class Loop:
     """By place and lag, what an operation was so many steps before the first one: a reference or a number."""
     partial: tuple[np.ndarray, ...] = ()
     """Of each step before: what operations are recorded, and below 0 for those that are constants."""
+    left_out: int = 0
+    """Steps that repeat those that stand there, and are left out."""
+    cut: int = 0
+    """The first operation behind these."""
 
     @property
     def length(self) -> int:
-        return self.whole + len(self.partial)
+        return self.whole + len(self.partial) + self.left_out
+
+    def with_gap(self, gap: Gap) -> Loop:
+        """The loop with steps that are left out of the tape.
+
+        They repeat the steps on both sides of the gap, as long as these repeat each other.
+        """
+        tape = self.operations.tape
+        cut, count = self.operations.before(gap.start), tape.operations_of_step
+        near = (MOST_LAG + 1) * count
+        is_within = self.begin + near <= cut <= self.end - near
+        moves = any(isinstance(one, Moving) for row in self.arguments for one in row)
+        if not is_within or count % self.period or moves:
+            raise Gapped
+        return replace(self, left_out=count // self.period * gap.steps, cut=cut)
 
     @property
     def start(self) -> int:
@@ -99,7 +118,7 @@ class Loop:
     def where(self, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The steps and places of operations of the loop."""
         steps, places = np.divmod(references - self.begin, self.period)
-        steps += len(self.partial)
+        steps += len(self.partial) + self.left_out * (references >= self.cut)
         early = references < self.begin
         if early.any():
             recorded = np.flatnonzero(np.concatenate(self.partial) >= 0)

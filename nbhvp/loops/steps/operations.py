@@ -66,6 +66,10 @@ class Operations:
         """What records that are no operations hold."""
         return self.tape.values[-1 - references]
 
+    def before(self, record: int) -> int:
+        """How many operations there are before a record."""
+        return int(np.searchsorted(self.records, record))
+
     @property
     def guards(self) -> np.ndarray:
         """The references of the operands of guards: shape (2, m)."""
