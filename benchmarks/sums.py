@@ -270,10 +270,10 @@ def solve(options):
                         total, start, method=method, tol=1e-6 * len(X), options={"maxiter": 100}
                     )
                     taken = time.perf_counter() - clock
+                    slope = np.linalg.norm(total.grad(result.x)) / len(X)
                 results.append(result)
                 print(
-                    f"{name}, {method}, {kind}: {result.fun / len(X):.12f} per row, "
-                    f"|g| {np.linalg.norm(total.grad(result.x)) / len(X) if kind == 'none' else 0:.1e}, "
+                    f"{name}, {method}, {kind}: {result.fun / len(X):.12f} per row, |g| {slope:.1e}, "
                     f"{result.nit} steps, {result.nhvp} products, {taken:.1f} s",
                     flush=True,
                 )

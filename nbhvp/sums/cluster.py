@@ -14,7 +14,7 @@ import pickle
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -73,7 +73,10 @@ class Site:
             if isinstance(more, Failure):
                 return more
             found += more
-        return tree.parts(found)
+        try:
+            return tree.parts(found)
+        except Exception as error:  # of results of different shapes
+            return Failure(_sendable(error))
 
     async def _here(self, number: int, task: Task) -> list[tree.Part]:
         def progress(done: int) -> None:
@@ -124,45 +127,53 @@ class Cluster:
         self._lock = threading.Lock()
 
     def run(self, task: Task) -> tuple | None:
+        if self._client.status == "closed":
+            raise RuntimeError("the Client of this sum is closed: make a sum with one that is open")
         with self._lock:
-            for k in range(TRIES):
-                try:
-                    if not self._heads:
-                        self._settle()
-                    return self._run(task)
-                except Failure as failure:
-                    raise failure.args[0] from None
-                except Exception:
-                    if k == TRIES - 1:
-                        raise
-                    self._heads, self._futures, self._key = [], [], b""
-                    time.sleep(PAUSE * 2**k)
+            return tree.total(self._tried(task))
+
+    def _tried(self, task: Task) -> list[tree.Part]:
+        for k in range(TRIES):
+            try:
+                self._heads = self._heads or self._settled()
+                return self._run(task)
+            except Failure as failure:
+                raise failure.args[0] from None
+            except Exception:
+                if k == TRIES - 1:
+                    raise
+                self._heads, self._futures, self._key = [], [], b""
+                time.sleep(PAUSE * 2**k)
         raise AssertionError("the last try returns or raises")
 
-    def _run(self, task: Task) -> tuple | None:
+    def _run(self, task: Task) -> list[tree.Part]:
         self._number += 1
         sent = replace(task, x=None) if task.key == self._key else task
         calls = [site.run(self._number, sent) for site, _ in self._heads]
+        found: list[tree.Part] = []
         try:
-            result = tree.total(self._results(calls))
+            for call, (_, end) in zip(calls, self._heads, strict=True):
+                found += self._awaited(call)
+                self._tell(end)
         except BaseException:
             self._key = b""
             for site, _ in self._heads:
                 site.stop(self._number)
             raise
         self._key = task.key
-        return result
+        return found
 
-    def _results(self, calls: list[Any]) -> Iterator[tree.Part]:
-        for call, (_, end) in zip(calls, self._heads, strict=True):
-            yield from self._awaited(call)
-            if self._progress is not None:
-                self._progress(end)
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            try:
+                self._progress(done)
+            except Exception as error:
+                raise Failure(error) from None
 
     # The tree of sites.
 
-    def _settle(self) -> None:
-        """Put sites on all workers, and join them to a tree."""
+    def _settled(self) -> list[tuple[Any, int]]:
+        """Sites on all workers, joined to a tree: the first ones of it."""
         client, numbers = self._client, range(len(self._whole.batches))
         client.wait_for_workers(1)
         workers = client.nthreads()
@@ -175,9 +186,10 @@ class Cluster:
                     ends.append(span.stop)
             sites = [future.result() for future in self._futures]
             opening: list[Any] = []
-            self._heads = _joined(list(zip(sites, ends, strict=True)), opening)
+            heads = _joined(list(zip(sites, ends, strict=True)), opening)
             for call in opening:
                 self._awaited(call)
+        return heads
 
     def _awaited(self, call: Any) -> Any:
         """The result of a call to a site; of some failures of workers Dask does not tell the call."""

@@ -17,6 +17,12 @@ __all__ = ["blocks"]
 
 def blocks(collections: tuple) -> Sequence | Callable:
     """The blocks of arrays with equal chunks of rows; of a bag a function that iterates over its items."""
+    for one in collections:
+        if hasattr(one, "to_dask_array"):
+            raise TypeError(
+                f"needed dask arrays or one bag, got a {type(one).__name__}: "
+                "give its .to_dask_array()"
+            )
     if (
         len(collections) == 1
         and hasattr(collections[0], "npartitions")

@@ -35,10 +35,10 @@ def runner(
     whole = Parcel(f, None, batches, weights, memory, versions())
     if executor is None:
         return Alone(whole, progress)
-    if callable(batches) or not isinstance(batches, Sequence):
+    if callable(batches):
         raise TypeError(
-            "an executor needs the batches as a sequence, whose parts can be sent out: "
-            f"got a {type(batches).__name__}"
+            "an executor needs the batches as a sequence, whose parts can be sent out, "
+            "as a list, nbhvp.chunks or dask arrays: got a function, or a dask bag"
         )
     client = getattr(executor, "_client", executor)  # of the Executor that a client gives
     if hasattr(client, "scatter") and hasattr(client, "submit"):

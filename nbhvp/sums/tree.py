@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Part", "parts", "total"]
 
 Part = tuple[int, int, tuple | None]
@@ -48,7 +50,13 @@ def _added(a: tuple | None, b: tuple | None) -> tuple | None:
 
 
 def _add(x: Any, y: Any) -> Any:
-    if getattr(x, "shape", ()) and x.flags.writeable and x.dtype == y.dtype:
+    shape = getattr(x, "shape", ())
+    if shape != getattr(y, "shape", ()):
+        raise ValueError(
+            f"needed results of one shape from all batches, got {shape} and {np.shape(y)}: "
+            "sum over the rows of a batch in the function"
+        )
+    if shape and x.flags.writeable and x.dtype == y.dtype:
         x += y
         return x
     return x + y

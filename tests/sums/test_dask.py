@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 import nbhvp
 
@@ -163,23 +164,77 @@ def test_interrupts_stop_workers(executor):
         assert quiet(POINT) == nbhvp.sum_over(f, parts(1))(POINT)
 
 
-def test_errors_of_workers_are_raised(client):
-    def failing(w, k):
-        raise ZeroDivisionError("in the user's function")
-
-    f = nbhvp.differentiable(failing, target="interpret")
-    with pytest.raises(ZeroDivisionError, match="in the user's function"):
-        nbhvp.sum_over(f, [1.0, 2.0], client)(POINT)
+def failing(w, k):
+    raise ZeroDivisionError("in the user's function")
 
 
-def test_minimize_over_a_cluster(client):
-    fun = lambda w, X, y: np.sum(np.logaddexp(0.0, -y * (X @ w))) + 0.01 * len(y) * (w @ w)
+def differing(w, k):
+    return k * w
+
+
+def aborted(done):
+    raise LookupError("in progress")
+
+
+@pytest.mark.parametrize(
+    ("fun", "batches", "progress", "error", "words"),
+    [
+        (failing, [1.0, 2.0], None, ZeroDivisionError, "in the user's function"),
+        (differing, [np.ones(2), np.ones(5)], None, ValueError, r"got \(2,\) and \(5,\)"),
+        (differing, [1.0, 2.0], aborted, LookupError, "in progress"),
+    ],
+)
+def test_errors_are_raised_at_once(monkeypatch, client, fun, batches, progress, error, words):
+    monkeypatch.setattr(module, "PAUSE", 1000.0)
     f = nbhvp.differentiable(fun, target="interpret")
-    labels = np.sign(Y)
-    expected = nbhvp.minimize(f, np.zeros(N), (X, labels), tol=1e-8)
-    batches = nbhvp.chunks(X, labels, rows=10)
-    found = nbhvp.minimize(nbhvp.sum_over(f, batches, client), np.zeros(N), tol=1e-8)
-    np.testing.assert_allclose(found.x, expected.x, atol=1e-7)
+    point = np.ones(1) if fun is differing else POINT
+    with pytest.raises(error, match=words) as caught:
+        nbhvp.sum_over(f, batches, client, progress=progress)(point)
+    if fun is failing:
+        assert "in failing" in "".join(caught.value.__notes__)
+
+
+def set_version(version):
+    from nbhvp.sums import work
+
+    work.__version__ = version
+
+
+def test_workers_of_another_version_and_a_closed_client(cluster):
+    with distributed.Client(cluster) as client:
+        total = nbhvp.sum_over(logistic(), parts(), client)
+        client.run(set_version, "0.0")
+        try:
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match=r"0\.0 here: install the same"):
+                    total(POINT)
+        finally:
+            client.run(set_version, nbhvp.__version__)
+        total(POINT)
+    with pytest.raises(RuntimeError, match="is closed"):
+        total(POINT)
+
+
+@pytest.mark.parametrize("method", ["trust-krylov", "hessian-free"])
+def test_minimize_over_a_cluster(client, method):
+    """Softmax regression with the shape of covertype in small: 54 columns, 7 classes."""
+    X, labels = rng.standard_normal((80, 54)), np.eye(7)[rng.integers(7, size=80)]
+
+    def fun(w, X, labels):
+        z = X @ w.reshape(54, 7)
+        return np.sum(logsumexp(z, axis=1)) - np.sum(z * labels) + 0.1 * len(X) * (w @ w)
+
+    f = nbhvp.differentiable(fun, target="interpret")
+    start, options = np.zeros(54 * 7), {"method": method, "tol": 1e-6}
+    whole = nbhvp.minimize(f, start, (X, labels), **options)
+    batches = nbhvp.chunks(X, labels, rows=32)
+    alone, found = (
+        nbhvp.minimize(nbhvp.sum_over(f, batches, executor), start, **options)
+        for executor in (None, client)
+    )
+    # A worker's BLAS has one thread, and with another number of threads other last bits.
+    np.testing.assert_allclose(found.x, alone.x, atol=1e-11)
+    np.testing.assert_allclose(found.x, whole.x, atol=1e-6)
 
 
 @pytest.mark.parametrize("on_cluster", [False, True])
