@@ -91,7 +91,11 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 def kept(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     """Arguments beside x that are safe from later writes; large ones are kept as they are."""
-    return arrays and [a if a.nbytes > LARGE else a.copy() for a in arrays]
+    return arrays and [_held(a) if a.nbytes > LARGE else a.copy() for a in arrays]
+
+
+def _held(a: Any) -> Any:
+    return a if type(a) is np.ndarray else a.held()
 
 
 def _can_be_compared(a: np.ndarray) -> bool:

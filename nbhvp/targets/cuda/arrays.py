@@ -75,10 +75,19 @@ class DeviceArray:
         """A new array of this shape and dtype."""
         return DeviceArray(self.device, self.shape, self.dtype, self.stream, self.library)
 
+    def held(self) -> DeviceArray:
+        """The same memory, for later calls: on the thread's stream, as a caller's may be gone by then."""
+        found = self.part(0, self.shape)
+        found.stream = self.device.stream
+        self.device.follow(found.stream, self.stream)
+        return found
+
     def copy(self) -> DeviceArray:
-        """A copy, made on the stream of the array."""
-        found = self.empty_like()
-        self.device.copy(found.address, self.address, self.nbytes, self.stream)
+        """A copy for later calls, made on the thread's stream. The array may be written at once."""
+        source = self.held()
+        found = source.empty_like()
+        self.device.copy(found.address, source.address, self.nbytes, found.stream)
+        self.device.follow(self.stream, found.stream)
         return found
 
     def reshape(self, *shape: Any) -> DeviceArray:

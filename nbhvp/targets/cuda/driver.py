@@ -179,14 +179,28 @@ class Device:
 
     def follow(self, stream: int, other: int) -> None:
         """Let what is launched on a stream from now on wait for what was launched on another."""
-        if stream == other:
-            return
+        if stream != other:
+            event = self.mark(other)
+            self.wait_there(stream, event)
+            self.drop(event)
+
+    def mark(self, stream: int, event: int = 0) -> int:
+        """The event that what was launched on a stream has ended; one of before may be used again."""
         self._enter()
-        event = ctypes.c_void_p()
-        self._call("cuEventCreate", ctypes.byref(event), 2)  # which tells no time
-        self._call("cuEventRecord", event, self._handle_of(other))
-        self._call("cuStreamWaitEvent", self._handle_of(stream), event, 0)
-        self._call("cuEventDestroy_v2", event)  # once it has happened
+        handle = ctypes.c_void_p(event)
+        if not event:
+            self._call("cuEventCreate", ctypes.byref(handle), 2)  # which tells no time
+        self._call("cuEventRecord", handle, self._handle_of(stream))
+        return handle.value or 0
+
+    def wait_there(self, stream: int, event: int) -> None:
+        """Let what is launched on a stream from now on wait for an event."""
+        self._enter()
+        self._call("cuStreamWaitEvent", self._handle_of(stream), ctypes.c_void_p(event), 0)
+
+    def drop(self, event: int) -> None:
+        """Forget an event, once it has happened."""
+        self._call("cuEventDestroy_v2", ctypes.c_void_p(event))
 
     def upload(self, address: int, array: np.ndarray, stream: int | None = None) -> None:
         """Copy a C-contiguous array, whose memory may be used again after `wait`, or at once if pageable."""

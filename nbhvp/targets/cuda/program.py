@@ -288,11 +288,10 @@ class Bound:
             return self.program.take(self.stored, stream)
 
     def __del__(self):
-        for stream, some in self._free.items():
-            for other in {array.stream for array in self.stored}:
-                self.program.device.follow(other, stream)  # which its memory serves next
-            for workspace in some:
-                self.program.give(workspace)
+        for workspace in (one for some in self._free.values() for one in some):
+            for stream in {array.stream for array in self.stored}:
+                workspace.hand_over(stream)
+            self.program.give(workspace)
 
 
 def _place(device: Any, x: Any) -> tuple[int, str | None]:

@@ -68,6 +68,8 @@ class Workspace:
             for one in program.stretches
         ]
         self._place(self._own | program.constants)
+        self.ended = 0
+        """The event that the last run has ended, on a stream of others, which may be gone by then."""
         self.cold: tuple[DeviceArray, ...] = ()
         self._moved: tuple[Node, ...] = ()
         """What lies in memory of a caller."""
@@ -77,6 +79,18 @@ class Workspace:
         for one in self.stretches:
             if isinstance(one, Words):
                 one.place(addresses)
+
+    def __del__(self):
+        if getattr(self, "ended", 0):
+            self.program.device.drop(self.ended)
+
+    def hand_over(self, stream: int) -> None:
+        """Let another stream have the memory that the last run has read."""
+        device = self.program.device
+        if self.ended:
+            device.wait_there(stream, self.ended)
+        else:
+            device.follow(stream, self.stream)
 
     def bind(self, cold: Sequence[DeviceArray]) -> None:
         """Point to the values of all inputs but the hot one, which the workspace keeps alive."""
@@ -90,7 +104,9 @@ class Workspace:
         Those that are resident stay on the device. One output may be written to `out`, which lies where
         it would.
         """
-        outputs = self.program.outputs
+        device, outputs = self.program.device, self.program.outputs
+        if self.ended:
+            device.wait_there(self.stream, self.ended)
         on_device = [k for k in wanted if library or outputs[k] in self.program.resident]
         made = {k: self._result(k, library, out) for k in on_device}
         # The last one where two outputs are one node; what is none of the program's own is copied below.
@@ -105,7 +121,9 @@ class Workspace:
         for k, array in made.items():
             source = self.addresses[outputs[k]]
             if source != array.address:
-                self.program.device.copy(array.address, source, array.nbytes, self.stream)
+                device.copy(array.address, source, array.nbytes, self.stream)
+        if self.stream not in device.streams:
+            self.ended = device.mark(self.stream, self.ended)
         return [made[k] if k in made else self._downloaded(k, out) for k in wanted]
 
     def _result(self, k: int, library: str | None, out: Any) -> DeviceArray:

@@ -281,6 +281,29 @@ def test_streams_of_arrays(gpu, monkeypatch):
         same(f.grad(x, data), g.grad(X, A))
 
 
+def test_streams_that_are_gone(gpu, monkeypatch):
+    """A caller's stream may be destroyed while an operator lives: the stub knows it no more."""
+    cupy = installed(monkeypatch, gpu, "cupy")
+    large = np.random.default_rng(0).standard_normal((6, 4))
+    monkeypatch.setattr("nbhvp.runtime.call.LARGE", 100)
+    f = nbhvp.differentiable(logistic, target="cuda")
+    gpu.streams |= {31, 32}
+    x, v, data = cupy.of(X), cupy.of(V), cupy.of(large)
+    x.interface_stream = data.interface_stream = 31
+    H = f.hessian(x, data)
+    gpu.streams -= {31}
+    v.interface_stream = 32
+    for _ in range(2):
+        same(H @ v, g.hvp(X, V, large))
+    gpu.streams -= {32}
+    same(H @ V, g.hvp(X, V, large))
+    same(H.gradient, g.grad(X, large))
+    del H
+    gc.collect()
+    gpu.streams |= {32}  # another one with the same number
+    same(f.hessian(X, large) @ v, g.hvp(X, V, large))
+
+
 def test_operators_travel_as_arrays_of_the_host(gpu, monkeypatch):
     cupy = installed(monkeypatch, gpu, "cupy")
     H = nbhvp.differentiable(logistic, target="cuda").hessian(cupy.of(X), A)
