@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy  # the functions of a namespace call that np
 import numpy as np
+import scipy.sparse
 
 __all__ = ["PEERS"]
 
@@ -410,6 +411,33 @@ def casadi_hessian(problem):
             best = seconds, evaluate, buffer
     rows, columns = map(np.array, function.sparsity_out(0).get_triplet())
     return best[1], (rows, columns), out, (best, data)
+
+
+def asdex_hessian(problem):
+    """``hessian()`` by asdex, compiled by JAX: its pattern and star colouring are found before.
+
+    Gives what computes it, and how to look at it as SciPy's.
+    """
+    import asdex
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    call, arrays = arrays_and_rest(problem)
+    data = [jax.numpy.asarray(array) for array in arrays]
+    x = jax.numpy.asarray(problem.x0)
+
+    def value(x):
+        return call(jax.numpy, jax.scipy.special.logsumexp, x, *data)
+
+    colouring = asdex.hessian_coloring(value, x)
+    compiled = jax.jit(asdex.hessian_from_coloring(value, colouring))
+
+    def as_scipy():
+        found = compiled(x)
+        rows, columns = np.asarray(found.indices).T
+        return scipy.sparse.csc_array((np.asarray(found.data), (rows, columns)), found.shape)
+
+    return lambda x: compiled(x).data.block_until_ready(), as_scipy
 
 
 def _taken(call) -> float:

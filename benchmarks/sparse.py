@@ -8,6 +8,7 @@ import itertools
 import time
 
 import numpy as np
+import scipy.sparse
 
 from benchmarks import adjustment
 from benchmarks.problems import make_lennard_jones, make_rosenbrock, make_surface
@@ -46,7 +47,7 @@ def section(run) -> None:
     """Hessians next to products, to CasADi, and in Newton's method."""
     _next_to_products(run)
     if run.peers:
-        _next_to_casadi(run)
+        _next_to_peers(run)
     _newton(run)
 
 
@@ -91,37 +92,73 @@ def _next_to_products(run) -> None:
     print(bar("pattern and program planned in 1 s", soon) + "\n")
 
 
-def _next_to_casadi(run) -> None:
+def _casadi(problem, points):
+    from benchmarks.peers import casadi_hessian
+
+    evaluate, (i, j), out, kept = casadi_hessian(problem)
+    evaluate()
+    needed = scipy.sparse.csc_array((out, (i, j)), shape=2 * (problem.x0.size,))
+    return (lambda kept=(out, kept): evaluate()), needed
+
+
+def _asdex(problem, points):
+    from benchmarks.peers import asdex_hessian
+
+    evaluate, as_scipy = asdex_hessian(problem)
+    return (lambda: evaluate(next(points))), as_scipy()
+
+
+def _colours(problem, points):
+    """As ADOL-C does it, with our pattern and products: one for each colour of a star colouring."""
+    from nbhvp import differentiable
+    from nbhvp.runtime.matrices import coloured
+
+    f = differentiable(problem.fun)
+    matrix = coloured(f.hessian_sparsity(problem.x0), is_symmetric=True)
+
+    def evaluate(x):
+        H = f.hessian(x)
+        return matrix.way.entries(lambda v: H @ v, H.dtype)
+
+    parts = evaluate(problem.x0), matrix.columns, matrix.starts
+    return (lambda: evaluate(next(points))), scipy.sparse.csc_array(parts, shape=matrix.shape)
+
+
+PEERS = {"CasADi": _casadi, "asdex": _asdex, "colours": _colours}
+"""What each gives for a problem and for points in turn: a whole Hessian anew, and how it is at x0."""
+
+
+def _next_to_peers(run) -> None:
     from nbhvp import differentiable
 
     size = 1_000 if run.quick else 100_000
     side = 33 if run.quick else 317
     lines, ahead = [], {}
     for problem in (make_rosenbrock(size), make_surface((side, side))):
-        try:
-            from benchmarks.peers import casadi_hessian
-
-            theirs, (i, j), out, kept = casadi_hessian(problem)
-        except ImportError:
-            print("- CasADi is not installed.\n")
-            return
+        points = itertools.cycle([problem.x0 + 1e-9 * k for k in range(NEW)])
         f = differentiable(problem.fun)
         S = f.sparse_hessian(problem.x0)
-        theirs()
-        if S.nnz != i.size or np.abs(S[i, j] - out).max() > 1e-10 * np.abs(out).max():
-            raise AssertionError(f"{problem.name}: patterns or entries differ from CasADi's")
-        points = itertools.cycle([problem.x0 + 1e-9 * k for k in range(NEW)])
-        calls = {
-            "nbhvp": lambda f=f, points=points: f.sparse_hessian(next(points)),
-            "CasADi": lambda theirs=theirs, kept=kept: theirs(),
-        }
+        calls = {"nbhvp": lambda f=f, points=points: f.sparse_hessian(next(points))}
+        for name, make in PEERS.items():
+            try:
+                calls[name], needed = make(problem, points)
+            except ImportError:
+                print(f"- {name} is not installed.\n")
+                continue
+            if abs(S - needed).max() > 1e-10 * abs(needed).max():
+                raise AssertionError(f"{problem.name}: entries differ from those of {name}")
+            if (S != 0).nnz > needed.nnz or (name == "CasADi" and needed.nnz != S.nnz):
+                raise AssertionError(f"{problem.name}: another pattern than that of {name}")
         measured = run.rounds(calls)
-        ratio = measured.ratio("CasADi", "nbhvp")
-        times = [micro(measured.best(name)) for name in calls]
-        lines.append([problem.name, f"{problem.x0.size:,}", *times, str(ratio)])
-        ahead[problem.name] = None if measured.disturbed else ratio.median >= 3
-    print(table(["problem", "n", "nbhvp, µs", "CasADi, µs", "CasADi / nbhvp"], lines) + "\n")
-    print(bar("3 times ahead of CasADi", ahead) + "\n")
+        for name in list(calls)[1:]:
+            ratio = measured.ratio(name, "nbhvp")
+            times = [micro(measured.best(one)) for one in ("nbhvp", name)]
+            lines.append([problem.name, f"{problem.x0.size:,}", name, *times, str(ratio)])
+            is_ahead = None if measured.disturbed else ratio.median >= 3
+            ahead[f"{problem.name}, {name}"] = is_ahead
+    header = ["problem", "n", "peer", "nbhvp, µs", "peer, µs", "peer / nbhvp"]
+    print(table(header, lines) + "\n")
+    print(bar("3 times ahead", ahead) + "\n")
 
 
 def newton(f, x, tolerance=1e-8):
