@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check, joint_positions
-from nbhvp.graph.node import Graph, Node, dependent
+from nbhvp.graph.node import Graph, Node, dependent, reachable
 from nbhvp.graph.table.scan import Body, scan
 
-__all__ = ["batched"]
+__all__ = ["batched", "seeded"]
 
 
 def batched(graph: Graph, direction: Node, count: int) -> Graph | None:
@@ -46,6 +46,17 @@ def batched(graph: Graph, direction: Node, count: int) -> Graph | None:
     inputs = tuple(new.get(node, node) for node in graph.inputs)
     outputs = tuple(new.get(node) or axis.repeated(node) for node in graph.outputs)
     return check(Graph(inputs, outputs), linear_in=v)
+
+
+def seeded(outputs: Sequence[Node], seeds: dict[Node, Node], count: int) -> list[Node] | None:
+    """The outputs of `count` directions, which are given for some nodes; None as for `batched`."""
+    needed = reachable(outputs, stop=seeds)
+    active = dependent(needed, seeds).difference(seeds)
+    if not all(node.primitive.batches for node in active):
+        return None
+    axis = _Axis(count)
+    new = _all(axis, needed, dict(seeds))
+    return [new.get(node) or axis.repeated(node) for node in outputs]
 
 
 def _all(axis: _Axis, nodes: Sequence[Node], new: dict[Node, Node]) -> dict[Node, Node]:

@@ -25,6 +25,7 @@ import scipy.sparse
 from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import LinearMap
 from nbhvp.graph.node import Node
+from nbhvp.graph.sparsity.elements import MOST_DIRECTIONS, assembled, elements
 from nbhvp.graph.sparsity.entries import Rows
 from nbhvp.graph.sparsity.interleave import interleave
 from nbhvp.graph.sparsity.propagation import FEW, Dense, Unknown, sparsity
@@ -129,8 +130,9 @@ def matrix_of(
     """
     shape = linear.product.size, linear.direction.size
     try:
-        with contextlib.suppress(Unknown):
-            return _direct(linear, values, is_symmetric)
+        for make in (_in_order, _by_elements, _direct):
+            with contextlib.suppress(Unknown):
+                return make(linear, values, is_symmetric)
         found = sparsity(linear.product, linear.direction, values)
     except Dense as dense:
         if max(shape) > LARGEST:
@@ -153,10 +155,28 @@ def _pattern(rows: Rows, shape: tuple[int, int]) -> Any:
     return scipy.sparse.csr_array((ones, rows.columns, rows.starts), shape=shape)
 
 
-def _direct(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
+def _in_order(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
+    """The program for all entries, where each element has about as many."""
+    return _direct(linear, values, is_symmetric, is_regular=True)
+
+
+def _by_elements(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
+    """The program for all entries, term by term."""
+    parts = elements(linear.product, linear.direction, values)
+    colours = _colouring().column_colours(parts.pattern)
+    if colours.max(initial=-1) >= MOST_DIRECTIONS:
+        raise Unknown
+    rows = assembled(parts, colours)
+    shape = linear.product.size, linear.direction.size
+    return Matrix(_short(rows.starts), _short(rows.columns), shape, Direct(rows.entry), ())
+
+
+def _direct(
+    linear: LinearMap, values: dict, is_symmetric: bool, is_regular: bool = False
+) -> Matrix:
     """The program for all entries."""
     most = NODES * len(linear.graph.nodes)
-    found = sparsity(linear.product, linear.direction, values, True, most)
+    found = sparsity(linear.product, linear.direction, values, True, most, is_regular)
     rows = found.rows
     longest = int(np.diff(rows.starts).max(initial=0))
     if found.work > max(FEW, longest * found.size):  # of which products with colours need less

@@ -31,6 +31,7 @@ __all__ = [
     "end_to_end",
     "flat",
     "gathered",
+    "grouped",
     "listed",
     "peeled",
     "rows_of",
@@ -264,7 +265,7 @@ def listed(rows: np.ndarray, columns: np.ndarray, entry: Node | None, shape) -> 
     if not valid.all():
         rows, columns = rows[valid], columns[valid]
         entry = entry and gathered(entry, np.flatnonzero(valid))
-    order = _grouped(rows, shape[0])
+    order = grouped(rows, shape[0])
     counts = np.bincount(rows, minlength=shape[0])
     starts = np.append(0, np.cumsum(counts))
     matrix = scipy.sparse.csr_array((order, columns[order], starts), shape=shape)
@@ -301,7 +302,7 @@ def number_taken(parts: Sequence[Rows], chosen: np.ndarray) -> int:
     return int(lengths[chosen].sum())
 
 
-def _grouped(rows: np.ndarray, count: int) -> np.ndarray:
+def grouped(rows: np.ndarray, count: int) -> np.ndarray:
     """The order of entries by their rows, in linear time."""
     ones, places = np.ones(rows.size, np.int8), np.arange(rows.size + 1)
     return scipy.sparse.csc_array((ones, rows, places), shape=(count, rows.size)).tocsr().indices

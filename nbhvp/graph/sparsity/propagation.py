@@ -45,7 +45,7 @@ from nbhvp.graph.sparsity.entries import (
     taken,
 )
 
-__all__ = ["Dense", "Sparsity", "Unknown", "integer_operands", "sparsity"]
+__all__ = ["Dense", "Sparsity", "Unknown", "integer_operands", "plain", "sparsity"]
 
 MOST_LANES = 40
 """Of a node; with more it has rows."""
@@ -89,7 +89,7 @@ def named(node: Node) -> str:
 
 def integer_operands(product: Node, direction: Node) -> tuple[Node, ...]:
     """The nodes whose values decide where entries are, such as indices that are arguments."""
-    nodes = _plain(product)
+    nodes = plain(product)
     active = dependent(nodes, [direction])
     found: dict[Node, None] = {}
     for node in nodes:
@@ -105,30 +105,32 @@ def sparsity(
     values: Mapping[Node, np.ndarray],
     with_entries: bool = False,
     most_nodes: float = math.inf,
+    is_regular: bool = False,
 ) -> Sparsity:
     """The entries of the matrix of a product that is linear in a direction.
 
-    `values` are those of the integer operands. Entries may take so many nodes.
+    `values` are those of the integer operands. Entries may take so many nodes, and only lanes of them
+    if they are to be regular.
 
     Raises
     ------
     Dense
         If a node has too many entries.
     Unknown
-        If entries are asked for, and are not known or take too many nodes.
+        If entries are asked for, and are not known or take too many nodes; or are not regular.
     """
     while product.primitive is p.reshape:  # the order of elements is the same
         (product,) = product.args
-    nodes = _plain(product)
+    nodes = plain(product)
     size = sum(node.size for node in dependent(nodes, [direction]).intersection(nodes))
     most = min(max(MOST, MOST_OF_EACH * direction.size), max(FEW, direction.size * size))
     last = direction.pool.size + most_nodes
-    made = _Propagation(direction, dict(values), with_entries, most, last)
+    made = _Propagation(direction, dict(values), with_entries, most, last, is_regular)
     rows = rows_of(made.through(nodes), nodes[-1], direction.size, is_last=True)
     return Sparsity(rows, tuple(made.dense), made.work, size)
 
 
-def _plain(output: Node) -> list[Node]:
+def plain(output: Node) -> list[Node]:
     """The nodes of an output, with what is computed in the place of others."""
     new: dict[Node, Node] = {}
     for node in reachable([output]):
@@ -151,6 +153,8 @@ class _Propagation:
     """Entries that a node may have."""
     last: float
     """The number of nodes that the pool may have."""
+    is_regular: bool = False
+    """Whether rows are refused."""
     dense: dict[str, None] = field(default_factory=dict)
     work: int = 0
     _selected: dict[tuple, tuple] = field(default_factory=dict)
@@ -207,9 +211,15 @@ class _Propagation:
         return self._all(node, [operand for operand in operands if operand is not None])
 
     def _rows(self, node: Node, operand: Lanes | Rows) -> Rows:
+        self._refuse_rows()
         return rows_of(operand, node, self.direction.size)
 
+    def _refuse_rows(self) -> None:
+        if self.is_regular:
+            raise Unknown
+
     def _listed(self, node: Node, rows: np.ndarray, columns: np.ndarray, entry) -> Rows:
+        self._refuse_rows()
         return listed(rows, columns, entry, (node.size, self.direction.size))
 
     def _taken(self, node: Node, parts: list[Rows], chosen: np.ndarray) -> Rows:
