@@ -85,6 +85,20 @@ def test_public_names_are_documented(name):
     assert any(re.search(rf"^.. auto.*\b{name}$", page.read_text("utf-8"), re.M) for page in pages)
 
 
+def test_the_program_whose_picture_is_drawn_beforehand(monkeypatch):
+    """On few of its grids: the documentation runs the other programs of the gallery."""
+    plots = pytest.importorskip("matplotlib.pyplot")
+    page = ROOT / "docs" / "gallery" / "sparse_newton.py"
+    source = page.read_text("utf-8").replace("126, 251, 502, 1002", "126")
+    assert source != page.read_text("utf-8")
+    drawn: list = []
+    for name in ("ylabel", "legend"):
+        monkeypatch.setattr(plots, name, lambda *_: None)
+    monkeypatch.setattr(plots, "semilogy", lambda steps, norms, *_, **__: drawn.append(norms))
+    run(source, "<sparse_newton.py>", 0, {"__name__": "page"})
+    assert len(drawn) == 4 and all(norms[-1] < 1e-12 and len(norms) < 10 for norms in drawn)
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):

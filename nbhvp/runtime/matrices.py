@@ -166,7 +166,10 @@ def _by_elements(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
     colours = _colouring().column_colours(parts.pattern)
     if colours.max(initial=-1) >= MOST_DIRECTIONS:
         raise Unknown
-    rows = assembled(parts, colours)
+    assembly = importlib.import_module("nbhvp.targets.cpu.assembly")  # which imports LLVM
+    terms = assembly.sorted_terms(parts.pattern, colours, parts.before, parts.after)
+    rows = assembled(parts, colours, terms)
+    assert rows.entry is not None, "a vector of all entries"
     shape = linear.product.size, linear.direction.size
     return Matrix(_short(rows.starts), _short(rows.columns), shape, Direct(rows.entry), ())
 

@@ -22,13 +22,15 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import seeded
 from nbhvp.graph.interpret import Interpreter
 from nbhvp.graph.node import Graph, Node, dependent, reachable
-from nbhvp.graph.sparsity.entries import Rows, end_to_end, flat, gathered, grouped
+from nbhvp.graph.sparsity.entries import Rows, end_to_end, flat, gathered, summed
 from nbhvp.graph.sparsity.propagation import Unknown, plain, sparsity
 
 __all__ = ["MOST_DIRECTIONS", "Elements", "assembled", "elements"]
 
 MOST_TERMS = 16
-"""Of the matrix, to which one entry of D may be added."""
+"""To which an entry of D may be added in the mean."""
+MOST_FACTORS = 8
+"""Different entries of C_out and of C_in."""
 MOST_DIRECTIONS = 40
 
 
@@ -75,6 +77,9 @@ def elements(product: Node, direction: Node, values: Mapping[Node, np.ndarray]) 
     found = sparsity(end_to_end([flat(inner[node]) for node in outs]), w, {}).rows
     ones = np.ones(found.columns.size, bool)
     pattern = scipy.sparse.csr_array((ones, found.columns, found.starts), shape=(u.size, w.size))
+    many = max(np.unique(one.data).size for one in (before, after)) > MOST_FACTORS
+    if many or before.nnz * after.nnz > MOST_TERMS * w.size * u.size:
+        raise Unknown
     return Elements(ins, outs, before, after.tocsc(), pattern)
 
 
@@ -93,15 +98,25 @@ def _outs(nodes: Sequence[Node], active: set[Node], fixed: set[Node]) -> tuple[N
     for node in nodes:
         for arg in node.args:
             users.setdefault(arg, []).append(node)
-    passing, outs = set(), {nodes[-1]: None}
+    passing, outs, gathered_later = set(), {nodes[-1]: None}, set()
     for node in reversed(nodes):
-        is_passed = node in active and all(user in passing for user in users.get(node, ()))
+        later = users.get(node, ())
+        if any(user in gathered_later or _is_by_index(user) for user in later):
+            gathered_later.add(node)
+        is_alone = node.primitive.is_elementwise and len(active.intersection(node.args)) == 1
+        is_passed = node in active and all(user in passing for user in later)
         is_constant = all(arg in active or arg in fixed for arg in node.args)
-        if is_passed and is_constant and node not in fixed:
+        is_apart = is_alone or node not in gathered_later  # else it is as well part of D
+        if is_passed and is_constant and is_apart and node not in fixed:
             passing.add(node)
             outs.pop(node, None)
             outs.update(dict.fromkeys(arg for arg in node.args if arg in active))
     return _joined(nodes, active, users, list(outs))
+
+
+def _is_by_index(node: Node) -> bool:
+    """Whether indices tell where elements go."""
+    return any(arg.dtype.kind in "iu" for arg in node.args)
 
 
 def _joined(nodes: Sequence[Node], active: set[Node], users: dict, outs: list[Node]):
@@ -151,68 +166,17 @@ def _numbers(output: Node, vector: Node) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((found[0], rows.columns, rows.starts), shape=shape)
 
 
-def assembled(parts: Elements, colours: np.ndarray) -> Rows:
-    """The entries of the product's matrix, given colours of the columns of D."""
-    count = int(colours.max(initial=-1)) + 1
-    rows, columns, factors, places = _terms(parts, colours, count)
-    entry = _values(parts, colours, count)
-    order = grouped(columns, parts.before.shape[1])
-    order = order[grouped(rows[order], parts.after.shape[0])]
-    rows, columns = rows[order], columns[order]
-    is_new = np.ones(rows.size, bool)
-    is_new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-    begins = np.append(np.flatnonzero(is_new), is_new.size)
-    starts = np.searchsorted(rows[is_new], np.arange(parts.after.shape[0] + 1))
-    entry = _scaled(entry, places[order], factors[order])
-    if not is_new.all():
-        entry = p.segment_sum(entry, p.constant(entry.pool, begins), axis=0)
-    return Rows(starts, columns[is_new], entry)
+def assembled(parts: Elements, colours: np.ndarray, terms: tuple[np.ndarray, ...]) -> Rows:
+    """The entries of the product's matrix, of terms in order: see `sorted_terms`."""
+    starts, columns, places, factors = terms
+    values = _values(parts, colours)
+    classes = [values if factor == 1 else p.multiply(factor, values) for factor in factors]
+    return summed(starts, columns, gathered(end_to_end(classes), places))
 
 
-def _scaled(values: Node, places: np.ndarray, factors: np.ndarray) -> Node:
-    """Values at some places, times factors: those of -1 take places among the negative values."""
-    if (factors == 1).all():
-        return gathered(values, places)
-    if (np.abs(factors) == 1).all():
-        places = np.where(factors < 0, places + values.size, places)
-        return gathered(end_to_end([values, -values]), places)
-    return gathered(values, places) * p.constant(values.pool, factors)
-
-
-def _terms(parts: Elements, colours: np.ndarray, count: int):
-    """Rows, columns, factors of all that entries of D are added to, and where these lie."""
-    a = np.repeat(np.arange(parts.pattern.shape[0], dtype=np.int32), np.diff(parts.pattern.indptr))
-    b = parts.pattern.indices
-    place = a * np.int64(count) + colours[b]
-    lefts, rights = _padded(parts.after.T.tocsr()), _padded(parts.before)
-    if len(lefts) * len(rights) > MOST_TERMS:
-        raise Unknown
-    found = []
-    for rows, left in lefts:
-        for columns, right in rights:
-            row, column = rows[a], columns[b]
-            valid = np.flatnonzero((row >= 0) & (column >= 0))
-            factor = left[a[valid]] * right[b[valid]]
-            found.append((row[valid], column[valid], factor, place[valid]))
-    return [np.concatenate(several) for several in zip(*found, strict=True)]
-
-
-def _padded(matrix: scipy.sparse.csr_array) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The first entry of each row, the second, and so on: its column, -1 for none, and its value."""
-    counts = np.diff(matrix.indptr)
-    found = []
-    for k in range(min(int(counts.max(initial=0)), MOST_TERMS + 1)):
-        has = counts > k
-        column, value = np.full(counts.size, -1, np.int32), np.zeros(counts.size, matrix.dtype)
-        at = matrix.indptr[:-1][has] + k
-        column[has], value[has] = matrix.indices[at], matrix.data[at]
-        found.append((column, value))
-    return found
-
-
-def _values(parts: Elements, colours: np.ndarray, count: int) -> Node:
+def _values(parts: Elements, colours: np.ndarray) -> Node:
     """D times the sums of its columns of each colour: element by element, the colours side by side."""
-    seeds, start = {}, 0
+    seeds, start, count = {}, 0, int(colours.max(initial=-1)) + 1
     for node in parts.ins:
         mine = colours[start : start + node.size].reshape(node.shape)
         if node.ndim > 1 and (mine == mine[:1]).all():

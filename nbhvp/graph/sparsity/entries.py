@@ -12,6 +12,7 @@ different elements, both are made clean.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +32,11 @@ __all__ = [
     "end_to_end",
     "flat",
     "gathered",
-    "grouped",
     "listed",
     "peeled",
     "rows_of",
+    "sorted_entries",
+    "summed",
     "taken",
 ]
 
@@ -53,6 +55,12 @@ class Lane:
     is_constant: bool = False
     is_clean: bool = True
     """Whether `entry` is 0 where there is no entry."""
+
+    @functools.cached_property
+    def sample(self) -> list[int]:
+        """Some of the columns: most lanes differ in the first of these."""
+        steps = (slice(n // 3, None, max(1, n // 3)) for n in self.columns.shape)
+        return self.columns[tuple(steps)].ravel().tolist()
 
     @property
     def loose(self) -> Node | None:
@@ -124,7 +132,9 @@ def both(a: Lane, b: Lane) -> Lane | None:
     """Two lanes as one, if nowhere both have entries in different columns."""
     columns, is_full, are_alike = a.columns, a.is_full, True
     if a.columns is not b.columns:
-        if _differ(_sample(a.columns), _sample(b.columns)) or _differ(a.columns, b.columns):
+        if any(i != j and i >= 0 and j >= 0 for i, j in zip(a.sample, b.sample, strict=True)):
+            return None
+        if _differ(a.columns, b.columns):
             return None
         are_alike = (a.is_full and b.is_full) or bool(((a.columns < 0) == (b.columns < 0)).all())
         if not are_alike:
@@ -170,11 +180,6 @@ def _factor(node: Node) -> tuple[float, Node | None]:
             if is_real and 0 < abs(value) < np.inf:
                 return float(value), p.broadcast(other, shape=node.shape)
     return 1.0, None
-
-
-def _sample(columns: np.ndarray) -> np.ndarray:
-    """Some of many columns."""
-    return columns[tuple(slice(None, None, max(1, n // 16)) for n in columns.shape)]
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> bool:
@@ -265,20 +270,34 @@ def listed(rows: np.ndarray, columns: np.ndarray, entry: Node | None, shape) -> 
     if not valid.all():
         rows, columns = rows[valid], columns[valid]
         entry = entry and gathered(entry, np.flatnonzero(valid))
-    order = grouped(rows, shape[0])
-    counts = np.bincount(rows, minlength=shape[0])
-    starts = np.append(0, np.cumsum(counts))
-    matrix = scipy.sparse.csr_array((order, columns[order], starts), shape=shape)
-    matrix.sort_indices()
-    columns, order = matrix.indices.astype(np.int32, copy=False), matrix.data
+    starts, columns, order = sorted_entries(rows, columns, shape)
+    return summed(starts, columns, entry and gathered(entry, order))
+
+
+def sorted_entries(rows: np.ndarray, columns: np.ndarray, shape) -> tuple[np.ndarray, ...]:
+    """Where rows start, the columns of their entries in order, and which ones these are, in linear time."""
+    word = np.int32 if rows.size < 2**31 - 1 else np.int64
+    numbers = np.arange(rows.size + 1, dtype=word)
+    by_column = scipy.sparse.csc_array(
+        (np.ones(rows.size, np.int8), columns, numbers), shape=(shape[1], rows.size)
+    ).tocsr()
+    order, starts = by_column.indices, by_column.indptr
+    by_row = scipy.sparse.csr_array(
+        (order, rows[order], starts), shape=(shape[1], shape[0])
+    ).tocsc()
+    return by_row.indptr, by_row.indices.astype(np.int32, copy=False), by_row.data
+
+
+def summed(starts: np.ndarray, columns: np.ndarray, entry: Node | None) -> Rows:
+    """Rows whose columns ascend, with those entries added up that are at one place."""
     is_new = np.ones(columns.size, bool)
     np.not_equal(columns[1:], columns[:-1], out=is_new[1:])
-    is_new[starts[:-1][counts > 0]] = True
+    is_new[starts[:-1][np.diff(starts) > 0]] = True
     if is_new.all():
-        return Rows(starts, columns, entry and gathered(entry, order))
+        return Rows(starts, columns, entry)
     if entry is not None:
         begins = np.append(np.flatnonzero(is_new), is_new.size)
-        entry = p.segment_sum(gathered(entry, order), p.constant(entry.pool, begins), axis=0)
+        entry = p.segment_sum(entry, p.constant(entry.pool, begins), axis=0)
     return Rows(np.append(0, np.cumsum(is_new))[starts], columns[is_new], entry)
 
 
@@ -302,12 +321,6 @@ def number_taken(parts: Sequence[Rows], chosen: np.ndarray) -> int:
     return int(lengths[chosen].sum())
 
 
-def grouped(rows: np.ndarray, count: int) -> np.ndarray:
-    """The order of entries by their rows, in linear time."""
-    ones, places = np.ones(rows.size, np.int8), np.arange(rows.size + 1)
-    return scipy.sparse.csc_array((ones, rows, places), shape=(count, rows.size)).tocsr().indices
-
-
 # Vectors of entries.
 
 
@@ -325,4 +338,6 @@ def gathered(vector: Node, places: np.ndarray) -> Node:
         return p.broadcast(p.constant(vector.pool, number), shape=(places.size,))
     if places.size and places[-1] - places[0] == places.size - 1 and (np.diff(places) == 1).all():
         return p.slice_(vector, start=(int(places[0]),), step=(1,), size=(places.size,))
-    return p.gather(vector, p.constant(vector.pool, np.asarray(places, np.int64)), axis=0)
+    if places.dtype != np.int32:
+        places = np.asarray(places, np.int64)
+    return p.gather(vector, p.constant(vector.pool, places), axis=0)

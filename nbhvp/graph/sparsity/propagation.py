@@ -427,7 +427,7 @@ class _Propagation:
             lane.entry and p.reshape(p.transpose(lane.entry, axes=order), shape=(node.size, extent))
             for lane in lanes
         ]
-        if extent * len(lanes) > MOST_LANES:
+        if extent * len(lanes) > (MOST_LANES if self.with_entries else 4 * MOST_LANES):
             lanes = [
                 replace(lane, columns=table, entry=entry)
                 for lane, table, entry in zip(lanes, tables, nodes, strict=True)
