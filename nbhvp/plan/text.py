@@ -11,7 +11,6 @@ loops around them (`nests`, for CPUs).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -95,8 +94,10 @@ class KernelCall:
     writes: tuple = ()
     seconds: float = 0.0
     """An estimate of the time that it takes on one thread."""
-    longest: float = math.inf
-    """The most iterations, in the mean, of an innermost loop, where they are known."""
+    has_loops: bool = True
+    """Whether any loop has more than one iteration."""
+    has_short_loops: bool = False
+    """Whether vectors gain little in its loops."""
 
 
 def code(dtype: np.dtype) -> str:

@@ -226,4 +226,6 @@ def _kernels(node: Node) -> list[KernelCall]:
     operations = n * n * max(n, columns)
     block, seconds = max(1, CPU.block_size // operations), count * operations * CPU.scalar
     source = kernel_text("matrices", slots, [*lines, *body])
-    return [KernelCall(source, slots.contents, count, block, (node,), seconds, longest=n / 2)]
+    return [
+        KernelCall(source, slots.contents, count, block, (node,), seconds, has_short_loops=True)
+    ]

@@ -232,7 +232,7 @@ def _calls(nest: Nest) -> list[KernelCall]:
         kernel.block,
         kernel.writes,
         kernel.seconds,
-        max(math.inf if loops[-1].bounds else loops[-1].extent for loops in kernel.loops),
+        has_loops=any(loop.bounds or loop.extent > 1 for loops in kernel.loops for loop in loops),
     )
     shares = kernel.partials.items()
     return [call, *(_combine_blocks(node, one) for node, one in shares if one is not node)]

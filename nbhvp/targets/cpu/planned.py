@@ -2,8 +2,8 @@
 
 Seconds to compile follow from the texts of the kernels (`predicted`), seconds of a run from their
 extents and operations. Both are counts times figures of the machine, so they are the same in each run.
-A kernel goes without vectors if its loops are shorter than two of them, or if `CPU.runs` runs save less
-time than it takes to compile them.
+A kernel goes without vectors if it has no loops, or if `CPU.runs` runs save less time than it takes to
+compile them.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def step_of(step: Repeated) -> Planned:
 def effort(call: KernelCall) -> Effort:
     """How much LLVM is asked for a kernel: vectors, where they save more time than they take."""
     compiling = compile_seconds(call.source) * (1 - CPU.without_vectors)
-    if call.seconds * CPU.lanes * CPU.runs < compiling or call.longest == 1:
+    if call.seconds * CPU.lanes * CPU.runs < compiling or not call.has_loops:
         return Effort.LITTLE
-    return Effort.SCALAR if call.longest < CPU.narrow else Effort.FULL
+    return Effort.SCALAR if call.has_short_loops else Effort.FULL
 
 
 def _matrix_seconds(step: Step) -> float:
