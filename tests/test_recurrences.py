@@ -7,9 +7,11 @@ plain text of their kernels: value, gradient and products, whole and split at a 
 import functools
 import pickle
 
+import hypothesis
 import numpy as np
 import pytest
 import scipy.special
+from hypothesis import strategies as st
 from scipy.integrate import odeint, solve_ivp
 
 import nbhvp
@@ -27,6 +29,7 @@ from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool
 from tests.checks import THOROUGH, compiled, plain
 from tests.graph.test_scan import STEPS_OF, body_of, by_scan, size_of
+from tests.loops.test_steps import program
 
 T = 24
 DATA = np.random.default_rng(0).normal(size=(T + 3, 4))
@@ -400,6 +403,44 @@ def views_in_steps(x):
     return z
 
 
+def inner_loops(x):
+    """Steps of a loop within each step, as many as the step says."""
+    z = x[0]
+    for k in range(2 * T):
+        w = z
+        for _ in range(2 + k % 3):
+            w = w - 0.3 * (w**3 + w - z - x[1])
+        z = w + 0.1 * DATA[k % T, 0]
+    return z * z
+
+
+def lanes(x):
+    """Loops that do not depend on one another, one after the other."""
+    total = 0.0
+    for j in range(3):
+        z = x[j]
+        for _ in range(T):
+            z = z + 0.1 * np.sin(z) * x[3]
+        total = total + z * z
+    return total
+
+
+def arrays_in_a_dict(x):
+    state = {"q": x[:3], "p": np.zeros(3)}
+    for k in range(T):
+        state["p"] = state["p"] - 0.1 * state["q"] * DATA[k, :3]
+        state["q"] += 0.1 * state["p"]
+    return np.sum(state["q"] ** 2)
+
+
+def tuples_of_arrays(x):
+    states = [(x[:2], 0.5 * x[2:])]
+    for _ in range(T):
+        a, b = states[-1]
+        states.append((a + 0.1 * b * np.sin(a), b - 0.1 * a))
+    return np.sum(np.array([a for a, _ in states]) ** 2) + np.sum(states[-1][1])
+
+
 CASES = {
     runge_kutta: 3, array_carry: 4, carry_in_a_dict: 3, network: 5, stacked_states: 3,
     growing_list: 4, written_array: 3, read_forwards: T + 1, read_backwards: T + 1,
@@ -408,9 +449,10 @@ CASES = {
     hidden_markov: 18, egarch: 3, kalman: 3, kalman_by_inverse: 3, kalman_by_cholesky: 3, linear_solve: 3,
     pivoting: 3, fixed_edges: 7, padded: 6, red_and_black: 9, with_zero_and_one: 2, half_steps: 2,
     two_kinds: 3, implicit: 2, layers: 64, inner_gradient: 4, views_in_steps: 11,
+    inner_loops: 2, lanes: 4, arrays_in_a_dict: 3, tuples_of_arrays: 4,
 }  # fmt: skip
 EACH = pytest.mark.parametrize("fun", CASES, ids=lambda fun: fun.__name__)
-ARE_TWO = {two_loops}
+LOOPS = {two_loops: 2, lanes: 3}
 ARE_SOLVED = {kalman, kalman_by_inverse, kalman_by_cholesky, linear_solve, pivoting}
 """LAPACK rounds otherwise."""
 
@@ -422,12 +464,12 @@ def point(fun, dtype="f8"):
     )
 
 
-def graph_of(trace):
+def graph_of(trace, modes=derive.EXACT_MODES):
     """Guards, value, gradient and product of a trace."""
     (x,) = trace.inputs
     v = p.input_node(trace.pool, "v", x.shape, x.dtype)
     (value,) = trace.outputs
-    found = [derive.hvp(value, x, v, mode) for mode in derive.EXACT_MODES]
+    found = [derive.hvp(value, x, v, mode) for mode in modes]
     guards = tuple(node for node, _ in trace.guards)
     return Graph((x, v), (*guards, value, derive.gradient(value, x), *found)), len(guards)
 
@@ -441,7 +483,7 @@ def assert_all_close(found, right, tolerance):
 def test_a_loop_is_found_and_computes_the_same(fun):
     x, v = point(fun)
     trace = record(fun, x)
-    assert len(trace.recurrences) == 1 + (fun in ARE_TWO)
+    assert len(trace.recurrences) == LOOPS.get(fun, 1)
     written_out, count = graph_of(record(fun, x, pool=LinedPool()))
     right = interpret(written_out, x, v)[count:]
     graph, count = graph_of(trace)
@@ -756,6 +798,87 @@ def test_random_loops_compute_the_same(seed, monkeypatch):
 def test_most_random_loops_are_found():
     found = [bool(record(f, np.ones(f.size)).recurrences) for f in map(Random, range(24))]
     assert sum(found) >= 16
+
+
+class Dual:
+    """a + b e + c f + d e f with e^2 = f^2 = 0: a value, its slopes in two directions, its curvature."""
+
+    def __init__(self, a, b=0.0, c=0.0, d=0.0):
+        self.parts = a, b, c, d
+
+    def by(self, value, first, second):
+        _, b, c, d = self.parts
+        return Dual(value, first * b, first * c, first * d + second * b * c)
+
+    def sin(self):
+        a = self.parts[0]
+        return self.by(np.sin(a), np.cos(a), -np.sin(a))
+
+    def tanh(self):
+        z = np.tanh(self.parts[0])
+        return self.by(z, 1 - z * z, -2 * z * (1 - z * z))
+
+    def __pow__(self, n):
+        a = self.parts[0]
+        return self.by(a**n, n * a ** (n - 1), n * (n - 1) * a ** (n - 2))
+
+    def __add__(self, other):
+        return Dual(*(p + q for p, q in zip(self.parts, dual(other).parts, strict=True)))
+
+    def __mul__(self, other):
+        (a, b, c, d), (p, q, r, s) = self.parts, dual(other).parts
+        return Dual(a * p, a * q + b * p, a * r + c * p, a * s + b * r + c * q + d * p)
+
+    def __truediv__(self, other):
+        return self * dual(other) ** -1
+
+    def __rtruediv__(self, other):
+        return self**-1 * other
+
+    def __sub__(self, other):
+        return self + dual(other) * -1.0
+
+    def __rsub__(self, other):
+        return dual(other) - self
+
+    def __gt__(self, other):
+        return self.parts[0] > other
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def dual(a):
+    return a if isinstance(a, Dual) else Dual(a)
+
+
+@hypothesis.settings(
+    max_examples=2000 if THOROUGH else 200, deadline=None, derandomize=True, database=None
+)
+@hypothesis.given(st.integers(0, 2**32 - 1))
+def test_random_programs_have_the_derivatives_of_dual_numbers(seed):
+    """Periods, lags, carries, reads, first and last steps that differ, branches, early ends."""
+    text, steps = program(seed)
+    r = np.random.default_rng(seed)
+    names = {"sin": np.sin, "tanh": np.tanh, "T": steps, "W": r.normal(size=steps + 2) / 2}
+    exec(text, names)
+
+    def fun(x):
+        found = names["fun"](x)
+        return sum(found) if isinstance(found, tuple) else found
+
+    x, v, w = r.uniform(0.1, 0.9, steps + 8), *r.normal(size=(2, steps + 8))
+    with pytest.MonkeyPatch.context() as patch:
+        if seed % 2:
+            patch.setattr(log, "BACKLOG", 60)
+            patch.setattr(log, "LEAST", 40)
+        trace = record(fun, x)
+    hypothesis.event(f"{len(trace.recurrences)} loops")
+    graph, _ = graph_of(trace, derive.EXACT_MODES[:1]) if trace.recurrences else (None, 0)
+    if graph is not None:
+        value, gradient, product = interpret(graph, x, v)[-3:]
+        right = dual(fun([Dual(*three) for three in zip(x, v, w, strict=True)])).parts
+        found = value, gradient @ v, gradient @ w, product @ w
+        np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-9 * np.max(np.abs(right)))
 
 
 @pytest.mark.compiles

@@ -53,6 +53,8 @@ SAMPLE = 1 << 16
 _WINDOWS = (4, 16, 64)
 _MOST_CANDIDATES = 8
 _MULTIPLES = range(2, 7)
+MORE = 1.25
+"""How many times as many operations several steps as one must have, to be one."""
 NEARLY = 0.9
 """The part of a sequence that a loop has for others not to be sought."""
 
@@ -309,8 +311,9 @@ def sought(sequence: Any, least: int) -> Any:
     best = _best(sequence, candidates)
     if best is None or 2 * best[0] < len(sequence):
         # Steps of one form may differ in what they take: stages of one step, two steps in turn.
-        more = (m * period for m in _MULTIPLES for period in candidates[:3])
-        best = max(filter(None, (best, _best(sequence, more))), default=None)
+        more = _best(sequence, (m * period for m in _MULTIPLES for period in candidates[:3]))
+        if more is not None and (best is None or more[0] > MORE * best[0]):
+            best = more
     return None if best is None else _loop(sequence, *best[1:], least)
 
 
