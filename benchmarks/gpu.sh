@@ -17,7 +17,7 @@ for name in "numpy scipy numba llvmlite cupy-cuda12x cupy-cuda13x torch jax".spl
     try: print(name, m.version(name))
     except m.PackageNotFoundError: pass'
 processes=$("$python" -c 'import xdist' 2>/dev/null && echo "-n $(($(nproc) < 8 ? $(nproc) : 8))")
-timeout 170 "$python" -m pytest -q -m gpu tests/targets/cuda $processes -p no:cacheprovider \
+timeout 170 "$python" -m pytest -q -m gpu ${TESTS:-tests/targets/cuda} $processes -p no:cacheprovider \
     --junitxml "$out/gpu_tests.xml" >"$out/gpu_tests.log" 2>&1
 tests=$?
 tail -25 "$out/gpu_tests.log"

@@ -62,6 +62,7 @@ def differentiable(
     *,
     trace: str = "once",
     target: str = DEFAULT_TARGET,
+    device: int | None = None,
     unravel: Unravel | None = None,
     loops: bool | None = None,
     tape_limit: int = TAPE_LIMIT,
@@ -84,10 +85,12 @@ def differentiable(
         randomness.
     target : str
         "cpu" compiles kernels for the processors of this machine. "cuda", or "cuda:1" for the second
-        device, compiles them for an NVIDIA GPU (see the page on GPUs). "auto" takes the first GPU, if
+        device, compiles them for an NVIDIA GPU (see the page on GPUs). "auto" takes the GPU, if
         there is one, for arrays that lie there, and where products are predicted to end sooner; each
         trace has its place, which ``report().target`` tells. "interpret" runs node by node with NumPy:
         it is slow, and the reference for tests.
+    device : int, optional
+        The number of the GPU, 0 by default: ``target="cuda", device=1`` is ``target="cuda:1"``.
     unravel : Unravel
         From `ravel`. `fun` then takes the tree ``unravel(x)`` instead of x, and blocks of Hessians
         have the names of the tree. All methods take x and directions as vectors, as SciPy gives
@@ -136,6 +139,8 @@ def differentiable(
         raise TypeError(f"unravel must be the second result of nbhvp.ravel, got {kind}")
     if not isinstance(tape_limit, numbers.Real) or not 0 < tape_limit < math.inf:
         raise ValueError(f"tape_limit must be a positive number of bytes, got {tape_limit!r}")
+    if device is not None:
+        target = _on_device(target, device)
     if compile not in ("eager", "lazy"):
         raise ValueError(f"compile must be 'eager' or 'lazy', got {compile!r}")
     if compile == "lazy" and target != "cpu":
@@ -620,6 +625,15 @@ OF_TREES = (
 )  # fmt: skip
 for _name in OF_TREES:
     setattr(TreeFunction, _name, _of_tree(_name))
+
+
+def _on_device(target: str, device: int) -> str:
+    """A target with the number of a device."""
+    if target not in ("cuda", "auto"):
+        raise ValueError(f"device={device!r} needs target='cuda' or 'auto', got {target!r}")
+    if not isinstance(device, numbers.Integral) or device < 0:
+        raise ValueError(f"device must be 0, 1, ..., got {device!r}")
+    return f"{target}:{device}"
 
 
 def _jitted(fun: Callable) -> Callable:

@@ -36,9 +36,11 @@ class Compiler:
     """What makes the programs of a Function, and counts what that takes."""
 
     def __init__(self, target: str, is_lazy: bool = False, beside: Compiler | None = None):
-        self.has_choice = target == "auto" and _has_device()
+        place, _, number = target.partition(":")
+        self._device = f"cuda:{number or 0}"
+        self.has_choice = place == "auto" and _has_device(number)
         """Whether each trace has a place of its own; then this one makes those of the host."""
-        target = "cpu" if target == "auto" else target
+        target = "cpu" if place == "auto" else target
         self.target = target
         # What compiles is imported when something is to be compiled.
         self._target = (
@@ -61,8 +63,8 @@ class Compiler:
     def chosen(self, trace: Trace, is_on_device: bool) -> Compiler:
         """What makes the programs of a trace, by the place where they run. The lock is held."""
         found = self
-        if self.has_choice and (is_on_device or _is_worthwhile(trace)):
-            found = self._other = self._other or Compiler("cuda", beside=self)
+        if self.has_choice and (is_on_device or _is_worthwhile(trace, self._device)):
+            found = self._other = self._other or Compiler(self._device, beside=self)
         self.report.target = found.target
         return found
 
@@ -177,17 +179,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def _has_device() -> bool:
-    return importlib.import_module("nbhvp.targets.cuda.libcuda").has_device()
+def _has_device(number: str) -> bool:
+    if not (number or "0").isdigit():
+        raise _unknown(f"auto:{number}")
+    return importlib.import_module("nbhvp.targets.cuda.libcuda").has_device(int(number or 0))
 
 
-def _is_worthwhile(trace: Trace) -> bool:
+def _is_worthwhile(trace: Trace, name: str) -> bool:
     """Whether products of a trace are predicted to end sooner on a GPU."""
     outputs = trace.outputs
     if max(node.size for node in reachable([*outputs])) < placement.SMALL:
         return False  # before anything is asked of a device
-    device = importlib.import_module("nbhvp.targets.cuda.driver").named("cuda")
+    device = importlib.import_module("nbhvp.targets.cuda.driver").named(name)
     return placement.is_worthwhile(trace.inputs, outputs, device.slowness(trace.inputs[0].dtype))
+
+
+def _unknown(target: str) -> ValueError:
+    return ValueError(
+        f"target must be 'cpu', 'cuda', 'cuda:1' ..., 'auto' or 'interpret', got {target!r}"
+    )
 
 
 def _target(name: str) -> Callable[..., Any]:
@@ -199,9 +209,7 @@ def _target(name: str) -> Callable[..., Any]:
         return lambda graph, state, **known: program(graph, **known)
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
-        raise ValueError(
-            f"target must be 'cpu', 'cuda', 'cuda:1' ..., 'auto' or 'interpret', got {name!r}"
-        )
+        raise _unknown(name)
     driver = importlib.import_module("nbhvp.targets.cuda.driver")
     program = importlib.import_module("nbhvp.targets.cuda.program").Program
     return functools.partial(program, driver.named(name))

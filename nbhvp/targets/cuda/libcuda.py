@@ -24,16 +24,16 @@ def loaded() -> ctypes.CDLL:
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
 
 
-def has_device() -> bool:
-    """Whether there is a driver, and a first device that kernels are made for."""
+def has_device(ordinal: int = 0) -> bool:
+    """Whether there is a driver, and a device of this number that kernels are made for."""
     try:
         library = loaded()
     except OSError:
         return False
     count = ctypes.c_int()
-    if library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    if library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)):
         return False
-    return capability(library, 0) >= OLDEST
+    return ordinal < count.value and capability(library, ordinal) >= OLDEST
 
 
 def capability(library: ctypes.CDLL, ordinal: int) -> tuple[int, int]:

@@ -191,8 +191,9 @@ class Program:
         for text in texts:
             if 0 in text.grid:
                 continue  # nothing to compute, which the driver does not take
-            if any(isinstance(slot, Symbol) for slot in text.slots):
-                raise Unknown("a function of SciPy's")
+            symbols = sorted({slot.name for slot in text.slots if isinstance(slot, Symbol)})
+            if symbols:
+                raise Unknown(f"{', '.join(symbols)} of SciPy's")
             kernel = self.device.kernel(text.source)
             table = tuple(map(_entry, text.slots))
             found.append(Launch(kernel, text.grid, text.threads, text.shared, table))

@@ -62,7 +62,7 @@ def test_what_is_worth_it(gpu, monkeypatch):
     monkeypatch.setattr(placement, "seconds", lambda graph, slowness: (1.0, 0.5))
     f = nbhvp.differentiable(fun, target="auto")
     np.testing.assert_allclose(f.hvp(X, X), hvp(X, X))
-    assert f.report().target == "cuda"
+    assert f.report().target == "cuda:0"
     assert "target" in str(f.report())
     f.grad(X[:3])
     assert f.report().target == "cpu", "each trace has its place"
@@ -108,6 +108,28 @@ def test_devices_in_double_precision(gpu):
     device = driver.device(0)
     assert device.slowness(np.dtype("f8")) == 1
     assert device.slowness(np.dtype("f4")) == 0.5
+
+
+def test_several_devices(monkeypatch):
+    monkeypatch.setattr(placement, "SMALL", 4)
+    monkeypatch.setattr(placement, "seconds", lambda graph, slowness: (1.0, 0.5))
+    with simulated_driver(assembles=False, devices=2) as stub:
+        for target in "cuda", "auto":
+            f = nbhvp.differentiable(fun, target=target, device=1)
+            np.testing.assert_allclose(f.hvp(X, X), hvp(X, X))
+            assert f.report().target == "cuda:1"
+        f = nbhvp.differentiable(fun, target="auto", device=2)
+        np.testing.assert_allclose(f.hvp(X, X), hvp(X, X))
+        assert f.report().target == "cpu"
+        for words, options in {
+            "needs target='cuda'": {"device": 0},
+            "device must be 0, 1": {"target": "cuda", "device": -1},
+            "target must be": {"target": "auto:x"},
+            "device 2 was asked for, and there are 2": {"target": "cuda", "device": 2},
+        }.items():
+            with pytest.raises(ValueError, match=words):
+                nbhvp.differentiable(fun, **options)
+        assert not stub.failures
 
 
 def test_tapes_stay_on_the_host(gpu, monkeypatch):

@@ -4,7 +4,10 @@ import contextlib
 import ctypes
 import json
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -290,7 +293,7 @@ def test_auto():
     found = f.hvp(problem.x0, problem.v, *problem.args)
     needed = problem.hvp(problem.x0, problem.v, *problem.args)
     np.testing.assert_allclose(found, needed, rtol=1e-9, atol=1e-11 * np.abs(needed).max())
-    assert SIMULATED or f.report().target == "cuda"
+    assert SIMULATED or f.report().target == "cuda:0"
 
 
 # What the benchmark does, without a device.
@@ -309,6 +312,23 @@ def test_the_benchmark_runs(capsys, monkeypatch, tmp_path):
     assert json.loads((tmp_path / "gpu.json").read_text())["problems"].keys() == set(sizes)
     assert late["failed"].keys() == set(sizes)
     assert "| rosenbrock |" in capsys.readouterr().out
+
+
+@pytest.mark.compiles
+def test_the_script_runs(tmp_path):
+    """In the simulator, with few of the tests: it ends well, and leaves its files."""
+    environment = os.environ | {
+        "NBHVP_SIMULATED_GPU": "1", "PYTHON": sys.executable, "PYTEST_ADDOPTS": "-n 0",
+        "TESTS": "tests/targets/cuda/test_device.py::test_single_precision",
+    }  # fmt: skip
+    script = Path(gpu.__file__).with_name("gpu.sh")
+    done = subprocess.run(
+        ["bash", script, tmp_path], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert not json.loads((tmp_path / "gpu.json").read_text())["failed"]
+    assert "test_single_precision" in (tmp_path / "gpu_tests.xml").read_text()
 
 
 @pytest.mark.compiles
