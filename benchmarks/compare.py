@@ -32,6 +32,7 @@ whichever is longer. Reading is faster than copying, so what only reads may be f
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -763,7 +764,7 @@ def section_recurrences(run) -> None:
     """Products of loops over time at a fixed point, and their first ones in this process."""
     from benchmarks import recurrences
 
-    rows, alike, ahead, bounded = [], {}, {}, {}
+    rows, alike, at_once, ahead, bounded = [], {}, {}, {}, {}
     missing: dict[str, list[str]] = {}
     for label, problem in {**recurrences.LOOPS, **recurrences.FIELDS}.items():
         if run.only is not None and run.only.lower() not in label.lower():
@@ -783,16 +784,26 @@ def section_recurrences(run) -> None:
         price = measured.ratio(small, OURS) if small else None
         if price is not None:
             bounded[label] = decided(measured, price.median <= 2.2)
+        anew = measured.ratio(NEW_X, ONCE) if ONCE in calls else None
+        if anew is not None:
+            at_once[label] = decided(measured, anew.median <= 2.0)
         times = (micro(measured.best(name)) if name in calls else "-" for name in RECURRENCES)
-        others = (str(ratio) if ratio is not None else "-" for ratio in (hand, lead, price))
+        others = (str(ratio) if ratio is not None else "-" for ratio in (hand, anew, lead, price))
         firsts = (f"{first[name]:.2f}" if name in first else "-" for name in (OURS, *rivals))
         shown = ", ".join(firsts)
         rows.append([marked(f"{label}, {steps:,} steps", measured), *times, *others, shown])
         print(f"  {label}: done", file=sys.stderr, flush=True)
     header = ["problem", *(f"{name}, µs" for name in RECURRENCES)]
-    header += ["nbhvp / by hand", "best peer / nbhvp", "memory / nbhvp", "first: nbhvp, peers, s"]
+    header += [
+        "nbhvp / by hand",
+        "at a new x / by hand",
+        "best peer / nbhvp",
+        "memory / nbhvp",
+        "first: nbhvp, peers, s",
+    ]
     print(table(header, rows) + "\n")
     print(bar("steps of numbers at most 1.5 x by hand, fields 1.3, others 2", alike))
+    print(bar("at a new x at most 2 x by hand", at_once))
     print(bar("5 x ahead of the best peer", ahead))
     print(bar("with a tenth of the memory at most 2.2 x", bounded))
     for line in _left_out(missing):
@@ -800,7 +811,8 @@ def section_recurrences(run) -> None:
 
 
 TENTH, EIGHT, CHECKPOINT = "memory / 10", "8 directions", "JAX checkpoint"
-RECURRENCES = (HAND, OURS, EIGHT, TENTH, "JAX", CHECKPOINT, "CasADi")
+NEW_X, ONCE = "new x", "by hand, new x"
+RECURRENCES = (HAND, OURS, NEW_X, ONCE, EIGHT, TENTH, "JAX", CHECKPOINT, "CasADi")
 
 
 def _recurrence(run, recurrences, label, steps, missing):
@@ -809,6 +821,7 @@ def _recurrence(run, recurrences, label, steps, missing):
 
     import numpy as np
 
+    from benchmarks.once import kepler
     from nbhvp import differentiable
 
     problem = {**recurrences.LOOPS, **recurrences.FIELDS}[label]
@@ -833,6 +846,12 @@ def _recurrence(run, recurrences, label, steps, missing):
     f = differentiable(fun)
     enter(OURS, lambda: f.hessian(x).matvec)
     enter(HAND, lambda: recurrences.by_hand(problem, steps))
+    once = differentiable(fun)
+    enter(NEW_X, lambda: lambda v: once.hvp(x, v))
+    points = itertools.cycle((x, x * (1 + 1e-12)))
+    calls[NEW_X] = lambda: once.hvp(next(points), v)
+    if label == "Kepler":
+        enter(ONCE, lambda: lambda v: kepler(x, v, steps))
     H = f.hessian(x)
     if x.size < 10_000:
         H @ several

@@ -6,8 +6,9 @@ segment; within one, a product computes the values of c steps again, uses them a
 
     q * (bytes of a carry)  +  c * (bytes of a step)   instead of   T * (bytes of a step),
 
-least where c is about the square root of T. The shortest segments are taken for which that is little enough:
-their values stay in cache. Where no length is, segments have segments of their own.
+least where c is about the square root of T. Of the lengths for which that is little enough the shortest one is
+taken that fills the first cache, in which values then stay. Where there is none, segments have segments of
+their own.
 (Griewank and Walther, "Algorithm 799: revolve", 2000, need the fewest steps again for a given number of
 checkpoints; here each step of a product is computed again once for each level.)
 """
@@ -21,6 +22,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table.scan import Body, collected, final, following, scan, with_rows
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.split import split
 
 __all__ = ["bounded"]
@@ -60,7 +62,8 @@ def _segments(body: Body, length: int, memory: int) -> tuple[int, ...]:
     if length * of_step <= memory:
         return ()
     least = max(1, round((length * of_carry / of_step) ** 0.5))
-    for steps in range(1, 2 * least):
+    near = max(1, min(CPU.l1 // of_step, 2 * least - 1))
+    for steps in (*range(near, 2 * least), *range(near - 1, 0, -1)):
         count, left = divmod(length, steps)
         if count * of_carry + (steps + left) * of_step <= memory:
             return (steps,)
