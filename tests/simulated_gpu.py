@@ -17,6 +17,7 @@ import builtins
 import contextlib
 import ctypes
 import functools
+import hashlib
 import itertools
 import operator
 import os
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbhvp.targets.cuda import blas, cache, driver, libcuda
-from nbhvp.targets.cuda.ptx import lowered
+from nbhvp.targets.cuda.ptx import lowered, slots
 from nbhvp.targets.cuda.texts import WARP
 from nbhvp.targets.native.cache import PLAIN
 
@@ -346,7 +347,7 @@ class Driver:
         self.failures: list[Exception] = []
         """Of kernels, which the driver tells as a code."""
         self.sources: dict[str, str] = {}
-        """Of kernels, by their PTX."""
+        """Of kernels, by a digest that their PTX ends with."""
         self.streams = {1}
         """The legacy one, and those that were created."""
         self._numbers = itertools.count(100)
@@ -358,6 +359,10 @@ class Driver:
         self._owners: dict[int, int] = {}
         """The number of the device of each."""
         self._kernels: list[tuple[str, Callable]] = []
+        self._links: list[Any] = []
+        self._modules: list[dict[str, str]] = []
+        self._graphs: list[Any] = []
+        self._instances: dict[int, Any] = {}
         launch = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 11)
         self.cuLaunchKernel = launch(self._checked("cuLaunchKernel", self._launch))
 
@@ -495,15 +500,86 @@ class Driver:
         self.access(target.value, size.value, stream.value, True)
         ctypes.memmove(target.value, source.value, size.value)
 
-    def _cuModuleLoadDataEx(self, module, ptx, count, options, values):
+    def _cuDriverGetVersion(self, version):
+        version._obj.value = 1
+
+    def _cuLinkCreate_v2(self, count, options, values, state):
         self._enter()
-        source = self.sources[ptx.value.decode()]
-        self._kernels.append((source, simulated(source)))
-        module._obj.value = len(self._kernels)
+        self._links.append(None)
+        state._obj.value = len(self._links)
+
+    def _cuLinkAddData_v2(self, state, kind, data, size, name, *options):
+        assert kind == 1 and data.value and size.value == len(data.value) + 1, "PTX ends with a 0"
+        self._links[state.value - 1] = data.value
+
+    def _cuLinkComplete(self, state, data, size):
+        text = self._links[state.value - 1]
+        kept = ctypes.create_string_buffer(b"machine code\n" + text)
+        self._links[state.value - 1] = kept
+        data._obj.value, size._obj.value = ctypes.addressof(kept), len(kept) - 1
+
+    def _cuLinkDestroy(self, state):
+        self._links[state.value - 1] = None
+
+    def _cuModuleLoadData(self, module, image):
+        self._enter()
+        text = image.value.decode()
+        assert text.startswith("machine code"), "PTX would be assembled at each start"
+        entries = re.findall(r"\.visible \.entry (\w+)\(.*?// simulated (\w+)", text, re.DOTALL)
+        self._modules.append({name: self.sources[digest] for name, digest in entries})
+        module._obj.value = len(self._modules)
 
     def _cuModuleGetFunction(self, function, module, name):
         self._enter()
-        function._obj.value = module.value
+        source = self._modules[module.value - 1][name.value.decode()]
+        self._kernels.append((source, simulated(source)))
+        function._obj.value = len(self._kernels)
+
+    # Graphs.
+
+    def _cuGraphCreate(self, graph, flags):
+        self._enter()
+        assert flags == 0
+        self._graphs.append([])
+        graph._obj.value = len(self._graphs)
+
+    def _node(self, kernel) -> tuple:
+        """What a launch of a node is: its table is copied, as the driver does."""
+        one = kernel._obj
+        source, _ = self._kernels[one.kernel - 1]
+        table = ctypes.string_at(one.parameters[0], 8 * slots(ast.parse(source)))
+        return one.kernel, [*one.grid], [*one.block], one.shared, table
+
+    def _cuGraphAddKernelNode(self, node, graph, before, count, kernel):
+        nodes = self._graphs[graph.value - 1]
+        assert [*before[:count]] == ([len(nodes)] if nodes else []), "a chain of launches"
+        nodes.append(self._node(kernel))
+        node._obj.value = len(nodes)
+
+    def _cuGraphInstantiateWithFlags(self, handle, graph, flags):
+        assert flags.value == 0
+        self._instances[len(self._instances) + 1] = [*self._graphs[graph.value - 1]]
+        handle._obj.value = len(self._instances)
+
+    def _cuGraphDestroy(self, graph):
+        self._graphs[graph.value - 1] = None
+
+    def _cuGraphExecDestroy(self, handle):
+        self._instances[handle.value] = None
+
+    def _cuGraphExecKernelNodeSetParams(self, handle, node, kernel):
+        self._enter()
+        self._instances[handle.value][node.value - 1] = self._node(kernel)
+
+    def _cuGraphLaunch(self, handle, stream):
+        for kernel, grid, block, shared, table in self._instances[handle.value]:
+            memory = ctypes.create_string_buffer(table)
+            place = ctypes.c_uint64(ctypes.addressof(memory))
+            at = ctypes.addressof(place)
+            code = self._launch(kernel, *grid, *block, shared, stream.value, at, 0)
+            if code:
+                return code
+        return 0
 
     def _launch(
         self, kernel, x, y, z, threads, y_threads, z_threads, shared, stream, places, extra
@@ -640,9 +716,10 @@ def simulated_driver(
             text = own_ptx(source)
         else:
             lowered(source, cache.NAME)
-            text = f"of {hash(source)}"
-        stub.sources[text] = source
-        return text
+            text = f".visible .entry {cache.NAME}("
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        stub.sources[digest] = source
+        return f"{text}\n// simulated {digest}\n"
 
     driver._library, cache.ptx, blas.library = lambda: stub, ptx, lambda: cublas
     driver.device.cache_clear()

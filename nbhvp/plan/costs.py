@@ -308,9 +308,9 @@ GPU = replace(
     pulled=6e-12,
     l2=1 << 25,
     launch=2e-6,
-    state=1e-7,
-    kernel=400.0,
-    limit=600.0,
+    state=1e-12,
+    kernel=120.0,
+    limit=180.0,
 )
 """All of a large GPU at once: 34e12 operations and 4.3e12 bytes a second, so that a load from memory takes as
 long as 64 operations, and a launch as long as a million loads. Kernels are small: a value that each thread

@@ -1,16 +1,17 @@
-"""PTX of kernels, lowered once and kept on disk beside the object code of CPUs.
+"""PTX of kernels, lowered once, and machine code of modules, kept on disk beside the object code of CPUs.
 
 A file is named by a hash of the kernel's text, of every module of this package that has a part in it, and of
-the versions. PTX serves every device from `ARCHITECTURE` on: the driver assembles it, and keeps what it
-assembles itself.
+the versions. PTX serves every device from `ARCHITECTURE` on; what the driver makes of it is named by the
+driver's version and the device's capability too.
 """
 
 import threading
+from collections.abc import Callable
 
 from nbhvp import disk
 from nbhvp.targets.native.cache import digest, inlined
 
-__all__ = ["ARCHITECTURE", "NAME", "VERSION", "made", "ptx"]
+__all__ = ["ARCHITECTURE", "NAME", "VERSION", "cubin", "made", "ptx"]
 
 ARCHITECTURE, VERSION = "sm_70", "63"
 NAME = "kernel"
@@ -43,3 +44,13 @@ def ptx(source: str) -> str:
     else:
         _tally.loaded += 1
     return content.decode()
+
+
+def cubin(ptx: str, made_for: str, assembled: Callable[[], bytes]) -> bytes:
+    """The machine code of PTX for some driver and device."""
+    path = disk.path_of(digest(f"{made_for}\n{ptx}", {}))
+    content = disk.read(path)
+    if content is None:
+        content = assembled()
+        disk.write(path, content)
+    return content

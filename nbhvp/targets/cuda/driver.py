@@ -13,12 +13,12 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbhvp.targets.cuda import blas, cache, libcuda
+from nbhvp.targets.cuda import blas, cache, graphs, libcuda, modules
 from nbhvp.targets.cuda.launches import Launch, Words
 from nbhvp.targets.native import entries
 
@@ -241,34 +241,51 @@ class Device:
 
     # Kernels.
 
-    def kernel(self, source: str) -> int:
-        """The handle of the kernel that a source defines.
+    def kernels(self, texts: Mapping[str, str]) -> dict[str, int]:
+        """The handles of kernels, by their sources, given their PTX: new ones are one module."""
+        with self.lock:
+            new = [source for source in texts if source not in self._kernels]
+            if new:
+                handles = self._loaded([texts[source] for source in new])
+                self._kernels.update(zip(new, handles, strict=True))
+        return {source: self._kernels[source] for source in texts}
 
-        Raises
-        ------
-        nbhvp.targets.lowering.values.Unknown
-            Where it calls what a GPU does not have.
-        """
-        if source not in self._kernels:
-            with self.lock:
-                if source not in self._kernels:
-                    self._kernels[source] = self._loaded(cache.ptx(source))
-        return self._kernels[source]
-
-    def _loaded(self, ptx: str) -> int:
+    def _loaded(self, texts: Sequence[str]) -> list[int]:
         self._enter()
-        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        text, version = modules.joined(texts), ctypes.c_int()
+        self._call("cuDriverGetVersion", ctypes.byref(version))
+        made_for = f"{version.value} {self.capability}"
+        image = cache.cubin(text, made_for, lambda: self._assembled(text))
+        module, found = ctypes.c_void_p(), []
+        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(image))
+        for k in range(len(texts)):
+            function, name = ctypes.c_void_p(), ctypes.c_char_p(modules.entry(k).encode())
+            self._call("cuModuleGetFunction", ctypes.byref(function), module, name)
+            found.append(function.value or 0)
+        return found
+
+    def _assembled(self, text: str) -> bytes:
+        """The machine code of PTX for this device."""
+        state, data, size = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
         log = ctypes.create_string_buffer(1 << 13)
         options = (ctypes.c_int * 2)(5, 6)  # the buffer for errors, and its size
         values = (ctypes.c_void_p * 2)(ctypes.addressof(log), len(log))
-        text = ctypes.c_char_p(ptx.encode())
+        given = text.encode() + b"\0"
+        self._call("cuLinkCreate_v2", 2, options, values, ctypes.byref(state))
         try:
-            self._call("cuModuleLoadDataEx", ctypes.byref(module), text, 2, options, values)
+            of_ptx = (
+                1,
+                ctypes.c_char_p(given),
+                ctypes.c_size_t(len(given)),
+                ctypes.c_char_p(b"nbhvp"),
+            )
+            self._call("cuLinkAddData_v2", state, *of_ptx, 0, None, None)
+            self._call("cuLinkComplete", state, ctypes.byref(data), ctypes.byref(size))
+            return ctypes.string_at(data.value or 0, size.value)
         except RuntimeError as error:
             raise RuntimeError(f"{error}; {log.value.decode()}") from None
-        name = ctypes.c_char_p(cache.NAME.encode())
-        self._call("cuModuleGetFunction", ctypes.byref(function), module, name)
-        return function.value or 0
+        finally:
+            self._call("cuLinkDestroy", state)
 
     def words(self, launches: Sequence[Launch]) -> Words:
         """The words of some launches."""
@@ -287,8 +304,18 @@ class Device:
     def run(self, words: Words, stream: int) -> None:
         """Launch kernels, in order; they run after all that was launched on the stream before."""
         self._enter()
+        words.runs += 1
+        if words.graph is None and words.runs > 1 and self._takes_graph(words):
+            words.graph = graphs.Graph(self._call, words)
+        if words.graph is not None:
+            words.graph.launch(stream)
+            return
         words.array[2] = stream
         _check(self._library, "cuLaunchKernel", _launch()(words.array))
+
+    def _takes_graph(self, words: Words) -> bool:
+        is_long = len(words.launches) >= graphs.LEAST
+        return is_long and hasattr(self._library, "cuGraphInstantiateWithFlags")  # since CUDA 11.4
 
 
 class _Lent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +43,18 @@ class Words:
         self.launches = launches
         numbers: list[int] = []
         tables = []
-        self._places: dict[Hashable, list[tuple[int, int]]] = {}
+        self._places: dict[Hashable, list[tuple[int, int, int]]] = {}
+        """By the buffer: the word of an address in it, its launch, and the bytes into the buffer."""
+        self.changed: set[int] = set()
+        """Launches whose tables have been written since a graph of them was."""
+        self.runs = 0
+        self.graph: Any = None
         start = HEADER + RECORD * len(launches)
-        for one in launches:
+        for k, one in enumerate(launches):
             tables.append(start + len(numbers))
             for entry in one.table:
                 if isinstance(entry, Ref):
-                    place = start + len(numbers), entry.offset
+                    place = start + len(numbers), k, entry.offset
                     self._places.setdefault(entry.buffer, []).append(place)
                     numbers.append(0)
                 else:
@@ -56,16 +62,19 @@ class Words:
         self.array = np.zeros(start + len(numbers), np.int64)
         self.array[:HEADER] = len(launches), launcher, stream
         self.array[start:] = numbers
-        base = self.array.ctypes.data
-        for k, (one, table) in enumerate(zip(launches, tables, strict=True)):
-            record = one.kernel, *one.grid, one.threads, one.shared, base + 8 * table
+        self.tables = [self.array.ctypes.data + 8 * table for table in tables]
+        """Their addresses."""
+        for k, (one, table) in enumerate(zip(launches, self.tables, strict=True)):
+            record = one.kernel, *one.grid, one.threads, one.shared, table
             self.array[HEADER + RECORD * k :][:RECORD] = record
 
     def place(self, addresses: Mapping[Hashable, int]) -> None:
         """Write the addresses of buffers."""
         for buffer, address in addresses.items():
-            for at, offset in self._places.get(buffer, ()):
-                self.array[at] = address + offset
+            for at, which, offset in self._places.get(buffer, ()):
+                if self.array[at] != address + offset:
+                    self.array[at] = address + offset
+                    self.changed.add(which)
 
 
 @driver

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,13 @@ from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.hosted import Host, hosted
 from nbhvp.targets.cuda.launches import Launch
 from nbhvp.targets.cuda.library import Library, library_step
+from nbhvp.targets.cuda.texts import Launch as Text
 from nbhvp.targets.cuda.workspace import Workspace, uploaded
 from nbhvp.targets.lowering.values import Unknown
 from nbhvp.targets.native.cache import Counts
 from nbhvp.targets.tables import Ref
 
-__all__ = ["Bound", "Program"]
+__all__ = ["Bound", "Program", "needed"]
 
 LARGE = 1 << 18
 """Multiply-adds of a matrix product from which a call of cuBLAS ends sooner than a kernel of ours."""
@@ -148,30 +150,27 @@ class Program:
     # How it is made.
 
     def _compiled(self, plan: Schedule) -> Iterable[Any]:
-        launches: list[Launch] = []
+        """What runs: launches in a row as words, products of cuBLAS, and steps elsewhere."""
+        ptx: dict[str, str] = {}
+        steps = list(self._steps(plan, ptx))
+        kernels = self.device.kernels(ptx)
+        for are_launches, some in itertools.groupby(steps, lambda one: isinstance(one, Text)):
+            if are_launches:
+                yield self.device.words([_launch(text, kernels[text.source]) for text in some])
+            else:
+                yield from some
+
+    def _steps(self, plan: Schedule, ptx: dict[str, str]) -> Iterator[Any]:
         present = set(plan.graph.inputs)
-        for step, needed in zip(plan.steps, _needed(plan), strict=True):
-            products = self._products(step)
-            if products:
-                if launches:
-                    yield self.device.words(launches)
-                launches = []
-                yield from products
-                present.update(_written(step, needed))
-                continue
+        for step, wanted in zip(plan.steps, needed(plan), strict=True):
             try:
-                launches += self._launches(step, needed)
+                yield from self._products(step) or self._texts(step, wanted, ptx)
             except Unknown as reason:
-                if launches:
-                    yield self.device.words(launches)
-                launches = []
-                one = hosted(_written(step, needed), present)
+                one = hosted(_written(step, wanted), present)
                 by_library = library_step(one)
                 (self.hosted if by_library is None else self.by_library).append(str(reason))
                 yield by_library or one
-            present.update(_written(step, needed))
-        if launches:
-            yield self.device.words(launches)
+            present.update(_written(step, wanted))
 
     def _products(self, step: Any) -> list[Gemm] | None:
         """The calls of cuBLAS that a step is, if it is there and the step is worth a call."""
@@ -180,24 +179,22 @@ class Program:
         work = sum(term.size * term.args[0].shape[2] for term, *_ in step.terms)
         return gemms(step) if work >= LARGE else None
 
-    def _launches(self, step: Any, needed: set[Node]) -> list[Launch]:
+    def _texts(self, step: Any, wanted: set[Node], ptx: dict[str, str]) -> list[Text]:
+        """The kernels of a step, of which `ptx` gets the code by their sources."""
         if isinstance(step, MatrixProduct):
             texts = matrices.emit(step)
         elif isinstance(step, Nest | Reduction):
-            texts = nests.emit(step, needed)
+            texts = nests.emit(step, wanted)
         else:
             raise Unknown(step.node.primitive.name)
-        found = []
-        for text in texts:
-            if 0 in text.grid:
-                continue  # nothing to compute, which the driver does not take
+        found = [text for text in texts if 0 not in text.grid]  # the driver takes no empty grid
+        for text in found:
             symbols = sorted({slot.name for slot in text.slots if isinstance(slot, Symbol)})
             if symbols:
                 raise Unknown(f"{', '.join(symbols)} of SciPy's")
-            kernel = self.device.kernel(text.source)
-            table = tuple(map(_entry, text.slots))
-            found.append(Launch(kernel, text.grid, text.threads, text.shared, table))
-        self.sources += [text.source for text in texts]
+            if text.source not in ptx:
+                ptx[text.source] = cache.ptx(text.source)
+        self.sources += [text.source for text in found]
         return found
 
     def _touched(self) -> list[tuple]:
@@ -302,19 +299,24 @@ def _place(device: Any, x: Any) -> tuple[int, str | None]:
     return device.stream, None
 
 
-def _needed(plan: Schedule) -> list[set[Node]]:
+def needed(plan: Schedule) -> list[set[Node]]:
     """For each step, what is an output or read by others."""
     outputs, read = set(plan.graph.outputs), [reads(step) for step in plan.steps]
     count = Counter(node for some in read for node in some)
     return [outputs | {node for node in count if count[node] > (node in own)} for own in read]
 
 
-def _written(step: Any, needed: set[Node]) -> list[Node]:
+def _written(step: Any, wanted: set[Node]) -> list[Node]:
     """The nodes that a step leaves in memory for others."""
     if not isinstance(step, Nest):
         return [step.node]
     summed = {member.node for member in step.members if member.row.is_summed}
-    return [n for n in step.nodes if (n in step.kept or n in summed) and n in needed]
+    return [n for n in step.nodes if (n in step.kept or n in summed) and n in wanted]
+
+
+def _launch(text: Text, kernel: int) -> Launch:
+    table = tuple(map(_entry, text.slots))
+    return Launch(kernel, text.grid, text.threads, text.shared, table)
 
 
 def _entry(slot: Any) -> Any:

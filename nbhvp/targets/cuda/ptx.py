@@ -39,6 +39,11 @@ SELECTED = re.compile(
 """What LLVM translates into instructions."""
 
 
+ENTRY = re.compile(r"^\.visible \.entry .*?\n\)", re.MULTILINE | re.DOTALL)
+REGISTERS = 128
+"""Of a thread: with more, blocks of 512 threads would not be launched, nor several at once."""
+
+
 @functools.cache
 def target_machine(architecture: str, version: str) -> llvm.TargetMachine:
     """What makes PTX of a version ("63") for an architecture ("sm_70") and those after it."""
@@ -66,7 +71,7 @@ def ptx(source: str, name: str, architecture: str = "sm_70", version: str = "63"
     tuning.loop_vectorization = tuning.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
-    return machine.emit_assembly(module)
+    return ENTRY.sub(rf"\g<0>\n.maxnreg {REGISTERS}", machine.emit_assembly(module))
 
 
 def lowered(source: str, name: str, layout: str = "") -> str:

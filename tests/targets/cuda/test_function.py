@@ -249,9 +249,7 @@ def test_memory_that_does_not_suffice():
             f(np.ones(1000))
 
 
-@pytest.mark.parametrize(
-    "function", ["cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuModuleLoadDataEx"]
-)
+@pytest.mark.parametrize("function", ["cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "cuModuleLoadData"])
 def test_the_words_of_the_driver(gpu, function):
     f = nbhvp.differentiable(rosenbrock, target="cuda")
     gpu.fail[function] = 700
@@ -268,14 +266,54 @@ def test_after_a_fork(gpu, monkeypatch):
         f(np.zeros(4))
 
 
+def network(x):
+    W, V = x[:12].reshape(4, 3), x[12:24].reshape(3, 4)
+    Y = np.linspace(-1, 1, 20).reshape(5, 4)
+    return np.sum((np.tanh(Y @ W) @ V - Y) ** 2)
+
+
+def test_a_program_is_one_module_and_a_graph_from_its_second_run_on(gpu):
+    f = nbhvp.differentiable(network, target="cuda")
+    g = nbhvp.differentiable(network, target="interpret")
+    x = np.linspace(-0.4, 0.5, 24)
+    f(x)
+    assert gpu.calls.count("cuModuleLoadData") == 1
+    assert "cuGraphLaunch" not in gpu.calls
+    H, needed = f.hessian(x), g.hessian(x)
+    for k in range(4):
+        v = np.cos(k * x)
+        gpu.calls.clear()
+        same(H @ v, needed @ v)
+        assert gpu.calls.count("cuGraphLaunch") == (k > 0)
+        assert "cuLaunchKernel" not in gpu.calls or k == 0
+        assert ("cuGraphInstantiateWithFlags" in gpu.calls) == (k == 1)
+    # Nodes are written anew where arrays of the caller lie elsewhere.
+    device, product = driver.device(0), H.on_device()
+    for v in (x, x**2, x**3):
+        on_device = DeviceArray(device, (24,), v.dtype, device.stream)
+        device.upload(on_device.address, v)
+        same(np.asarray(product @ on_device), needed @ v)
+    assert gpu.calls.count("cuGraphExecKernelNodeSetParams") > 0
+
+
+def test_a_graph_that_fails_is_told(gpu):
+    f = nbhvp.differentiable(network, target="cuda")
+    H, v = f.hessian(np.ones(24)), np.ones(24)
+    H @ v
+    gpu.fail["cuGraphLaunch"] = 700
+    with pytest.raises(RuntimeError, match="cuGraphLaunch failed: CUDA_ERROR_700: in words"):
+        H @ v
+
+
 def test_kernels_come_from_the_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("NBHVP_CACHE_DIR", str(tmp_path))
     counts = []
     for _ in range(2):
-        with simulated_driver(assembles=True):
+        with simulated_driver(assembles=True) as stub:
             f = nbhvp.differentiable(rosenbrock, target="cuda")
             f(np.ones(4))
             counts.append((f.report().kernels_compiled, f.report().kernels_loaded))
+            assert ("cuLinkComplete" in stub.calls) == (len(counts) == 1), "assembled once"
     (compiled, loaded), again = counts
     assert compiled > 0
     assert loaded == 0

@@ -17,68 +17,81 @@ from nbhvp.plan.nest import Nest
 from nbhvp.plan.schedule import MatrixProduct, Reduction, schedule
 from nbhvp.plan.text import Symbol
 from nbhvp.targets.cuda import matrices, nests
-from nbhvp.targets.cuda.ptx import lowered, ptx
+from nbhvp.targets.cuda.cache import ARCHITECTURE, NAME
+from nbhvp.targets.cuda.modules import joined
+from nbhvp.targets.cuda.program import needed
+from nbhvp.targets.cuda.ptx import REGISTERS, lowered, ptx
 from nbhvp.targets.lowering.values import Unknown
 from tests.graphs import STRUCTURE, build
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]
 
-MOST_REGISTERS = 255
-"""All that a thread may have. Kernels of the mixture, written out, have up to 242, all others 118."""
 EXTERNAL = re.compile(r"^\s*\.extern (?!\.shared)", re.MULTILINE)
 
 
+SIZES = {
+    "rosenbrock": 500, "surface": (40, 50), "logistic": (300, 50), "mixture": (300, 20, 25)
+}  # fmt: skip
+"""Those at which kernels have the shapes of large problems."""
+
+
 def launches(graph: Graph):
-    for step in schedule(check(graph), GPU).steps:
+    plan = schedule(check(graph), GPU)
+    for step, wanted in zip(plan.steps, needed(plan), strict=True):
         if isinstance(step, MatrixProduct):
             yield from matrices.emit(step)
         elif isinstance(step, Nest | Reduction):
-            yield from nests.emit(step)
+            yield from nests.emit(step, wanted)
 
 
 @pytest.fixture(scope="module")
-def sources() -> set[str]:
-    """The texts that the problems need: in the default mode all programs, of others the products."""
+def kernels() -> dict[str, str]:
+    """The PTX of what the problems need, by the texts: in the default mode all programs, else products."""
     found = set()
-    for problem in problems.small():
+    for problem in [*problems.small(), *(problems.MAKERS[name](SIZES[name]) for name in SIZES)]:
         for name, graph in graphs(problem.fun, problem.x0, problem.args, GPU):
             if "reverse-over" not in name or name.startswith("product"):
                 found |= {launch.source for launch in launches(graph)}
-    return found
+    return {source: ptx(source, NAME) for source in sorted(found)}
 
 
-@pytest.mark.parametrize("architecture, version", [("sm_70", "63"), ("sm_80", "75")])
-def test_kernels_of_the_problems(sources, architecture, version):
-    assert len(sources) > 40
-    for source in sorted(sources):
-        text = ptx(source, "kernel", architecture, version)
-        assert f".target {architecture}" in text
-        assert ".visible .entry kernel(" in text
+def test_kernels_of_the_problems(kernels):
+    assert len(kernels) > 40
+    for source, text in kernels.items():
+        assert f".target {ARCHITECTURE}" in text
+        assert f".visible .entry {NAME}(" in text
         assert not EXTERNAL.search(text)
-        # Memory that all threads share is known as such, and what nothing writes is read as constant.
+        # Memory is known as global or shared, and what nothing writes is read as constant.
         assert not re.search(r"\b(ld|st)\.(b|f|u|s|v)\d", text)
-        if "writes" in source and "z0[" in source:
+        if "writes" in source:
             assert "st.global" in text
         for pointer in re.findall(r"^    (a\d+) = reads", source, re.MULTILINE):
             assert f"{pointer}[" in source
         assert "ld.global.nc" in text or "reads(" not in source
+        assert ("ld.shared" in text) == ("shared(" in source)
+
+
+def test_kernels_for_later_devices(kernels):
+    for source in [*kernels][::10]:
+        assert ".target sm_80" in ptx(source, NAME, "sm_80", "75")
 
 
 @pytest.mark.skipif(shutil.which("ptxas") is None, reason="needs ptxas, of nvidia-cuda-nvcc")
-def test_kernels_keep_to_their_registers(sources, tmp_path):
-    for k, source in enumerate(sorted(sources)):
-        path = tmp_path / f"{k}.ptx"
-        path.write_text(ptx(source, "kernel"))
-        command = ["ptxas", "-arch=sm_90", "-v", str(path), "-o", str(tmp_path / "cubin")]
-        log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-        assert "0 bytes spill stores, 0 bytes spill loads" in log
-        assert int(re.search(r"Used (\d+) registers", log)[1]) <= MOST_REGISTERS
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
+def test_kernels_keep_to_their_registers(kernels, architecture, tmp_path):
+    """All as one module, as those of a program are: no value is spilled to memory."""
+    path = tmp_path / "module.ptx"
+    path.write_text(joined([*kernels.values()]))
+    command = ["ptxas", f"-arch={architecture}", "-v", str(path), "-o", str(tmp_path / "cubin")]
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    registers = re.findall(r"Used (\d+) registers", log)
+    assert len(registers) >= len(kernels)
+    assert {*spilled} == {("0", "0")}
+    assert max(map(int, registers)) <= REGISTERS
 
 
 LANES = re.compile(r"(\w+) = (?:\w+ \+ lane\(\)|warp\(\) \* 32 \+ lane\(\)|block\(\) \* )")
-SIZES = {
-    "rosenbrock": 500, "surface": (40, 50), "logistic": (300, 50), "mixture": (300, 20, 25)
-}  # fmt: skip
 
 
 def scattered(launch: nests.Launch) -> list[str]:
