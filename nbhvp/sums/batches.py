@@ -32,7 +32,8 @@ def chunks(*arrays: Any, rows: int) -> Chunks:
     Parameters
     ----------
     *arrays : ndarray or numpy.memmap
-        Of the same length. Chunks of a ``numpy.memmap`` are read from the file when they are needed.
+        Of the same length. Chunks of a ``numpy.memmap`` are read from the file when they are needed, and
+        their pages do not stay in memory.
     rows : int
         The rows of a chunk; the last one may have fewer.
 

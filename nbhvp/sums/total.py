@@ -205,10 +205,12 @@ class SumOver:
 
     def jvp(self, x: Any, v: Any) -> np.ndarray:
         """The product J(x) v with the Jacobian of the sum: of the shape of the value, or that + (k,)."""
+        self._needs_function("jvp")
         return self._at("jvp", x, v=as_vector(v, self.unravel))[0]
 
     def vjp(self, x: Any, w: Any) -> np.ndarray:
         """The product J(x)^T w with the Jacobian of the sum: of the form of x, or of its shape + (k,)."""
+        self._needs_function("vjp")
         return as_given(self._at("vjp", x, v=w)[0], x, self.unravel)
 
     def jacobian(self, x: Any) -> SumJacobian:
@@ -216,28 +218,24 @@ class SumOver:
 
         Its products take all batches, which must not change as long as it is used.
         """
+        self._needs_function("jacobian")
         x = self._point(x)
-        value = np.asarray(self._at("value", x)[0])
-        task = self._checked(Task("product", x, uuid.uuid4().bytes, operator="jacobian"))
-        return SumJacobian(self, task, value)
+        task = Task("product", x, uuid.uuid4().bytes, operator="jacobian")
+        return SumJacobian(self, task, np.asarray(self(x)))
 
     def weighted_hessian(self, x: Any, w: Any) -> SumHessian:
         """The operator of sum_i w_i H_i, with H_i the Hessian of the i-th entry of the sum."""
+        self._needs_function("weighted_hessian")
         task = self._task("product", self._point(x), operator="weighted_hessian", w=np.array(w))
-        return SumHessian(self, self._checked(task))
+        return SumHessian(self, task)
 
     def _at(self, kind: str, x: Any, **vectors: Any) -> tuple:
         x = self._point(x)
-        return self._run(self._checked(Task(kind, x, _key(x), **vectors)))
+        return self._run(Task(kind, x, _key(x), **vectors))
 
-    def _checked(self, task: Task) -> Task:
-        of_function = ("jvp", "vjp", "jacobian", "weighted_hessian")
-        for name in (task.kind, task.operator):
-            if name in of_function and not isinstance(self.f, Function):
-                raise TypeError(
-                    f"{name} is for a sum of a function, and this is one of matrices: {self.f!r}"
-                )
-        return task
+    def _needs_function(self, name: str) -> None:
+        if not isinstance(self.f, Function):
+            raise TypeError(f"{name} is for a sum of a function, and this is one of {self.f!r}")
 
     def _task(self, kind: str, x: np.ndarray, **parts: Any) -> Task:
         """A task of products with a Hessian, with what is drawn at random."""
@@ -281,10 +279,10 @@ class SumOver:
 
     def _point(self, x: Any) -> np.ndarray:
         """x in memory of its own, which no caller changes."""
-        if type(x) is np.ndarray and not x.flags.writeable and x.flags.owndata:
-            return x
-        x = primal(as_vector(x, self.unravel)).copy()
-        x.flags.writeable = False
+        x = primal(as_vector(x, self.unravel))
+        if x.flags.writeable or not x.flags.owndata:
+            x = x.copy()
+            x.flags.writeable = False
         return x
 
     def _run(self, task: Task) -> tuple:

@@ -27,7 +27,7 @@ def parts(given: Iterable[Part]) -> list[Part]:
     """
     found: list[Part] = []
     for k, level, term in given:
-        while k % 2 and found and found[-1][:2] == (k - 1, level):
+        while k % 2 and found and found[-1][0] == k - 1 and found[-1][1] == level:
             term = _added(found.pop()[2], term)
             k, level = k // 2, level + 1
         found.append((k, level, term))

@@ -86,23 +86,21 @@ class Parcel:
 
     def run(self, task: Task, progress: Callable | None = None) -> list[tree.Part]:
         """The sum over these batches; `progress` is called with the number of those that are done."""
-        first = 0 if self.numbers is None else self.numbers.start
         with self.lock:
             if task.kind == "product" and task.key != self.key:
                 self.operators, self.key, self.free = {}, task.key, self.memory
-            terms = enumerate(self._terms(task, progress), first)
-            return tree.parts((k, 0, term) for k, term in terms)
+            return tree.parts(self._terms(task, progress))
 
-    def _terms(self, task: Task, progress: Callable | None) -> Iterator[tuple | None]:
-        work = _KINDS[task.kind]
-        factors = self._factors(task)
+    def _terms(self, task: Task, progress: Callable | None) -> Iterator[tree.Part]:
+        first = 0 if self.numbers is None else self.numbers.start
+        work, factors = _KINDS[task.kind], self._factors(task)
         for k, batch in self._batches(task, factors):
             if factors is None:
-                yield work(self, task, k, batch)
+                yield first + k, 0, work(self, task, k, batch)
             elif factors[k]:
-                yield tuple(factors[k] * one for one in work(self, task, k, batch))
+                yield first + k, 0, tuple(factors[k] * one for one in work(self, task, k, batch))
             else:
-                yield None
+                yield first + k, 0, None
             if progress is not None:
                 progress(k + 1)
 

@@ -433,6 +433,21 @@ def test_a_process_keeps_few_parcels_open(tmp_path):
     assert len(pool._known) <= pool.OPEN
 
 
+def test_functions_of_a_notebook_go_by_value(tmp_path, monkeypatch):
+    def in_a_cell(w, X, y):
+        return np.sum((X @ w - y) ** 4)
+
+    in_a_cell.__module__, in_a_cell.__qualname__ = "__main__", "in_a_cell"
+    f = nbhvp.differentiable(in_a_cell, target="interpret")
+    monkeypatch.setattr("__main__.in_a_cell", f, raising=False)
+    parcel = work.Parcel(f, None, parts(), None, 0, work.versions())
+    sent = pickle.dumps(pool.Filed(parcel, tmp_path))
+    monkeypatch.delattr("__main__.in_a_cell")  # as in a process that has not run the cell
+    task = work.Task("value", POINT, b"")
+    (there,) = tree.total(pickle.loads(sent).parcel().run(task))
+    assert there == pytest.approx(f(POINT, X, Y), rel=1e-12)
+
+
 def test_several_threads_use_one_sum():
     total = nbhvp.sum_over(interpreted("logistic"), parts())
     points = [POINT + k for k in range(8)]
