@@ -168,7 +168,7 @@ class GaussNewton:
         return GaussNewton, (self.model, self.loss)
 
     def __repr__(self) -> str:
-        return f"<nbhvp.GaussNewton {source_of(self.model)}>"
+        return f"<nbhvp.GaussNewton {source_of(self.model.__wrapped__)}>"
 
 
 def _composed(model: Function, loss: Callable) -> Callable:
@@ -226,7 +226,7 @@ class Fisher:
         return HessianOperator(point, product, origin, function.unravel)
 
     def __repr__(self) -> str:
-        return f"<nbhvp.Fisher {self.distribution} of {source_of(self.model)}>"
+        return f"<nbhvp.Fisher {self.distribution} of {source_of(self.model.__wrapped__)}>"
 
 
 def _labels(labels: ArrayLike | None, z: np.ndarray, distribution: str) -> np.ndarray:

@@ -107,6 +107,7 @@ def root(
         ``r(x, *args)``, of as many elements as x. A plain function is made `differentiable` for this call,
         and compiled where that pays.
     x0 : array_like, shape (n,)
+        The start; a number counts as an array of one, as in SciPy.
     args : tuple
         Further arguments of r. A value that is not a tuple counts as one argument.
     method : {"hybr", "lm", "krylov"}, optional
@@ -149,7 +150,7 @@ def root(
     (True, True)
     """
     r, args = _function(r), _tuple(args)
-    x0 = np.array(x0, float)
+    x0 = np.array(x0, float, ndmin=1)
     if x0.ndim != 1:
         raise ValueError(f"x0 must have shape (n,), got {x0.shape}: give x0.ravel()")
     size = np.size(r(x0, *args))

@@ -28,9 +28,7 @@ start = np.concatenate([rng.normal(size=(m + 1) * n) / np.sqrt(m + 1) for m, n i
 options = {"curvature": curvature, "maxiter": 30, "cgiter": 60}
 found = nbhvp.minimize(loss, start, method="hessian-free", options=options)
 
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(8, 3.8), layout="constrained", width_ratios=[3, 2]
-)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
 points = left.scatter(*through(found.x, images, 3).T, 5, digits.target, cmap="tab10")
 figure.colorbar(points, ax=left)
 left.set(title=f"the digits' two numbers; loss {loss(start):.0f} to {found.fun:.1f}")

@@ -1,39 +1,39 @@
-"""Force matching: a pair potential from the forces on atoms, by a gradient inside a loss."""
+"""Force matching: the law of gravity from the orbits of eight planets and of Jupiter's moons."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 import nbhvp
 
-i, j = np.triu_indices(12, 1)
-centres = np.linspace(0.8, 3.4, 27)
-
-
-def bells(r):
-    return np.exp(-(((r[..., None] - centres) / 0.13) ** 2))
-
-
-def distances(x):  # in frames of twelve atoms
-    return np.sqrt(np.sum((x[:, i] - x[:, j]) ** 2, axis=-1))
-
-
-lennard_jones = nbhvp.differentiable(lambda x: 4 * np.sum(distances(x) ** -12 - distances(x) ** -6))
-energy = nbhvp.differentiable(lambda x, c: np.sum(bells(distances(x)) @ c))
-lattice = np.array([(a, b, c) for a in range(3) for b in range(2) for c in range(2)]) * 1.12
-frames = lattice + 0.06 * np.random.default_rng(0).normal(size=(60, 12, 3))
-forces = -lennard_jones.grad(frames)
+# Half major axes, speeds: AU, degrees per century (Standish); 1000 km, days (NASA's fact sheets).
+planets = """0.387099 149472.674  0.723336 58517.815  1.000003 35999.372  1.523710 19140.303
+    5.202887 3034.746  9.536676 1222.494  19.189165 428.482  30.069923 218.459"""
+moons = "421.8 1.769138  671.1 3.551181  1070.4 7.154553  1882.7 16.689017"
+r, speed = np.array(planets.split(), float).reshape(-1, 2).T
+near, days = np.array(moons.split(), float).reshape(-1, 2).T
+r = np.append(r, near / 149597.871)
+pull = r * np.radians(np.append(speed / 100, 360 * 365.25 / days)) ** 2  # per year²
+centre = np.repeat([0, 1], [8, 4])  # the Sun, Jupiter
 
 
 @nbhvp.differentiable
-def mismatch(c):
-    return np.sum((energy.grad(frames, c) + forces) ** 2) + 1e-3 * c @ c
+def energy(r, c):  # per mass; c holds the logarithms of both centres' strengths, and an exponent
+    return -np.sum(np.exp(c[centre]) * r ** -c[2])
 
 
-fit = nbhvp.minimize(mismatch, np.zeros(27), method="trust-krylov")
-r = np.linspace(0.95, 2.7, 200)
+@nbhvp.differentiable
+def mismatch(c):  # of the forces, by the gradient of the energy
+    return np.sum((energy.grad(r, c) / pull - 1) ** 2)
+
+
+fit = nbhvp.minimize(mismatch, np.array([1.0, 1.0, 0.5]), method="trust-exact")
+covariance = 2 * fit.fun / (12 - 3) * np.linalg.inv(mismatch.hessian(fit.x).toarray())
+
 figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
-axes.plot(r, 4 * (r**-12 - r**-6), label="Lennard-Jones")
-fitted = bells(r) @ fit.x
-axes.plot(r, fitted - fitted[-1], "--", label=f"fitted to forces, {fit.nit} iterations")
-axes.set(xlabel="distance", ylabel="energy of a pair", ylim=(-1.3, 2))
+for k, name in enumerate(("planets", "moons of Jupiter")):
+    axes.loglog(r[centre == k], pull[centre == k], f"C{k}o", label=name)
+    axes.loglog(r[centre == k], energy.grad(r, fit.x)[centre == k], f"C{k}-")
+law = f"exponent {-fit.x[2] - 1:.4f} ± {np.sqrt(covariance[2, 2]):.4f}"
+law += f", the Sun {np.exp(fit.x[0] - fit.x[1]):.0f} times Jupiter's mass"
+axes.set(xlabel="distance, AU", ylabel="acceleration, AU per year²", title=law)
 axes.legend()

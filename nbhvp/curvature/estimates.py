@@ -45,7 +45,12 @@ class Estimate:
 
 def symmetric(H: Any) -> LinearOperator:
     """A square real matrix or operator, as an operator of at least one row."""
-    operator = aslinearoperator(H)
+    try:
+        operator = aslinearoperator(H)
+    except TypeError:
+        raise TypeError(
+            f"needed a symmetric matrix or operator, got {H!r}: give that at a point, as f.hessian(x)"
+        ) from None
     if operator.shape[0] != operator.shape[1] or not operator.shape[0]:
         raise ValueError(f"needed a square operator, got one of shape {operator.shape}")
     if operator.dtype is None or operator.dtype.kind not in "biuf":

@@ -162,8 +162,14 @@ def _begin(
     tol: float | None = None,
     maxiter: int = 200,
     disp: bool = False,
+    **unknown: Any,
 ) -> _Way:
     """The start of a method, with the options that all methods have."""
+    if unknown:
+        raise TypeError(
+            f"this method has no option {', '.join(unknown)}: beside its own, which its documentation "
+            "lists, there are gtol, maxiter and disp"
+        )
     for name, given in (("bounds", bounds), ("constraints", constraints)):
         if given is not None and np.size(given):
             raise ValueError(f"this method would ignore the {name}: take trust-constr")

@@ -177,6 +177,6 @@ def _start(f: Any, x: Any, count: int) -> tuple[Any, np.ndarray]:
     x = np.array(x, float)
     if x.ndim != 1:
         raise ValueError(f"needed parameters of shape (n,), got {x.shape}")
-    if not 0 <= count <= len(x):
-        raise ValueError(f"needed a count from 0 to {len(x)}, got {count}")
+    if not isinstance(count, int | np.integer) or not 0 <= count <= len(x):
+        raise ValueError(f"needed a whole count from 0 to {len(x)}, got {count}")
     return f, x

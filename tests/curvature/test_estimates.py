@@ -104,6 +104,7 @@ def test_the_same_seed_gives_the_same_estimate(function):
     ("call", "error", "words"),
     [
         (lambda H: curvature.trace(H[:3]), ValueError, r"square operator, got one of shape \(3,"),
+        (lambda H: curvature.trace(nbhvp.differentiable(np.sum)), TypeError, r"as f.hessian\(x\)"),
         (lambda H: curvature.trace(1j * H), TypeError, "real numbers, got dtype complex128"),
         (lambda H: curvature.trace(H, method="hutch"), ValueError, "'xtrace', 'hutch\\+\\+'"),
         (lambda H: curvature.trace(H, 3), ValueError, "at least 4 products, got 3"),

@@ -171,6 +171,10 @@ def test_the_ways_to_end(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_errors(method):
     function = getattr(nbhvp, method.replace("-", "_"))
+    with pytest.raises(TypeError, match="no option dampng"):
+        nbhvp.minimize(
+            rosenbrock, np.ones(2), method=method, options=METHODS[method] | {"dampng": 1}
+        )
     with pytest.raises(ValueError, match="would ignore the bounds"):
         nbhvp.minimize(rosenbrock, np.zeros(3), method=method, bounds=[(0, 1)] * 3)
     with pytest.raises(ValueError, match="would ignore the bounds"):
