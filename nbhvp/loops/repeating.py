@@ -8,8 +8,12 @@ are of one primitive, and each pair of their operands is
 
 constants repeat with the same value. Once a long stretch repeats, its first steps and its last ones are
 kept, and those between are left out: what is appended later repeats them too, or ends the stretch. So a
-tape of any length takes the memory of a part (`Window`). Rows keep the numbers that they were given; the
-numbers of rows behind the gap are those of rows before it, further on by the rows that are left out.
+tape of any length takes the memory of a part. Rows keep the numbers that they were given; the numbers of
+rows behind the gap are those of rows before it, further on by the rows that are left out.
+
+Invariant: each operand of a step is of one of the two kinds in all steps that are left out. A row before
+bound b that is `STILL` periods before the gap may be the same one in each step; a row at most `MOST_LAG` + 1
+periods back that is not before b cannot, so between b and the gap a kind changes for the last time.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ FEWEST_ROWS = 1 << 18
 """Rows from which steps are left out."""
 KEPT = 2 * FEWEST
 """Steps that are kept before the gap, and behind it."""
+STILL = MOST_LAG + 3
+"""Periods before the gap of whose rows none is the same operand of all steps."""
 MOST_CANDIDATES = 64
 """Periods that are tried, the shortest first."""
 
@@ -43,8 +49,9 @@ def shortened(
         period = _period(columns)
         if period is None:
             return None, 0
-        start = first + _begin(columns, first, period)
-        gap, checked = Gap(start + KEPT * period, period, 0), count
+        gap, checked = _first_gap(columns, first, period), count
+        if gap is None:
+            return None, 0
     else:
         ok = _repeats(columns, first, checked - first, count - first, gap)
         checked = checked + (len(ok) if ok.all() else int(np.argmin(ok)))
@@ -85,11 +92,20 @@ def _period(columns: Sequence[np.ndarray]) -> int | None:
     return None
 
 
-def _begin(columns: Sequence[np.ndarray], first: int, period: int) -> int:
-    """The row from which on all rows repeat those a period before."""
-    everywhere = Gap(first + len(columns[0]), period, 0)
-    ok = _repeats(columns, first, period, len(columns[0]), everywhere)
-    return period if ok.all() else period + ok.size - int(np.argmin(ok[::-1]))
+def _first_gap(columns: Sequence[np.ndarray], first: int, period: int) -> Gap | None:
+    """Where the gap begins: behind the first rows of those that repeat up to the end."""
+    count = len(columns[0])
+    anywhere = Gap(first + count + STILL * period, period, 0)
+    ok = _repeats(columns, first, period, count, anywhere)
+    begin = period if ok.all() else period + ok.size - int(np.argmin(ok[::-1]))
+    for column in columns[1:3]:
+        last = column[-period:]
+        same = last[last == column[-2 * period : -period]]
+        begin = max(begin, int(same.max(initial=first)) + 1 - first)
+    bound = begin + KEPT * period
+    gap = Gap(first + bound + STILL * period, period, 0)
+    is_steady = bound < count and _repeats(columns, first, bound, count, gap).all()
+    return gap if is_steady else None
 
 
 def _repeats(columns: Sequence[np.ndarray], first: int, begin: int, end: int, gap: Gap):
@@ -98,9 +114,10 @@ def _repeats(columns: Sequence[np.ndarray], first: int, begin: int, end: int, ga
     codes, one, two, values = columns
     ok = codes[late] == codes[early]
     places = np.arange(first + begin, first + end, dtype=np.uint32)
+    bound = gap.start - STILL * period
     for column in (one, two):
         a, moved = column[late], column[late] - column[early]
         near = (moved == period) & (places - a <= (MOST_LAG + 1) * period)
-        ok &= near | ((moved == 0) & (a < gap.start))
+        ok &= near | ((moved == 0) & (a < bound))
     bits = values.view(np.int64)
     return ok & ((codes[late] != CONSTANT) | (bits[late] == bits[early]))

@@ -107,9 +107,10 @@ def _passive(inputs: Sequence[Node], points: Sequence[Node]) -> tuple[int, ...]:
 
 def _found(tape: Tape, machine: Costs | None) -> tuple[Loop, Step, list[Guard], np.ndarray] | None:
     """The loop over time of a tape that is worth a scan, its step, and what is read behind it."""
-    operations = operations_of(tape)
-    run = longest_run(operations) if operations.size >= LEAST else None
-    if run is None or run.size < max(LEAST, operations.size // SHARE):
+    operations, gap = operations_of(tape), tape.gap
+    cut = None if gap is None else operations.before(gap.start)
+    run = longest_run(operations, cut) if operations.size >= LEAST else None
+    if run is None or (gap is None and run.size < max(LEAST, operations.size // SHARE)):
         return None
     loop = None if adds_up_alone(operations, run) else loop_of(operations, run)
     if loop is None:
@@ -118,10 +119,10 @@ def _found(tape: Tape, machine: Costs | None) -> tuple[Loop, Step, list[Guard], 
     loop = with_first_steps(loop)
     if loop.length < FEWEST:
         return None
-    if tape.gap is not None:
+    if gap is not None:
         if guards:
             raise Gapped
-        loop = loop.with_gap(tape.gap)
+        loop = loop.with_gap(gap)
     for _ in loop.partial:
         guards = [guard.before() for guard in guards]
     _, places = loop.where(_read_after(loop, inner))

@@ -53,17 +53,19 @@ class Run:
         return self.steps * self.period
 
 
-def longest_run(operations: Operations) -> Run | None:
-    """The run of most operations among those that windows lead to."""
+def longest_run(operations: Operations, around: int | None = None) -> Run | None:
+    """The run of most operations among those that windows lead to, or of those around an operation."""
+    last = operations.size - WINDOW
+    places = [int(place * last) for place in PLACES] if around is None else [min(around, last)]
     best: Run | None = None
     known: list[Run] = []
     search = _Search(operations)
-    for place in PLACES:
-        at = int(place * (operations.size - WINDOW))
+    for at in places:
         if at < 0 or any(run.start <= at < run.end for run in known):
             continue
         for run in search.from_window(at):
-            if run.steps >= FEWEST - MOST_LAG - 1:
+            is_there = around is None or run.start <= around < run.end
+            if is_there and run.steps >= FEWEST - MOST_LAG - 1:
                 known.append(run)
                 best = run if best is None or run.size > best.size else best
         if best is not None and 2 * best.size > operations.size:
