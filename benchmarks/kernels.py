@@ -134,6 +134,8 @@ def counts(graph: Graph) -> str:
 
 def operations(node: Node) -> float:
     """What a node takes, in additions."""
+    if (body := node.primitive.body) is not None:
+        return node.params["length"] * sum(map(operations, body.graph.nodes))
     if node.primitive.kind == "bilinear":
         return 2.0 * node.size * node.args[0].shape[2]
     if node.primitive.is_elementwise:
