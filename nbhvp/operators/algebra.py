@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csc_array, diags_array, issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from nbhvp.plain import PLAIN_CLASSES, is_on_device, refusal_of
@@ -239,6 +239,11 @@ class Damped(Operator):
     def toarray(self) -> np.ndarray:
         """The operator as an array, by the products of the operator that is damped."""
         return self._plus(self._operator.toarray(), np.eye(self.shape[0]), self._c)
+
+    def tosparse(self) -> csc_array:
+        """The operator as a sparse array, if the operator that is damped has ``tosparse``."""
+        n = self.shape[0]
+        return csc_array(self._operator.tosparse() + diags_array(np.broadcast_to(self._c, n)))
 
     def diagonal(self) -> np.ndarray:
         """The diagonal, of shape (n,), by the products of the operator that is damped."""

@@ -156,6 +156,18 @@ def test_a_scan_is_its_steps(name, reverse, dtype):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("name, reverse, dtype", CASES)
+def test_steps_as_nodes_have_the_same_rows(name, reverse, dtype):
+    body = body_of(name, reverse, dtype)
+    x = p.input_node(Pool(), "x", (size_of(body),), dtype)
+    (*args,) = arguments(body, x)
+    rows = scan(body, STEPS, *args), body.written_out(*args, length=STEPS)
+    assert rows[1].primitive.body is None and rows[1].shape == rows[0].shape
+    point = np.random.default_rng(0).uniform(0.1, 1.0, x.size).astype(dtype)
+    needed, found = interpret(Graph((x,), rows), point)
+    np.testing.assert_array_equal(found, needed)
+
+
 def test_no_part_of_an_adjoint_is_read_where_nothing_was_put():
     """An adjoint of the last carry alone makes no array of zeros."""
     body = body_of("oscillator", False, "f8")

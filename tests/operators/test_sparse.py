@@ -147,6 +147,27 @@ def test_the_number_of_entries(name):
     assert found.nnz == EXACT[name]
 
 
+BY_CASADI = [
+    "rosenbrock", "separable", "linear", "banded constant", "heat", "control", "arrow", "two hubs",
+    "blocks", "softmax of rows", "pairs", "pairs of points", "cells", "periodic", "grid", "second differences",
+    "stacked", "joined", "outer", "small matrices", "where", "convolution", "prefix sums", "dense",
+]  # fmt: skip
+"""Those of the functions that take an array of CasADi's scalars."""
+
+
+@pytest.mark.filterwarnings("ignore")  # CasADi's, of NumPy's functions
+@pytest.mark.parametrize("name", BY_CASADI)
+def test_patterns_are_those_of_casadi(name):
+    casadi = pytest.importorskip("casadi")
+    x = casadi.SX.sym("x", X.size)
+    value = FUNCTIONS[name](np.array([x[k] for k in range(X.size)], dtype=object))
+    needed, _ = casadi.hessian(value, x)
+    pattern = np.array(casadi.DM(needed.sparsity(), 1).full(), bool)
+    f = interpreted(FUNCTIONS[name])
+    np.testing.assert_array_equal(f.hessian_sparsity(X).toarray(), pattern)
+    assert_equal(f.sparse_hessian(X), np.array(casadi.Function("H", [x], [needed])(X)))
+
+
 RESIDUALS = {
     "tall": lambda x: np.concatenate([x[1:] - x[:-1] ** 2, 1 - x]),
     "wide": lambda x: x[::3] * x[1::3] + x[2::3],
@@ -211,6 +232,29 @@ def test_large_counts_of_colours_are_taken_some_at_a_time():
     data = matrix.way.entries(times, np.dtype(float))
     assert widths == [32, 32, 6]
     np.testing.assert_array_equal(data.reshape(70, 70), values.toarray())
+
+
+def test_short_loops_over_time_are_followed():
+    """Parts of a path, each of some steps from where the last one is to end."""
+
+    def shooting(x):
+        u = x.reshape(12, 2)
+        z = u[:-1]
+        for _ in range(80):
+            z = z + 0.05 * np.stack([z[:, 1], -np.sin(z[:, 0])], axis=1)
+        return np.sum((u[1:] - z) ** 2)
+
+    f = interpreted(shooting)
+    found = f.sparse_hessian(X)
+    assert_equal(found, f.hessian(X).toarray())
+    assert f.report().recurrences and found.nnz == 11 * 4 + 2 + 2 * 11 * 4
+
+
+def test_damped_operators_are_sparse_too():
+    f = interpreted(FUNCTIONS["rosenbrock"])
+    for c in (0.1, np.arange(24.0)):
+        D = f.hessian(X).damped(c)
+        assert_equal(D.tosparse(), D.toarray())
 
 
 def test_indices_that_are_arguments():

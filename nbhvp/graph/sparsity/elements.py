@@ -56,6 +56,8 @@ def elements(product: Node, direction: Node, values: Mapping[Node, np.ndarray]) 
     Unknown
         If there is nothing constant around D, or if a part has entries that are not known.
     """
+    if any(node.primitive.body is not None for node in reachable([product])):
+        raise Unknown  # its steps would be a long program
     nodes = plain(product)
     known = {node: p.constant(node.pool, value) for node, value in values.items()}
     nodes = reachable([_replaced(nodes, known)[nodes[-1]]])

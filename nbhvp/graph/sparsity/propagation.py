@@ -18,9 +18,10 @@ Invariant: nothing is left out. An entry outside of the pattern is zero at each 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -55,6 +56,9 @@ FEW = 1_000_000
 """Entries that are no work. More must be less work than a product for each column."""
 PROBED = 256
 """Elements of an operand and of a result, whose matrix is found column by column."""
+
+MOST_STEPS = 5_000
+"""Operations of the steps of a loop over time that are followed one by one."""
 
 Operand = Lanes | Rows | None
 
@@ -131,15 +135,32 @@ def sparsity(
 
 
 def plain(output: Node) -> list[Node]:
-    """The nodes of an output, with what is computed in the place of others."""
+    """The nodes of an output, with what is computed in the place of others, and short loops as steps."""
+    return reachable(
+        [_rewritten(_rewritten(output, _written_out), lambda node: node.primitive.lowered)]
+    )
+
+
+def _rewritten(output: Node, other: Callable[[Node], Callable | None]) -> Node:
+    """An output, with functions of arguments in the place of some primitives."""
     new: dict[Node, Node] = {}
     for node in reachable([output]):
         args = tuple(new[arg] for arg in node.args)
-        if node.primitive.lowered is not None:
-            new[node] = node.primitive.lowered(*args, **node.params)
+        made = other(node)
+        if made is not None:
+            new[node] = made(*args, **node.params)
         else:
             new[node] = node if args == node.args else node.primitive(*args, **node.params)
-    return reachable([new[output]])
+    return new[output]
+
+
+def _written_out(node: Node) -> Callable | None:
+    """The steps of a loop over time, if they are few operations."""
+    body = node.primitive.body
+    if body is None or node.primitive is not body.primitive:
+        return None
+    is_short = node.params["length"] * len(body.graph.nodes) <= MOST_STEPS
+    return body.written_out if is_short else None
 
 
 @dataclass
@@ -157,6 +178,8 @@ class _Propagation:
     """Whether rows are refused."""
     dense: dict[str, None] = field(default_factory=dict)
     work: int = 0
+    supports: dict[Node, np.ndarray] = field(default_factory=dict)
+    """Where factors may differ from zero, of those that are zero somewhere."""
     _selected: dict[tuple, tuple] = field(default_factory=dict)
 
     def through(self, nodes: Sequence[Node]) -> Lanes | Rows:
@@ -173,6 +196,8 @@ class _Propagation:
                     raise Unknown
                 if count_of(made):
                     found[node] = made
+            elif (support := self._support(node)) is not None:
+                self.supports[node] = support
             for arg in node.args:
                 left[arg] -= 1
                 if left[arg] == 0:
@@ -260,6 +285,22 @@ class _Propagation:
             self.values[node] = known
         return self.values[node]
 
+    def _support(self, node: Node) -> np.ndarray | None:
+        """Where a node that does not depend on the direction may differ from zero; None for all."""
+        entry = node.primitive
+        if node.value is not None:
+            found = [node.value != 0] if node.ndim else []
+        elif entry.is_elementwise:
+            linear = [arg for k, arg in enumerate(node.args) if entry.linear_in({k})]
+            found = [self.supports[arg] for arg in linear if arg in self.supports]
+        elif entry.selects and len(node.args) == 1 and node.args[0] in self.supports:
+            found = [np.asarray(entry.evaluate(self.supports[node.args[0]], **node.params))]
+        else:
+            found = []
+        support = functools.reduce(np.logical_and, found) if found else None
+        is_less = support is not None and not support.all()
+        return np.broadcast_to(support, node.shape) if is_less else None
+
     # Primitives that select.
 
     def _selecting(self, node: Node, operands: list[Operand], places: dict) -> Lanes | Rows:
@@ -335,14 +376,19 @@ class _Propagation:
         return self._merged(node, found)
 
     def _kept(self, node: Node, active: set[int]) -> np.ndarray | None:
-        """Where constant factors are not zero; None if they are so nowhere, or not known."""
+        """Where factors may differ from zero; None for everywhere."""
         if len(active) != 1 or len(node.args) == 1:
             return None
         values = [np.ones(()) if k in active else arg.value for k, arg in enumerate(node.args)]
-        if any(value is None for value in values) or all(value.ndim == 0 for value in values):
-            return None
-        with np.errstate(all="ignore"):
-            keeps = np.asarray(node.primitive.evaluate(*values, **node.params)) != 0
+        if all(value is not None for value in values) and any(value.ndim for value in values):
+            with np.errstate(all="ignore"):
+                keeps = np.asarray(node.primitive.evaluate(*values, **node.params)) != 0
+        else:
+            linear = [k for k in range(len(node.args)) if node.primitive.linear_in({k})]
+            given = [self.supports.get(node.args[k]) for k in linear if k not in active]
+            keeps = functools.reduce(
+                np.logical_and, [one for one in given if one is not None], np.True_
+            )
         return None if keeps.all() else np.broadcast_to(keeps, node.shape)
 
     def _elementwise_rows(self, node: Node, operands, active: set[int], keeps) -> Rows:

@@ -207,6 +207,30 @@ class Body:
             _put(out[k], found[n:], places[n:])
         return out
 
+    def written_out(self, *args: Node, length: int) -> Node:
+        """The rows as nodes of each step."""
+        n, end = self.carries, self.rest
+        carry, slices, rest = args[:n], args[n:end], args[end:]
+        nothing = tuple(p.zeros(args[0].pool, o.shape, o.dtype) for o in self.graph.outputs[n:])
+        steps = [(carry, nothing)]
+        for k in range(length)[:: -1 if self.reverse else 1]:
+            now = (
+                p.slice_(
+                    s, start=(k, *[0] * (s.ndim - 1)), step=(1,) * s.ndim, size=(1, *s.shape[1:])
+                )
+                for s in slices
+            )
+            given = (*carry, *(p.reshape(x, shape=x.shape[1:]) for x in now), *rest)
+            found = _applied(self.graph, given)
+            carry, y = found[:n], found[n:]
+            if self.reverse:  # y is in the row of the carry after the step, else in that before it
+                steps.append((carry, y))
+            else:
+                steps[-1:] = [(steps[-1][0], y), (carry, nothing)]
+        steps = steps[:: -1 if self.reverse else 1]
+        rows = [p.reshape(x, shape=(x.size,)) for pair in steps for part in pair for x in part]
+        return p.reshape(p.concatenate(*rows, axis=0), shape=(length + 1, self.width))
+
     # Derivatives.
 
     @cached_property
@@ -446,6 +470,17 @@ def _part(z_bar: Node, start: tuple[int, int], size: tuple[int, int]) -> Node:
         if not derive.is_zero(part):
             total = part if total is None else total + part
     return p.zeros(z_bar.pool, size, z_bar.dtype) if total is None else total
+
+
+def _applied(graph: Graph, given: Sequence[Node]) -> tuple[Node, ...]:
+    """The outputs of a body's graph, made of nodes in the place of its inputs."""
+    new = dict(zip(graph.inputs, given, strict=True))
+    for node in graph.nodes:
+        if node.value is not None:
+            new[node] = p.constant(given[0].pool, node.value)
+        elif node not in new:
+            new[node] = node.primitive(*(new[arg] for arg in node.args), **node.params)
+    return tuple(new[node] for node in graph.outputs)
 
 
 def _put(row: np.ndarray, values: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> None:
