@@ -19,8 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 
-from nbhvp.targets.cuda import driver, library
-from nbhvp.targets.cuda.arrays import _Tensor as Header
+from nbhvp.targets.cuda import dlpack, driver, library
 from tests.simulated_gpu import Driver
 
 NAMES = ("cupy", "torch", "jax", "numba")
@@ -78,9 +77,15 @@ def installed(monkeypatch, stub: Driver, name: str) -> type[Array]:
 
     def wrapped(array: Any, device: str = "cuda:0") -> Array:
         interface = array.__cuda_array_interface__
-        assert interface["stream"] is None, "nothing that it has to wait for"
+        assert "stream" not in interface, "nothing that it has to wait for"
         assert device == "cuda:0"
         return kind(interface["shape"], interface["typestr"], interface["data"][0], array)
+
+    def from_dlpack(array: Any) -> Array:
+        capsule = array.__dlpack__(stream=1)
+        one = dlpack.tensor_in(capsule)
+        shape = tuple(one.shape[k] for k in range(one.ndim))
+        return kind(shape, one.dtype(), one.data, capsule)
 
     module, inner = ModuleType(name), ModuleType(f"{name}.inner")
     module.__path__ = []
@@ -88,11 +93,13 @@ def installed(monkeypatch, stub: Driver, name: str) -> type[Array]:
         kind.block_until_ready = lambda self: stub.calls.append("block_until_ready")
     if name == "torch":
         stub.streams.add(5)
-        module.cuda = SimpleNamespace(current_stream=lambda: SimpleNamespace(cuda_stream=5))
+        kind.device = "cuda:0"
+        module.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=5))
     maker = {"torch": "as_tensor", "numba": "as_cuda_array"}.get(name, "asarray")
     for one in (module, inner):
         setattr(one, maker, wrapped)
-    names = {"jax": "jax.numpy", "numba": "numba.cuda"}
+        vars(one)["from_dlpack"] = from_dlpack
+    names = {"jax": "jax.dlpack", "numba": "numba.cuda"}
     if name != "numba":  # which is there
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(sys.modules, names.get(name, name), inner if name in names else module)
@@ -110,18 +117,7 @@ class Tensor(Array):
     def __dlpack__(self, stream: int) -> Any:
         assert stream in self.stub.streams
         self.stub.calls.append("__dlpack__")
-        code = {"f": 2, "i": 0}[self.dtype.kind]
-        shape = (ctypes.c_int64 * self.ndim)(*self.shape)
-        header = Header(
-            self.address, 2, 0, self.ndim, code, 8 * self.dtype.itemsize, 1, shape, None, 0
-        )
-        self.kept = header, shape
-        new = ctypes.pythonapi.PyCapsule_New
-        new.restype, new.argtypes = (
-            ctypes.py_object,
-            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
-        )
-        return new(ctypes.addressof(header), b"dltensor", None)
+        return dlpack.capsule(self, self.address, self.shape, self.dtype, 0)
 
 
 # CuPy's own functions, by NumPy and SciPy over the same memory.

@@ -270,6 +270,17 @@ def _answers(word: str, given: list) -> list:
     return values
 
 
+def _in_turn(method: Callable) -> Callable:
+    """A method that one thread runs at a time."""
+
+    @functools.wraps(method)
+    def called(self, *arguments):
+        with self._lock:
+            return method(self, *arguments)
+
+    return called
+
+
 class Order:
     """What has ended when something begins, by a clock for each stream of how far it knows the others.
 
@@ -277,6 +288,7 @@ class Order:
     """
 
     def __init__(self):
+        self._lock = threading.RLock()
         self.events: dict[int, dict[int, int]] = {}
         self._count = 0
         self._host: dict[int, int] = {}
@@ -289,21 +301,26 @@ class Order:
         _join(clock, self._host)
         return clock
 
+    @_in_turn
     def new_event(self) -> int:
         self._count += 1
         self.events[self._count] = {}
         return self._count
 
+    @_in_turn
     def record(self, event: int, stream: int) -> None:
         self.events[event] = dict(self._clock(stream))
 
+    @_in_turn
     def wait_event(self, stream: int, event: int) -> None:
         _join(self._clock(stream), self.events[event])
 
+    @_in_turn
     def wait(self, streams) -> None:
         for stream in streams:
             _join(self._host, self._clock(stream))
 
+    @_in_turn
     def access(self, memory: int, stream: int, writes: bool) -> None:
         clock = self._clock(stream)
         clock[stream] += 1
@@ -318,6 +335,7 @@ class Order:
         else:
             self._reads.setdefault(memory, {})[stream] = clock[stream]
 
+    @_in_turn
     def free(self, memory: int) -> None:
         used = [*self._reads.pop(memory, {}).items()]
         if memory in self._writes:
@@ -351,7 +369,7 @@ class Driver:
         self.streams = {1}
         """The legacy one, and those that were created."""
         self._numbers = itertools.count(100)
-        self._running = threading.Lock()
+        self._changing, self._running = threading.Lock(), threading.Lock()
         """Held by the kernel that runs: threads take turns."""
         self.order = Order()
         self._local = threading.local()
@@ -460,13 +478,16 @@ class Driver:
         memory = np.full(size.value + 256, 0xFF, np.uint8)
         start = -memory.ctypes.data % 256
         address._obj.value = memory.ctypes.data + start
-        self._memory[address._obj.value] = memory[start : start + size.value]
+        with self._changing:  # a kernel may look up elements in another thread
+            self._memory = self._memory | {address._obj.value: memory[start : start + size.value]}
         self._owners[address._obj.value] = self._local.context - 110
 
     def _cuMemFree_v2(self, address):
         self._enter()
         self.order.free(address.value)
-        del self._memory[address.value]
+        with self._changing:
+            assert address.value in self._memory, "memory that is not there"
+            self._memory = {at: one for at, one in self._memory.items() if at != address.value}
 
     def _block(self, address: int) -> tuple[int, int]:
         """Where the memory begins that an address lies in, and the address in it."""

@@ -12,7 +12,6 @@ runs there ends first.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import math
 import sys
@@ -23,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.targets.cuda import dlpack
+
 __all__ = ["LEGACY", "DeviceArray", "checked", "given", "returned"]
 
 LEGACY = 1
 """The stream of arrays that name none."""
-CUDA = 2
-"""The kind of device, in DLPack."""
 
 
 class DeviceArray:
@@ -132,15 +131,26 @@ class DeviceArray:
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         """Version 3: shape, dtype, address, and the stream, where others have to wait for it."""
-        return {
+        found = {
             "shape": self.shape,
             "typestr": self.dtype.str,
             "data": (self.address, False),
             "strides": None,
-            # What follows on the caller's own stream comes after it.
-            "stream": None if self.library in _MAKERS else self.stream,
             "version": 3,
         }
+        # What follows on the caller's own stream comes after it.
+        return found if self.library in _MAKERS else found | {"stream": self.stream}
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, self.device.ordinal
+
+    def __dlpack__(self, *, stream: int | None = None, copy: bool | None = None, **_: Any) -> Any:
+        """A capsule; what is launched on the stream from now on comes after what makes the array."""
+        array = self.copy() if copy else self
+        if stream != -1:
+            self.device.follow(stream or LEGACY, array.stream)
+        at = array.address, array.shape, array.dtype, self.device.ordinal
+        return dlpack.capsule(array, *at)
 
 
 # Arrays of a caller.
@@ -198,14 +208,14 @@ def _by_interface(device: Any, array: Any, library: str, name: str) -> DeviceArr
         raise TypeError(f"{name} has a mask: fill it first")
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     _check_order(shape, interface.get("strides"), dtype.itemsize, name)
-    stream = interface.get("stream") or _stream_of(library)
+    stream = interface.get("stream") or _stream_of(array, library)
     return DeviceArray(device, shape, dtype, stream, library, interface["data"][0], array)
 
 
-def _stream_of(library: str) -> int:
+def _stream_of(array: Any, library: str) -> int:
     """The stream of arrays whose interface names none: the current one of torch, else the legacy one."""
     if library == "torch":
-        return sys.modules["torch"].cuda.current_stream().cuda_stream or LEGACY
+        return sys.modules["torch"].cuda.current_stream(array.device).cuda_stream or LEGACY
     return LEGACY
 
 
@@ -218,30 +228,13 @@ def _check_order(shape: tuple[int, ...], strides: Any, itemsize: int, name: str)
         itemsize *= extent
 
 
-class _Tensor(ctypes.Structure):
-    """A tensor, in DLPack."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p), ("device", ctypes.c_int32), ("ordinal", ctypes.c_int32),
-        ("ndim", ctypes.c_int32), ("kind", ctypes.c_uint8), ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)), ("offset", ctypes.c_uint64),
-    )  # fmt: skip
-
-
-KINDS = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}
-"""The dtypes of NumPy by their numbers in DLPack."""
-
-
 def _by_dlpack(device: Any, array: Any, library: str, name: str) -> DeviceArray:
     stream = device.stream
     capsule = array.__dlpack__(stream=stream)  # which waits there for what makes the array
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    one = _Tensor.from_address(pointer(capsule, b"dltensor"))
-    if one.lanes != 1 or one.kind not in KINDS:
+    one = dlpack.tensor_in(capsule)
+    dtype = one.dtype()
+    if dtype is None:
         raise TypeError(f"{name} has a dtype that NumPy does not have")
-    dtype = np.dtype(f"{KINDS[one.kind]}{one.bits // 8}")
     shape = tuple(one.shape[k] for k in range(one.ndim))
     strides = [one.strides[k] for k in range(one.ndim)] if one.strides else None
     _check_order(shape, strides, 1, name)
@@ -262,7 +255,8 @@ def returned(array: DeviceArray) -> Any:
     if make is None:
         return array
     if array.library in JAX or array.stream in array.device.streams:
-        array.device.wait(array.stream)  # which the library does not know
+        # The library does not know the stream, and JAX may use the memory of x again at once.
+        array.device.wait(array.stream)
     return make(array)
 
 
@@ -279,7 +273,7 @@ JAX = ("jax", "jaxlib")
 
 _MAKERS: dict[str, Callable[[DeviceArray], Any]] = {
     "cupy": _by("cupy", "asarray"),
-    **{name: _by("jax.numpy", "asarray") for name in JAX},
+    **{name: _by("jax.dlpack", "from_dlpack") for name in JAX},
     "numba": _by("numba.cuda", "as_cuda_array"),
     "numba_cuda": _by("numba.cuda", "as_cuda_array"),
     "torch": _tensor,

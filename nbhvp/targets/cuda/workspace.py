@@ -14,6 +14,7 @@ import numpy as np
 
 from nbhvp.graph.node import Node
 from nbhvp.plain import is_frozen
+from nbhvp.plan.costs import CPU
 from nbhvp.targets.cuda.arrays import DeviceArray
 from nbhvp.targets.cuda.blas import Gemm
 from nbhvp.targets.cuda.hosted import Host
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Workspace", "uploaded"]
 
-KNOWN = 1 << 12
-"""Bytes from which it is worth to remember the copy of an array."""
+KNOWN = CPU.l2
+"""Bytes from which an array that is read-only counts as unchanged, as on a CPU."""
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Arrays of other libraries in, and arrays of the same library out, through a simulated driver."""
 
 import gc
+import math
 import pickle
 import threading
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbhvp
-from nbhvp.targets.cuda import driver
+from nbhvp.targets.cuda import dlpack, driver
 from nbhvp.targets.cuda.arrays import DeviceArray
 from tests.device_arrays import NAMES, Array, Tensor, installed
 from tests.simulated_gpu import simulated_driver
@@ -121,6 +122,45 @@ def test_dlpack(gpu):
     assert type(found) is DeviceArray
     same(found, g.hvp(X, V, A))
     assert "__dlpack__" in gpu.calls
+
+
+class OnHost:
+    """Memory of the host by a capsule of ours, for NumPy."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self, **options):
+        a = self.array
+        return dlpack.capsule(self, a.ctypes.data, a.shape, a.dtype, 0, kind=1)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i4", "c16", "u1"])
+def test_capsules(shape, dtype):
+    """NumPy reads them, and frees what they keep; so does one that nobody reads."""
+    gc.collect()
+    before, a = len(dlpack._exported), np.arange(math.prod(shape), dtype=dtype).reshape(shape)
+    found = np.from_dlpack(OnHost(a))
+    assert found.dtype == a.dtype
+    np.testing.assert_array_equal(found, a)
+    unread = OnHost(a).__dlpack__()
+    assert len(dlpack._exported) == before + 2
+    del found, unread
+    gc.collect()
+    assert len(dlpack._exported) == before
+
+
+def test_results_by_dlpack(gpu):
+    f = nbhvp.differentiable(logistic, target="cuda")
+    found = f.grad(DeviceArray(driver.device(0), (4,), np.dtype("f8")).copy(), A)
+    capsule = found.__dlpack__(stream=1)
+    one = dlpack.tensor_in(capsule)
+    assert (one.data, one.device, one.ndim, one.dtype()) == (found.address, 2, 1, found.dtype)
+    assert found.__dlpack_device__() == (2, 0)
 
 
 def test_contents_that_change_in_place(gpu, monkeypatch):
