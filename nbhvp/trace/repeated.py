@@ -2,10 +2,9 @@
 
 The steps of a loop call the same functions, with other arrays of the same shapes, dtypes and strides
 and with equal parameters. What an answer of the register does follows from these, and from the outcomes
-of the guards that it takes. So the first such call is kept as a `Pattern`: its primitives in order, and
+of the guards that it takes. So the second such call is kept as a `Pattern`: its primitives in order, and
 its guards. A later one evaluates these, compares the outcomes, and makes the requests. Arithmetic
-between arrays is one primitive (`arithmetic`), of which only its kind is kept: operands may be numbers
-that are others in each step.
+between arrays is one primitive, a `Row`: its operands may be numbers that are others in each step.
 
 Invariant: values, types, requests and guards are those that the general way gives; a call that shares
 memory, writes, or depends on anything else is none of these.
@@ -116,6 +115,8 @@ def _arithmetic(recording: Recording, ufunc: np.ufunc, operands: tuple, _, gener
             version, value, node = x._cache
             if node is None or version != x.storage.version:
                 value, node = x.value, x.node
+            if node.pool is not pool:
+                return general(*operands)
             form += (node.shape, node.dtype)
             x = value
         elif kind is Number:
@@ -209,7 +210,7 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
         form.append((value.shape, value.strides) if type(value) is np.ndarray else type(value))
         if node.life == PLAIN and function not in _BY_SHAPE:
             form.append(settled(node))
-        elif node.life == OPEN:
+        elif node.life == OPEN or node.pool is not recording.pool:
             return general(*args, **kwargs)
     known, patterns = tuple(form), recording.patterns
     pattern = patterns.get(known, 0)
@@ -225,12 +226,14 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
     return general(*args, **kwargs)
 
 
-_BY_SHAPE = {np.matmul, np.dot, np.outer, np.concatenate, np.stack, np.sum, np.roll}
+_BY_SHAPE = {np.matmul, np.dot, np.concatenate, np.stack, np.sum, np.roll}
 """Functions whose answers look at no value, of constants neither."""
 
 
 def _kept(recording: Recording, known: tuple, operands: list, nodes: list[Node], run: Callable):
     """The result of a call, whose pattern is kept if it has one."""
+    if any(node in recording.guards for node in nodes):
+        return run()  # it would take no guard on a value that it depends on
     before, versions = _marks(recording), [x.storage.version for x in operands]
     guards, count = len(recording.guards), recording.pool.end
     result = run()

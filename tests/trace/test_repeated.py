@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from nbhvp.errors import TraceError
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
@@ -134,6 +135,39 @@ def test_a_singular_matrix_is_numpys_error_in_any_step():
 
     with pytest.raises(np.linalg.LinAlgError, match="Singular"):
         record(fun, np.array([0.3, 0.2, 0.5]))
+
+
+def test_parameters_that_depend_on_values_are_those_of_each_call():
+    """The first is under a guard already when its calls repeat; the second has another value."""
+
+    def fun(x):
+        z = x
+        for n in (np.argmax(x), np.argmin(x)):
+            for _ in range(5):
+                z = np.roll(z, n) * np.sin(z)
+        return z[0]
+
+    x = np.array([0.3, 0.7, 0.2, 0.5])
+    *_, value, _, _ = interpret(graph_of(record(fun, x)), x, x)
+    np.testing.assert_allclose(value, fun(x), rtol=1e-13)
+
+
+def test_values_of_other_traces_are_told():
+    outer = []
+
+    def inner(x):
+        z = x
+        for k in range(5):
+            z = z * (x if k < 4 else outer[0])
+        return np.sum(z)
+
+    def fun(x):
+        outer.append(x * 2.0)
+        record(inner, np.ones(3))
+        return np.sum(x)
+
+    with pytest.raises(TraceError, match="another call"):
+        record(fun, np.ones(3))
 
 
 def test_another_branch_within_a_function_is_followed():
