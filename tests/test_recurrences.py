@@ -25,6 +25,7 @@ from nbhvp.plan.fusion import fused
 from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import schedule
 from nbhvp.plan.split import split
+from nbhvp.runtime import recorded
 from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool
 from tests.checks import THOROUGH, compiled, plain
@@ -997,7 +998,9 @@ def test_tangents_run_in_the_loop_of_the_trajectory():
 
 
 @pytest.mark.parametrize("arguments", [(), (DATA[:, 1].copy(),)], ids=["x", "data"])
-def test_a_product_at_a_new_point_makes_no_state_until_a_second_one(arguments):
+def test_a_product_at_a_new_point_makes_no_state_until_a_second_one(arguments, monkeypatch):
+    monkeypatch.setattr(recorded, "LONG", 0)
+
     def fun(x, data=DATA[:, 0]):
         z = x
         for k in range(T):

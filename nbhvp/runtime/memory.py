@@ -8,9 +8,9 @@ like the latest one are first tried directly (`direct`).
 A gradient at a new x computes the state of products too if a product has been taken since the last
 gradient at a new x; if not, it runs the gradient program alone, and no point is remembered.
 
-The state of a recurrence takes longer to compute and to write than a product. So the first product at a
-new x is one program that keeps no state, unless the last point had several products; a second one there
-makes the state.
+The state of a long recurrence takes longer to compute and to write than a product. So the first product
+at a new x is one program that keeps no state, unless the last point had several products; a second one
+there makes the state.
 
 Replacing the remembered point is one assignment, so threads need no lock to use it. The lock is held
 only to trace, to compile and to change the list of traces.

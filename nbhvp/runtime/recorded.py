@@ -37,6 +37,9 @@ __all__ = ["Linearized", "Recorded"]
 MOST_MATRICES = 2
 """Of a product, for different integers among the arguments."""
 
+LONG = 20_000
+"""Operations of loops over time for which a state takes longer than what a direct call saves."""
+
 
 class Recorded:
     """One trace of a function, and its programs.
@@ -53,7 +56,8 @@ class Recorded:
         self.nodes = self.output.index - min(node.index for node in trace.inputs)
         """About as many as there are."""
         self.direct = Direct()
-        self.is_recurrent = bool(trace.recurrences)
+        operations = sum(loop.steps * loop.operations for loop in trace.recurrences)
+        self.is_recurrent = operations > LONG  # by long loops
         self._calls = 0
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
