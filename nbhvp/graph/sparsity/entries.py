@@ -290,15 +290,15 @@ def sorted_entries(rows: np.ndarray, columns: np.ndarray, shape) -> tuple[np.nda
 
 def summed(starts: np.ndarray, columns: np.ndarray, entry: Node | None) -> Rows:
     """Rows whose columns ascend, with those entries added up that are at one place."""
-    is_new = np.ones(columns.size, bool)
-    np.not_equal(columns[1:], columns[:-1], out=is_new[1:])
-    is_new[starts[:-1][np.diff(starts) > 0]] = True
+    is_new = np.ones(columns.size + 1, bool)
+    np.not_equal(columns[1:], columns[:-1], out=is_new[1:-1])
+    is_new[starts] = True
     if is_new.all():
         return Rows(starts, columns, entry)
+    begins = np.flatnonzero(is_new)
     if entry is not None:
-        begins = np.append(np.flatnonzero(is_new), is_new.size)
         entry = p.segment_sum(entry, p.constant(entry.pool, begins), axis=0)
-    return Rows(np.append(0, np.cumsum(is_new))[starts], columns[is_new], entry)
+    return Rows(np.searchsorted(begins, starts), columns[is_new[:-1]], entry)
 
 
 def taken(parts: Sequence[Rows], chosen: np.ndarray) -> Rows:

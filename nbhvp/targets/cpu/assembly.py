@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
 
 from nbhvp.targets.cpu import run
-from nbhvp.targets.cpu.terms import HALF, PLACE
+from nbhvp.targets.cpu.terms import HALF
 from nbhvp.targets.native import entries
 
 __all__ = ["sorted_terms"]
@@ -37,7 +38,7 @@ def sorted_terms(
     products = np.multiply.outer(out_factors, in_factors)
     factors, classes = np.unique(products, return_inverse=True)
     values = pattern.shape[0] * count
-    assert values * factors.size < 2**31, "places have 31 bits"
+    assert values * factors.size < 2 ** (HALF - 1), "places have half a word"
     arrays = [pattern.indptr, pattern.indices, colours, after.indptr, after.indices, out_kinds]
     arrays += [before.indptr, before.indices, in_kinds, classes.ravel()]
     words = [np.ascontiguousarray(array, np.int64) for array in arrays]
@@ -49,7 +50,9 @@ def sorted_terms(
     starts, terms = _sorted(
         after.shape[0], lambda ends, found: by_rows(size, starts, terms, ends, found)
     )
-    return starts, (terms >> HALF).astype(np.int32), (terms & PLACE).astype(np.int32), factors
+    halves = terms.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
+    places, columns = map(np.ascontiguousarray, halves.T)
+    return starts, columns, places, factors
 
 
 def _kinds(matrix) -> tuple[np.ndarray, np.ndarray]:
