@@ -134,9 +134,10 @@ def both(a: Lane, b: Lane) -> Lane | None:
     if a.columns is not b.columns:
         if any(i != j and i >= 0 and j >= 0 for i, j in zip(a.sample, b.sample, strict=True)):
             return None
-        if _differ(a.columns, b.columns):
+        are_full = a.is_full and b.is_full
+        if not np.array_equal(a.columns, b.columns) if are_full else _differ(a.columns, b.columns):
             return None
-        are_alike = (a.is_full and b.is_full) or bool(((a.columns < 0) == (b.columns < 0)).all())
+        are_alike = are_full or bool(((a.columns < 0) == (b.columns < 0)).all())
         if not are_alike:
             columns = np.maximum(a.columns, b.columns)
             is_full = a.is_full or b.is_full or bool((columns >= 0).all())
