@@ -33,7 +33,7 @@ class Array:
     """What the interface names."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, address: int, owner: Any = None):
-        self.shape, self.dtype, self.address, self.owner = shape, np.dtype(dtype), address, owner
+        self.shape, self._dtype, self.address, self.owner = shape, np.dtype(dtype), address, owner
         self.ndim, self.size = len(shape), math.prod(shape)
         self.interface_stream = self.stream
 
@@ -52,15 +52,20 @@ class Array:
     def host(self) -> np.ndarray:
         """Its elements, when all has ended."""
         memory, at = self.stub._bytes(self.address)
-        size = self.size * self.dtype.itemsize
-        return memory[at : at + size].view(self.dtype).reshape(self.shape)
+        size = self.size * self._dtype.itemsize
+        return memory[at : at + size].view(self._dtype).reshape(self.shape)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {
-            "shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False),
+            "shape": self.shape, "typestr": self._dtype.str, "data": (self.address, False),
             "version": 3, "stream": self.interface_stream,
         }  # fmt: skip
+
+    @property
+    def dtype(self) -> Any:
+        """That of NumPy; torch has dtypes of its own."""
+        return self._dtype if type(self).__name__ != "torch" else f"torch.{self._dtype}"
 
     def __add__(self, other: Array) -> Array:
         return self.of(self.host + other.host)
@@ -117,7 +122,7 @@ class Tensor(Array):
     def __dlpack__(self, stream: int) -> Any:
         assert stream in self.stub.streams
         self.stub.calls.append("__dlpack__")
-        return dlpack.capsule(self, self.address, self.shape, self.dtype, 0)
+        return dlpack.capsule(self, self.address, self.shape, self._dtype, 0)
 
 
 # CuPy's own functions, by NumPy and SciPy over the same memory.

@@ -334,12 +334,13 @@ def _refuse_subclass(v: Any) -> None:
 
 def checked(v: Any, size: int) -> np.ndarray:
     """v as an array of numbers, of shape (size,) or (size, k)."""
-    if not is_on_device(v):
+    on_device = is_on_device(v)
+    if not on_device:
         _refuse_subclass(v)
         v = np.asarray(v.toarray() if issparse(v) else v)
     if v.ndim not in (1, 2) or v.shape[0] != size:
         raise ValueError(f"needed an array of shape ({size},) or ({size}, k), got {v.shape}")
-    if v.dtype.kind not in "biufc":
+    if not on_device and v.dtype.kind not in "biufc":
         raise TypeError(f"needed an array of numbers, got {v.dtype}")
     return v
 

@@ -58,7 +58,7 @@ class HessianReport:
         ``operations``, in units of an addition (a division counts 4, an exp about 20, a term of a
         matrix product 2); the numbers of ``kernels``, ``matrix_products`` and ``library_calls``.
     seconds : float
-        An estimate of the time of one product on one thread; NaN for ``target="interpret"``.
+        An estimate of the time of one product on one thread; NaN where no CPU computes it.
     """
 
     stored: Mapping[str, np.ndarray]

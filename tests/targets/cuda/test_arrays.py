@@ -111,6 +111,12 @@ def test_libraries(name, gpu, monkeypatch):
         assert type(found) is library
         same(found, needed)
     assert not COPIES & {*gpu.calls}
+    H, J = f.hessian(x, data), nbhvp.differentiable(residuals, target="cuda").jacobian(x, data)
+    if name != "numba":  # whose arrays have no arithmetic
+        same(H.damped(0.5) @ v, g.hvp(X, V, A) + 0.5 * V)
+    same((J.T @ J) @ v, r.jacobian(X, A).T @ (r.jacobian(X, A) @ V))
+    gpu.calls.clear()
+    f.hvp(x, v, data)
     assert ("block_until_ready" in gpu.calls) == (name == "jax")
     assert ("cuStreamSynchronize" in gpu.calls) == (name == "jax")
 
