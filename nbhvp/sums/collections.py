@@ -37,8 +37,10 @@ def blocks(collections: tuple) -> Sequence | Callable:
 
 
 def _items(bag: Any) -> Iterator:
+    from dask import threaded
+
     for part in bag.to_delayed():
-        yield from part.compute(scheduler="threads")
+        yield from part.compute(scheduler=threaded.get)
 
 
 def _delayed(collection: Any) -> list:
@@ -65,8 +67,10 @@ class Blocks(Sequence):
 
     def __getitem__(self, k: Any) -> Any:
         import dask
+        from dask import threaded
 
-        arrays = dask.compute(*self._delayed[k], scheduler="threads")
+        # Named "threads", the scheduler of this process would warn of a client.
+        arrays = dask.compute(*self._delayed[k], scheduler=threaded.get)
         for array in arrays:
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
