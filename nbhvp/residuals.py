@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, lgmres
 
-from nbhvp.function import Function, differentiable
+from nbhvp.function import flat
 from nbhvp.sums import SumOver
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def least_squares(
         ``r(x, *args)``, an array of residuals. A plain function is made `differentiable` for this call, and
         compiled where that pays.
     x0 : array_like, shape (n,)
+        The start. For a function of a tree it may be a tree; the ``x`` of the result is a vector.
     args : tuple
         Further arguments of r. A value that is not a tuple counts as one argument.
     jacobian : {"dense", "sparse", "operator"}, optional
@@ -77,7 +78,7 @@ def least_squares(
             "least_squares needs all residuals, and a sum over batches adds them up: minimise "
             "sum_over(lambda x, *batch: np.sum(r(x, *batch) ** 2) / 2, batches)"
         )
-    r, args = _function(r), _tuple(args)
+    (r, x0), args = flat(r, x0), _tuple(args)
     if jacobian is None:
         jacobian = (
             "dense" if kw.get("method") == "lm" else _suitable(r, np.asarray(x0, float), args)
@@ -107,7 +108,7 @@ def root(
         ``r(x, *args)``, of as many elements as x. A plain function is made `differentiable` for this call,
         and compiled where that pays.
     x0 : array_like, shape (n,)
-        The start; a number counts as an array of one, as in SciPy.
+        The start: a vector, a number, or the tree of a function of a tree. ``x`` of the result is a vector.
     args : tuple
         Further arguments of r. A value that is not a tuple counts as one argument.
     method : {"hybr", "lm", "krylov"}, optional
@@ -149,7 +150,7 @@ def root(
     >>> found.success, bool(np.max(abs(heat(found.x))) < 1e-8)
     (True, True)
     """
-    r, args = _function(r), _tuple(args)
+    (r, x0), args = flat(r, x0), _tuple(args)
     x0 = np.array(x0, float, ndmin=1)
     if x0.ndim != 1:
         raise ValueError(f"x0 must have shape (n,), got {x0.shape}: give x0.ravel()")
@@ -171,10 +172,6 @@ def root(
     return scipy_root(
         residual, x0, args=args, jac=_jacobians(r, "dense"), method=method, tol=tol, **kw
     )
-
-
-def _function(r: Callable) -> Function | SumOver:
-    return r if isinstance(r, Function | SumOver) else differentiable(r, compile="lazy")
 
 
 def _tuple(args: Any) -> tuple:

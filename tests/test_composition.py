@@ -452,6 +452,28 @@ def test_what_is_inside_is_as_by_hand(name):
     assert_agree(D(inside), D(by_hand), np.array([0.7, 1.1, 0.4]), EXACT_MODES)
 
 
+def test_steps_of_descent_are_one_loop_over_time():
+    def descent(slope, x):
+        return cubic(functools.reduce(lambda y, _: y - 0.01 * slope(y), range(60), x))
+
+    inside = D(lambda x: descent(CUBIC.grad, x))
+    by_hand = D(lambda x: descent(lambda y: y**2 / 2 + products_of_others(y), x))
+    assert_agree(inside, by_hand, np.array([0.7, 1.1, 0.4]))
+    assert [loop.steps >= 58 for loop in inside.report().recurrences] == [True]
+
+
+def test_penalties_within_sums_over_batches():
+    def penalty(x, y):
+        return np.sum(D(lambda z: np.sum(np.tanh(z @ x))).grad(y) ** 2)
+
+    def by_hand(x):
+        return np.sum((1 - np.tanh(Y @ x) ** 2) ** 2) * np.sum(x**2)
+
+    total, x = nbhvp.sum_over(D(penalty), [(Y[:2],), (Y[2:],)]), np.array([0.7, 1.1, 0.4])
+    assert_agree(total, D(by_hand), x, modes=())
+    np.testing.assert_allclose(total.hvp(x, X[0]), D(by_hand).hvp(x, X[0]), rtol=1e-9)
+
+
 def test_methods_of_objects():
     model, x = Model(), np.array([1.0, 2.0])
     for stiffness in (3.0, 5.0):

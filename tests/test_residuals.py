@@ -112,6 +112,16 @@ def test_errors(call, error, words):
         call()
 
 
+def test_trees_and_numbers():
+    r = nbhvp.differentiable(
+        lambda p: np.append(p["w"] ** 2 - 2, p["b"] + 1), trees=True, target="interpret"
+    )
+    tree = {"w": np.ones(2), "b": 0.0}
+    for found in (nbhvp.root(r, tree), nbhvp.least_squares(r, tree)):
+        np.testing.assert_allclose(found.x, [2**0.5, 2**0.5, -1], rtol=1e-6)
+    np.testing.assert_allclose(nbhvp.root(lambda x: x**2 - 2, 1.0).x, [2**0.5])
+
+
 def test_a_hopeless_system_ends():
     """A triangular Jacobian with a condition number of about 2^60."""
     r = nbhvp.differentiable(
