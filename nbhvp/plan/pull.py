@@ -15,8 +15,9 @@ nodes deep on Python's stack; deeper nodes are computed first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -144,12 +145,17 @@ class Load:
     def indices(self) -> tuple[Index, ...]:
         return (self.index,)
 
+    @cached_property
+    def inner(self) -> Sequence[Expr]:
+        """The operands, and what indices depend on."""
+        return loaded(self.indices)
+
 
 @dataclass(frozen=True, eq=False)
 class Value:
     value: Any
     dtype: np.dtype
-    operands = indices = ()
+    operands = indices = inner = ()
     cost = 0.0
 
 
@@ -166,6 +172,10 @@ class Apply:
     @property
     def cost(self) -> float:
         return self.primitive.cost
+
+    @property
+    def inner(self) -> Sequence[Expr]:
+        return self.operands
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +195,10 @@ class Choose:
     @property
     def indices(self) -> tuple[Index, ...]:
         return tuple(condition.index for condition in self.conditions)
+
+    @cached_property
+    def inner(self) -> Sequence[Expr]:
+        return [*self.operands, *loaded(self.indices)]
 
 
 Expr = Load | Value | Apply | Choose
@@ -495,7 +509,7 @@ def parts(exprs) -> list[Expr]:
     stack = list(found)
     while stack:
         part = stack.pop()
-        for inner in [*part.operands, *loaded(part.indices)]:
+        for inner in part.inner:
             if inner not in found:
                 found[inner] = None
                 stack.append(inner)
@@ -513,13 +527,12 @@ def nesting(found: list[Expr]) -> int:
     pending = list(found)
     while pending:
         part = pending[-1]
-        inner = [*part.operands, *loaded(part.indices)]
-        unknown = [one for one in inner if one not in depth]
+        unknown = [one for one in part.inner if one not in depth]
         if unknown:
             pending += unknown
             continue
         pending.pop()
-        depth[part] = max((depth[one] for one in inner), default=0) + isinstance(part, Choose)
+        depth[part] = max((depth[one] for one in part.inner), default=0) + isinstance(part, Choose)
     return max(depth.values(), default=0)
 
 

@@ -8,11 +8,14 @@ import pytest
 from benchmarks.kernels import counts, graphs, texts, unrolled
 from nbhvp.graph import primitives as p
 from nbhvp.graph import recurrences
+from nbhvp.graph.derive import gradient
+from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.nest import Nest
 from nbhvp.plan.pull import weight
 from nbhvp.plan.schedule import Library, MatrixProduct, schedule
-from tests.checks import assert_same, run_plain, total
+from nbhvp.trace.record import record
+from tests.checks import assert_same, run_plain, texts_of, total
 from tests.graphs import STRUCTURE, Inputs, build, part, random_graph
 from tests.targets.cpu.test_nests import PROBLEMS, problem
 
@@ -203,3 +206,21 @@ def test_products_read_views_in_place():
     assert isinstance(step, MatrixProduct)
     ((_, (_, offset, strides), _),) = step.terms
     assert (offset, strides[1:]) == (12, (10, 1))
+
+
+def test_arrays_of_few_numbers_are_written_out():
+    """Each number is stored where it belongs; a loop chooses at most where zeros are put around."""
+    target = np.array([0.4, -0.2, 0.3])
+
+    def arm(q):
+        T = np.eye(4)
+        for k in range(3):
+            c, s = np.cos(q[k]), np.sin(q[k])
+            T = T @ np.array([[c, -s, 0, 0.3 * c], [s, c, 0, 0.3 * s], [0, 0, 1, 0], [0, 0, 0, 1]])
+        return ((T[:3, 3] - target) ** 2).sum()
+
+    q = np.array([0.3, 0.6, 0.9])
+    trace = record(arm, q)
+    graph = Graph(trace.inputs, (*trace.outputs, gradient(trace.outputs[0], trace.inputs[0])))
+    assert max(text.partition("(table")[2].count("if ") for text in texts_of(schedule(graph))) <= 1
+    assert_same(graph, [q])

@@ -103,9 +103,9 @@ class Program:
         products = any(_may_use_threads(step) for step in steps.steps)
         self.runner = _runner(self.seconds, products)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
+        references = [_references(stretch) for stretch in self._stretches]
         self._patches = {
-            node: [_references(s, node) for s in self._stretches]
-            for node in (*self._cold, *self._direct)
+            node: [known.get(node) for known in references] for node in (*self._cold, *self._direct)
         }
         x = graph.inputs[self.hot]
         self._hot = x.shape, np.dtype(x.dtype.char)
@@ -385,16 +385,16 @@ class _Addresses(dict):
         return cpu.address(key.value) if key.value is not None else 0
 
 
-def _references(stretch: _Stretch, node: Node) -> np.ndarray | None:
-    """Where the words of a stretch hold addresses within a node, as `cpu.place` takes them."""
-    found = []
+def _references(stretch: _Stretch) -> dict[Any, np.ndarray]:
+    """Where the words of a stretch hold addresses within each buffer, as `cpu.place` takes them."""
+    found: dict[Any, list[int]] = {}
     word = cpu.HEADER + cpu.STEP * len(stretch.steps)
     for step in stretch.steps:
         for entry in step.table:
-            if isinstance(entry, cpu.Ref) and entry.buffer is node:
-                found += [word, entry.offset]
+            if isinstance(entry, cpu.Ref):
+                found.setdefault(entry.buffer, []).extend((word, entry.offset))
             word += 2 if isinstance(entry, complex) else 1
-    return np.array([len(found) // 2, *found], np.int64) if found else None
+    return {node: np.array([len(some) // 2, *some], np.int64) for node, some in found.items()}
 
 
 def _compile(
