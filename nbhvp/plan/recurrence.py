@@ -17,7 +17,7 @@ from typing import Any
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
-from nbhvp.graph.table.scan import Body
+from nbhvp.graph.table.scan import Body, keeps_rows
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower
@@ -92,6 +92,32 @@ class Repeated:
     """For each argument an array, where it or its first slice begins, how far slices are apart."""
     plan: Any
     """The schedule of a step."""
+
+    def where(self) -> dict[Node, tuple[Node, int, int]]:
+        """For each array of a step, where it lies in the first one, and how far from there in the next."""
+        body, node = self.node.primitive.body, self.node
+        length, size = node.params["length"], node.dtype.itemsize
+        row, sign = body.width * size, -1 if body.reverse else 1
+        first = length - 1 if body.reverse else 0
+        rows = first + body.reverse, first + 1 - body.reverse
+        steps = sign * row, sign * row
+        if not keeps_rows(node):
+            rows = length % 2, 1 - length % 2
+            steps = row - 2 * row * rows[0], row - 2 * row * rows[1]
+        found: dict[Node, tuple[Node, int, int]] = {}
+        for k, (given, (array, offset, stride)) in enumerate(
+            zip(self.plan.graph.inputs, self.operands, strict=True)
+        ):
+            item = array.dtype.itemsize
+            if k < body.carries:
+                found[given] = node, rows[0] * row + body.columns[k] * size, steps[0]
+            else:
+                found[given] = array, (offset + first * stride) * item, sign * stride * item
+        for k, output in enumerate(self.plan.graph.outputs):
+            assert output not in found, f"two outputs of a step share the memory of {output}"
+            at, stride = (rows[1], steps[1]) if k < body.carries else (first, sign * row)
+            found[output] = node, at * row + body.columns[k] * size, stride
+        return found
 
 
 def one_of(body: Body) -> Body:

@@ -589,11 +589,11 @@ def _repeated(memory: _Memory, node: Node) -> Repeated:
     found = [_placed(memory, node, k) for k in range(len(node.args))]
     operands = tuple(one for one in found if one is not None)
     assert len(operands) == len(found), f"an argument of {node} is not in memory"
-    return Repeated(node, operands, _plan_of(node.primitive.body))
+    return Repeated(node, operands, _plan_of(node.primitive.body, memory.costs))
 
 
 @functools.lru_cache(maxsize=256)
-def _plan_of(body: Body) -> Schedule:
+def _plan_of(body: Body, costs: Costs = CPU) -> Schedule:
     """The schedule of a step, each output of which has memory of its own."""
     graph, seen, outputs = step_of(body), set(), []
     for node in graph.outputs:
@@ -601,7 +601,7 @@ def _plan_of(body: Body) -> Schedule:
             node = node.pool.intern(p.cast, (node,), {"dtype": node.dtype}, node.shape, node.dtype)
         outputs.append(node)
         seen.add(_owned(node))
-    return schedule(Graph(graph.inputs, tuple(outputs)))
+    return schedule(Graph(graph.inputs, tuple(outputs)), costs)
 
 
 NESTED = ("sum", "all", "segment_sum")

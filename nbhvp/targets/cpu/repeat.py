@@ -8,9 +8,8 @@ kept, steps read and write two rows in turn, of which the first is the last one 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
-from nbhvp.graph.node import Node
 from nbhvp.graph.table.scan import keeps_rows
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.text import KernelCall, Slots, code, kernel_text
@@ -56,7 +55,7 @@ def first_row(step: Repeated) -> KernelCall:
 
 def repeated(step: Repeated, steps: Sequence[cpu.Step]) -> cpu.Step:
     """The step of an outer program that runs the steps of a recurrence, so often."""
-    where = _where(step)
+    where = step.where()
     length = step.node.params["length"]
     records: list = [len(steps), 0, 0, 1]
     words: list = []
@@ -79,30 +78,3 @@ def repeated(step: Repeated, steps: Sequence[cpu.Step]) -> cpu.Step:
     table = [length, *counts, *records, *words, *moved, *turned]
     kernel = cache.load(SOURCE)
     return cpu.Step(kernel.address, tuple(table), 1, 1)
-
-
-def _where(step: Repeated) -> dict[Hashable, tuple[Node, int, int]]:
-    """For each array of a step, where it lies in the first one, and how far from there in the next."""
-    body, node = step.node.primitive.body, step.node
-    length, size = node.params["length"], node.dtype.itemsize
-    row, sign = body.width * size, -1 if body.reverse else 1
-    first = length - 1 if body.reverse else 0
-    rows = first + body.reverse, first + 1 - body.reverse
-    steps = sign * row, sign * row
-    if not keeps_rows(node):
-        rows = length % 2, 1 - length % 2
-        steps = row - 2 * row * rows[0], row - 2 * row * rows[1]
-    found: dict[Hashable, tuple[Node, int, int]] = {}
-    for k, (given, (array, offset, stride)) in enumerate(
-        zip(step.plan.graph.inputs, step.operands, strict=True)
-    ):
-        item = array.dtype.itemsize
-        if k < body.carries:
-            found[given] = node, rows[0] * row + body.columns[k] * size, steps[0]
-        else:
-            found[given] = array, (offset + first * stride) * item, sign * stride * item
-    for k, output in enumerate(step.plan.graph.outputs):
-        assert output not in found, f"two outputs of a step share the memory of {output}"
-        at, stride = (rows[1], steps[1]) if k < body.carries else (first, sign * row)
-        found[output] = node, at * row + body.columns[k] * size, stride
-    return found

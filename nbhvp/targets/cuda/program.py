@@ -30,9 +30,10 @@ from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.costs import GPU
 from nbhvp.plan.layout import layout
 from nbhvp.plan.nest import Nest
+from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, reads, schedule
 from nbhvp.plan.text import Pointer, Symbol
-from nbhvp.targets.cuda import cache, matrices, nests
+from nbhvp.targets.cuda import cache, matrices, nests, repeats
 from nbhvp.targets.cuda.arrays import DeviceArray, checked, given, returned
 from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.hosted import Host, hosted
@@ -181,12 +182,7 @@ class Program:
 
     def _texts(self, step: Any, wanted: set[Node], ptx: dict[str, str]) -> list[Text]:
         """The kernels of a step, of which `ptx` gets the code by their sources."""
-        if isinstance(step, MatrixProduct):
-            texts = matrices.emit(step)
-        elif isinstance(step, Nest | Reduction):
-            texts = nests.emit(step, wanted)
-        else:
-            raise Unknown(step.node.primitive.name)
+        texts = _emitted(step, wanted)
         found = [text for text in texts if 0 not in text.grid]  # the driver takes no empty grid
         for text in found:
             symbols = sorted({slot.name for slot in text.slots if isinstance(slot, Symbol)})
@@ -194,7 +190,7 @@ class Program:
                 raise Unknown(f"{', '.join(symbols)} of SciPy's")
             if text.source not in ptx:
                 ptx[text.source] = cache.ptx(text.source)
-        self.sources += [text.source for text in found]
+        self.sources += dict.fromkeys(text.source for text in found)
         return found
 
     def _touched(self) -> list[tuple]:
@@ -297,6 +293,18 @@ def _place(device: Any, x: Any) -> tuple[int, str | None]:
     if isinstance(x, DeviceArray) and x.library is not None:
         return x.stream, x.library
     return device.stream, None
+
+
+def _emitted(step: Any, wanted: set[Node]) -> list[Text]:
+    """The launches of a step."""
+    if isinstance(step, MatrixProduct):
+        return matrices.emit(step)
+    if isinstance(step, Nest | Reduction):
+        return nests.emit(step, wanted)
+    if isinstance(step, Repeated) and repeats.is_wide(step):
+        inner = zip(step.plan.steps, needed(step.plan), strict=True)
+        return repeats.emit(step, [text for one, some in inner for text in _emitted(one, some)])
+    raise Unknown(step.node.primitive.name)
 
 
 def needed(plan: Schedule) -> list[set[Node]]:

@@ -12,7 +12,7 @@ from scipy import special
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
-from nbhvp.targets.cuda import cache, driver, libcuda, program
+from nbhvp.targets.cuda import cache, driver, libcuda, program, repeats
 from nbhvp.targets.cuda.arrays import DeviceArray
 from tests.simulated_gpu import simulated_driver
 
@@ -121,6 +121,36 @@ def test_loops_over_time_run_on_the_host(gpu, memory):
     for directions in (v, np.stack([v, x, v * x], axis=-1)):
         same(f.hvp(x, directions), g.hvp(x, directions))
     assert f.report().recurrences and f.report().host_steps > 0
+
+
+def trajectories(x):
+    """Fifty instances of Lorenz' equations, and a product of matrices in each step."""
+    a, b, c = x[:50], x[50:100], x[100:]
+    for _ in range(12):
+        d = (MIXED @ c.reshape(5, 10)).ravel()
+        a, b, c = a + 0.1 * (b - a), b + 0.01 * (a * (28 - c) - b), c + 0.01 * (a * b - d)
+    return np.sum(a * a + b * c)
+
+
+MIXED = np.random.default_rng(0).standard_normal((5, 5))
+
+
+@pytest.mark.parametrize("memory", [None, 8000])
+def test_steps_of_many_instances_run_on_the_device(gpu, memory, monkeypatch):
+    monkeypatch.setattr(repeats, "LANES", 100)
+    f = nbhvp.differentiable(trajectories, target="cuda", memory=memory)
+    g = nbhvp.differentiable(trajectories, target="interpret")
+    x = np.linspace(0.1, 2, 150)
+    v = np.cos(x)
+    assert np.abs(g.hvp(x, v)).min() > 0
+    same(f(x), g(x))
+    same(f.grad(x), g.grad(x))
+    for directions in (v, np.stack([v, x], axis=-1)):
+        same(f.hvp(x, directions), g.hvp(x, directions))
+    assert f.report().recurrences
+    if memory is None:
+        assert f.report().host_steps == 0
+    assert "cuGraphLaunch" in gpu.calls
 
 
 def test_the_state_of_a_point_stays_on_the_device(gpu):
