@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from nbhvp.graph.node import Graph, dependent
-from nbhvp.plan.costs import CPU
+from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.lower import lower
 from nbhvp.plan.pull import is_pulled
 from nbhvp.targets.cpu.results import empty
@@ -37,6 +37,10 @@ __all__ = ["Several", "choose", "in_blocks", "padded_from"]
 TOGETHER, PART = 2 * CPU.lanes, CPU.l1 // CPU.line
 """Columns that are made contiguous at a time, and how many entries of each before the next: as many
 lines as the first cache has."""
+
+
+THREADS = 256
+"""Directions that a GPU takes through the steps of a loop at once, each by a thread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,7 @@ def padded_from(count: int) -> int:
     return count // 4 + 1
 
 
-def choose(graph: Graph) -> int | None:
+def choose(graph: Graph, costs: Costs = CPU) -> int | None:
     """How many directions a product graph, whose last input they are, takes; None for one at a time."""
     nodes = lower(graph, in_one_pass=False).nodes
     active = dependent(nodes, graph.inputs[-1:])
@@ -77,6 +81,8 @@ def choose(graph: Graph) -> int | None:
     if vectors + matrices + other + sweeps < CPU.several or max(vectors, matrices, sweeps) < other:
         return None
     if sweeps > max(vectors, matrices):
+        if not costs.has_vectors:
+            return THREADS
         is_cached = sweeps / CPU.load * 8 <= CPU.l3 and rows * CPU.lanes <= CPU.shared
         return CPU.lanes if is_cached else None
     if matrices > vectors:

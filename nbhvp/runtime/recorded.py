@@ -300,7 +300,7 @@ class Linearized:
     def several(self, count: int) -> Several | None:
         """The product with a block of directions, where `count` are worth a program."""
         graph = self.product.graph
-        self._block = self._block or choose(graph) or 1
+        self._block = self._block or choose(graph, self.costs) or 1
         if self._block == 1 or count < padded_from(self._block):
             return None
         if self._several is None:

@@ -310,17 +310,17 @@ class Kernel:
         if _is_in_memory(flags) and flags.index(True) == depth:
             kept = [loop for loop in loops[depth:] if not loop.summed[k]]
             body.inner = kept[-1].variable
-            self._clear(member, kept, identity)
+            self._clear(member, loops[:depth], kept, identity)
             body.inner = loops[-1].variable
         if level(flags) == depth < len(flags):
             if member not in self.totals:
                 self.totals[member] = body.fresh()
             body.line(f"{self.totals[member]} = {identity}")
 
-    def _clear(self, member: Member, loops: list[Loop], identity: str) -> None:
+    def _clear(self, member: Member, around: list[Loop], loops: list[Loop], identity: str) -> None:
         def inside(depth: int) -> None:
             if depth == len(loops):
-                self.body.line(self._store(member, identity, loops))
+                self.body.line(self._store(member, identity, [*around, *loops]))
             else:
                 self.printer.open(loops[depth], lambda: inside(depth + 1))
 

@@ -30,7 +30,7 @@ from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.costs import GPU
 from nbhvp.plan.layout import layout
 from nbhvp.plan.nest import Nest
-from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.recurrence import Recurrence, Repeated
 from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, reads, schedule
 from nbhvp.plan.text import Pointer, Symbol
 from nbhvp.targets.cuda import cache, matrices, nests, repeats
@@ -304,6 +304,8 @@ def _emitted(step: Any, wanted: set[Node]) -> list[Text]:
     if isinstance(step, Repeated) and repeats.is_wide(step):
         inner = zip(step.plan.steps, needed(step.plan), strict=True)
         return repeats.emit(step, [text for one, some in inner for text in _emitted(one, some)])
+    if isinstance(step, Recurrence) and repeats.has_lanes(step):
+        return repeats.of_lanes(step)
     raise Unknown(step.node.primitive.name)
 
 

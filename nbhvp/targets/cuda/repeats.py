@@ -1,8 +1,9 @@
-"""Recurrences of wide steps on a GPU: the launches of a step, once for each step.
+"""Recurrences on a GPU: of wide steps, and of narrow ones for many directions.
 
-The elements of a step are the lanes, so a recurrence of few numbers stays on the host: each of its steps
-would wait for a launch. A step reads the carry from one row of the result and writes the next, as on
-a CPU, and the tables of its launches point there.
+The launches of a wide step run once for each step, whose elements are the lanes. A step reads the carry
+from one row of the result and writes the next, as on a CPU, and the tables of its launches point there.
+Of narrow steps each direction is a lane, that one kernel takes through all steps. What has few lanes stays
+on the host: each step would wait for the one before, on one thread.
 """
 
 from __future__ import annotations
@@ -11,16 +12,35 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nbhvp.graph.table.scan import keeps_rows
-from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.recurrence import Recurrence, Repeated
 from nbhvp.plan.text import Pointer, Slots, code
+from nbhvp.targets.cuda.scalars import FUNCTIONS
 from nbhvp.targets.cuda.texts import THREADS, Launch, kernel_of
+from nbhvp.targets.recurrences import Loop
 
-__all__ = ["emit", "is_wide"]
+__all__ = ["emit", "has_lanes", "is_wide", "of_lanes"]
 
 LANES = 512
 """Numbers of a step from which it is worth a launch."""
+DIRECTIONS = 128
+"""Directions of narrow steps."""
 MOST = 1 << 14
 """Launches of a recurrence."""
+
+
+def of_lanes(step: Recurrence) -> list[Launch]:
+    """The kernel of a recurrence of many directions, a thread to each."""
+    loop = Loop(step)
+    loop.slots.functions = FUNCTIONS
+    lines = loop.lines("block() * threads() + thread()")
+    source = kernel_of("recurrence", loop.slots, lines)
+    return [Launch(source, loop.slots.contents, (-(-loop.lanes // THREADS), 1))]
+
+
+def has_lanes(step: Recurrence) -> bool:
+    """Whether a recurrence has enough directions for a GPU."""
+    body = step.node.primitive.body
+    return body.single is not None and body.width // body.single.width >= DIRECTIONS
 
 
 def is_wide(step: Repeated) -> bool:

@@ -12,6 +12,7 @@ from scipy import special
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
+from nbhvp.runtime import blocks, recorded
 from nbhvp.targets.cuda import cache, driver, libcuda, program, repeats
 from nbhvp.targets.cuda.arrays import DeviceArray
 from tests.simulated_gpu import simulated_driver
@@ -151,6 +152,24 @@ def test_steps_of_many_instances_run_on_the_device(gpu, memory, monkeypatch):
     if memory is None:
         assert f.report().host_steps == 0
     assert "cuGraphLaunch" in gpu.calls
+
+
+def test_many_directions_run_on_the_device(gpu, monkeypatch):
+    """Of narrow steps, a direction to a thread."""
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: blocks.THREADS)  # as of many steps
+    f = nbhvp.differentiable(pendulum, target="cuda")
+    g = nbhvp.differentiable(pendulum, target="interpret")
+    x, directions = np.array([0.3, 0.8]), np.random.default_rng(0).standard_normal((2, 70))
+    same(f.hvp(x, directions), g.hvp(x, directions))
+    (linearized,) = f.hessian(x)._point.recorded._linearized.values()
+    assert "def recurrence_" in linearized._several.program.source
+
+
+def pendulum(x):
+    z, w = x[0], x[1]
+    for _ in range(20):
+        z, w = z + 0.1 * w, w - 0.1 * np.sin(z)
+    return z * w
 
 
 def test_the_state_of_a_point_stays_on_the_device(gpu):

@@ -50,7 +50,7 @@ def test_structure(name, device):
     assert_same(device, *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
 
 
-@pytest.mark.parametrize("seed", range(16 if THOROUGH else 4))
+@pytest.mark.parametrize("seed", [*range(16 if THOROUGH else 4), 5083])
 def test_random_graphs(seed, device):
     graph, inputs = random_graph(seed)
     assert_same(device, graph, inputs, 1e-9)
