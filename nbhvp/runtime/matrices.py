@@ -3,8 +3,8 @@
 The pattern follows from the graph and from the values of integers that index arrays; while these are as they
 were, a new point needs no symbolic work. Its entries come in one of two ways:
 
-- `Direct`: one program computes them all, pushed through the graph as tangents are. So the elements' own
-  small matrices are computed and added up where they belong, as finite elements are assembled.
+- `Direct`: one program computes them all: pushed through the graph as tangents are, where each element has
+  about as many; else term by term (`elements`), as finite elements are assembled.
 - `Coloured`: products with as many directions as there are colours, each the sum of the columns of one
   colour. It is chosen where the graph has primitives whose entries are not known, and where a program for
   entries would be long.
@@ -162,7 +162,10 @@ def _in_order(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
 
 def _by_elements(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
     """The program for all entries, term by term."""
-    parts = elements(linear.product, linear.direction, values)
+    try:
+        parts = elements(linear.product, linear.direction, values)
+    except Dense:
+        raise Unknown from None
     colours = _colouring().column_colours(parts.pattern)
     if colours.max(initial=-1) >= MOST_DIRECTIONS:
         raise Unknown

@@ -172,7 +172,7 @@ def assembled(parts: Elements, colours: np.ndarray, terms: tuple[np.ndarray, ...
     """The entries of the product's matrix, of terms in order: see `sorted_terms`."""
     starts, columns, places, factors = terms
     values = _values(parts, colours)
-    classes = [values if factor == 1 else p.multiply(factor, values) for factor in factors]
+    classes = [values if factor == 1 else p.multiply(float(factor), values) for factor in factors]
     return summed(starts, columns, gathered(end_to_end(classes), places))
 
 
