@@ -62,6 +62,8 @@ class Loop:
             for part in self.parts:
                 part.begin()
             text.scoped(header, self._one_step)
+            for part in self.parts:
+                part.end()
             return text.lines
         (part,) = self.parts
         common = [k for k in range(len(part.inputs)) if k not in body.linear]
