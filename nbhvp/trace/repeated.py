@@ -226,6 +226,9 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
     return general(*args, **kwargs)
 
 
+LARGEST = 1 << 20
+"""Bytes of results for which patterns pay: they are tried once, which takes memory and time of its own."""
+
 _BY_SHAPE = {np.matmul, np.dot, np.concatenate, np.stack, np.sum, np.roll}
 """Functions whose answers look at no value, of constants neither."""
 
@@ -291,6 +294,8 @@ def _pattern(
     node, value = result.node, result.value
     inner = _inner([node, *(one for one, _ in taken)], nodes, count)
     if inner is None or _is_view(node, nodes) or not isinstance(value, np.ndarray | np.generic):
+        return None
+    if value.nbytes > LARGEST:
         return None
     constants = tuple(a for n in inner for a in n.args if a.value is not None)
     places: dict[Node, int] = {}
