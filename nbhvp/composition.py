@@ -39,12 +39,13 @@ from nbhvp.graph.linear_map import (
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.requests import settled
 from nbhvp.runtime.inputs import as_given, as_vector
-from nbhvp.trace.arrays import Storage, Traced, cast_node, lift, map_traced, traced, traced_in
+from nbhvp.trace.arrays import Traced, cast_node, lift, map_traced, traced, traced_in
 from nbhvp.trace.branches.ties import ties
 from nbhvp.trace.kinds import FunctionStandin, itself, original_of, stands_for
 from nbhvp.trace.record import output_of
 from nbhvp.trace.recording import STANDS_AROUND, current, source_of, trace_error
 from nbhvp.trace.surroundings.ownership import is_foreign, module_of
+from nbhvp.trace.views import Storage
 from nbhvp.tree import Unravel, ravel
 
 __all__ = ["Inner", "following", "stop_gradient"]

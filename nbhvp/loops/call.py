@@ -38,6 +38,7 @@ from nbhvp.trace.kinds import FunctionStandin, stands_for
 from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.recording import current, source_of, trace_error
 from nbhvp.trace.surroundings.randomness import Entropy, Source, is_random
+from nbhvp.trace.views import is_array
 
 if TYPE_CHECKING:
     from nbhvp.graph.recurrences import Recurrence
@@ -246,7 +247,7 @@ class _Arguments:
         elif not is_constant(x):
             _guard_content(x)
         dtype = {"c": COMPLEX, "f": FLOAT}.get(kind, x.dtype)
-        if not arrays.is_array(x.value):
+        if not is_array(x.value):
             return dtype.type(x.value).item() if kind in "cf" else x.value
         return np.array(x.value, dtype, order="C")
 
@@ -292,7 +293,7 @@ def _result_of(function, args: tuple, kwargs: dict, arguments: _Arguments):
         *originals(args), **dict(zip(kwargs, originals(kwargs.values()), strict=True))
     )
     for k, (x, plain) in enumerate(arguments.leaves):
-        if x is not None and arrays.is_array(plain):
+        if x is not None and is_array(plain):
             before = np.asarray(x.value, plain.dtype)
             if before.tobytes() != plain.tobytes():
                 _write(arguments.leaves, k, arrays.adopt(plain))
@@ -307,13 +308,13 @@ def _adopted(result, leaves: list):
     if isinstance(result, tuple):
         items = [_adopted(item, leaves) for item in result]
         return result._make(items) if hasattr(result, "_make") else tuple(items)
-    pairs = [(x, plain) for x, plain in leaves if x is not None and arrays.is_array(plain)]
+    pairs = [(x, plain) for x, plain in leaves if x is not None and is_array(plain)]
     same = next((x for x, plain in pairs if plain is result), None)
     if same is not None:
         return same
     adopted = arrays.adopted(result, [])
     for x, plain in pairs:
-        if arrays.is_array(result) and np.may_share_memory(result, plain):
+        if is_array(result) and np.may_share_memory(result, plain):
             arrays.may_be_one(adopted, x)
     return adopted
 
@@ -386,7 +387,7 @@ def _note_aliases(run: Run, tape: Tape, arguments: _Arguments, made: list) -> No
         if x is None or x.dtype.kind not in "fc":
             continue
         start = next(starts)
-        if arrays.is_array(x.value) and x.size:
+        if is_array(x.value) and x.size:
             numbers = x.size * (1 + (x.dtype.kind == "c"))
             records = written.get(k, np.arange(start, start + numbers))
             for positions, array in made:

@@ -25,24 +25,19 @@ from nbhvp.trace.arrays import (
     cast_node,
     constant_of,
     current,
-    expand,
     guard,
-    inverse,
-    is_array,
     is_constant,
     is_weak,
-    key_of,
     lift,
     may_be_written,
     overwrite,
-    region,
     slice_view,
-    through,
     traced,
     traced_in,
     view_of,
     write,
 )
+from nbhvp.trace.views import expand, inverse, is_array, key_of, region, through
 
 __all__ = ["add_at"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbhvp.trace.arrays import Traced, is_array, may_be_written, trace_error
+from nbhvp.trace.arrays import Traced, may_be_written, trace_error
+from nbhvp.trace.views import is_array
 
 __all__ = ["Flags"]
 

@@ -21,7 +21,6 @@ from nbhvp.trace.arrays import (
     current,
     dispatch,
     guard,
-    is_array,
     is_weak,
     lift,
     map_traced,
@@ -34,6 +33,7 @@ from nbhvp.trace.branches.exceptions import PYTHONS, QUOTIENTS, operate
 from nbhvp.trace.branches.failures import name_of
 from nbhvp.trace.recording import trace_error
 from nbhvp.trace.repeated import repeated
+from nbhvp.trace.views import is_array
 
 __all__ = ["store"]
 

@@ -24,7 +24,7 @@ from nbhvp.graph.stack import stacked
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
-from nbhvp.trace.arrays import Storage, Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.arrays import Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.branches.exceptions import settle
 from nbhvp.trace.branches.ties import Tie, ties
 from nbhvp.trace.recording import TAPE_LIMIT, LinedPool, Note, Recording, source_of
@@ -32,6 +32,7 @@ from nbhvp.trace.standins import Standins
 from nbhvp.trace.surroundings.aliases import Aliases
 from nbhvp.trace.surroundings.closure import Closure
 from nbhvp.trace.surroundings.effects import Arguments
+from nbhvp.trace.views import Storage
 from nbhvp.tree import Unravel
 
 if TYPE_CHECKING:

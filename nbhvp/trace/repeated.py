@@ -23,9 +23,10 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import LIVE, OPEN, PLAIN, Node
 from nbhvp.graph.requests import Request, settled
 from nbhvp.trace.answers import ANSWERS, answer_to
-from nbhvp.trace.arrays import Number, Storage, Traced, lift, traced
+from nbhvp.trace.arrays import Number, Traced, lift, traced
 from nbhvp.trace.recording import Recording, present
 from nbhvp.trace.surroundings.ownership import public_name, ufunc_home
+from nbhvp.trace.views import Storage
 
 __all__ = ["repeated"]
 

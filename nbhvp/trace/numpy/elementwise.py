@@ -22,7 +22,6 @@ from nbhvp.trace.arrays import (
     Traced,
     apply,
     current,
-    is_array,
     is_constant,
     is_weak,
     lift,
@@ -31,6 +30,7 @@ from nbhvp.trace.arrays import (
     traced,
     write,
 )
+from nbhvp.trace.views import is_array
 
 __all__ = [
     "absolute",

@@ -30,12 +30,12 @@ from nbhvp.trace.arrays import (
     adopted,
     call,
     current,
-    is_array,
     is_constant,
     trace_error,
     write,
 )
 from nbhvp.trace.kinds import LibraryObject, stands_for
+from nbhvp.trace.views import is_array
 
 __all__ = ["Entropy", "Source", "is_random", "is_seeded", "note_draws"]
 
