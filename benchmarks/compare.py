@@ -931,7 +931,7 @@ def section_sparse(run) -> None:
 def section_gpu(run) -> None:
     """Products on a GPU, beside JAX there; see ``benchmarks/gpu.sh``."""
     from benchmarks import gpu
-    from nbhvp.targets.cuda import libcuda
+    from nbhvp.targets.cuda.launching import libcuda
 
     if libcuda.has_device():
         gpu.section()

@@ -129,7 +129,7 @@ def section(
     sizes=None, flops: float = 6e13, long: float = LONG, file: str = "", seconds: float = math.inf
 ) -> dict:
     """Measure the problems, print a table, and return the figures."""
-    from nbhvp.targets.cuda import driver
+    from nbhvp.targets.cuda.launching import driver
 
     start, device = time.perf_counter(), driver.device(0)
     rate = copy_rate(device) if sizes is None else 1e12

@@ -23,8 +23,8 @@ from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Step, schedule
-from nbhvp.plan.split import split
-from nbhvp.targets.cpu.nests import emit, has_kernels
+from nbhvp.plan.splitting.split import split
+from nbhvp.targets.cpu.kernels.nests import emit, has_kernels
 from nbhvp.targets.cpu.traffic import traffic
 from nbhvp.trace.record import record
 

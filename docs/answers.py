@@ -29,7 +29,7 @@ import nbhvp.graph.table
 import nbhvp.loops
 from nbhvp.graph import primitives
 from nbhvp.trace import answers
-from nbhvp.trace.library import python_source
+from nbhvp.trace.following.library import python_source
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tables of the tests are
 from tests.cases import laws

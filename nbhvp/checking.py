@@ -29,7 +29,7 @@ from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, dependent, reachable
-from nbhvp.runtime.inputs import as_vector, takes
+from nbhvp.runtime.calls.inputs import as_vector, takes
 from nbhvp.runtime.tracer import Tracer
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.recording import LinedPool, source_of

@@ -38,7 +38,7 @@ from nbhvp.graph.linear_map import (
 )
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.graph.requests import settled
-from nbhvp.runtime.inputs import as_given, as_vector
+from nbhvp.runtime.calls.inputs import as_given, as_vector
 from nbhvp.trace.arrays import Traced, cast_node, lift, map_traced, traced, traced_in
 from nbhvp.trace.branches.ties import ties
 from nbhvp.trace.kinds import FunctionStandin, itself, original_of, stands_for

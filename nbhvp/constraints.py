@@ -17,7 +17,7 @@ from scipy.sparse import csr_array, issparse
 
 from nbhvp.function import Function, differentiable
 from nbhvp.operators.linear import HessianOperator
-from nbhvp.runtime.inputs import bound
+from nbhvp.runtime.calls.inputs import bound
 
 if TYPE_CHECKING:
     from scipy.optimize import NonlinearConstraint

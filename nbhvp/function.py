@@ -36,9 +36,9 @@ from nbhvp.loops.call import is_compiled
 from nbhvp.operators import sparse
 from nbhvp.operators.linear import HessianOperator, JacobianOperator
 from nbhvp.plain import is_on_device
-from nbhvp.runtime.call import Owner
+from nbhvp.runtime.calls.call import Owner
+from nbhvp.runtime.calls.inputs import as_given, as_vector, direction, held, takes
 from nbhvp.runtime.differences import DIFFERENCES
-from nbhvp.runtime.inputs import as_given, as_vector, direction, held, takes
 from nbhvp.runtime.matrices import Direct
 from nbhvp.runtime.memory import Memory
 from nbhvp.runtime.report import Report

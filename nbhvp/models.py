@@ -27,7 +27,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.linear_map import Product, loss_of, squared_scores
 from nbhvp.graph.linear_map import gauss_newton as of_squares
 from nbhvp.operators.linear import HessianOperator
-from nbhvp.runtime.inputs import as_vector
+from nbhvp.runtime.calls.inputs import as_vector
 from nbhvp.trace.arrays import Traced, traced
 from nbhvp.trace.recording import source_of
 

@@ -19,7 +19,7 @@ from nbhvp.constraints import with_derivatives
 from nbhvp.curvature.methods import hessian_free, natural_gradient, newton_pcg
 from nbhvp.function import Function, flat
 from nbhvp.operators.linear import HessianOperator
-from nbhvp.runtime.inputs import bound
+from nbhvp.runtime.calls.inputs import bound
 from nbhvp.runtime.report import Tally
 from nbhvp.sums import SumOver
 

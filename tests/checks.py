@@ -21,11 +21,11 @@ from nbhvp.graph.derive import EXACT_MODES, check, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.fusion import fused
+from nbhvp.plan.nests.text import Pointer, Symbol
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Schedule, schedule
-from nbhvp.plan.text import Pointer, Symbol
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.nests import emit, has_kernels
+from nbhvp.targets.cpu.kernels.nests import emit, has_kernels
 from nbhvp.targets.cpu.program import Program
 from nbhvp.targets.native import cache
 from nbhvp.targets.native.language import raise_paths

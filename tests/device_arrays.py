@@ -19,7 +19,8 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 
-from nbhvp.targets.cuda import dlpack, driver, library
+from nbhvp.targets.cuda import dlpack, library
+from nbhvp.targets.cuda.launching import driver
 from tests.simulated_gpu import Driver
 
 NAMES = ("cupy", "torch", "jax", "numba")

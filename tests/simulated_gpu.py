@@ -30,9 +30,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbhvp.targets.cuda import blas, cache, driver, libcuda
-from nbhvp.targets.cuda.ptx import lowered, slots
-from nbhvp.targets.cuda.texts import WARP
+from nbhvp.targets.cuda import blas
+from nbhvp.targets.cuda.kernels.texts import WARP
+from nbhvp.targets.cuda.launching import cache, driver, libcuda
+from nbhvp.targets.cuda.launching.ptx import lowered, slots
 from nbhvp.targets.native.cache import PLAIN
 
 __all__ = ["SIMULATED", "Cublas", "Driver", "simulated", "simulated_driver"]
@@ -187,7 +188,9 @@ def simulated(source: str) -> Callable:
     ours = words.namespace()
 
     def replaced(name, *rest):
-        return ours if name == "nbhvp.targets.cuda.words" else builtins.__import__(name, *rest)
+        return (
+            ours if name == "nbhvp.targets.cuda.kernels.words" else builtins.__import__(name, *rest)
+        )
 
     tree = ast.fix_missing_locations(_Yields().visit(ast.parse(source)))
     namespace = {"__builtins__": {**vars(builtins), "__import__": replaced}}

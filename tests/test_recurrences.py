@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from scipy.integrate import odeint, solve_ivp
 
 import nbhvp
-from nbhvp.graph import derive, log
+from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.table.scan import keeps_rows, with_ends
+from nbhvp.graph.time import log
 from nbhvp.plan.fusion import fused
 from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import schedule
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from nbhvp.runtime import recorded
 from nbhvp.trace.record import record
 from nbhvp.trace.recording import LinedPool

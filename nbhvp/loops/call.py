@@ -31,7 +31,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.graph.requests import settled
 from nbhvp.graph.table.tape import CONSTANT, FIRST, Gapped, Guards, Tape, tape_guards
-from nbhvp.loops.instances import CompiledInstance, Fields
+from nbhvp.loops.recording.instances import CompiledInstance, Fields
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
 from nbhvp.trace.kinds import FunctionStandin, stands_for
@@ -41,8 +41,8 @@ from nbhvp.trace.surroundings.randomness import Entropy, Source, is_random
 from nbhvp.trace.views import is_array
 
 if TYPE_CHECKING:
-    from nbhvp.graph.recurrences import Recurrence
-    from nbhvp.loops.runs import Run
+    from nbhvp.graph.time.recurrences import Recurrence
+    from nbhvp.loops.recording.runs import Run
     from nbhvp.loops.sections import Computed
 
 __all__ = ["CompiledFunction", "LoopCall", "first_draw", "has_loop", "is_compiled", "is_vectorized"]
@@ -425,13 +425,13 @@ def _run_for_tape(
     function, args: tuple, kwargs: dict, inputs: Sequence[Node], place, is_whole: bool = False
 ) -> Run:
     # Numba, and what needs it, is imported where a compiled function is met.
-    from nbhvp.loops.interpreted import interpreted
+    from nbhvp.loops.recording.interpreted import interpreted
 
     limit = current().tape_limit
     run = None if kwargs or is_whole else interpreted(function, args, limit)
     if run is not None:
         return run
-    from nbhvp.loops.record import record_tape
+    from nbhvp.loops.recording.record import record_tape
 
     try:
         guarded = functools.partial(_guard_tape, inputs=inputs, place=place)

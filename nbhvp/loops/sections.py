@@ -24,10 +24,10 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, dependent, reachable
-from nbhvp.graph.recurrences import Recurrence
 from nbhvp.graph.table.scan import collected, final, scan
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Gapped, Guards, Tape, replay, tape_guards
 from nbhvp.graph.table.tape_squares import without_roots
+from nbhvp.graph.time.recurrences import Recurrence
 from nbhvp.loops.roll import costs
 from nbhvp.loops.roll.costs import Cost, Costs
 from nbhvp.loops.roll.graph import roll

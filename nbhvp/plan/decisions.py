@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
-from nbhvp.plan.pull import is_small_sum
+from nbhvp.plan.nests.pull import is_small_sum
 
 __all__ = ["decided"]
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from nbhvp.graph.node import Node
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.nest import Nest
-from nbhvp.plan.pull import Expr, Load
+from nbhvp.plan.nests.nest import Nest
+from nbhvp.plan.nests.pull import Expr, Load
 from nbhvp.plan.recurrence import Recurrence
 from nbhvp.plan.schedule import Step, reads
 

@@ -21,8 +21,8 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.pull import contiguous, groups
-from nbhvp.plan.writes import concatenated, histories, joined, summed, sums
+from nbhvp.plan.nests.pull import contiguous, groups
+from nbhvp.plan.nests.writes import concatenated, histories, joined, summed, sums
 
 __all__ = ["MATRIX_PRODUCT", "lower", "readable", "small_products_as_sums"]
 

@@ -21,7 +21,7 @@ from nbhvp.graph.table.scan import Body, keeps_rows
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower
-from nbhvp.plan.pull import (
+from nbhvp.plan.nests.pull import (
     Apply,
     Expr,
     Index,

@@ -32,14 +32,14 @@ from functools import cache
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table.scan import Body, with_ends
-from nbhvp.plan.aligned import Aligned
-from nbhvp.plan.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
 from nbhvp.plan.lower import lower, readable, small_products_as_sums
-from nbhvp.plan.nest import Nest, along_segments, joining, members
-from nbhvp.plan.pull import (
+from nbhvp.plan.nests.aligned import Aligned
+from nbhvp.plan.nests.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
+from nbhvp.plan.nests.nest import Nest, along_segments, joining, members
+from nbhvp.plan.nests.pull import (
     Choose,
     Expr,
     Load,

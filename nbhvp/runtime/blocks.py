@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike
 from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.lower import lower
-from nbhvp.plan.pull import is_pulled
+from nbhvp.plan.nests.pull import is_pulled
 from nbhvp.targets.cpu.results import empty
 
 __all__ = ["Several", "choose", "in_blocks", "padded_from"]

@@ -169,7 +169,7 @@ def _by_elements(linear: LinearMap, values: dict, is_symmetric: bool) -> Matrix:
     colours = _colouring().column_colours(parts.pattern)
     if colours.max(initial=-1) >= MOST_DIRECTIONS:
         raise Unknown
-    assembly = importlib.import_module("nbhvp.targets.cpu.assembly")  # which imports LLVM
+    assembly = importlib.import_module("nbhvp.targets.cpu.sparse.assembly")  # which imports LLVM
     terms = assembly.sorted_terms(parts.pattern, colours, parts.before, parts.after)
     rows = assembled(parts, colours, terms)
     assert rows.entry is not None, "a vector of all entries"
@@ -270,7 +270,7 @@ def coloured(pattern: Any, is_symmetric: bool, dense: tuple[str, ...] = ()) -> M
 
 
 def _colouring() -> Any:
-    return importlib.import_module("nbhvp.targets.cpu.colouring")  # which imports LLVM
+    return importlib.import_module("nbhvp.targets.cpu.sparse.colouring")  # which imports LLVM
 
 
 def _symmetric(pattern: Any, dense: tuple[str, ...]) -> Matrix:

@@ -31,17 +31,17 @@ import numpy as np
 
 from nbhvp.graph.linear_map import Product
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime.call import SHARED, Call, Owner, as_inputs, copied, kept
-from nbhvp.runtime.direct import general
-from nbhvp.runtime.garbage import collected_rarely
-from nbhvp.runtime.inputs import direction, weights
+from nbhvp.runtime.calls.call import SHARED, Call, Owner, as_inputs, copied, kept
+from nbhvp.runtime.calls.direct import general
+from nbhvp.runtime.calls.inputs import direction, weights
+from nbhvp.runtime.calls.validity import is_at, serves
+from nbhvp.runtime.compiling.garbage import collected_rarely
+from nbhvp.runtime.compiling.programs import Compiler
 from nbhvp.runtime.matrices import Matrix
 from nbhvp.runtime.on_device import HOST, returned
 from nbhvp.runtime.point import Point, new_point
-from nbhvp.runtime.programs import Compiler
 from nbhvp.runtime.recorded import Recorded
 from nbhvp.runtime.tracer import Tracer
-from nbhvp.runtime.validity import is_at, serves
 from nbhvp.trace.recording import place_of
 
 __all__ = ["MOST_TAPE_BYTES", "MOST_TRACES", "Memory"]

@@ -36,7 +36,7 @@ def given(target: str, array: Any, name: str) -> Any:
             f"{name} is an array of {library} on a GPU, and the function is computed on the host: use "
             "differentiable(..., target='cuda'), or copy the array to the host"
         )
-    driver = importlib.import_module("nbhvp.targets.cuda.driver")
+    driver = importlib.import_module("nbhvp.targets.cuda.launching.driver")
     arrays = importlib.import_module("nbhvp.targets.cuda.arrays")
     return arrays.given(driver.named(target), array, name)
 

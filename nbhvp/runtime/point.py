@@ -14,7 +14,7 @@ import numpy as np
 from nbhvp.graph.linear_map import Product
 from nbhvp.graph.node import Node
 from nbhvp.runtime.blocks import in_blocks
-from nbhvp.runtime.call import copied
+from nbhvp.runtime.calls.call import copied
 from nbhvp.runtime.recorded import Linearized, Recorded
 
 __all__ = ["Point", "new_point"]

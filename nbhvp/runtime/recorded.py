@@ -25,11 +25,11 @@ from nbhvp.graph.linear_map import LinearMap, Primal, Product
 from nbhvp.graph.node import Graph, Node
 from nbhvp.graph.sparsity.propagation import integer_operands
 from nbhvp.plan.fission import fissioned
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
-from nbhvp.runtime.direct import Direct, directly, general, is_worthwhile
+from nbhvp.runtime.calls.direct import Direct, directly, general, is_worthwhile
+from nbhvp.runtime.compiling.programs import Compiler, Programs
 from nbhvp.runtime.matrices import Coloured, Matrix, coloured, matrix_of
-from nbhvp.runtime.programs import Compiler, Programs
 from nbhvp.trace.record import Trace
 
 __all__ = ["Linearized", "Recorded"]

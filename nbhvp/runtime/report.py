@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nbhvp.graph.recurrences import Recurrence
+    from nbhvp.graph.time.recurrences import Recurrence
     from nbhvp.loops.call import LoopCall
 
 __all__ = ["Products", "Report", "Tally"]

@@ -11,9 +11,9 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.plan.checkpoints import bounded
-from nbhvp.runtime.call import Call, Owner
-from nbhvp.runtime.inputs import as_vector, primal
+from nbhvp.plan.splitting.checkpoints import bounded
+from nbhvp.runtime.calls.call import Call, Owner
+from nbhvp.runtime.calls.inputs import as_vector, primal
 from nbhvp.runtime.on_device import given, on_host
 from nbhvp.trace.arguments import flatten
 from nbhvp.trace.record import Trace, record

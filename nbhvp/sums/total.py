@@ -20,7 +20,7 @@ from nbhvp.function import Function, differentiable
 from nbhvp.models import Fisher, GaussNewton
 from nbhvp.operators.algebra import Combination, Operator, checked, columns, diagonal
 from nbhvp.operators.linear import Block, Name, contiguous, named
-from nbhvp.runtime.inputs import as_given, as_vector, primal
+from nbhvp.runtime.calls.inputs import as_given, as_vector, primal
 from nbhvp.runtime.report import Products, Tally
 from nbhvp.sums import executors
 from nbhvp.sums.work import Task

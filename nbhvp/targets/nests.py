@@ -15,10 +15,10 @@ from typing import Protocol
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import CALL
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.nest import Member, Nest, Statement
-from nbhvp.plan.pull import Expr, Index, Quotient, Var, contiguous, parts
+from nbhvp.plan.nests.nest import Member, Nest, Statement
+from nbhvp.plan.nests.pull import Expr, Index, Quotient, Var, contiguous, parts
+from nbhvp.plan.nests.text import Body, Scratch, Slots, code
 from nbhvp.plan.schedule import Reduction
-from nbhvp.plan.text import Body, Scratch, Slots, code
 
 __all__ = [
     "Kernel",

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable
 
 from nbhvp.graph.node import Node
 from nbhvp.graph.table.scan import keeps_rows
-from nbhvp.plan.pull import Expr, Index
+from nbhvp.plan.nests.pull import Expr, Index
+from nbhvp.plan.nests.text import Body, Slots, code
 from nbhvp.plan.recurrence import Recurrence, elements_of, one_of
 from nbhvp.plan.schedule import variables
-from nbhvp.plan.text import Body, Slots, code
 
 __all__ = ["Loop"]
 

@@ -5,7 +5,8 @@ the kinds of objects that have stand-ins, and the register of answers. The modul
 do not import these rules by name.
 """
 
-from nbhvp.trace import data, functions, indexing, memory_layout, numpy, operators, rules, scipy
+from nbhvp.trace import indexing, memory_layout, numpy, operators, rules, scipy
+from nbhvp.trace.following import data, functions
 from nbhvp.trace.surroundings import caches, outside, randomness
 
 __all__ = [

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.log import Log
 from nbhvp.graph.node import Node, Pool
+from nbhvp.graph.time.log import Log
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
 from nbhvp.trace.answers import Answer, answer_to, ufunc_method
 from nbhvp.trace.branches.failures import attempt

@@ -18,8 +18,8 @@ import numpy as np
 
 import nbhvp.trace.operators  # noqa: F401 the methods of all arrays
 from nbhvp.graph import primitives as p
-from nbhvp.graph.log import Log, code_of
 from nbhvp.graph.node import OPEN
+from nbhvp.graph.time.log import Log, code_of
 from nbhvp.trace.answers import ANSWERS
 from nbhvp.trace.arrays import Number, Traced
 from nbhvp.trace.recording import MANY_SCALARS, present

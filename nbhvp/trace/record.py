@@ -18,17 +18,17 @@ import numpy as np
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
-from nbhvp.graph.recurrences import Guards, Recurrence, rolled
 from nbhvp.graph.requests import settled
 from nbhvp.graph.stack import stacked
+from nbhvp.graph.time.recurrences import Guards, Recurrence, rolled
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
 from nbhvp.trace.arrays import Traced, apply, lift, reshape_view, traced
 from nbhvp.trace.branches.exceptions import settle
 from nbhvp.trace.branches.ties import Tie, ties
+from nbhvp.trace.following.standins import Standins
 from nbhvp.trace.recording import TAPE_LIMIT, LinedPool, Note, Recording, source_of
-from nbhvp.trace.standins import Standins
 from nbhvp.trace.surroundings.aliases import Aliases
 from nbhvp.trace.surroundings.closure import Closure
 from nbhvp.trace.surroundings.effects import Arguments

@@ -20,9 +20,9 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph.log import Log
 from nbhvp.graph.node import LIVE, Node, Pool
 from nbhvp.graph.requests import Requests, settled
+from nbhvp.graph.time.log import Log
 from nbhvp.trace.places import line_of, names_a_line, present_place, user_line
 from nbhvp.trace.surroundings.aliases import SHARED_MEMORY, Aliases, share_memory
 

@@ -35,7 +35,7 @@ from nbhvp.trace.places import user_line
 from nbhvp.trace.recording import current, source_of, trace_error
 
 if TYPE_CHECKING:
-    from nbhvp.trace.standins import Standins
+    from nbhvp.trace.following.standins import Standins
 
 __all__ = ["CustomFunction", "custom_jvp", "elementwise"]
 

@@ -17,19 +17,16 @@ from nbhvp.graph import derive, factors
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.graph.table import (
+from nbhvp.graph.table import lengths, sparse, tape
+from nbhvp.graph.table import special as sp
+from nbhvp.graph.table.matrices import (
     determinants,
     eigen,
-    filters,  # noqa: F401 whose entries are examples below, also where no trace has met SciPy's
-    lengths,
     linalg,
     matrix_functions,
-    sparse,
     spectra,
-    tape,
     vectors,
 )
-from nbhvp.graph.table import special as sp
 
 mpmath.mp.dps = 40
 RNG = np.random.default_rng(11)

@@ -14,7 +14,7 @@ from benchmarks.loops import LOOPS, LORENZ_START, lorenz
 from benchmarks.problems import MAKERS
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Tape
-from nbhvp.loops.record import record_tape
+from nbhvp.loops.recording.record import record_tape
 from nbhvp.loops.roll import records
 from nbhvp.loops.roll.classes import SUM, classify
 from tests.checks import THOROUGH

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from nbhvp.loops import interpreted as module
-from nbhvp.loops.interpreted import interpreted
-from nbhvp.loops.record import DEFAULT_LIMIT
+from nbhvp.loops.recording import interpreted as module
+from nbhvp.loops.recording.interpreted import interpreted
+from nbhvp.loops.recording.record import DEFAULT_LIMIT
 
 x = np.array([0.5, -1.5, 2.0])
 

@@ -18,12 +18,12 @@ from numba.core.registry import cpu_target
 import nbhvp
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import FIRST, INPUT
-from nbhvp.loops import record as loops
-from nbhvp.loops.interpreted import interpreted
-from nbhvp.loops.record import DEFAULT_LIMIT, record_tape
-from nbhvp.loops.runs import Output
-from nbhvp.loops.table import functions
-from nbhvp.trace.standins import Closure
+from nbhvp.loops.overloads.table import functions
+from nbhvp.loops.recording import record as loops
+from nbhvp.loops.recording.interpreted import interpreted
+from nbhvp.loops.recording.record import DEFAULT_LIMIT, record_tape
+from nbhvp.loops.recording.runs import Output
+from nbhvp.trace.following.standins import Closure
 
 pytestmark = pytest.mark.compiles
 

@@ -18,9 +18,9 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.table.tape import Gapped, Tape
-from nbhvp.loops import record, repeating
-from nbhvp.loops.active import CAPACITY, COUNT
-from nbhvp.loops.runs import Output
+from nbhvp.loops.overloads.active import CAPACITY, COUNT
+from nbhvp.loops.recording import record, repeating
+from nbhvp.loops.recording.runs import Output
 from nbhvp.loops.sections import computed
 from tests.loops.test_steps import sin
 from tests.tapes import taped

@@ -8,11 +8,11 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, dependent
-from nbhvp.plan import axes as axes_
-from nbhvp.plan.axes import long_axis_last
 from nbhvp.plan.lower import lower
+from nbhvp.plan.nests import axes as axes_
+from nbhvp.plan.nests.axes import long_axis_last
 from nbhvp.plan.schedule import schedule
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from tests.checks import assert_same, compiled, texts_of, together, total
 from tests.graphs import STRUCTURE, Inputs, build, random_graph
 

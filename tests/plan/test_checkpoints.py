@@ -9,8 +9,8 @@ import nbhvp
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph
-from nbhvp.plan.checkpoints import bounded
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.checkpoints import bounded
+from nbhvp.plan.splitting.split import split
 from nbhvp.trace.record import record
 from tests.test_recurrences import (
     growing_list,

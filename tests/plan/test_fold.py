@@ -9,7 +9,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, dependent
-from nbhvp.plan.fold import collected
+from nbhvp.plan.splitting.fold import collected
 from tests.checks import assert_close, total
 from tests.graphs import Inputs, random_graph
 

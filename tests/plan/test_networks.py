@@ -11,7 +11,7 @@ from nbhvp.plan import networks
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower, small_products_as_sums
 from nbhvp.plan.networks import reordered
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from tests.checks import assert_same, compiled, plain, total
 from tests.graphs import STRUCTURE, Inputs, build, random_graph
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nbhvp.graph import primitives as p
-from nbhvp.plan.pull import (
+from nbhvp.plan.nests.pull import (
     Apply,
     Choose,
     Index,

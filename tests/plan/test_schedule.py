@@ -7,12 +7,12 @@ import pytest
 
 from benchmarks.kernels import counts, graphs, texts, unrolled
 from nbhvp.graph import primitives as p
-from nbhvp.graph import recurrences
 from nbhvp.graph.derive import gradient
 from nbhvp.graph.node import Graph
+from nbhvp.graph.time import recurrences
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.nest import Nest
-from nbhvp.plan.pull import weight
+from nbhvp.plan.nests.nest import Nest
+from nbhvp.plan.nests.pull import weight
 from nbhvp.plan.schedule import Library, MatrixProduct, schedule
 from nbhvp.trace.record import record
 from tests.checks import assert_same, run_plain, texts_of, total

@@ -15,7 +15,7 @@ from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph
 from nbhvp.plan import schedule as scheduling
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from nbhvp.trace.record import record
 from tests.checks import assert_close, assert_same, compiled, together
 

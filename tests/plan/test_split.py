@@ -8,7 +8,7 @@ from nbhvp.graph.derive import EXACT_MODES, check, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan.schedule import schedule
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from tests.checks import assert_close, run_plain, total
 from tests.graphs import STRUCTURE, Inputs, build
 from tests.targets.cpu.test_nests import (

@@ -9,7 +9,7 @@ import pytest
 import nbhvp
 from nbhvp.graph.node import reachable
 from nbhvp.plan.costs import CPU
-from nbhvp.runtime import announced, programs
+from nbhvp.runtime.compiling import announced, programs
 from nbhvp.targets.native import cache
 from nbhvp.trace.record import record
 

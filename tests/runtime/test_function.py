@@ -17,9 +17,9 @@ from scipy.optimize import rosen, rosen_der, rosen_hess_prod
 
 import nbhvp
 from nbhvp.runtime import memory
-from nbhvp.runtime.call import LARGE, same_bits
+from nbhvp.runtime.calls.call import LARGE, same_bits
 from nbhvp.runtime.memory import MOST_TRACES
-from nbhvp.targets.cpu import forms
+from nbhvp.targets.cpu.entries import forms
 
 EXACT = ("forward-over-reverse", "reverse-over-forward", "reverse-over-reverse")
 DIFFERENCES = {"finite-difference": 1e-8, "finite-difference-forward": 1e-4}

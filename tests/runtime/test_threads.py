@@ -13,7 +13,7 @@ import pytest
 
 import nbhvp
 from nbhvp.graph.linear_map import HESSIANS
-from nbhvp.targets.cpu import forms
+from nbhvp.targets.cpu.entries import forms
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.compiles]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import nbhvp
-from nbhvp.runtime.call import LARGE
-from nbhvp.runtime.direct import directly
-from nbhvp.runtime.validity import is_at, serves
-from nbhvp.targets.cpu import forms
+from nbhvp.runtime.calls.call import LARGE
+from nbhvp.runtime.calls.direct import directly
+from nbhvp.runtime.calls.validity import is_at, serves
+from nbhvp.targets.cpu.entries import forms
 
 X = np.array([[1.0, -2.0, 0.0], [0.5, 3.0, 1.0]])
 SMALL = np.array([1.0, np.nan, -0.0])

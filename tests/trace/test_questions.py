@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbhvp
-from nbhvp.trace.builtin_calls import redirected
+from nbhvp.trace.following.builtin_calls import redirected
 
 pytestmark = pytest.mark.filterwarnings("error")
 

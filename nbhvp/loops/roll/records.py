@@ -76,7 +76,7 @@ class Pass:
     def __call__(self, *args: Any) -> Any:
         records = max(len(column) for arg in args for column in _columns(arg))
         self._records += records
-        is_prepared = Pass.plain > FEW or "nbhvp.loops.active" in sys.modules
+        is_prepared = Pass.plain > FEW or "nbhvp.loops.overloads.active" in sys.modules
         if self._records > (most(self._compiled) if is_prepared else FEW):
             return self._compiled(*args)
         Pass.plain += records

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from nbhvp.graph.node import Graph
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.fusion import fused
+from nbhvp.plan.nests.text import KernelCall
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import MatrixProduct, Schedule, Step, schedule
-from nbhvp.plan.text import KernelCall
 from nbhvp.targets.cpu import repeat
-from nbhvp.targets.cpu.nests import emit, has_kernels
+from nbhvp.targets.cpu.kernels.nests import emit, has_kernels
 from nbhvp.targets.cpu.predicted import compile_seconds
 from nbhvp.targets.native import cache
 from nbhvp.targets.native.machine import Effort

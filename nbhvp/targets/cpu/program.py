@@ -25,13 +25,14 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.graph.sparsity.interleave import interleave
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.layout import Layout, layout
-from nbhvp.plan.nest import Nest
+from nbhvp.plan.nests.nest import Nest
+from nbhvp.plan.nests.text import KernelCall, Pointer, Scratch, Symbol, code
 from nbhvp.plan.recurrence import Repeated
 from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
-from nbhvp.plan.text import KernelCall, Pointer, Scratch, Symbol, code
-from nbhvp.targets.cpu import blas, forms, repeat, results, strips
+from nbhvp.targets.cpu import blas, repeat, results, strips
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.nests import has_kernels
+from nbhvp.targets.cpu.entries import forms
+from nbhvp.targets.cpu.kernels.nests import has_kernels
 from nbhvp.targets.cpu.planned import Planned, effort, planned, step_of
 from nbhvp.targets.native import cache, machine
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nbhvp.graph.table.scan import keeps_rows
+from nbhvp.plan.nests.text import KernelCall, Slots, code, kernel_text
 from nbhvp.plan.recurrence import Repeated
-from nbhvp.plan.text import KernelCall, Slots, code, kernel_text
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.native import cache
 
 __all__ = ["first_row", "repeated"]
 
 SOURCE = '''"""The steps of a recurrence."""
-from nbhvp.targets.cpu.drivers import repeat
+from nbhvp.targets.cpu.entries.drivers import repeat
 from nbhvp.targets.native.language import kernel
 
 

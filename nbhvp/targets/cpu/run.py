@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbhvp.targets.cpu.layouts import HEADER, LINE, STEP, SYSTEM, WORKER
+from nbhvp.targets.cpu.entries.layouts import HEADER, LINE, STEP, SYSTEM, WORKER
 from nbhvp.targets.native import entries
 from nbhvp.targets.tables import Ref, words_of
 
@@ -73,7 +73,7 @@ are compiled apart, as small programs have none."""
 
 @functools.cache
 def _functions(is_team: bool) -> dict[str, Callable]:
-    return entries.load("nbhvp.targets.cpu.drivers", TEAM if is_team else ALONE)
+    return entries.load("nbhvp.targets.cpu.entries.drivers", TEAM if is_team else ALONE)
 
 
 class Entry:

@@ -17,15 +17,15 @@ import numpy as np
 
 from nbhvp.graph.node import Node
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.nest import Member, Nest
-from nbhvp.plan.text import KernelCall, Scratch
+from nbhvp.plan.nests.nest import Member, Nest
+from nbhvp.plan.nests.text import KernelCall, Scratch
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.native import cache
 
 __all__ = ["Made", "in_strips"]
 
 SOURCE = '''"""Rows of a sparse matrix, strip by strip."""
-from nbhvp.targets.cpu.drivers import strips
+from nbhvp.targets.cpu.entries.drivers import strips
 from nbhvp.targets.native.language import kernel
 
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbhvp.graph.node import Node
-from nbhvp.plan.nest import Nest, Statement
-from nbhvp.plan.pull import Apply, Choose, Expr, Load, Var, loaded, parts
+from nbhvp.plan.nests.nest import Nest, Statement
+from nbhvp.plan.nests.pull import Apply, Choose, Expr, Load, Var, loaded, parts
+from nbhvp.plan.nests.text import Pointer, Scratch
 from nbhvp.plan.recurrence import Recurrence, Repeated, elements_of, one_of
 from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Step, variables
-from nbhvp.plan.text import Pointer, Scratch
-from nbhvp.targets.cpu.nests import emit, has_kernels
+from nbhvp.targets.cpu.kernels.nests import emit, has_kernels
 
 __all__ = ["Traffic", "traffic"]
 

@@ -35,7 +35,7 @@ class DeviceArray:
 
     Parameters
     ----------
-    device : nbhvp.targets.cuda.driver.Device
+    device : nbhvp.targets.cuda.launching.driver.Device
         Where it lies.
     shape, dtype
         As those of an array of NumPy's.

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph.node import Node
-from nbhvp.graph.table.vectors import extents, parts
+from nbhvp.graph.table.matrices.vectors import extents, parts
 from nbhvp.targets.cuda.hosted import Host
 
 __all__ = ["Library", "library_step"]

@@ -29,17 +29,18 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.costs import GPU
 from nbhvp.plan.layout import layout
-from nbhvp.plan.nest import Nest
+from nbhvp.plan.nests.nest import Nest
+from nbhvp.plan.nests.text import Pointer, Symbol
 from nbhvp.plan.recurrence import Recurrence, Repeated
 from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, reads, schedule
-from nbhvp.plan.text import Pointer, Symbol
-from nbhvp.targets.cuda import cache, matrices, nests, repeats
 from nbhvp.targets.cuda.arrays import DeviceArray, checked, given, returned
 from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.hosted import Host, hosted
-from nbhvp.targets.cuda.launches import Launch
+from nbhvp.targets.cuda.kernels import matrices, nests, repeats
+from nbhvp.targets.cuda.kernels.texts import Launch as Text
+from nbhvp.targets.cuda.launching import cache
+from nbhvp.targets.cuda.launching.launches import Launch
 from nbhvp.targets.cuda.library import Library, library_step
-from nbhvp.targets.cuda.texts import Launch as Text
 from nbhvp.targets.cuda.workspace import Workspace, uploaded
 from nbhvp.targets.lowering.values import Unknown
 from nbhvp.targets.native.cache import Counts
@@ -58,7 +59,7 @@ class Program:
 
     Parameters
     ----------
-    device : nbhvp.targets.cuda.driver.Device
+    device : nbhvp.targets.cuda.launching.driver.Device
         Where the program runs.
     graph : Graph
         What to compute.

@@ -18,7 +18,7 @@ from nbhvp.plan.costs import CPU
 from nbhvp.targets.cuda.arrays import DeviceArray
 from nbhvp.targets.cuda.blas import Gemm
 from nbhvp.targets.cuda.hosted import Host
-from nbhvp.targets.cuda.launches import Words
+from nbhvp.targets.cuda.launching.launches import Words
 from nbhvp.targets.cuda.library import Library
 
 if TYPE_CHECKING:

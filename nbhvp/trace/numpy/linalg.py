@@ -15,8 +15,8 @@ import numpy as np
 import scipy.linalg
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.table import determinants, matrix_functions, spectra
-from nbhvp.graph.table import linalg as la
+from nbhvp.graph.table.matrices import determinants, matrix_functions, spectra
+from nbhvp.graph.table.matrices import linalg as la
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import (
     Traced,

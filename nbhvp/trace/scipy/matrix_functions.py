@@ -10,9 +10,9 @@ import numpy as np
 import scipy.linalg
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.table import eigen
-from nbhvp.graph.table import linalg as la
-from nbhvp.graph.table import matrix_functions as mf
+from nbhvp.graph.table.matrices import eigen
+from nbhvp.graph.table.matrices import linalg as la
+from nbhvp.graph.table.matrices import matrix_functions as mf
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import apply, current, guard, is_constant, trace_error
 from nbhvp.trace.numpy.elementwise import cast, floats, is_complex

@@ -6,8 +6,8 @@ import pytest
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.graph.table import linalg
-from nbhvp.targets.cpu import matrices
+from nbhvp.graph.table.matrices import linalg
+from nbhvp.targets.cpu.kernels import matrices
 from nbhvp.targets.cpu.program import Program
 
 rng = np.random.default_rng(0)

@@ -10,7 +10,8 @@ from nbhvp.graph.interpret import Interpreter
 from nbhvp.graph.node import Graph
 from nbhvp.graph.sparsity.interleave import interleave
 from nbhvp.plan.costs import CPU
-from nbhvp.targets.cpu import interleaved, strips
+from nbhvp.targets.cpu import strips
+from nbhvp.targets.cpu.kernels import interleaved
 from nbhvp.targets.cpu.program import Program
 from tests.graphs import Inputs
 

@@ -20,7 +20,7 @@ from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.table import lengths
 from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Guards, Tape, replay, tape_guards
 from nbhvp.plan.schedule import schedule
-from nbhvp.plan.split import split
+from nbhvp.plan.splitting.split import split
 from nbhvp.runtime.blocks import choose
 from nbhvp.targets.cpu.program import Program
 from nbhvp.targets.cpu.traffic import traffic

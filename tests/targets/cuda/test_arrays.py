@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import nbhvp
-from nbhvp.targets.cuda import dlpack, driver
+from nbhvp.targets.cuda import dlpack
 from nbhvp.targets.cuda.arrays import DeviceArray
+from nbhvp.targets.cuda.launching import driver
 from tests.device_arrays import NAMES, Array, Tensor, installed
 from tests.simulated_gpu import simulated_driver
 
@@ -259,7 +260,7 @@ def test_functions_that_write_their_arguments(gpu, monkeypatch):
 def test_what_nobody_can_write_is_copied_once(gpu, monkeypatch):
     """An argument as long as it lives, x once for each point."""
     sizes, own, n = [], driver.Device.upload, 9
-    monkeypatch.setattr("nbhvp.runtime.call.LARGE", 100)
+    monkeypatch.setattr("nbhvp.runtime.calls.call.LARGE", 100)
     monkeypatch.setattr("nbhvp.targets.cuda.workspace.KNOWN", 64)
     monkeypatch.setattr(
         driver.Device, "upload", lambda self, *a: sizes.append(a[1].nbytes) or own(self, *a)
@@ -331,7 +332,7 @@ def test_streams_that_are_gone(gpu, monkeypatch):
     """A caller's stream may be destroyed while an operator lives: the stub knows it no more."""
     cupy = installed(monkeypatch, gpu, "cupy")
     large = np.random.default_rng(0).standard_normal((6, 4))
-    monkeypatch.setattr("nbhvp.runtime.call.LARGE", 100)
+    monkeypatch.setattr("nbhvp.runtime.calls.call.LARGE", 100)
     f = nbhvp.differentiable(logistic, target="cuda")
     gpu.streams |= {31, 32}
     x, v, data = cupy.of(X), cupy.of(V), cupy.of(large)

@@ -9,8 +9,8 @@ import pytest
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.node import Graph
-from nbhvp.runtime import placement
-from nbhvp.targets.cuda import libcuda
+from nbhvp.runtime.compiling import placement
+from nbhvp.targets.cuda.launching import libcuda
 from tests.device_arrays import installed
 from tests.simulated_gpu import simulated_driver
 
@@ -103,7 +103,7 @@ def test_predictions(name, monkeypatch):
 
 
 def test_devices_in_double_precision(gpu):
-    from nbhvp.targets.cuda import driver
+    from nbhvp.targets.cuda.launching import driver
 
     device = driver.device(0)
     assert device.slowness(np.dtype("f8")) == 1
@@ -152,4 +152,4 @@ def test_nothing_is_imported_for_it():
         "print(sorted(n for n in sys.modules if n.startswith('nbhvp.targets.cuda.')))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "['nbhvp.targets.cuda.libcuda']"
+    assert found.stdout.strip() == "['nbhvp.targets.cuda.launching.libcuda']"

@@ -18,7 +18,7 @@ import nbhvp
 from benchmarks import gpu, problems
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
-from nbhvp.targets.cuda import driver
+from nbhvp.targets.cuda.launching import driver
 from nbhvp.targets.cuda.program import Program
 from tests.checks import assert_close
 from tests.graphs import STRUCTURE, build, random_graph

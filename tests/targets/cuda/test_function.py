@@ -13,8 +13,10 @@ import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.runtime import blocks, recorded
-from nbhvp.targets.cuda import cache, driver, libcuda, program, repeats
+from nbhvp.targets.cuda import program
 from nbhvp.targets.cuda.arrays import DeviceArray
+from nbhvp.targets.cuda.kernels import repeats
+from nbhvp.targets.cuda.launching import cache, driver, libcuda
 from tests.simulated_gpu import simulated_driver
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]

@@ -6,8 +6,8 @@ import pytest
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.targets.cuda import driver
 from nbhvp.targets.cuda import program as programs
+from nbhvp.targets.cuda.launching import driver
 from nbhvp.targets.cuda.program import Program
 from tests.checks import THOROUGH, assert_close
 from tests.graphs import STRUCTURE, build, random_graph

@@ -13,14 +13,14 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.plan.costs import GPU
-from nbhvp.plan.nest import Nest
+from nbhvp.plan.nests.nest import Nest
+from nbhvp.plan.nests.text import Symbol
 from nbhvp.plan.schedule import MatrixProduct, Reduction, schedule
-from nbhvp.plan.text import Symbol
-from nbhvp.targets.cuda import matrices, nests
-from nbhvp.targets.cuda.cache import ARCHITECTURE, NAME
-from nbhvp.targets.cuda.modules import joined
+from nbhvp.targets.cuda.kernels import matrices, nests
+from nbhvp.targets.cuda.launching.cache import ARCHITECTURE, NAME
+from nbhvp.targets.cuda.launching.modules import joined
+from nbhvp.targets.cuda.launching.ptx import REGISTERS, lowered, ptx
 from nbhvp.targets.cuda.program import needed
-from nbhvp.targets.cuda.ptx import REGISTERS, lowered, ptx
 from nbhvp.targets.lowering.values import Unknown
 from tests.graphs import STRUCTURE, build
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from nbhvp.targets.cuda import scalars
+from nbhvp.targets.cuda.kernels import scalars
 
 RNG = np.random.default_rng(0)
 FAR = [

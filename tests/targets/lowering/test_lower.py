@@ -15,10 +15,10 @@ from benchmarks.kernels import graphs
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Pool
+from nbhvp.plan.nests.text import KernelCall, Pointer
 from nbhvp.plan.schedule import schedule
-from nbhvp.plan.text import KernelCall, Pointer
 from nbhvp.targets.cpu import run as cpu
-from nbhvp.targets.cpu.nests import emit, has_kernels
+from nbhvp.targets.cpu.kernels.nests import emit, has_kernels
 from nbhvp.targets.cpu.program import Program
 from nbhvp.targets.lowering import lower, words
 from nbhvp.targets.native import cache, machine

@@ -12,7 +12,7 @@ import pytest
 
 from nbhvp import disk
 from nbhvp.__main__ import main
-from nbhvp.loops import cache as loops_cache
+from nbhvp.loops.recording import cache as loops_cache
 from nbhvp.targets.native import cache, machine
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]

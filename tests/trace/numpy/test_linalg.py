@@ -11,8 +11,8 @@ import pytest
 import scipy.linalg as sl
 
 import nbhvp
-from nbhvp.graph.table import linalg as primitives
-from nbhvp.targets.cpu import matrices
+from nbhvp.graph.table.matrices import linalg as primitives
+from nbhvp.targets.cpu.kernels import matrices
 from tests.cases.mpmath.linalg import (
     ALIKE,
     CASES,

@@ -1,0 +1,1 @@
+"""Operations on active numbers and arrays, as Numba overloads."""

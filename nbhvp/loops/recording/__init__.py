@@ -1,0 +1,1 @@
+"""Runs of functions under @njit, recorded as tapes."""

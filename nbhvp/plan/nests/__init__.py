@@ -1,0 +1,1 @@
+"""Loop nests: their axes, the elements that they read, and their texts."""

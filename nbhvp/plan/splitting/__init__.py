@@ -1,0 +1,1 @@
+"""What of a product is computed once per point, and what of that is kept."""

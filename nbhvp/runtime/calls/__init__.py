@@ -1,0 +1,1 @@
+"""Calls of a function: their arguments, and the short ways to an answer."""

@@ -1,0 +1,1 @@
+"""The texts of kernels for CPUs: loop nests, small matrices, recurrences, sweeps of tapes."""

@@ -1,0 +1,1 @@
+"""Loops behind sparse derivatives: colours, and sums of terms by entries."""

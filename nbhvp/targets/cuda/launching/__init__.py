@@ -1,0 +1,1 @@
+"""From texts of kernels to launches: PTX, modules, graphs, the driver."""

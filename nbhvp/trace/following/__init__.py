@@ -1,0 +1,1 @@
+"""Copies of functions, classes and libraries that run on traced arrays."""
