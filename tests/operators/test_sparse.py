@@ -20,6 +20,7 @@ BANDS = np.triu(np.tril(RNG.normal(size=(24, 24)), 1), -1)
 PAIRS = RNG.permutation(24)[:20].reshape(2, 10)
 CELLS = RNG.integers(0, 24, (12, 3))
 GROUPS = np.arange(24) // 3
+ORDER = np.random.default_rng(1).permutation(24)
 
 
 def points(x):
@@ -51,6 +52,14 @@ def written(x):
     y[::2] = x[12:] ** 2
     y[1::2] = x[:12] * y[::2]
     return np.sum(y**2)
+
+
+def constant_parts(x):
+    """A part of the Hessian is constant, and the other one goes the way of some of its terms."""
+    y = np.zeros(24)
+    y[ORDER] += x
+    y = np.roll(y, 2)
+    return np.sum(y[1:] * y[:-1]) + np.sum(np.sin(x + y))
 
 
 FUNCTIONS = {
@@ -85,6 +94,9 @@ FUNCTIONS = {
     "maximum": lambda x: np.sum(np.maximum(x[1:], x[:-1]) ** 2),
     "where": lambda x: np.sum(np.where(GROUPS % 2 == 0, x**3, x[::-1] * x)),
     "branches": lambda x: np.sum(np.where(x > 1, x**3, np.roll(x, 1) * x)),
+    "zeros added": lambda x: np.sum((GROUPS % 2 + x) * x[::-1] ** 2),
+    "zeros chosen": lambda x: np.sum(np.where(x > 1, GROUPS % 2, x) * x[::-1] ** 2),
+    "constant parts": constant_parts,
     "convolution": lambda x: np.sum(np.convolve(x, [1.0, -2.0, 1.0], "valid") ** 4),
     "prefix sums": lambda x: np.sum(np.cumsum(points(x), axis=1) ** 3),
     "complex": lambda x: np.sum(np.abs(x[1:] + 1j * x[:-1] ** 2) ** 2),
@@ -177,6 +189,7 @@ RESIDUALS = {
     "of scalars": lambda x: [x[0] * x[1], np.sin(x[5]), 3.0],
     "a matrix": lambda x: x.reshape(4, 6)[:, 1:] * x.reshape(4, 6)[:, :-1],
     "spectrum": lambda x: np.append(np.real(np.fft.fft(x[:4])), x[4:] ** 2),
+    "zeros added": lambda x: (GROUPS % 2 + x) * x[::-1],
     "nothing": lambda x: np.zeros(3) + 0 * x[0],
 }
 

@@ -64,8 +64,7 @@ def elements(product: Node, direction: Node, values: Mapping[Node, np.ndarray]) 
     active = dependent(nodes, [direction])
     fixed = _fixed(nodes, direction)
     outs = _outs(nodes, active, fixed)
-    outer = dependent(nodes, outs).difference(outs)
-    users = [node for node in nodes if node in active and node not in fixed and node not in outer]
+    users = [node for node in reachable(outs) if node in active and node not in fixed]
     used = {arg for node in users for arg in node.args} | set(outs)
     ins = tuple(node for node in nodes if node in active and node in fixed and node in used)
     is_real = all(node.dtype == direction.dtype for node in (*ins, *outs))

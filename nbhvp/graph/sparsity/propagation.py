@@ -291,8 +291,7 @@ class _Propagation:
         if node.value is not None:
             found = [node.value != 0] if node.ndim else []
         elif entry.is_elementwise:
-            linear = [arg for k, arg in enumerate(node.args) if entry.linear_in({k})]
-            found = [self.supports[arg] for arg in linear if arg in self.supports]
+            found = self._factors(node)
         elif entry.selects and len(node.args) == 1 and node.args[0] in self.supports:
             found = [np.asarray(entry.evaluate(self.supports[node.args[0]], **node.params))]
         else:
@@ -300,6 +299,17 @@ class _Propagation:
         support = functools.reduce(np.logical_and, found) if found else None
         is_less = support is not None and not support.all()
         return np.broadcast_to(support, node.shape) if is_less else None
+
+    def _factors(self, node: Node) -> list[np.ndarray]:
+        """Where an elementwise node's factors may differ from zero: a sum does where a term may."""
+        places = [k for k in range(len(node.args)) if node.primitive.linear_in({k})]
+        forms = {frozenset(derive.joint_positions(node, {k})) for k in places}
+        given = [[self.supports.get(node.args[k]) for k in form] for form in forms]
+        return [
+            functools.reduce(np.logical_or, terms)
+            for terms in given
+            if all(term is not None for term in terms)
+        ]
 
     # Primitives that select.
 
@@ -384,11 +394,7 @@ class _Propagation:
             with np.errstate(all="ignore"):
                 keeps = np.asarray(node.primitive.evaluate(*values, **node.params)) != 0
         else:
-            linear = [k for k in range(len(node.args)) if node.primitive.linear_in({k})]
-            given = [self.supports.get(node.args[k]) for k in linear if k not in active]
-            keeps = functools.reduce(
-                np.logical_and, [one for one in given if one is not None], np.True_
-            )
+            keeps = functools.reduce(np.logical_and, self._factors(node), np.True_)
         return None if keeps.all() else np.broadcast_to(keeps, node.shape)
 
     def _elementwise_rows(self, node: Node, operands, active: set[int], keeps) -> Rows:
