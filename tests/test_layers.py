@@ -16,16 +16,8 @@ PATHS = sorted(PACKAGE.rglob("*.py"))
 EACH = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 TRACER = {"errors", "graph", "plain", "trace", "trace/branches", "trace/surroundings", "tree"}
-TARGETS = {
-    "disk",
-    "errors",
-    "graph",
-    "plan",
-    "targets",
-    "targets/lowering",
-    "targets/native",
-    "version",
-}
+PLAN = {"errors", "graph", "plan", "plan/nests", "plan/splitting"}
+TARGETS = PLAN | {"disk", "targets", "targets/lowering", "targets/native", "version"}
 ALLOWED = {
     "errors": set(),
     "disk": set(),
@@ -33,19 +25,32 @@ ALLOWED = {
     "plain": set(),
     "tree": {"errors", "plain"},
     "graph": {"errors", "graph"},
-    "plan": {"errors", "graph", "plan"},
+    "plan": {"errors", "graph", "plan", "plan/nests"},
+    "plan/nests": {"graph", "plan", "plan/nests"},
+    "plan/splitting": PLAN,
     "targets": TARGETS,
     "targets/lowering": {"errors", "graph", "targets/lowering"},
-    "targets/native": {"disk", "graph", "plan", "targets/lowering", "targets/native", "version"},
-    "targets/cpu": TARGETS | {"targets/cpu"},
-    "targets/cuda": TARGETS | {"plain", "targets/cuda"},
+    "targets/native": {
+        "disk",
+        "graph",
+        "plan",
+        "plan/nests",
+        "targets/lowering",
+        "targets/native",
+        "version",
+    },
+    "targets/cpu": TARGETS | {"targets/cpu", "targets/cpu/kernels"},
+    "targets/cpu/kernels": TARGETS | {"targets/cpu/kernels"},
+    "targets/cuda": TARGETS | {"plain", "targets/cuda", "targets/cuda/kernels"},
+    "targets/cuda/kernels": TARGETS | {"targets/cuda/kernels"},
     "trace": TRACER | {"loops"},
     "trace/branches": TRACER,
     "trace/surroundings": TRACER,
     "trace/numpy": TRACER | {"trace/numpy"},
     "trace/scipy": TRACER | {"trace/numpy", "trace/scipy"},
-    "loops": TRACER | {"disk", "loops", "version"},
-    "runtime": TRACER - {"trace/branches"} | {"loops", "plan", "runtime", "targets", "targets/cpu"},
+    "loops": TRACER | {"disk", "loops", "loops/overloads", "version"},
+    "loops/overloads": TRACER | {"loops/overloads"},
+    "runtime": TRACER - {"trace/branches"} | PLAN | {"loops", "runtime", "targets", "targets/cpu"},
     "operators": {"graph", "operators", "plain", "plan", "runtime", "targets/cpu", "tree"},
     "function": {"graph", "loops", "operators", "plain", "runtime", "trace", "tree"},
     "residuals": {"function", "sums"},
@@ -98,8 +103,8 @@ def imported(path: Path, nodes) -> set[str]:
 def room(name: str) -> str:
     """The room of a module, or of a name in it; "" for the public names."""
     parts = name.split(".")[1:]
-    inner = "/".join(parts[:2])
-    return inner if inner in ALLOWED else "".join(parts[:1])
+    longest = ("/".join(parts[:depth]) for depth in (3, 2))
+    return next((inner for inner in longest if inner in ALLOWED), "".join(parts[:1]))
 
 
 @EACH
