@@ -21,8 +21,8 @@ __all__ = ["as_columns", "as_rows", "check_given", "entries", "is_worthwhile", "
 
 Times = Callable[[np.ndarray], np.ndarray]
 
-TOLERANCE = 2.0**-20
-"""Of the difference between a product and that with the sparse matrix, which a wrong pattern makes."""
+DIGITS = 0.4
+"""The part of a dtype's digits to which a product is that with the sparse matrix, of a right pattern."""
 
 
 def matrix_at(point: Point, product: Product, is_symmetric: bool, pattern: Any = None) -> Matrix:
@@ -86,7 +86,7 @@ def check_given(found: Any, times: Times) -> None:
     v = np.random.default_rng(0).uniform(0.5, 1.0, found.shape[1]).astype(found.dtype)
     right, given = times(v), found @ v
     size = np.maximum(abs(found) @ v, np.abs(right))
-    wrong = np.abs(given - right) > TOLERANCE * size
+    wrong = np.abs(given - right) > np.finfo(found.dtype).eps ** DIGITS * size
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(

@@ -319,13 +319,16 @@ def test_trees():
     assert f.hessian_sparsity(tree).nnz == 30
 
 
-@pytest.mark.parametrize("name", ["rosenbrock", "pairs of points", "groups"])
+@pytest.mark.parametrize("name", ["rosenbrock", "pairs of points", "groups", "constant parts"])
 def test_single_precision(name, way):
     f = interpreted(FUNCTIONS[name])
     found = f.sparse_hessian(X.astype(np.float32))
     assert found.dtype == np.float32
     needed = f.hessian(X).toarray()
-    np.testing.assert_allclose(found.toarray(), needed, rtol=1e-4, atol=1e-5 * np.abs(needed).max())
+    atol = 1e-5 * np.abs(needed).max()
+    np.testing.assert_allclose(found.toarray(), needed, rtol=1e-4, atol=atol)
+    given = f.sparse_hessian(X.astype(np.float32), pattern=found)
+    np.testing.assert_allclose(given.toarray(), needed, rtol=1e-4, atol=atol)
 
 
 def test_the_report_names_dense_operations():

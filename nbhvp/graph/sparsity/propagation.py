@@ -426,7 +426,7 @@ class _Propagation:
             raise Unknown
         dots = [_ones(arg) if j == k else None for j, arg in enumerate(node.args)]
         factor = gathered(flat(_pushed(node, dots)), rows.row)
-        return replace(rows, entry=factor * rows.entry)
+        return replace(rows, entry=p.cast(factor * rows.entry, dtype=node.dtype))
 
     # Sums.
 
