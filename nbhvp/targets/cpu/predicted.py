@@ -27,18 +27,23 @@ _SLOT = re.compile(r" = \w+\(table, ")
 _ELEMENTARY = re.compile(rf"(?<![\w.])(?:{'|'.join(scalars.__all__)})\(([^()]*)\)")
 
 
-@functools.lru_cache(maxsize=1024)
 def compile_seconds(source: str, effort: Effort = Effort.FULL) -> float:
     """The seconds from the text of a kernel to its object code."""
-    _, _, body = source.partition("(table, lo, hi):\n")
-    slots = len(_SLOT.findall(body))
-    twice = 1 + has_rare_cases(body)
-    statements = twice * (body.count("\n") - slots)
-    arguments = sum(1 + given.count(",") for given in _ELEMENTARY.findall(body))
+    slots, loops, statements, arguments = _counted(source)
     work = (
         slots * CPU.slot
-        + twice * body.count("for ") * CPU.loop
+        + loops * CPU.loop
         + statements * CPU.statement
         + arguments * CPU.elementary
     )
     return CPU.text + work * (CPU.without_vectors if effort else 1.0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _counted(source: str) -> tuple[int, int, int, int]:
+    """The slots, loops, statements and arguments of elementary functions in a text."""
+    _, _, body = source.partition("(table, lo, hi):\n")
+    slots = len(_SLOT.findall(body))
+    twice = 1 + has_rare_cases(body)
+    arguments = sum(1 + given.count(",") for given in _ELEMENTARY.findall(body))
+    return slots, twice * body.count("for "), twice * (body.count("\n") - slots), arguments
