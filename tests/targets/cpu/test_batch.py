@@ -122,7 +122,7 @@ def test_a_primitive_that_takes_no_further_axis(monkeypatch):
     x, v = np.arange(1.0, 5.0), np.eye(4)
     expected = f.hvp(x, v)
     monkeypatch.setitem(p.cumsum.__dict__, "batches", False)
-    monkeypatch.setattr(recorded, "choose", lambda graph: 2)
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: 2)
     again = nbhvp.differentiable(lambda x: np.sum(np.cumsum(x) ** 3), target="interpret")
     np.testing.assert_array_equal(again.hvp(x, v), expected)
     assert again._memory.point.recorded.linearized(HESSIAN).several(2) is None
@@ -148,7 +148,7 @@ def assert_columns(given, product, v, tolerance=1e-12):
 @every_way
 @by_problem
 def test_problems(problem, way, monkeypatch):
-    monkeypatch.setattr(recorded, "choose", lambda graph: way)
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: way)
     f = nbhvp.differentiable(problem.fun, target="interpret")
     x, args = problem.x0, problem.args
     for k in (1, 2, 3, 8, 33):
@@ -163,7 +163,7 @@ def test_problems(problem, way, monkeypatch):
 @every_way
 @pytest.mark.parametrize("name", ["logistic", "mlp", "surface"])
 def test_compiled_problems(name, way, monkeypatch):
-    monkeypatch.setattr(recorded, "choose", lambda graph: way)
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: way)
     (problem,) = [one for one in PROBLEMS if one.name == name]
     f = nbhvp.differentiable(problem.fun)
     H = f.hessian(problem.x0, *problem.args)
@@ -180,7 +180,7 @@ def test_compiled_problems(name, way, monkeypatch):
 
 @pytest.mark.compiles
 def test_results_are_fresh_and_threads_share_nothing(monkeypatch):
-    monkeypatch.setattr(recorded, "choose", lambda graph: 8)
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: 8)
     problem = PROBLEMS[1]
     H = nbhvp.differentiable(problem.fun).hessian(problem.x0, *problem.args)
     many = [directions(problem, k) for k in (8, 8, 33, 5, 16, 8)]
@@ -197,7 +197,7 @@ def test_results_are_fresh_and_threads_share_nothing(monkeypatch):
 @every_way
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_shapes_and_precisions(way, dtype, monkeypatch):
-    monkeypatch.setattr(recorded, "choose", lambda graph: way)
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: way)
     matrix = np.random.default_rng(0).normal(size=(6, 4)).astype(dtype)
     r = nbhvp.differentiable(lambda x: np.tanh(matrix @ x) * x[0], target="interpret")
     x = np.random.default_rng(1).normal(size=(4, 3)).astype(dtype)
