@@ -443,6 +443,23 @@ def tuples_of_arrays(x):
     return np.sum(np.array([a for a, _ in states]) ** 2) + np.sum(states[-1][1])
 
 
+def computed_data(x):
+    """Data of each step that is computed in the function, from rows that are repeated."""
+    table, u = np.zeros((4, 3)) + DATA[:4, :1], x[:3].copy()
+    for k in range(T):
+        u[1:] *= x[3]
+        u[1:] += 0.3 * np.sin(table[k % 4][1:])
+    return np.sum(u**2)
+
+
+def linear_writes(x):
+    """A tangent is added to nothing in each step, and what is read at the end to an adjoint."""
+    w = x[:3].copy()
+    for _ in range(T):
+        w[0] = 0.3 * w[1]
+    return np.sum(w**2) + w[0]
+
+
 CASES = {
     runge_kutta: 3, array_carry: 4, carry_in_a_dict: 3, network: 5, stacked_states: 3,
     growing_list: 4, written_array: 3, read_forwards: T + 1, read_backwards: T + 1,
@@ -451,7 +468,8 @@ CASES = {
     hidden_markov: 18, egarch: 3, kalman: 3, kalman_by_inverse: 3, kalman_by_cholesky: 3, linear_solve: 3,
     pivoting: 3, fixed_edges: 7, padded: 6, red_and_black: 9, with_zero_and_one: 2, half_steps: 2,
     two_kinds: 3, implicit: 2, layers: 64, inner_gradient: 4, views_in_steps: 11,
-    inner_loops: 2, lanes: 4, arrays_in_a_dict: 3, tuples_of_arrays: 4,
+    inner_loops: 2, lanes: 4, arrays_in_a_dict: 3, tuples_of_arrays: 4, computed_data: 4,
+    linear_writes: 4,
 }  # fmt: skip
 EACH = pytest.mark.parametrize("fun", CASES, ids=lambda fun: fun.__name__)
 LOOPS = {two_loops: 2, lanes: 3}

@@ -164,7 +164,7 @@ class Body:
         return replace(self.primitive, name="end of a scan", evaluate=evaluate, infer=infer)
 
     def joint(self, active: frozenset[int]) -> frozenset[int] | None:
-        """These positions and the carry, if it is jointly linear in them."""
+        """These positions and the carry, if it is jointly linear in them; or all those of `linear`."""
         if active not in self._joints:
             found = active | {*range(self.carries)}
             directions = [self.graph.inputs[k] for k in sorted(found)]
@@ -172,7 +172,8 @@ class Body:
                 derive.is_linear(node, directions) or derive.is_zero(node)
                 for node in self.graph.outputs
             )
-            self._joints[active] = found if known else None
+            wider = self.linear if found < self.linear else None
+            self._joints[active] = found if known else wider
         return self._joints[active]
 
     @cached_property

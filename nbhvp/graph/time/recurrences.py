@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.graph.interpret import evaluated
 from nbhvp.graph.node import Graph, Node, Pool, reachable
 from nbhvp.graph.requests import settled
 from nbhvp.graph.table.scan import Body, collected, final, scan
@@ -703,9 +704,7 @@ def _key(one: Constants | Slices) -> object:
 def _constant(node: Node) -> np.ndarray:
     """The array of a value that depends on no input."""
     known = settled(node)
-    value = known.args[0].value if known.value is None else known.value
-    assert value is not None, f"{known!r} is no constant"
-    return np.broadcast_to(value, node.shape)
+    return evaluated([known], {})[0] if known.value is None else known.value
 
 
 def _item(array: Node, k: int) -> Node:
