@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -252,11 +253,10 @@ class _Product:
         stride = dict(zip(letters, _strides(node), strict=True))
         merged = []
         for group in groups:
-            wide = [c for c in self._wide(group) if c in stride]
-            pairs = zip(wide, wide[1:], strict=False)
-            if any(stride[a] != self.extent[b] * stride[b] for a, b in pairs):
+            strides = [(self.extent[c], stride.get(c, 0)) for c in self._wide(group)]
+            if any(a != n * b for (_, a), (n, b) in itertools.pairwise(strides)):
                 return False
-            merged.append(stride[wide[-1]] if wide else 0)
+            merged.append(strides[-1][1] if strides else 0)
         return readable([self._size(g) for g in groups], merged)
 
     def made(self) -> Node:
@@ -269,7 +269,14 @@ class _Product:
         return _arranged(product, letters, self.out)
 
     def _matrix(self, x: Node, letters: str, groups: tuple[str, str, str]) -> Node:
-        """x as a stack of matrices, one axis for each group of letters; one matrix may serve all."""
+        """x as a stack of matrices, one axis for each group of letters; one matrix may serve all.
+
+        One that serves a part of a stack is repeated there: no stride leads along such an axis.
+        """
+        if any({*group} & {*letters} and {*group} - {*letters} for group in groups):
+            every = "".join(groups)
+            x = _spread(x, letters, every)
+            x, letters = p.broadcast(x, shape=tuple(self.extent[c] for c in every)), every
         x = _arranged(x, letters, "".join(c for g in groups for c in g if c in letters))
         own = [math.prod(self.extent[c] for c in g if c in letters) for g in groups]
         x = p.reshape(x, shape=tuple(own))

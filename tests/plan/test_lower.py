@@ -79,6 +79,17 @@ def test_matrix_products_are_what_blas_has(subscripts, product):
     assert (p.multiply in used(lowered)) != product
 
 
+@pytest.mark.parametrize("shape", [(6, 2, 3, 24), (2, 3, 2, 50), (5, 24, 2, 2), (3, 1, 2, 40)])
+@pytest.mark.parametrize(
+    "subscripts", ["adbe,abc->adce", "abc,adbe->adce", "adbe,abc->adec", "adbe,abc->dace"]
+)
+def test_a_stack_along_one_more_letter(subscripts, shape):
+    """One operand has all letters of the stack, and each matrix of the other serves a part of it."""
+    i, extent = Inputs(), dict(zip("adbe", shape, strict=True), c=2)
+    x, y = (i(*(extent[c] for c in term)) for term in subscripts.split("->")[0].split(","))
+    assert_lowered(*i.graph(p.contract(x, y, subscripts=subscripts)))
+
+
 def test_a_transposed_product_is_that_of_the_others():
     """A transposed result costs no transpose."""
     i = Inputs()
