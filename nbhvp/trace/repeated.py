@@ -209,7 +209,7 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
         # What a call sees of an array; of one that depends on no input, which one it is.
         form += (node.dtype, node.life, first.setdefault(node, k))
         form.append((value.shape, value.strides) if type(value) is np.ndarray else type(value))
-        if node.life == PLAIN and function not in _BY_SHAPE:
+        if node.life == PLAIN and (node.dtype.kind not in "fc" or function not in _BY_SHAPE):
             form.append(settled(node))
         elif node.life == OPEN or node.pool is not recording.pool:
             return general(*args, **kwargs)
@@ -230,8 +230,8 @@ def _called(recording: Recording, function: Callable, args: tuple, kwargs: dict,
 LARGEST = 1 << 20
 """Bytes of results for which patterns pay: they are tried once, which takes memory and time of its own."""
 
-_BY_SHAPE = {np.matmul, np.dot, np.concatenate, np.stack, np.sum, np.roll}
-"""Functions whose answers look at no value, of constants neither."""
+_BY_SHAPE = {np.matmul, np.dot, np.concatenate, np.stack, np.sum}
+"""Functions whose answers look at no value, of constants neither, but integers, which may be axes."""
 
 
 def _kept(recording: Recording, known: tuple, operands: list, nodes: list[Node], run: Callable):

@@ -52,6 +52,13 @@ def parameters(z, k):
     return np.roll(z, k % 3) * 0.9 + np.power(np.abs(z) + 1, 1 + k % 2) * 0.1 + np.full(3, 0.1 * k)
 
 
+def arrays_of_parameters(z, k):
+    """Axes and shifts in arrays, which are others in each step."""
+    axis, square = np.array(k % 2), np.outer(z, z)
+    joined = np.concatenate([square, A], axis=axis).ravel() + np.stack([A, square], axis).ravel()
+    return 0.1 * joined[3:6] + 0.3 * np.roll(z, axis) + 0.1 * np.sum(square, axis=axis)
+
+
 def kinds(z, k):
     """Integers, truths, single precision, numbers of Python and of NumPy."""
     small = np.float32(1.5) * z.astype(np.float32) + 2
@@ -77,7 +84,9 @@ def writes(z, k):
     return kept[1:4] + 0.1 * before[:3] * u[2:] + np.where(mask, u, 0.1)[1:4]
 
 
-STEPS = [solve, matrices, joins, methods, choices, parameters, kinds, layouts, writes]
+STEPS = [
+    solve, matrices, joins, methods, choices, parameters, arrays_of_parameters, kinds, layouts, writes
+]  # fmt: skip
 
 
 def walk(step, steps=T):
