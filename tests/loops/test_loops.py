@@ -18,7 +18,9 @@ from numba.core.registry import cpu_target
 import nbhvp
 from nbhvp.graph import primitives as p
 from nbhvp.graph.table.tape import FIRST, INPUT
+from nbhvp.loops.overloads import active
 from nbhvp.loops.overloads.table import functions
+from nbhvp.loops.recording import cache
 from nbhvp.loops.recording import record as loops
 from nbhvp.loops.recording.interpreted import interpreted
 from nbhvp.loops.recording.record import DEFAULT_LIMIT, record_tape
@@ -775,7 +777,7 @@ def recursive(x):
 HELPER = "from numba import njit\n\n@njit\ndef double(v):\n    return 2.0 * v\n"
 ASK = """
 import numpy as np, user
-from nbhvp.loops import record as loops
+from nbhvp.loops.recording import record as loops
 run = loops.record_tape(user.f, (np.ones(3),))
 (entry,) = loops._recorder(user.f)._entries.values()
 (compiled,) = entry.overloads.values()
@@ -783,6 +785,12 @@ print(run.tape.values[run.result.positions[0]], compiled.metadata is None)
 run = loops.record_tape(user.recursive, (np.full(1, 2.0),))
 assert run.tape.values[run.result.positions[0]] == 8
 """
+
+
+def test_recorders_depend_on_all_sources_of_loops():
+    hashed = set(cache._sources())
+    for module in (active, loops, cache):
+        assert Path(module.__file__) in hashed
 
 
 def test_the_disk_has_recorders_and_no_stale_ones(tmp_path):

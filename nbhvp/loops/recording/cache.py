@@ -33,10 +33,15 @@ __all__ = ["RecorderCache"]
 @functools.cache
 def _ours() -> str:
     """A hash of our sources, of the table and of versions."""
-    texts = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    texts = [path.read_bytes() for path in _sources()]
     versions = [__version__, *(module.__version__ for module in (numba, llvmlite, np))]
     names = [platform.python_version(), LAYOUT, *versions]
     return hashlib.sha256(b"\0".join([*texts, *map(str.encode, names)])).hexdigest()
+
+
+def _sources() -> list[Path]:
+    """Of this part of the package, whose functions are compiled into recorders."""
+    return sorted(Path(__file__).parents[1].rglob("*.py"))
 
 
 class RecorderCache:

@@ -134,7 +134,7 @@ class EntryCompiler(CompilerBase):
 def _load_library() -> None:
     """What is overloaded beside arithmetic: for compiling alone, not for what the disk has."""
     for name in ("complex", "linalg", "numerics"):
-        importlib.import_module(f"nbhvp.loops.{name}")
+        importlib.import_module(f"nbhvp.loops.overloads.{name}")
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
 
