@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from nbhvp.operators.algebra import diagonal as diagonal_of
@@ -55,7 +56,19 @@ def symmetric(H: Any) -> LinearOperator:
         raise ValueError(f"needed a square operator, got one of shape {operator.shape}")
     if operator.dtype is None or operator.dtype.kind not in "biuf":
         raise TypeError(f"needed an operator of real numbers, got dtype {operator.dtype}")
+    if isinstance(H, np.ndarray) or scipy.sparse.issparse(H):
+        _check_symmetric(H if isinstance(H, np.ndarray) else H.tocsr())
     return operator
+
+
+def _check_symmetric(matrix: Any) -> None:
+    matrix = matrix if matrix.dtype.kind == "f" else matrix.astype(float)
+    off, largest = abs(matrix - matrix.T).max(), abs(matrix).max()
+    if off > np.sqrt(np.finfo(matrix.dtype).eps) * largest:
+        raise ValueError(
+            f"needed a symmetric matrix, and this one differs from its transpose by up to {off:.3g}: "
+            "give (A + A.T) / 2 for the quadratic form of A, or A.T @ A for its singular values"
+        )
 
 
 def times(H: LinearOperator, V: np.ndarray) -> np.ndarray:

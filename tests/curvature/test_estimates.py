@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import nbhvp
 from nbhvp import curvature
@@ -105,6 +106,12 @@ def test_the_same_seed_gives_the_same_estimate(function):
     [
         (lambda H: curvature.trace(H[:3]), ValueError, r"square operator, got one of shape \(3,"),
         (lambda H: curvature.trace(nbhvp.differentiable(np.sum)), TypeError, r"as f.hessian\(x\)"),
+        (lambda H: curvature.logdet(np.triu(H + 1)), ValueError, "differs from its transpose by"),
+        (
+            lambda H: curvature.trace(csr_array(np.tril(H + 1))),
+            ValueError,
+            r"give \(A \+ A.T\) / 2",
+        ),
         (lambda H: curvature.trace(1j * H), TypeError, "real numbers, got dtype complex128"),
         (lambda H: curvature.trace(H, method="hutch"), ValueError, "'xtrace', 'hutch\\+\\+'"),
         (lambda H: curvature.trace(H, 3), ValueError, "at least 4 products, got 3"),
