@@ -116,7 +116,7 @@ def path_of(module) -> str:
 
 def primitives_of(beginning: str) -> Iterator[tuple[str, list]]:
     """The modules of primitives, with the functions that these answer to."""
-    tables = pkgutil.iter_modules(nbhvp.graph.table.__path__, "nbhvp.graph.table.")
+    tables = pkgutil.walk_packages(nbhvp.graph.table.__path__, "nbhvp.graph.table.")
     modules = [primitives, *(importlib.import_module(table.name) for table in tables)]
     known = answers.ANSWERS
     found = {f: e for f, e in primitives._BY_FUNCTION.items() if f not in known}
@@ -243,7 +243,7 @@ def continuous(packages: list[str]) -> str:
 
 def loops(packages: list[str]) -> str:
     """The functions of some libraries that are overloaded for loops: Numba has them in a register."""
-    for module in pkgutil.iter_modules(nbhvp.loops.__path__, "nbhvp.loops."):
+    for module in pkgutil.walk_packages(nbhvp.loops.__path__, "nbhvp.loops."):
         importlib.import_module(module.name)
     found = {name for f, kind in builtin_registry.globals if _is_ours(kind) for name in names_of(f)}
     rows = []

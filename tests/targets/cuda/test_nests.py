@@ -69,7 +69,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", list(STRUCTURE)[:: 1 if THOROUGH else 4])
 def test_shapes_of_large_loops(name, shape, device, monkeypatch):
     for constant, value in SHAPES[shape].items():
-        monkeypatch.setattr(f"nbhvp.targets.cuda.{constant}", value)
+        monkeypatch.setattr(f"nbhvp.targets.cuda.kernels.{constant}", value)
     assert_same(device, *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
 
 
