@@ -750,6 +750,11 @@ def _pull_broadcast(at, index, node):
     return at(0, tuple(0 if n == 1 else i for n, i in zip(shape, tail, strict=True)))
 
 
+def _broadcast_infer(x, shape):
+    assert broadcast_shapes(x.shape, shape) == shape, f"{x.shape} does not broadcast to {shape}"
+    return shape, x.dtype
+
+
 def _broadcast_rule(z_bar, z, x, shape):
     return (sum_to(z_bar, x.shape),)
 
@@ -1023,7 +1028,7 @@ update      = _linear("update", _replaced, lambda base, value, start, step: (bas
                       lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
                       linear=((0, 1),), simplify=_simplify_update, pull=_pull_update, per_axis={"start": 0, "step": 1}, selects=True)
-broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), lambda x, shape: (shape, x.dtype), _broadcast_rule,
+broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), _broadcast_infer, _broadcast_rule,
                       simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"}, selects=True)
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
