@@ -17,7 +17,7 @@ from nbhvp.graph import derive, factors
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.graph.table import lengths, sparse, tape
+from nbhvp.graph.table import filters, lengths, sparse, tape
 from nbhvp.graph.table import special as sp
 from nbhvp.graph.table.matrices import (
     determinants,
@@ -426,6 +426,7 @@ def arguments(shapes, params, dtype):
 
 
 def test_all_linear_primitives_have_an_example():
+    assert p.TABLE["correlate"] is filters.correlate
     entries = {*p.TABLE.values()} - ELSEWHERE
     named = {e.name for e in entries if e.kind in ("linear", "bilinear")}
     assert named == {name for name, *_ in LINEAR}

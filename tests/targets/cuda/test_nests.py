@@ -66,7 +66,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", list(STRUCTURE)[:: 1 if THOROUGH else 4])
+@pytest.mark.parametrize("name", list(STRUCTURE)[:: 1 if THOROUGH else 12])
 def test_shapes_of_large_loops(name, shape, device, monkeypatch):
     for constant, value in SHAPES[shape].items():
         monkeypatch.setattr(f"nbhvp.targets.cuda.kernels.{constant}", value)
