@@ -34,7 +34,9 @@ from nbhvp.graph.table.tape import CONSTANT, FIRST, Gapped, Guards, Tape, tape_g
 from nbhvp.loops.recording.instances import CompiledInstance, Fields
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
+from nbhvp.trace.dispatch import adopted
 from nbhvp.trace.kinds import FunctionStandin, stands_for
+from nbhvp.trace.methods.shapes import may_be_one, write
 from nbhvp.trace.places import instructions, names_of
 from nbhvp.trace.recording import current, source_of, trace_error
 from nbhvp.trace.surroundings.randomness import Entropy, Source, is_random
@@ -299,7 +301,7 @@ def _result_of(function, args: tuple, kwargs: dict, arguments: _Arguments):
                 _write(arguments.leaves, k, arrays.adopt(plain))
     for given, passed, before in arguments.lists:
         if passed != before:
-            given[:] = arrays.adopted(passed, [])
+            given[:] = adopted(passed, [])
     return _adopted(result, arguments.leaves)
 
 
@@ -312,11 +314,11 @@ def _adopted(result, leaves: list):
     same = next((x for x, plain in pairs if plain is result), None)
     if same is not None:
         return same
-    adopted = arrays.adopted(result, [])
+    made = adopted(result, [])
     for x, plain in pairs:
         if is_array(result) and np.may_share_memory(result, plain):
-            arrays.may_be_one(adopted, x)
-    return adopted
+            may_be_one(made, x)
+    return made
 
 
 # A recorded call.
@@ -392,7 +394,7 @@ def _note_aliases(run: Run, tape: Tape, arguments: _Arguments, made: list) -> No
             records = written.get(k, np.arange(start, start + numbers))
             for positions, array in made:
                 if positions.size <= records.size and _are_among(positions, records):
-                    arrays.may_be_one(array, x)
+                    may_be_one(array, x)
 
 
 def _are_among(positions: np.ndarray, records: np.ndarray) -> bool:
@@ -418,7 +420,7 @@ def _write(leaves: list, k: int, held) -> None:
     if storage.refusal is not None and any(storage.value is array for array in recording.held):
         recording.write_held(storage.value)
         storage.refusal = None
-    arrays.write(x, held)
+    write(x, held)
 
 
 def _run_for_tape(
@@ -512,7 +514,7 @@ class _Results:
             items = [self.of(item) for item in tree]
             return tree._make(items) if hasattr(tree, "_make") else tuple(items)
         if not hasattr(tree, "positions"):
-            return arrays.adopted(tree, [])
+            return adopted(tree, [])
         size = tree.positions.size
         node = p.slice_(self.outputs, start=(self.at,), step=(1,), size=(size,))
         self.at += size

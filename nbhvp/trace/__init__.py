@@ -5,8 +5,9 @@ the kinds of objects that have stand-ins, and the register of answers. The modul
 do not import these rules by name.
 """
 
-from nbhvp.trace import indexing, memory_layout, numpy, operators, rules, scipy
+from nbhvp.trace import numpy, rules, scipy
 from nbhvp.trace.following import data, functions
+from nbhvp.trace.methods import indexing, memory_layout, operators, shapes
 from nbhvp.trace.surroundings import caches, outside, randomness
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "randomness",
     "rules",
     "scipy",
+    "shapes",
 ]

@@ -11,14 +11,12 @@ modified (a write makes a new one), so it may be shared with the user's arrays; 
 have the same shape and dtype; a result is a view or a copy, a scalar or an array, as NumPy's result
 for the concrete value is. A Python branch on a value that depends on x records a guard.
 
-Subscripts come from `indexing`, operators and ufuncs from `operators`.
+The methods of traced arrays are in `methods`, which adds them to the classes here.
 """
 
 from __future__ import annotations
 
 import abc
-import copy
-import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -30,52 +28,29 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.time.log import Log
 from nbhvp.plain import SIZES, is_plain, native, native_dtype, refusal_of
-from nbhvp.trace.answers import Answer, answer_to, ufunc_method
-from nbhvp.trace.branches.failures import attempt
 from nbhvp.trace.recording import Recording, current, present, trace_error
 from nbhvp.trace.surroundings.texts import text_of
 from nbhvp.trace.views import (
-    HELD,
     Storage,
     View,
-    holders,
     is_array,
-    key_of,
-    plain_item,
-    region,
-    shows_repeatedly,
-    through,
-    turned,
 )
 
 __all__ = [
+    "UNREAD",
     "Number",
     "Recording",
     "Traced",
     "adopt",
-    "adopted",
     "apply",
-    "broadcast_view",
-    "call",
-    "copies",
     "current",
     "guard",
-    "imag_view",
     "is_constant",
-    "is_ufunc_method",
     "lift",
-    "may_be_one",
-    "may_be_written",
-    "real_view",
-    "reshape_view",
     "scalar",
-    "slice_view",
     "trace_error",
-    "transpose_view",
-    "view_of",
     "weaken",
     "with_items",
-    "write",
 ]
 
 _WEAK = (bool, int, float, complex)
@@ -84,7 +59,7 @@ _DOUBLES = (np.float64, float)
 _DOUBLE = np.dtype(float)
 
 
-_UNREAD: tuple[int, Any, Node | None] = (-1, None, None)
+UNREAD: tuple[int, Any, Node | None] = (-1, None, None)
 
 
 class Traced:
@@ -100,7 +75,7 @@ class Traced:
         self.storage = storage
         self.views = views
         self._parent = parent
-        self._cache = _UNREAD
+        self._cache = UNREAD
 
     def _read(self) -> tuple[int, Any, Node | None]:
         """The version that was read, its value, and its node, if that was asked for."""
@@ -183,43 +158,6 @@ class Traced:
     def nbytes(self) -> int:
         return self.size * self.itemsize
 
-    @property
-    def T(self) -> Traced:
-        value = self.value
-        if not is_array(value) or value.ndim < 2:
-            return transpose_view(self, range(self.ndim)[::-1])
-        return self.viewed(turned(value.ndim), value=value.T)
-
-    @property
-    def mT(self) -> Traced:
-        if self.ndim < 2:
-            raise ValueError("matrix transpose with ndim < 2 is undefined")
-        return transpose_view(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
-
-    @property
-    def real(self) -> Traced:
-        return real_view(self)
-
-    @real.setter
-    def real(self, value) -> None:
-        write(real_view(self), value)
-
-    @property
-    def imag(self) -> Traced:
-        return imag_view(self)
-
-    @imag.setter
-    def imag(self, value) -> None:
-        write(imag_view(self), value)
-
-    @property
-    def flat(self) -> Flat:
-        return Flat(self if is_array(self.value) else self.reshape(()))
-
-    @flat.setter
-    def flat(self, value) -> None:
-        Flat(self)[:] = value
-
     def __repr__(self) -> str:
         return shown(self, f"Traced({self.value!r})")
 
@@ -243,14 +181,6 @@ class Traced:
         )
 
     # Protocols.
-
-    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        function = ufunc if method == "__call__" else getattr(ufunc, method)
-        handler = functools.partial(ufunc_method(method), ufunc)
-        return attempt(handler, function, copies, inputs, kwargs)
-
-    def __array_function__(self, function, types, args, kwargs):
-        return call(function, args, kwargs)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if not is_constant(self):
@@ -357,81 +287,7 @@ class Traced:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, item) -> bool:
-        return bool(dispatch(np.any, (self == item,), {}))
-
-    # Methods of ndarray that are not functions of NumPy with the same arguments.
-
-    def reshape(self, *shape, order="C", copy=None) -> Traced:
-        shape = shape[0] if len(shape) == 1 else shape
-        x = self.copy() if copy else self
-        if order == "F" or (order == "A" and np.isfortran(self.value)):
-            shape = np.reshape(self.value, shape).shape
-            return reshape_view(x.T, shape[::-1]).T
-        return reshape_view(x, shape)
-
-    def ravel(self, order="C") -> Traced:
-        if order == "K":
-            order = "C" if self.ndim < 2 or self.value.flags.c_contiguous else "A"
-        flat = self.reshape(-1, order=order)
-        # Unlike reshape, ravel copies whatever is not contiguous.
-        is_view = np.may_share_memory(np.ravel(self.value, order), self.value)
-        return flat if is_view else flat.copy()
-
-    def flatten(self, order="C") -> Traced:
-        return self.ravel(order).copy()
-
-    def transpose(self, *axes) -> Traced:
-        if len(axes) == 1 and not isinstance(axes[0], int | np.integer):
-            axes = axes[0]
-        return self.T if axes is None or len(axes) == 0 else transpose_view(self, axes)
-
-    def copy(self, order="C") -> Traced:
-        value = self.value.copy(order) if is_array(self.value) else self.value
-        return traced(self.node, value)
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo) -> Traced:
-        return self.copy()
-
-    def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True) -> Traced:
-        dtype = native_dtype(dtype)
-        if dtype == self.dtype and not copy:
-            return self
-        if not np.can_cast(self.dtype, dtype, casting):
-            raise TypeError(
-                f"Cannot cast array data from {self.dtype!r} to {dtype!r} "
-                f"according to the rule {casting!r}"
-            )
-        node = cast_node(self.node, dtype)
-        value = self.value if is_array(self.value) else np.asarray(self.value)[()]
-        return traced(node, value.astype(dtype))
-
-    def view(self, dtype=None) -> Traced:
-        if dtype is not None and np.dtype(dtype) != self.dtype:
-            raise trace_error("a view with another dtype has no derivative", "use .astype")
-        return self.viewed()
-
-    def fill(self, value) -> None:
-        if is_array(self.value):  # a scalar of NumPy fills a copy of itself
-            write(self, value)
-
-    def put(self, indices, values, mode="raise") -> None:
-        Flat(self)[indices] = values
-
-    def sort(self, axis=-1, kind=None, order=None, *, stable=None) -> None:
-        write(self, dispatch(np.sort, (self,), {"axis": axis}))
-
-    def partition(self, kth, axis=-1, kind="introselect", order=None) -> None:
-        self.sort(axis)
-
-    def resize(self, *new_shape, refcheck=True) -> None:
-        raise trace_error("x.resize changes its array's shape in place", "use np.resize")
-
-    def conj(self) -> Traced:
-        return np.conjugate(self)
-
-    conjugate = conj
+        return bool(np.any(self == item))
 
 
 class Number(Traced):
@@ -491,27 +347,6 @@ if np.ndarray.__flags__ & _SEQUENCE:
 
     _Matched.register(Traced)
     _Matched.register(Number)
-
-
-class Flat:
-    """`x.flat`: reads and writes in C order, whatever the layout."""
-
-    def __init__(self, array: Traced):
-        self._array = array
-
-    def __len__(self) -> int:
-        return self._array.size
-
-    def __iter__(self) -> Iterator:
-        return iter(self._array.flatten())
-
-    def __getitem__(self, index):
-        return self._array.flatten()[index]
-
-    def __setitem__(self, index, value) -> None:
-        flat = self._array.flatten()
-        flat[index] = value
-        write(self._array, flat.reshape(self._array.shape))
 
 
 # Making traced arrays.
@@ -745,259 +580,3 @@ def cast_node(node: Node, dtype) -> Node:
 def scalar(x: Traced) -> Traced:
     """A result as NumPy's functions give it: a scalar, rather than an array without axes."""
     return traced(x.node, x.value[()]) if is_array(x.value) and x.ndim == 0 else x
-
-
-# View makers.
-
-
-def view_of(x: Traced, primitive: p.Primitive, *operands: Traced, **params) -> Traced:
-    """A view if NumPy makes one of the concrete value, else a new array."""
-    view = View(primitive, params, operands)
-    if not is_array(x.value):
-        return traced(view.of_node(x.node), view.of_value(np.asarray(x.value)))
-    value = view.of_value(x.value)
-    if np.may_share_memory(value, x.value) or value.size == 0:
-        return x.viewed(view, value=value)
-    return traced(view.of_node(x.node), value)
-
-
-def reshape_view(x: Traced, shape) -> Traced:
-    """np.reshape in C order."""
-    shape = np.reshape(x.value, _shape(shape)).shape
-    if shape == x.shape and is_array(x.value):
-        return x.viewed(value=x.value)
-    return view_of(x, p.reshape, shape=shape)
-
-
-def _shape(shape):
-    """A shape in which traced integers have become plain ones."""
-    return map_traced(operator.index, tuple(shape) if np.iterable(shape) else shape)
-
-
-def transpose_view(x: Traced, axes) -> Traced:
-    """np.transpose."""
-    axes = tuple(operator.index(a) for a in axes)
-    np.transpose(x.value, axes)  # NumPy's own error for bad axes
-    axes = tuple(a % x.ndim for a in axes)
-    if axes == tuple(range(x.ndim)):
-        return reshape_view(x, x.shape)
-    return view_of(x, p.transpose, axes=axes)
-
-
-def broadcast_view(x: Traced, shape) -> Traced:
-    """np.broadcast_to: a view that cannot be written."""
-    return view_of(x, p.broadcast, shape=np.broadcast_to(x.value, _shape(shape)).shape)
-
-
-def real_view(x: Traced) -> Traced:
-    """x.real; of a real array, the array itself."""
-    if not is_array(x.value):
-        return traced(p.real(x.node), np.real(x.value))
-    return view_of(x, p.real) if x.dtype.kind == "c" else x.viewed()
-
-
-def imag_view(x: Traced) -> Traced:
-    """x.imag; of a real array, zeros."""
-    if not is_array(x.value):
-        return traced(p.imag(x.node), np.imag(x.value))
-    if x.dtype.kind == "c":
-        return view_of(x, p.imag)
-    return traced(p.zeros(x.node.pool, x.shape, x.dtype), np.imag(x.value))
-
-
-def slice_view(x: Traced, index) -> Traced:
-    """x[index] of integers, slices, newaxis and Ellipsis, always an array."""
-    items = tuple(map(plain_item, index if isinstance(index, tuple) else (index,)))
-    key, value = key_of(items), np.asarray(x.value)
-    assert key is not None
-    shown = value[items if any(item is Ellipsis for item in items) else (*items, ...)]
-    if is_array(x.value):
-        return x.viewed(*region(value.shape, key), value=shown)
-    node = functools.reduce(lambda node, view: view.of_node(node), region((), key), x.node)
-    return traced(node, shown)
-
-
-# Writing.
-
-
-def write(target: Traced, value) -> None:
-    """Put `value` in the place of all of `target`, in its dtype, seen through every alias."""
-    if not is_array(target.value):
-        raise TypeError("return arrays must be of ArrayType")
-    value = lift(value)
-    node = cast_node(value.node, target.dtype)
-    extra = value.ndim - target.ndim
-    if extra > 0 and value.shape[:extra] == (1,) * extra:
-        node = p.reshape(node, shape=value.shape[extra:])
-
-    def assign(base):
-        through(base, target.views)[...] = value.value
-
-    overwrite(target, lambda: p.broadcast(node, shape=target.shape), assign)
-
-
-def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None:
-    """Replace what `target` shows by the node `new()`; `assign` does it on a copy of the base."""
-    storage = target.storage
-    if storage.refusal is not None:
-        raise trace_error(
-            storage.refusal, "make the array inside the function (np.zeros, .copy()) and return it"
-        )
-    if any(map(shows_repeatedly, target.views)):
-        raise ValueError("assignment destination is read-only")
-    if storage.place is not None:
-        if storage.place > 0 and not storage.value.flags.writeable and storage.version == 0:
-            raise ValueError("assignment destination is read-only")
-        current().write_input(storage.place)
-    base = _writable(target)
-    assign(base)
-    bases = [Traced(storage, target.views[:k]) for k in range(len(target.views))]
-    node = new()
-    for view, below in zip(reversed(target.views), reversed(bases), strict=True):
-        node = view.written(below, node)
-    storage.node, storage.value = node, base
-    storage.version += 1
-    for twin in storage.twins:
-        twin.is_stale = True
-        twin.version += 1
-
-
-def _writable(target: Traced) -> np.ndarray:
-    """The value of a cell, if nothing else holds it or a view of it; else a copy.
-
-    Else each row of an array that a loop writes would cost all of the array.
-    """
-    shown: Traced | None = target
-    while shown is not None:
-        shown._cache, shown = _UNREAD, shown._parent
-    value = target.storage.value
-    is_ours = value.flags.owndata and value.flags.writeable
-    return value if is_ours and holders(target.storage) == HELD else np.array(value)
-
-
-def may_be_one(a: Traced, b: Traced) -> None:
-    """Two arrays may share memory, in a way that is not known."""
-    if a.storage is not b.storage:
-        a.storage.twins += (b.storage,)
-        b.storage.twins += (a.storage,)
-
-
-def may_be_written(x: Traced) -> bool:
-    """Whether `write` takes an array, which is none of the user's inputs."""
-    return x.storage.refusal is None and not any(map(shows_repeatedly, x.views))
-
-
-# Dispatch.
-
-
-def dispatch(function: Callable, args: tuple, kwargs: dict):
-    """The answer to a function with traced arguments."""
-    answer = answer_to(function)
-    if answer is not None:
-        return attempt(answer, function, copies, *_settled(answer, args, kwargs))
-    if all(is_constant(x) for x in traced_in(args, kwargs)):
-        return _on_constants(function, args, kwargs)
-    return current().follow(function, args, kwargs)
-
-
-def _settled(answer: Answer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """Arguments with plain values for parameters, under guards where they may change."""
-    if not answer.parameters:
-        return args, kwargs
-
-    def settled(name: str, value):
-        return map_traced(_parameter, value) if name in answer.parameters else value
-
-    names = answer.names
-    return (
-        (*map(settled, names, args), *args[len(names) :]),
-        {name: settled(name, value) for name, value in kwargs.items()},
-    )
-
-
-def _parameter(x: Traced):
-    if not is_constant(x) and x.dtype.kind not in "iub":
-        return x
-    value = guard(x)
-    return value if is_array(value) else np.asarray(value).item()
-
-
-def copies(arguments):
-    """Values, which whoever gets them may write into."""
-    return map_traced(lambda x: copy.copy(x.value), arguments)
-
-
-def call(function: Callable, args: tuple, kwargs: dict):
-    """A call of a NumPy, SciPy or math function, with traced arguments anywhere or nowhere."""
-    # The numbers in an empty array are arbitrary: zeros serve, and are the same every time.
-    function = _DEFINED.get(function, function)
-    if not any(True for _ in traced_in(args, kwargs)):
-        return adopted(function(*args, **kwargs), _arrays_in(args, kwargs))
-    if isinstance(function, np.ufunc) or is_ufunc_method(function):
-        lifted = tuple(lift(a) if isinstance(a, list | tuple) else a for a in args)
-        return function(*lifted, **kwargs)
-    return dispatch(function, args, kwargs)
-
-
-def is_ufunc_method(function: Callable) -> bool:
-    """Whether a function is np.add.reduce or its kin, whose arguments are arrays."""
-    owner = getattr(function, "__self__", None)
-    return isinstance(owner, np.ufunc) and function.__name__ != "at"
-
-
-_DEFINED = {np.empty: np.zeros, np.empty_like: np.zeros_like}
-
-
-def _on_constants(function, args, kwargs):
-    plain, named = map_traced(frozen, args), map_traced(frozen, kwargs)
-    try:
-        result = function(*plain, **named)
-    except ValueError as error:
-        if "buffer source array is read-only" not in str(error):
-            raise
-        return _on_lent(function, args, kwargs, error)
-    return adopted(result, _arrays_in(plain, named))
-
-
-def _on_lent(function, args, kwargs, error: ValueError):
-    """What a function of Cython gives that asks for memory which it may write, and only reads it."""
-    lent, named = copies((args, kwargs))
-    result = function(*lent, **named)
-    given, now = (
-        _arrays_in(*map_traced(lambda x: x.value, v)) for v in ((args, kwargs), (lent, named))
-    )
-    is_read = all(a.tobytes() == b.tobytes() for a, b in zip(given, now, strict=True))
-    if not is_read or any(np.may_share_memory(a, b) for a in _arrays_in(result) for b in now):
-        raise error
-    return adopted(result, now)
-
-
-def frozen(x: Traced):
-    value = x.value
-    if is_array(value):
-        value = value.view()
-        value.flags.writeable = False
-    return value
-
-
-def _arrays_in(*values) -> list[np.ndarray]:
-    found = []
-    for value in values:
-        if is_array(value):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += _arrays_in(*value)
-        elif isinstance(value, dict):
-            found += _arrays_in(*value.values())
-    return found
-
-
-def adopted(result, sources: list[np.ndarray]):
-    """New arrays become constants of the trace; what shares memory with an argument stays plain."""
-    if isinstance(result, list | tuple):
-        return with_items(result, [adopted(item, sources) for item in result])
-    if type(result) is not np.ndarray or not is_plain(result):
-        return result
-    if any(np.may_share_memory(result, source) for source in sources):
-        return result
-    return adopt(result)

@@ -24,10 +24,11 @@ from nbhvp.graph.time.recurrences import Guards, Recurrence, rolled
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete
 from nbhvp.trace.arguments import Leaf, flatten, leaves_of, unflatten
-from nbhvp.trace.arrays import Traced, apply, lift, reshape_view, traced
+from nbhvp.trace.arrays import Traced, apply, lift, traced
 from nbhvp.trace.branches.exceptions import settle
 from nbhvp.trace.branches.ties import Tie, ties
 from nbhvp.trace.following.standins import Standins
+from nbhvp.trace.methods.shapes import reshape_view
 from nbhvp.trace.recording import TAPE_LIMIT, LinedPool, Note, Recording, source_of
 from nbhvp.trace.surroundings.aliases import Aliases
 from nbhvp.trace.surroundings.closure import Closure

@@ -29,8 +29,9 @@ from nbhvp.trace.answers import ANSWERS, REFUSALS, Answer, answer_to, refusal_of
 from nbhvp.trace.arrays import Traced, is_constant
 from nbhvp.trace.branches.exceptions import call_math
 from nbhvp.trace.branches.failures import attempt, name_of, unsupported
+from nbhvp.trace.dispatch import call, copies, is_ufunc_method
 from nbhvp.trace.kinds import FunctionStandin, Standin, has_live_part, library_class, original_of
-from nbhvp.trace.numbers import quick
+from nbhvp.trace.methods.numbers import quick
 from nbhvp.trace.repeated import repeated
 from nbhvp.trace.surroundings.closure import contents, is_atom
 from nbhvp.trace.surroundings.outside import Unwatched
@@ -53,7 +54,7 @@ def is_library_function(value) -> bool:
 
 def _library_of(value) -> str:
     """The library that a function belongs to; ufuncs and bound C functions do not say."""
-    if isinstance(value, np.ufunc) or arrays.is_ufunc_method(value):
+    if isinstance(value, np.ufunc) or is_ufunc_method(value):
         return "numpy"
     if type(value) is functools._lru_cache_wrapper:
         value = value.__wrapped__
@@ -100,7 +101,7 @@ class Library:
         kwargs = {key: self.plain(arg) for key, arg in kwargs.items()}
         if _library_of(function) == "math":
             return call_math(function, args, kwargs)
-        result = arrays.call(function, args, kwargs)
+        result = call(function, args, kwargs)
         kind, owner = type(result), type(getattr(result, "__self__", None))
         is_met = library_class(kind) or library_class(owner) or self._standins.is_followed(kind)
         is_met = is_met or kind in (types.ModuleType, types.FunctionType)
@@ -180,7 +181,7 @@ class Library:
 
     def _copies(self, values):
         """Arguments of a plain call, which may write into them."""
-        values = arrays.copies(values)
+        values = copies(values)
         if isinstance(values, dict):
             return {key: self.plain(value) for key, value in values.items()}
         return tuple(map(self.plain, values))
@@ -233,7 +234,7 @@ class LibraryFunction(FunctionStandin):
 
     def __getattr__(self, name: str):
         value = getattr(self.function, name)
-        return self._standins.made(value) if arrays.is_ufunc_method(value) else value
+        return self._standins.made(value) if is_ufunc_method(value) else value
 
     def __repr__(self) -> str:
         return repr(self.function)

@@ -1,26 +1,22 @@
 """Answers to NumPy's functions, one module for each chapter of its reference, and to Python's math."""
 
 from nbhvp.trace.numpy import (
-    creation,
     elementwise,
     fft,
     functional,
     histograms,
     inspection,
-    joining,
     linalg,
-    manipulation,
     math,
-    padding,
     polynomials,
     products,
     quantiles,
     reductions,
-    selections,
     sequences,
     testing,
     ufunc_methods,
 )
+from nbhvp.trace.numpy.manipulation import creation, joining, padding, selections, shapes
 
 __all__ = [
     "creation",
@@ -31,7 +27,6 @@ __all__ = [
     "inspection",
     "joining",
     "linalg",
-    "manipulation",
     "math",
     "padding",
     "polynomials",
@@ -40,6 +35,7 @@ __all__ = [
     "reductions",
     "selections",
     "sequences",
+    "shapes",
     "testing",
     "ufunc_methods",
 ]

@@ -28,8 +28,8 @@ from nbhvp.trace.arrays import (
     scalar,
     trace_error,
     traced,
-    write,
 )
+from nbhvp.trace.methods.shapes import write
 from nbhvp.trace.views import is_array
 
 __all__ = [

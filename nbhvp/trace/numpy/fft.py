@@ -16,7 +16,7 @@ from nbhvp.graph.table import fourier
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import apply, lift
 from nbhvp.trace.numpy.elementwise import cast, floating, into, is_complex
-from nbhvp.trace.numpy.manipulation import concatenate, part
+from nbhvp.trace.numpy.manipulation.shapes import concatenate, part
 
 __all__: list[str] = []
 

@@ -14,9 +14,9 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, guard, lift
 from nbhvp.trace.kinds import LibraryObject
-from nbhvp.trace.numpy.creation import zeros_like
 from nbhvp.trace.numpy.elementwise import cast
-from nbhvp.trace.numpy.manipulation import broadcast_to, moveaxis, reshape, stack
+from nbhvp.trace.numpy.manipulation.creation import zeros_like
+from nbhvp.trace.numpy.manipulation.shapes import broadcast_to, moveaxis, reshape, stack
 
 __all__: list[str] = []
 

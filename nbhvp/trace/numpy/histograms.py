@@ -13,9 +13,10 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import apply, frozen, guard, is_constant, lift, map_traced, trace_error
+from nbhvp.trace.arrays import apply, guard, is_constant, lift, map_traced, trace_error
+from nbhvp.trace.dispatch import frozen
 from nbhvp.trace.numpy.elementwise import cast, floating, where
-from nbhvp.trace.numpy.manipulation import along, ravel, reshape
+from nbhvp.trace.numpy.manipulation.shapes import along, ravel, reshape
 from nbhvp.trace.numpy.reductions import max_, min_, sum_
 from nbhvp.trace.numpy.sequences import diff, searchsorted
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import frozen, lift, map_traced, shown
+from nbhvp.trace.arrays import lift, map_traced, shown
+from nbhvp.trace.dispatch import frozen
 
 __all__: list[str] = []
 

@@ -38,10 +38,15 @@ from nbhvp.trace.numpy.elementwise import (
     given,
     is_complex,
 )
-from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, matrix_transpose, reshape
+from nbhvp.trace.numpy.manipulation.selections import diagonal, gather
+from nbhvp.trace.numpy.manipulation.shapes import (
+    broadcast_to,
+    concatenate,
+    matrix_transpose,
+    reshape,
+)
 from nbhvp.trace.numpy.products import matmul
 from nbhvp.trace.numpy.reductions import all_, max_, sum_
-from nbhvp.trace.numpy.selections import diagonal, gather
 
 __all__ = ["adjoint", "required", "square", "unless_failed"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import is_constant, lift, trace_error
-from nbhvp.trace.numpy.manipulation import concatenate
+from nbhvp.trace.numpy.manipulation.shapes import concatenate
 from nbhvp.trace.numpy.products import convolve, dot
 
 __all__: list[str] = []

@@ -31,7 +31,8 @@ from nbhvp.trace.numpy.elementwise import (
     squared_modulus,
     where,
 )
-from nbhvp.trace.numpy.manipulation import (
+from nbhvp.trace.numpy.manipulation.selections import diagonal
+from nbhvp.trace.numpy.manipulation.shapes import (
     atleast_1d,
     broadcast_to,
     copy_,
@@ -42,7 +43,6 @@ from nbhvp.trace.numpy.manipulation import (
     transpose,
 )
 from nbhvp.trace.numpy.reductions import axes_of, kept, max_, min_, sum_
-from nbhvp.trace.numpy.selections import diagonal
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 

@@ -20,9 +20,9 @@ from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, adopt, apply, is_constant, lift, scalar, traced_in
 from nbhvp.trace.numpy.elementwise import cast, floating, into, where
-from nbhvp.trace.numpy.manipulation import broadcast_to, reshape, stack
+from nbhvp.trace.numpy.manipulation.selections import gather
+from nbhvp.trace.numpy.manipulation.shapes import broadcast_to, reshape, stack
 from nbhvp.trace.numpy.reductions import as_last_axis, axes_of, kept, sum_
-from nbhvp.trace.numpy.selections import gather
 from nbhvp.trace.numpy.sequences import argsort, sort
 
 __all__: list[str] = []

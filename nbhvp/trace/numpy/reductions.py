@@ -27,7 +27,7 @@ from nbhvp.trace.numpy.elementwise import (
     positive_root,
     where,
 )
-from nbhvp.trace.numpy.manipulation import broadcast_to, copy_, part, reshape, row, transpose
+from nbhvp.trace.numpy.manipulation.shapes import broadcast_to, copy_, part, reshape, row, transpose
 
 IN_ORDER = 16
 """Factors of a product that are multiplied one after the other, as NumPy does."""

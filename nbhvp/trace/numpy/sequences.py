@@ -13,7 +13,8 @@ from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, apply, lift, scalar
 from nbhvp.trace.numpy.elementwise import cast, floating, given, into, where
-from nbhvp.trace.numpy.manipulation import (
+from nbhvp.trace.numpy.manipulation.selections import gather, take, take_along_axis
+from nbhvp.trace.numpy.manipulation.shapes import (
     along,
     concatenate,
     copy_,
@@ -22,7 +23,6 @@ from nbhvp.trace.numpy.manipulation import (
     row,
 )
 from nbhvp.trace.numpy.reductions import axes_of
-from nbhvp.trace.numpy.selections import gather, take, take_along_axis
 
 __all__ = ["argsort", "cumsum", "diff", "searchsorted", "sort", "steps", "trapezoids"]
 

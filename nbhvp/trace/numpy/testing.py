@@ -13,7 +13,8 @@ import numpy as np
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import Traced, apply, frozen, guard, lift, map_traced
+from nbhvp.trace.arrays import Traced, apply, guard, lift, map_traced
+from nbhvp.trace.dispatch import frozen
 
 __all__: list[str] = []
 

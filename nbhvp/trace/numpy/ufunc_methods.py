@@ -19,26 +19,16 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import (
-    NOT_OURS,
-    Flat,
-    Traced,
-    adopt,
-    apply,
-    dispatch,
-    guard,
-    lift,
-    map_traced,
-    reshape_view,
-    trace_error,
-)
+from nbhvp.trace.arrays import NOT_OURS, Traced, adopt, apply, guard, lift, map_traced, trace_error
 from nbhvp.trace.branches.failures import name_of
-from nbhvp.trace.indexing import add_at
+from nbhvp.trace.dispatch import dispatch
+from nbhvp.trace.methods.indexing import add_at
+from nbhvp.trace.methods.operators import store
+from nbhvp.trace.methods.shapes import Flat, reshape_view
 from nbhvp.trace.numpy.elementwise import cast
-from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, copy_, part, ravel
+from nbhvp.trace.numpy.manipulation.selections import gather
+from nbhvp.trace.numpy.manipulation.shapes import broadcast_to, concatenate, copy_, part, ravel
 from nbhvp.trace.numpy.reductions import as_last_axis, axes_of, kept
-from nbhvp.trace.numpy.selections import gather
-from nbhvp.trace.operators import store
 
 __all__: list[str] = []
 

@@ -9,7 +9,7 @@ import numpy as np
 from nbhvp.graph.table import filters
 from nbhvp.trace.arrays import Traced, apply, is_constant, lift
 from nbhvp.trace.numpy.elementwise import cast
-from nbhvp.trace.numpy.padding import pad
+from nbhvp.trace.numpy.manipulation.padding import pad
 
 __all__ = ["correlated", "extended", "one_per_axis"]
 

@@ -16,7 +16,13 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import lift
 from nbhvp.trace.numpy.elementwise import floating
-from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, moveaxis, reshape, stack
+from nbhvp.trace.numpy.manipulation.shapes import (
+    broadcast_to,
+    concatenate,
+    moveaxis,
+    reshape,
+    stack,
+)
 from nbhvp.trace.numpy.reductions import sum_
 from nbhvp.trace.numpy.sequences import cumsum, steps, trapezoids
 

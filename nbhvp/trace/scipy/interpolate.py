@@ -27,10 +27,10 @@ from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, is_constant, lift, trace_error
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, where
-from nbhvp.trace.numpy.manipulation import concatenate, moveaxis, part, reshape
+from nbhvp.trace.numpy.manipulation.selections import gather
+from nbhvp.trace.numpy.manipulation.shapes import concatenate, moveaxis, part, reshape
 from nbhvp.trace.numpy.products import tensordot
 from nbhvp.trace.numpy.reductions import any_
-from nbhvp.trace.numpy.selections import gather
 from nbhvp.trace.numpy.sequences import cumsum, searchsorted
 
 __all__: list[str] = []

@@ -17,7 +17,7 @@ from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import apply, current, guard, is_constant, trace_error
 from nbhvp.trace.numpy.elementwise import cast, floats, is_complex
 from nbhvp.trace.numpy.linalg import adjoint, square, unless_failed
-from nbhvp.trace.numpy.manipulation import reshape
+from nbhvp.trace.numpy.manipulation.shapes import reshape
 from nbhvp.trace.numpy.reductions import all_
 
 __all__: list[str] = []

@@ -12,7 +12,7 @@ from scipy import ndimage
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, lift
 from nbhvp.trace.numpy.elementwise import cast, into
-from nbhvp.trace.numpy.manipulation import flip
+from nbhvp.trace.numpy.manipulation.shapes import flip
 from nbhvp.trace.scipy.filters import correlated, extended, one_per_axis
 
 __all__: list[str] = []

@@ -13,7 +13,8 @@ from nbhvp.graph.table import filters
 from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, apply, is_constant, lift, trace_error
 from nbhvp.trace.numpy.elementwise import cast, floating, where
-from nbhvp.trace.numpy.manipulation import (
+from nbhvp.trace.numpy.manipulation.padding import pad
+from nbhvp.trace.numpy.manipulation.shapes import (
     broadcast_to,
     concatenate,
     flip,
@@ -22,7 +23,6 @@ from nbhvp.trace.numpy.manipulation import (
     reshape,
     stack,
 )
-from nbhvp.trace.numpy.padding import pad
 from nbhvp.trace.numpy.products import tensordot
 from nbhvp.trace.numpy.reductions import mean
 from nbhvp.trace.scipy.filters import correlated, extended

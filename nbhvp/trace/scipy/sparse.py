@@ -29,7 +29,7 @@ from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error
 from nbhvp.trace.kinds import LibraryObject, Standin
 from nbhvp.trace.numpy.elementwise import cast, common, floats, where
 from nbhvp.trace.numpy.linalg import required
-from nbhvp.trace.numpy.manipulation import concatenate, ravel
+from nbhvp.trace.numpy.manipulation.shapes import concatenate, ravel
 from nbhvp.trace.numpy.reductions import all_
 
 __all__ = ["Sparse", "SparseConstant", "wrap"]

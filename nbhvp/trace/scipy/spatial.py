@@ -23,10 +23,10 @@ from nbhvp.trace.answers import answers, refuses
 from nbhvp.trace.arrays import Traced, guard, lift, trace_error
 from nbhvp.trace.kinds import stands_for
 from nbhvp.trace.numpy.elementwise import floating, positive_root, where
-from nbhvp.trace.numpy.manipulation import concatenate, reshape
+from nbhvp.trace.numpy.manipulation.selections import gather
+from nbhvp.trace.numpy.manipulation.shapes import concatenate, reshape
 from nbhvp.trace.numpy.products import vector_norm
 from nbhvp.trace.numpy.reductions import max_, sum_
-from nbhvp.trace.numpy.selections import gather
 from nbhvp.trace.scipy.special import rel_entr
 
 __all__: list[str] = []

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special as special
 
-from nbhvp.trace import arrays
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, lift, trace_error, traced_in
+from nbhvp.trace.dispatch import call
 from nbhvp.trace.kinds import LibraryObject
 from nbhvp.trace.numpy.elementwise import floating, floats, where
 from nbhvp.trace.scipy.special import log1p_over
@@ -262,7 +262,7 @@ def _method(name):
     def method(self, x, *args, **kwargs):
         function = getattr(self.original, name)
         if not any(True for _ in traced_in(x, args, kwargs)):
-            return arrays.call(function, (x, *args), kwargs)
+            return call(function, (x, *args), kwargs)
         shapes, loc, scale = self.original._parse_args(*args, **kwargs)
         return _value(StandardForm(self.original, self._standin), name, x, loc, scale, shapes)
 
@@ -335,7 +335,7 @@ class MultivariateNormal(LibraryObject):
 
     def logpdf(self, x, mean=None, cov=1, allow_singular=False):
         if not any(True for _ in traced_in(x, mean, cov)):
-            return arrays.call(self.original.logpdf, (x, mean, cov, allow_singular), {})
+            return call(self.original.logpdf, (x, mean, cov, allow_singular), {})
         if allow_singular:
             raise trace_error(
                 "multivariate_normal.logpdf with allow_singular=True", "use a regular matrix"

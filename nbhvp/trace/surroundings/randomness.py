@@ -24,17 +24,10 @@ from typing import Any
 import numpy as np
 
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import (
-    Traced,
-    adopt,
-    adopted,
-    call,
-    current,
-    is_constant,
-    trace_error,
-    write,
-)
+from nbhvp.trace.arrays import Traced, adopt, current, is_constant, trace_error
+from nbhvp.trace.dispatch import adopted, call
 from nbhvp.trace.kinds import LibraryObject, stands_for
+from nbhvp.trace.methods.shapes import write
 from nbhvp.trace.views import is_array
 
 __all__ = ["Entropy", "Source", "is_random", "is_seeded", "note_draws"]

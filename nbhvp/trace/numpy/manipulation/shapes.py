@@ -11,16 +11,8 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import (
-    apply,
-    broadcast_view,
-    guard,
-    lift,
-    map_traced,
-    reshape_view,
-    slice_view,
-    transpose_view,
-)
+from nbhvp.trace.arrays import apply, guard, lift, map_traced
+from nbhvp.trace.methods.shapes import broadcast_view, reshape_view, slice_view, transpose_view
 from nbhvp.trace.numpy.elementwise import cast, into
 
 __all__ = [

@@ -12,17 +12,11 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers, refuses
-from nbhvp.trace.arrays import (
-    Traced,
-    apply,
-    guard,
-    lift,
-    reshape_view,
-    trace_error,
-    write,
-)
+from nbhvp.trace.arrays import Traced, apply, guard, lift, trace_error
+from nbhvp.trace.methods.operators import store
+from nbhvp.trace.methods.shapes import reshape_view, write
 from nbhvp.trace.numpy.elementwise import cast, common, into, where
-from nbhvp.trace.numpy.manipulation import (
+from nbhvp.trace.numpy.manipulation.shapes import (
     along,
     broadcast_to,
     concatenate,
@@ -34,7 +28,6 @@ from nbhvp.trace.numpy.manipulation import (
     reshape,
     row,
 )
-from nbhvp.trace.operators import store
 
 __all__ = ["diagonal", "gather", "take", "take_along_axis"]
 

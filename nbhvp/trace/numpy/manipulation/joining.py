@@ -6,8 +6,9 @@ import numpy as np
 
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, lift
+from nbhvp.trace.dispatch import call
 from nbhvp.trace.kinds import stands_for
-from nbhvp.trace.numpy.manipulation import atleast_1d, column_stack, concatenate
+from nbhvp.trace.numpy.manipulation.shapes import atleast_1d, column_stack, concatenate
 
 __all__: list[str] = []
 
@@ -21,7 +22,7 @@ class Joining:
     def __getitem__(self, items):
         items = items if isinstance(items, tuple) else (items,)
         if not any(isinstance(item, Traced) for item in items):
-            return arrays.call(self._plain.__getitem__, (items,), {})
+            return call(self._plain.__getitem__, (items,), {})
         if any(isinstance(item, str) for item in items):
             raise arrays.trace_error(
                 "np.r_ and np.c_ with a directive in a string are not supported",

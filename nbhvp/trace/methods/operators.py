@@ -19,7 +19,6 @@ from nbhvp.trace.arrays import (
     Traced,
     apply,
     current,
-    dispatch,
     guard,
     is_weak,
     lift,
@@ -27,10 +26,11 @@ from nbhvp.trace.arrays import (
     presents_array,
     scalar,
     weaken,
-    write,
 )
 from nbhvp.trace.branches.exceptions import PYTHONS, QUOTIENTS, operate
 from nbhvp.trace.branches.failures import name_of
+from nbhvp.trace.dispatch import dispatch
+from nbhvp.trace.methods.shapes import write
 from nbhvp.trace.recording import trace_error
 from nbhvp.trace.repeated import repeated
 from nbhvp.trace.views import is_array

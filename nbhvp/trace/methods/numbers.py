@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-import nbhvp.trace.operators  # noqa: F401 the methods of all arrays
+import nbhvp.trace.methods.operators  # noqa: F401 the methods of all arrays
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import OPEN
 from nbhvp.graph.time.log import Log, code_of

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbhvp.trace.arrays import Traced, may_be_written, trace_error
+from nbhvp.trace.arrays import Traced, trace_error
+from nbhvp.trace.methods.shapes import may_be_written
 from nbhvp.trace.views import is_array
 
 __all__ = ["Flags"]

@@ -11,10 +11,12 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import answers, refuses
-from nbhvp.trace.arrays import Traced, apply, lift, trace_error, view_of
-from nbhvp.trace.numpy.creation import as_array
+from nbhvp.trace.arrays import Traced, apply, lift, trace_error
+from nbhvp.trace.methods.shapes import view_of
 from nbhvp.trace.numpy.elementwise import cast
-from nbhvp.trace.numpy.manipulation import (
+from nbhvp.trace.numpy.manipulation.creation import as_array
+from nbhvp.trace.numpy.manipulation.selections import gather
+from nbhvp.trace.numpy.manipulation.shapes import (
     along,
     broadcast_to,
     concatenate,
@@ -25,7 +27,6 @@ from nbhvp.trace.numpy.manipulation import (
 )
 from nbhvp.trace.numpy.quantiles import median
 from nbhvp.trace.numpy.reductions import max_, mean, min_
-from nbhvp.trace.numpy.selections import gather
 
 __all__ = ["pad", "windows"]
 

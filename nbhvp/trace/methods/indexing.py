@@ -29,14 +29,10 @@ from nbhvp.trace.arrays import (
     is_constant,
     is_weak,
     lift,
-    may_be_written,
-    overwrite,
-    slice_view,
     traced,
     traced_in,
-    view_of,
-    write,
 )
+from nbhvp.trace.methods.shapes import may_be_written, overwrite, slice_view, view_of, write
 from nbhvp.trace.views import expand, inverse, is_array, key_of, region, through
 
 __all__ = ["add_at"]

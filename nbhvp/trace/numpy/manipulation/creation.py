@@ -11,9 +11,17 @@ from collections.abc import Callable
 import numpy as np
 
 from nbhvp.trace.answers import answers
-from nbhvp.trace.arrays import Traced, adopt, call, is_constant, lift, map_traced, trace_error
+from nbhvp.trace.arrays import Traced, adopt, is_constant, lift, map_traced, trace_error
+from nbhvp.trace.dispatch import call
 from nbhvp.trace.numpy.elementwise import cast, floats
-from nbhvp.trace.numpy.manipulation import broadcast_to, concatenate, copy_, moveaxis, part, reshape
+from nbhvp.trace.numpy.manipulation.shapes import (
+    broadcast_to,
+    concatenate,
+    copy_,
+    moveaxis,
+    part,
+    reshape,
+)
 from nbhvp.trace.views import is_array
 
 __all__ = ["as_array", "zeros_like"]
