@@ -100,7 +100,7 @@ def paragraph(functions) -> str:
 
 
 def title_of(chapter: str) -> str:
-    library, name = chapter.split(".")
+    library, *_, name = chapter.split(".")
     has_name = name in PACKAGES if library == "scipy" else inspect.ismodule(getattr(np, name, None))
     title = f"{library}.{name}" if has_name else name.replace("_", " ").capitalize()
     return f"`{title}`" if has_name else title
