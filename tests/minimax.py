@@ -9,7 +9,7 @@ rounding has left, as a test does.
 import mpmath
 from mpmath import mpf
 
-from nbhvp.targets.lowering import scalars as elementary
+from nbhvp.targets.lowering.scalars import circular, exponentials, logarithms, powers, special
 
 TINY = mpf("1e-9")
 
@@ -51,10 +51,16 @@ def points(a, b, count):
     ]
 
 
+def in_use(name: str) -> tuple[float, ...]:
+    """The coefficients of that name."""
+    fields = (exponentials, logarithms, circular, powers, special)
+    return next(vars(field)[name] for field in fields if name in vars(field))
+
+
 def error(name: str, count: int = 101) -> float:
     """The largest weighted error of the coefficients in use, in bits."""
     _, a, b, function, weight, _ = FITS[name]
-    coefficients = [mpf(c) for c in getattr(elementary, name)]
+    coefficients = [mpf(c) for c in in_use(name)]
     errors = (
         weight(x) * abs(_polynomial(coefficients, x) - function(x)) for x in points(a, b, count)
     )

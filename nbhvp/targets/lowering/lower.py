@@ -37,6 +37,7 @@ from llvmlite import ir
 from nbhvp.graph.table import incomplete
 from nbhvp.targets.lowering import scalars, words
 from nbhvp.targets.lowering.objects import DATA
+from nbhvp.targets.lowering.scalars import arithmetic, special
 from nbhvp.targets.lowering.syntax import has_rare_cases, is_short, written_slots
 from nbhvp.targets.lowering.values import (
     BYTES,
@@ -85,13 +86,13 @@ def _divided(k: int, of_floats: Callable):
 
 
 SCALARS: dict[Callable, Callable] = {
-    scalars.remainder: _divided(1, scalars.remainder_of_floats),
-    scalars.floor_divide: _divided(0, scalars.floor_divide_floats),
+    scalars.remainder: _divided(1, arithmetic.remainder_of_floats),
+    scalars.floor_divide: _divided(0, arithmetic.floor_divide_floats),
     scalars.fmod: fmod,
     scalars.invert: invert,
     incomplete.gammaln: external("lgamma"),
-    incomplete.digamma: lambda walk, x: _written(scalars.digamma)(walk, x),
-    incomplete.trigamma: lambda walk, x: _written(scalars.zeta)(walk, literal(2.0, "f8"), x),
+    incomplete.digamma: lambda walk, x: _written(special.digamma)(walk, x),
+    incomplete.trigamma: lambda walk, x: _written(special.zeta)(walk, literal(2.0, "f8"), x),
 }
 """Functions of `scalars` that depend on the kinds of their arguments."""
 

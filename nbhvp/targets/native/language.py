@@ -25,6 +25,7 @@ from numba.np.numpy_support import as_dtype, from_dtype
 
 from nbhvp.graph.table import incomplete
 from nbhvp.targets.lowering import scalars
+from nbhvp.targets.lowering.scalars import arithmetic, special
 from nbhvp.targets.lowering.values import alias_marks
 from nbhvp.targets.lowering.words import EXACT, WRITTEN, Number
 from nbhvp.targets.native.by_numba import compiled
@@ -359,8 +360,8 @@ for _function in vars(scalars).values():
         know(_function)
 for _function in (*WRITTEN, *incomplete.BODIES):
     register_jitable(**OPTIONS)(_function)
-overload(incomplete.digamma, jit_options=OPTIONS)(lambda x: scalars.digamma)
-overload(incomplete.trigamma, jit_options=OPTIONS)(lambda x: lambda x: scalars.zeta(2.0, x))
+overload(incomplete.digamma, jit_options=OPTIONS)(lambda x: special.digamma)
+overload(incomplete.trigamma, jit_options=OPTIONS)(lambda x: lambda x: special.zeta(2.0, x))
 overload(incomplete.gammaln, jit_options=OPTIONS)(lambda x: lambda x: math.lgamma(x))
 
 # Integers: the processor traps where the smallest one is divided by -1; NumPy wraps around.
@@ -394,4 +395,4 @@ def _floor_divide(x, y):
         return lambda x, y: -x if y == -1 else np.floor_divide(x, y)
     if isinstance(x, types.Integer | types.Boolean):
         return lambda x, y: np.floor_divide(x, y)
-    return scalars.floor_divide_floats
+    return arithmetic.floor_divide_floats

@@ -9,22 +9,10 @@ import math
 
 import numpy as np
 
-from nbhvp.targets.lowering.scalars import (
-    HALF_PI,
-    HALF_PI_REST,
-    PI,
-    SIGN,
-    digamma,
-    exp,
-    log,
-    log1p,
-    near_zero,
-    quotient,
-    sin,
-    tan,
-    two_sum,
-    within,
-)
+from nbhvp.targets.lowering.scalars import exp, log, log1p, sin, tan
+from nbhvp.targets.lowering.scalars.arithmetic import quotient, two_sum, within
+from nbhvp.targets.lowering.scalars.circular import HALF_PI, HALF_PI_REST, PI, SIGN, near_zero
+from nbhvp.targets.lowering.scalars.special import digamma
 from nbhvp.targets.lowering.words import (
     bits,
     branchless,
