@@ -36,6 +36,7 @@ from llvmlite import ir
 
 from nbhvp.graph.table import incomplete
 from nbhvp.targets.lowering import scalars, words
+from nbhvp.targets.lowering.arithmetic import divided
 from nbhvp.targets.lowering.objects import DATA
 from nbhvp.targets.lowering.scalars import arithmetic, special
 from nbhvp.targets.lowering.syntax import has_rare_cases, is_short, written_slots
@@ -79,7 +80,7 @@ def _divided(k: int, of_floats: Callable):
         kind = joined(x.kind, y.kind)
         x, y = walk.cast(x, kind), walk.cast(y, kind)
         if is_integer(kind):
-            return Value(kind, (walk.divided(kind, x.parts[0], y.parts[0])[k],))
+            return Value(kind, (divided(walk.builder, kind, x.parts[0], y.parts[0])[k],))
         return _written(of_floats)(walk, x, y)
 
     return word

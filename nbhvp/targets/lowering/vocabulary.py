@@ -11,6 +11,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from nbhvp.targets.lowering import words
+from nbhvp.targets.lowering.arithmetic import CONTRACT, binary, compared, divided
 from nbhvp.targets.lowering.values import (
     BYTES,
     F32,
@@ -29,7 +30,7 @@ from nbhvp.targets.lowering.values import (
     size,
     split,
 )
-from nbhvp.targets.lowering.walk import CONTRACT, Walk
+from nbhvp.targets.lowering.walk import Walk
 from nbhvp.targets.lowering.words import EXACT
 
 REASSOC = ("reassoc", "contract")
@@ -71,7 +72,7 @@ def _add_reassoc(walk, total, x):
     kind = joined(total.kind, x.kind)
     total, x = walk.cast(total, kind), walk.cast(x, kind)
     if is_integer(kind):
-        return walk.binary(ast.Add, total, x)
+        return binary(walk.builder, ast.Add, total, x)
     pairs = zip(total.parts, x.parts, strict=True)
     return Value(kind, tuple(walk.builder.fadd(a, b, flags=REASSOC) for a, b in pairs))
 
@@ -147,7 +148,7 @@ def absolute(walk, x):
     if x.kind[0] in "bu":
         return x
     x = walk.cast(x, "i8")
-    negative = walk.compared("<", x, literal(0, "i8"))
+    negative = compared(walk.builder, "<", x, literal(0, "i8"))
     return Value("i8", (walk.builder.select(negative, walk.builder.neg(x.parts[0]), x.parts[0]),))
 
 
@@ -155,7 +156,7 @@ def _extreme(symbol: str):
     def word(walk, x, y):
         kind = joined(x.kind, y.kind)
         x, y = walk.cast(x, kind), walk.cast(y, kind)
-        other = walk.compared(symbol, y, x)
+        other = compared(walk.builder, symbol, y, x)
         return Value(kind, (walk.builder.select(other, y.parts[0], x.parts[0]),))
 
     return word
@@ -210,7 +211,7 @@ def _spacing(walk, x):
     if not is_float(x.kind):
         raise Unknown(f"the spacing of {x.kind}")
     end = DOTTED["math.copysign"](walk, literal(math.inf, x.kind), x)
-    return walk.binary(ast.Sub, _next(walk, x, end), x)
+    return binary(walk.builder, ast.Sub, _next(walk, x, end), x)
 
 
 def _is_infinite(symbol: str):
@@ -219,7 +220,9 @@ def _is_infinite(symbol: str):
             return literal(symbol == "<", "b1")
         if not is_float(x.kind):
             raise Unknown(f"whether {x.kind} is finite")
-        return Value("b1", (walk.compared(symbol, absolute(walk, x), literal(math.inf, x.kind)),))
+        return Value(
+            "b1", (compared(walk.builder, symbol, absolute(walk, x), literal(math.inf, x.kind)),)
+        )
 
     return word
 
@@ -230,9 +233,9 @@ def _sign(walk, x):
         raise Unknown(f"the sign of {x.kind}")
     zero, select = literal(0, x.kind), walk.builder.select
     one, minus = (literal(k, x.kind).parts[0] for k in (1, -1))
-    rest = select(walk.compared("==", x, zero), zero.parts[0], x.parts[0])
-    rest = select(walk.compared("<", x, zero), minus, rest)
-    return Value(x.kind, (select(walk.compared(">", x, zero), one, rest),))
+    rest = select(compared(walk.builder, "==", x, zero), zero.parts[0], x.parts[0])
+    rest = select(compared(walk.builder, "<", x, zero), minus, rest)
+    return Value(x.kind, (select(compared(walk.builder, ">", x, zero), one, rest),))
 
 
 def fmod(walk, x, y):
@@ -243,7 +246,7 @@ def fmod(walk, x, y):
         return Value(kind, (walk.builder.frem(a, b),))
     if kind != "i8":
         raise Unknown(f"fmod of {kind}")
-    rest, builder, zero = walk.divided("i8", a, b)[1], walk.builder, I64(0)
+    rest, builder, zero = divided(walk.builder, "i8", a, b)[1], walk.builder, I64(0)
     differ = builder.icmp_signed("<", builder.xor(rest, a), zero)
     wrong = builder.and_(builder.icmp_signed("!=", rest, zero), differ)
     return Value("i8", (builder.sub(rest, builder.select(wrong, b, zero)),))

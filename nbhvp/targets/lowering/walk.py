@@ -18,6 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from nbhvp.targets.lowering import words
+from nbhvp.targets.lowering.arithmetic import binary, cast, compared
 from nbhvp.targets.lowering.syntax import assigned_often, is_cheap, is_text
 from nbhvp.targets.lowering.values import (
     I1,
@@ -38,16 +39,10 @@ from nbhvp.targets.lowering.values import (
     literal,
     parts_of,
     size,
-    split,
-    unsigned,
     without_vectors,
 )
 
-__all__ = ["CONTRACT", "Function", "Walk", "Widen"]
-
-
-CONTRACT = ("contract",)
-"""Products and sums may become fused multiply-adds, as numba lets kernels."""
+__all__ = ["Function", "Walk", "Widen"]
 
 
 @dataclass
@@ -163,34 +158,7 @@ class Walk:
 
     def cast(self, value: Value, kind: str) -> Value:
         """A value as another dtype."""
-        if value.kind == kind:
-            return value
-        if kind in PARTS:
-            part = PARTS[kind]
-            parts = split(value)
-            found = [self.cast(one, part).parts[0] for one in parts]
-            return Value(kind, (*found, TYPES[part](0.0))[:2])
-        if value.kind in PARTS:
-            raise Unknown(f"{value.kind} as {kind}")
-        if value.literal is not None and kind != "b1":
-            return literal(value.literal, kind)
-        return Value(kind, (self._converted(value.parts[0], value.kind, kind),))
-
-    def _converted(self, x, old: str, new: str):
-        builder, wanted = self.builder, TYPES[new]
-        if new == "b1":
-            if is_float(old):
-                return builder.fcmp_unordered("!=", x, x.type(0.0))
-            return builder.icmp_signed("!=", x, x.type(0))
-        if is_float(old):
-            if is_float(new):
-                return (builder.fpext if new == "f8" else builder.fptrunc)(x, wanted)
-            return builder.fptosi(x, wanted) if new[0] == "i" else unsigned(builder, x, new)
-        if is_float(new):
-            return (builder.sitofp if old[0] == "i" else builder.uitofp)(x, wanted)
-        if old != "b1" and size(new) <= size(old):
-            return x if size(new) == size(old) else builder.trunc(x, wanted)
-        return (builder.sext if old[0] == "i" else builder.zext)(x, wanted)
+        return cast(self.builder, value, kind)
 
     def intrinsic(self, name: str, *xs) -> ir.Value:
         kind = ir.FunctionType(xs[0].type, [x.type for x in xs])
@@ -275,76 +243,7 @@ class Walk:
     def _BinOp(self, node):
         if isinstance(node.op, ast.Pow):
             return self._power(self.number(node.left), self.number(node.right))
-        return self.binary(type(node.op), self.number(node.left), self.number(node.right))
-
-    def binary(self, op: type, x: Value, y: Value) -> Value:
-        if op in _BITS:
-            return self._bits(op, x, y)
-        kind = joined(x.kind, y.kind)
-        if op is ast.Div and is_integer(kind):
-            kind = "f8"
-        x, y = self.cast(x, kind), self.cast(y, kind)
-        if kind in PARTS:
-            return Value(kind, self._complex(op, x.parts, y.parts))
-        (a,), (b,) = x.parts, y.parts
-        if is_float(kind):
-            if op not in _FLOATS:
-                raise Unknown(f"{op.__name__} of {kind}")
-            return Value(kind, (getattr(self.builder, _FLOATS[op])(a, b, flags=CONTRACT),))
-        if op in _INTEGERS:
-            return Value(kind, (getattr(self.builder, _INTEGERS[op])(a, b),))
-        quotient, rest = self.divided(kind, a, b)
-        return Value(kind, (quotient if op is ast.FloorDiv else rest,))
-
-    def _complex(self, op, x, y):
-        builder = self.builder
-        if op in (ast.Add, ast.Sub):
-            name = _FLOATS[op]
-            return tuple(
-                getattr(builder, name)(a, b, flags=CONTRACT) for a, b in zip(x, y, strict=True)
-            )
-        if op is not ast.Mult:
-            raise Unknown(f"{op.__name__} of complex numbers")
-        (a, b), (c, d) = x, y
-        product = functools.partial(builder.fmul, flags=CONTRACT)
-        real = builder.fsub(product(a, c), product(b, d), flags=CONTRACT)
-        return real, builder.fadd(product(a, d), product(b, c), flags=CONTRACT)
-
-    def divided(self, kind: str, a, b):
-        """Quotient and remainder of integers, rounded down; both 0 where b is 0.
-
-        The processor traps for 0, and where the smallest number is divided by -1.
-        """
-        builder, zero, one = self.builder, a.type(0), a.type(1)
-        no_divisor = builder.icmp_signed("==", b, zero)
-        if kind[0] == "u":
-            b = builder.select(no_divisor, one, b)
-            quotient, rest = builder.udiv(a, b), builder.urem(a, b)
-        else:
-            negated = builder.icmp_signed("==", b, a.type(-1))
-            divisor = builder.select(builder.or_(no_divisor, negated), one, b)
-            quotient, rest = builder.sdiv(a, divisor), builder.srem(a, divisor)
-            differ = builder.icmp_signed("<", builder.xor(rest, divisor), zero)
-            lower = builder.and_(builder.icmp_signed("!=", rest, zero), differ)
-            quotient = builder.sub(quotient, builder.zext(lower, a.type))
-            quotient = builder.select(negated, builder.neg(a), quotient)
-            rest = builder.add(rest, builder.select(lower, divisor, zero))
-        return builder.select(no_divisor, zero, quotient), builder.select(no_divisor, zero, rest)
-
-    def _bits(self, op, x, y):
-        name = _BITS[op]
-        if x.kind == y.kind == "b1" and op in (ast.BitAnd, ast.BitOr, ast.BitXor):
-            kind = "b1"
-        elif (is_integer(x.kind) and is_integer(y.kind) and x.kind[0] == y.kind[0]) or (
-            op in (ast.LShift, ast.RShift) and is_integer(x.kind) and y.literal is not None
-        ):
-            kind = x.kind[0] + "8"
-        else:
-            raise Unknown(f"{op.__name__} of {x.kind} and {y.kind}")
-        if op is ast.RShift and kind == "u8":
-            name = "lshr"
-        (a,), (b,) = self.cast(x, kind).parts, self.cast(y, kind).parts
-        return Value(kind, (getattr(self.builder, name)(a, b),))
+        return binary(self.builder, type(node.op), self.number(node.left), self.number(node.right))
 
     def _power(self, x: Value, y: Value) -> Value:
         """x to a power: by squaring, if it is whole and stands in the text."""
@@ -361,11 +260,15 @@ class Walk:
             raise Unknown("a large power")
         while exponent:
             if exponent & 1:
-                result = self.binary(ast.Mult, result, square) if result.literal is None else square
+                result = (
+                    binary(self.builder, ast.Mult, result, square)
+                    if result.literal is None
+                    else square
+                )
             exponent >>= 1
-            square = self.binary(ast.Mult, square, square) if exponent else square
+            square = binary(self.builder, ast.Mult, square, square) if exponent else square
         one = literal(1, kind)
-        return self.binary(ast.Div, one, result) if y.literal < 0 else result
+        return binary(self.builder, ast.Div, one, result) if y.literal < 0 else result
 
     def _Compare(self, node):
         if len(node.ops) != 1:
@@ -374,29 +277,7 @@ class Walk:
         symbol = _COMPARISONS.get(type(node.ops[0]))
         if symbol is None:
             raise Unknown(type(node.ops[0]).__name__)
-        return Value("b1", (self.compared(symbol, x, y),))
-
-    def compared(self, symbol: str, x: Value, y: Value):
-        builder = self.builder
-        if x.kind == y.kind == "b1":
-            return builder.icmp_unsigned(symbol, x.parts[0], y.parts[0])
-        x, y = (self.cast(v, "i8") if v.kind == "b1" else v for v in (x, y))
-        kind = joined(x.kind, y.kind)
-        if "u8" in (x.kind, y.kind) and kind == "i8":
-            if not any(v.literal is not None and v.literal >= 0 for v in (x, y)):
-                raise Unknown(f"a comparison of {x.kind} and {y.kind}")
-            kind = "u8"
-        x, y = self.cast(x, kind), self.cast(y, kind)
-        if is_integer(kind):
-            compare = builder.icmp_signed if kind[0] == "i" else builder.icmp_unsigned
-            return compare(symbol, x.parts[0], y.parts[0])
-        compare = builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered
-        found = [compare(symbol, a, b) for a, b in zip(x.parts, y.parts, strict=True)]
-        if len(found) == 1:
-            return found[0]
-        if symbol not in ("==", "!="):
-            raise Unknown(f"{symbol} of complex numbers")
-        return (builder.and_ if symbol == "==" else builder.or_)(*found)
+        return Value("b1", (compared(self.builder, symbol, x, y),))
 
     def _BoolOp(self, node):
         left, *right = node.values
@@ -552,7 +433,8 @@ class Walk:
     def _AugAssign(self, node):
         load = ast.copy_location(ast.parse(ast.unparse(node.target), mode="eval").body, node.target)
         self._set(
-            node.target, self.binary(type(node.op), self.number(load), self.number(node.value))
+            node.target,
+            binary(self.builder, type(node.op), self.number(load), self.number(node.value)),
         )
 
     def _Expr(self, node):
@@ -699,11 +581,6 @@ class Walk:
         return Value(kind, tuple(self._phi(k, ends) for k in range(len(ends[0][0]))))
 
 
-_FLOATS = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
-_INTEGERS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
-_BITS = {
-    ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "ashr",
-}  # fmt: skip
 _COMPARISONS = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
 }  # fmt: skip

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from nbhvp.targets.lowering.arithmetic import binary
 from nbhvp.targets.lowering.values import BYTES, I1, I8, I32, I64, TYPES, Array, Unknown, Value
 from nbhvp.targets.lowering.vocabulary import LANGUAGE
 
@@ -115,14 +116,14 @@ def _warp_last(walk, x):
 
 def _warp_sum(walk, x):
     for distance in (16, 8, 4, 2, 1):
-        x = walk.binary(ast.Add, x, _exchanged(walk, x, "bfly", I32(distance)))
+        x = binary(walk.builder, ast.Add, x, _exchanged(walk, x, "bfly", I32(distance)))
     return x
 
 
 def _warp_scan(walk, x):
     lane = walk.builder.trunc(_lane(walk).parts[0], I32)
     for distance in (1, 2, 4, 8, 16):
-        other = walk.binary(ast.Add, x, _exchanged(walk, x, "up", I32(distance), 0))
+        other = binary(walk.builder, ast.Add, x, _exchanged(walk, x, "up", I32(distance), 0))
         reaches = walk.builder.icmp_unsigned(">=", lane, I32(distance))
         pairs = zip(other.parts, walk.cast(x, other.kind).parts, strict=True)
         x = Value(other.kind, tuple(walk.builder.select(reaches, a, b) for a, b in pairs))
