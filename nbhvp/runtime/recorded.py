@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from nbhvp.graph.linear_map import LinearMap, Primal, Product
 from nbhvp.graph.node import Graph, Node
 from nbhvp.graph.sparsity.propagation import integer_operands
 from nbhvp.plan.fission import fissioned
+from nbhvp.plan.splitting.checkpoints import brief
+from nbhvp.plan.splitting.checkpoints import brief
 from nbhvp.plan.splitting.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
 from nbhvp.runtime.calls.direct import Direct, directly, general, is_worthwhile
@@ -61,6 +63,10 @@ class Recorded:
         self._calls = 0
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
+        graph = Graph(trace.inputs, (*self.guards, self.output))
+        *guards, output = (brief(graph) if trace.recurrences else graph).outputs
+        self._brief, self._brief_guards = replace(self.primal, output=output), tuple(guards)
+        """For programs that keep no state."""
         self.compiler = compiler
         self._programs = Programs(compiler)
         self._linear_maps: dict[Product, LinearMap] = {}
@@ -99,16 +105,13 @@ class Recorded:
     @property
     def gradient(self) -> Node:
         if self._gradient is None:
-            with self.compiler.preparing():
-                self._see_ties()
-                self._gradient = self.primal.gradient
-                self._see_watches()
+            self._gradient = self._derived(lambda: self.primal.gradient)
         return self._gradient
 
     def value_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Guards and the value."""
         if self._value_program is None:
-            self._value_program = self._guarded(self.output)
+            self._value_program = self._guarded(self.guards, self.output)
         program = self._value_program
         if self.direct.value is general:
             self.direct.value = program.directly(self.direct, as_numbers=True, as_tuple=False)
@@ -117,7 +120,10 @@ class Recorded:
     def gradient_at(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Guards, value and gradient."""
         if self._gradient_program is None:
-            self._gradient_program = self._guarded(self.primal.value, self.gradient)
+            gradient = self._derived(lambda: self._brief.gradient)
+            self._gradient_program = self._guarded(
+                self._brief_guards, self._brief.value, gradient
+            )
         program = self._gradient_program
         if self.direct.gradient is general:
             self.direct.gradient = program.directly(self.direct, as_numbers=True)
@@ -142,24 +148,28 @@ class Recorded:
         self.compiler.report.point_runs += 1
         return program(*inputs)
 
-    def _guarded(self, *outputs: Node) -> Guarded:
-        """The program of the guards and some outputs, of which the result is the first."""
-        guards = [(node.primitive, node.args) for node in self.guards]
-        if guards == [(p.isfinite, (self.output,))] and self._expected == (_TRUTHS[1].tobytes(),):
+    def _guarded(self, guards: tuple[Node, ...], *outputs: Node) -> Guarded:
+        """The program of guards and some outputs, of which the result is the first."""
+        known = [(node.primitive, node.args) for node in guards]
+        if known == [(p.isfinite, outputs[:1])] and self._expected == (_TRUTHS[1].tobytes(),):
             # Python tells in less time than one more output of a program takes.
             return Guarded(self._programs.of(self.trace.inputs, outputs), is_finite=True)
-        return Guarded(
-            self._programs.of(self.trace.inputs, (*self.guards, *outputs)), self._expected
-        )
+        return Guarded(self._programs.of(self.trace.inputs, (*guards, *outputs)), self._expected)
+
+    def _derived(self, derive: Callable[[], Any]) -> Any:
+        """What is derived of the function."""
+        with self.compiler.preparing():
+            self._see_ties()
+            found = derive()
+            self._see_watches()
+            return found
 
     def linear_map(self, product: Product) -> LinearMap:
         """The graph of a product."""
         if product not in self._linear_maps:
             with self.compiler.preparing():
                 if product not in self._linear_maps:
-                    self._see_ties()
-                    self._linear_maps[product] = product(self.primal)
-                    self._see_watches()
+                    self._linear_maps[product] = self._derived(lambda: product(self.primal))
         return self._linear_maps[product]
 
     def linearized(self, product: Product) -> Linearized:
@@ -224,10 +234,10 @@ class Recorded:
     ) -> list[np.ndarray]:
         """Guards, and a product by one program of the inputs and the direction."""
         if product not in self._whole:
-            graph = self.linear_map(product).graph
+            graph = self._derived(lambda: product(self._brief)).graph
             *given, along = graph.inputs
             with self.compiler.preparing():
-                graph = fissioned(Graph((along, *given), (*self.guards, *graph.outputs)))
+                graph = fissioned(Graph((along, *given), (*self._brief_guards, *graph.outputs)))
                 self._whole[product] = self._programs.of(graph.inputs, graph.outputs)
         return self._whole[product](v, *inputs)  # results lie where the first input does
 

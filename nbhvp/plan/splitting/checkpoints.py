@@ -9,6 +9,8 @@ segment; within one, a product computes the values of c steps again, uses them a
 least where c is about the square root of T. Of the lengths for which that is little enough the shortest one is
 taken that fills the first cache, in which values then stay. Where there is none, segments have segments of
 their own.
+A program that keeps no state needs the values of all steps as well, and new memory is dear: there segments
+have about as many steps as there are segments.
 (Griewank and Walther, "Algorithm 799: revolve", 2000, need the fewest steps again for a given number of
 checkpoints; here each step of a product is computed again once for each level.)
 """
@@ -16,6 +18,7 @@ checkpoints; here each step of a product is computed again once for each level.)
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 from nbhvp.graph import derive
@@ -25,7 +28,10 @@ from nbhvp.graph.table.scan import Body, collected, final, following, scan, with
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.splitting.split import split
 
-__all__ = ["bounded"]
+__all__ = ["bounded", "brief"]
+
+LARGE = CPU.most // 4
+"""Bytes of the carries of all steps, beyond which a program that keeps no state computes steps again."""
 
 
 def bounded(graph: Graph, memory: int) -> tuple[Graph, dict[Node, tuple[int, ...]]]:
@@ -42,13 +48,39 @@ def bounded(graph: Graph, memory: int) -> tuple[Graph, dict[Node, tuple[int, ...
         node: _segments(node.primitive.body, node.params["length"], memory * sizes[node] // total)
         for node in loops
     }
-    users = {node: [user for user in graph.nodes if node in user.args] for node in loops}
+    return _segmented(graph, lengths), {node: some for node, some in lengths.items() if some}
+
+
+def brief(graph: Graph) -> Graph:
+    """The same graph for programs that keep no state: long loops keep some carries."""
+    lengths = {
+        node: (_even(node.params["length"]),)
+        for node in graph.nodes
+        if _is_loop(node) and node.size * node.dtype.itemsize > LARGE
+    }
+    return _segmented(graph, lengths) if lengths else graph
+
+
+def _even(length: int) -> int:
+    """About the square root of a length, which it is a multiple of if there is one near."""
+    root = math.isqrt(length)
+    divisors = [k for k in range(root // 2 + 1, 2 * root) if length % k == 0]
+    return min(divisors, key=lambda k: abs(math.log(k / root)), default=root)
+
+
+def _segmented(graph: Graph, lengths: dict[Node, tuple[int, ...]]) -> Graph:
+    """A graph with recurrences by segments, where these have lengths."""
+    users: dict[Node, list[Node]] = {node: [] for node in lengths}
+    for user in graph.nodes:
+        for node in dict.fromkeys(user.args):
+            if node in users:
+                users[node].append(user)
 
     def made(node: Node, args: Sequence[Node]) -> Node | None:
         segments = lengths.get(node)
         return _rows(node, args, segments, users[node]) if segments else None
 
-    return with_rows(graph, made), {node: some for node, some in lengths.items() if some}
+    return with_rows(graph, made)
 
 
 def _is_loop(node: Node) -> bool:
