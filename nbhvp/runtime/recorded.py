@@ -26,7 +26,6 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.graph.sparsity.propagation import integer_operands
 from nbhvp.plan.fission import fissioned
 from nbhvp.plan.splitting.checkpoints import brief
-from nbhvp.plan.splitting.checkpoints import brief
 from nbhvp.plan.splitting.split import split
 from nbhvp.runtime.blocks import Several, choose, padded_from
 from nbhvp.runtime.calls.direct import Direct, directly, general, is_worthwhile
@@ -121,9 +120,7 @@ class Recorded:
         """Guards, value and gradient."""
         if self._gradient_program is None:
             gradient = self._derived(lambda: self._brief.gradient)
-            self._gradient_program = self._guarded(
-                self._brief_guards, self._brief.value, gradient
-            )
+            self._gradient_program = self._guarded(self._brief_guards, self._brief.value, gradient)
         program = self._gradient_program
         if self.direct.gradient is general:
             self.direct.gradient = program.directly(self.direct, as_numbers=True)

@@ -8,8 +8,8 @@ import pytest
 import nbhvp
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Graph
-from nbhvp.plan.splitting.checkpoints import bounded
+from nbhvp.graph.node import Graph, reachable
+from nbhvp.plan.splitting.checkpoints import _even, bounded
 from nbhvp.plan.splitting.split import split
 from nbhvp.trace.record import record
 from tests.test_recurrences import (
@@ -36,6 +36,27 @@ def test_the_numbers_are_the_same(fun):
     np.testing.assert_allclose(small.grad(x), plain.grad(x), rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(small.hvp(x, v), plain.hvp(x, v), rtol=1e-10, atol=1e-11)
     assert any(loop.segments for loop in small.report().recurrences)
+
+
+@pytest.mark.parametrize("fun", SOME, ids=lambda fun: fun.__name__)
+def test_programs_without_a_state_keep_some_carries(fun, monkeypatch):
+    x, v = point(fun)
+    plain = nbhvp.differentiable(fun, target="interpret")
+    needed = plain.grad(x), plain.hvp(x, v)
+    monkeypatch.setattr("nbhvp.plan.splitting.checkpoints.LARGE", 0)
+    monkeypatch.setattr("nbhvp.runtime.recorded.LONG", 0)
+    f = nbhvp.differentiable(fun, target="interpret")
+    np.testing.assert_allclose(f.grad(x), needed[0], rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(f.hvp(x, v), needed[1], rtol=1e-11, atol=1e-13)
+    for recorded in f._memory.traces:
+        nodes = reachable([recorded._brief.output, *recorded._brief_guards])
+        assert any(node.primitive.body and node.primitive.body.is_repeated for node in nodes)
+        assert recorded.output not in nodes
+
+
+@pytest.mark.parametrize(("length", "steps"), [(1000, 25), (36, 6), (37, 6), (1, 1), (10_007, 100)])
+def test_segments_of_programs_without_a_state(length, steps):
+    assert _even(length) == steps
 
 
 def state_of(graph, x, v):
