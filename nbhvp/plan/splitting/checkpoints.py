@@ -53,7 +53,7 @@ def bounded(graph: Graph, memory: int) -> tuple[Graph, dict[Node, tuple[int, ...
 
 def brief(graph: Graph) -> Graph:
     """The same graph for programs that keep no state: long loops keep some carries."""
-    lengths = {
+    lengths: dict[Node, tuple[int, ...]] = {
         node: (_even(node.params["length"]),)
         for node in graph.nodes
         if _is_loop(node) and node.size * node.dtype.itemsize > LARGE
