@@ -119,7 +119,7 @@ def primitives_of(beginning: str) -> Iterator[tuple[str, list]]:
     tables = pkgutil.walk_packages(nbhvp.graph.table.__path__, "nbhvp.graph.table.")
     modules = [primitives, *(importlib.import_module(table.name) for table in tables)]
     known = answers.ANSWERS
-    found = {f: e for f, e in primitives._BY_FUNCTION.items() if f not in known}
+    found = {f: e for f, e in primitives.BY_FUNCTION.items() if f not in known}
     for module in modules:
         entries = set(map(id, vars(module).values()))
         functions = [f for f, entry in found.items() if id(entry) in entries]

@@ -138,14 +138,14 @@ def test_a_gradient_of_no_function_is_caught():
 def test_a_value_that_is_not_the_functions_is_caught(monkeypatch):
     """A primitive whose value is not that of NumPy."""
     wrong = replace(p.sin, evaluate=lambda x: np.sin(x) + 1e-6)
-    monkeypatch.setitem(p._BY_FUNCTION, np.sin, wrong)
+    monkeypatch.setitem(p.BY_FUNCTION, np.sin, wrong)
     found = failures(checked(lambda x: np.sum(np.sin(x)), X))
     assert found["value", "plain Python"] == "FAILED"
 
 
 def test_a_sabotaged_partial_is_caught(monkeypatch):
     wrong = replace(p.sin, rule=lambda z, x: (1.001 * p.cos(x),))
-    monkeypatch.setitem(p._BY_FUNCTION, np.sin, wrong)
+    monkeypatch.setitem(p.BY_FUNCTION, np.sin, wrong)
     found = failures(checked(lambda x: np.sum(np.sin(x)), X))
     assert found["gradient", "differences of values"] == "FAILED"
 

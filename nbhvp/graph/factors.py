@@ -43,7 +43,7 @@ def _rule(z_bar, z, a):
     return (p.concatenate(*(p.reshape(bar, shape=(*z.shape, 1)) for bar in bars), axis=z.ndim),)
 
 
-prod = p._enter(
+prod = p.enter(
     p.Primitive(
         "prod",
         "general",

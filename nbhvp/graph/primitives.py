@@ -23,245 +23,46 @@ Adjoints belong to the real inner product Re<a, b>: a holomorphic partial is con
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache, lru_cache, partial
-from operator import attrgetter
-from typing import Any
+from functools import partial
 
 import numpy as np
-import scipy.special as special
 
-from nbhvp.errors import TraceError
+from nbhvp.graph import definitions as d
 from nbhvp.graph.boxes import Box
 from nbhvp.graph.node import Node, Pool
-from nbhvp.graph.requests import settled
+from nbhvp.graph.primitive import (
+    ANY,
+    BY_FUNCTION,
+    CONSTANT,
+    INPUT,
+    TABLE,
+    Primitive,
+    constant,
+    enter,
+    input_node,
+    positions,
+    primitive_of,
+    scalar_value,
+)
 from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
 
-__all__ = ["TABLE", "Primitive", "constant", "input_node", "primitive_of", "strided", "zeros"]
-
-TABLE: dict[str, Primitive] = {}
-_BY_FUNCTION: dict[Callable, Primitive] = {}
-
-BOOL, INT = np.dtype(bool), np.dtype(np.int64)
-
-
-_WITH_DTYPE = (Node, np.generic, np.ndarray)
-_LIFE = attrgetter("life")
-
-broadcast_shapes = lru_cache(maxsize=4096)(np.broadcast_shapes)
-"""The same shapes meet again and again."""
-
-ANY = ((-2.0, 2.0),)
-"""Where an argument may be sampled that may have any value."""
-
-
-@dataclass(frozen=True, eq=False)
-class Primitive:
-    """One entry of the table. Call it with nodes (and, for scalars, numbers) to apply it."""
-
-    name: str
-    kind: str
-    evaluate: Callable
-    infer: Callable
-    rule: Callable | None = None
-    tangent: Callable | None = None
-    linear: tuple[tuple[int, ...], ...] | None = None
-    """Alternatives of argument positions in which it is jointly linear; None: in all of them."""
-    fixed: tuple[int, ...] = ()
-    """Argument positions in which it has a derivative that is not here (the order of a Bessel
-    function): `derive` refuses to ask for it."""
-    source: str | Callable | None = None
-    """Scalar source text in {x}, {y}, {c} and {f} (a C function); a callable gets the params."""
-    complex_source: str | None = None
-    """The source where an argument is complex; if None, `source` with `cmath` for `math`."""
-    dtypes: Callable | None = None
-    """Elementwise: from the dtypes given to those in which the arguments are wanted."""
-    symbol: str | None = None
-    """The function of scipy.special.cython_special that {f} stands for."""
-    pull: Callable | None = None
-    reduction: str | None = None
-    simplify: Callable | None = None
-    follow: Callable | None = None
-    """The part of `simplify` that finds what was stored in memory: it is done at once for requests."""
-    exact: frozenset[float] = frozenset()
-    """Constant second arguments for which `simplify` gives another form, which rounds otherwise."""
-    written_out: Callable | None = None
-    """Of its arguments: the same value by operations on numbers, in steps of a loop; None of many."""
-    factor: int | None = None
-    """The argument that stands for a matrix, if that is not the matrix itself."""
-    square: Callable | None = None
-    """Of its arguments: the square of the result, where that is smooth and the result is not."""
-    nonnegative: Callable | None = None
-    """Of a test of others, and of its arguments: whether the result is known to be at least 0."""
-    converts: bool = False
-    """Whether it gives its operand in another dtype, and so the square of that as its own square."""
-    selects: bool = False
-    """Whether each element of the result is an element of one of the arguments it is linear in."""
-    lowered: Callable | None = None
-    """What is computed in its place: it has the same value, and other derivatives."""
-    vanishes: bool = False
-    """Whether its value is 0 always: only its derivatives count."""
-    strict: Primitive | None = None
-    """The entry in its place where second derivatives are wanted."""
-    uncertain: bool = False
-    """Whether its derivatives may be NaN, which a factor of 0 behind it takes away again."""
-    domain: tuple[tuple[float, float], ...] = ANY
-    """Where each argument may be sampled in a test; the last pair serves all further arguments."""
-    special: tuple = ()
-    commutes: bool = False
-    """Whether its two arguments may change places, so that both orders are one node."""
-    repeats: bool = False
-    """Whether one element of the first argument may be many elements of the result."""
-    lazy: bool = False
-    """Not evaluated on constants, since the result takes more memory than they do."""
-    per_axis: dict[str, Any] = field(default_factory=dict)
-    """Parameters with an entry per axis of the result, each with that of a further axis which only
-    goes along: a number, "extent" or "axis" for the extent and the place of that axis."""
-    broadcasts: bool = False
-    """Whether operands that are not linear broadcast to the result, though it is not elementwise."""
-    jumps: bool = False
-    """Whether it jumps, or its domain ends: where the last bit of an argument decides on the result,
-    as it does for whatever has a discrete result or no partials."""
-    batches: bool = True
-    """Whether it may go along a further axis: as per_axis says, and with `axis`, `axes` counted so
-    that this one is not among them."""
-    cost: float = 1.0
-    """Of one element, in additions."""
-    params: dict[str, Any] = field(default_factory=dict)
-    """Example parameters for tests."""
-    whole: bool = False
-    """Whether `tangent` speaks for all arguments at once, those too in which it is linear."""
-    body: Any = None
-    """Of a recurrence: one step (`table/scan.py`)."""
-    joint: Callable | None = None
-    """Where `linear` cannot tell: from active positions to all those in which it is jointly linear
-    with them; None if it is not."""
-    is_elementwise: bool = field(init=False)
-    """Whether the result at an index depends on the arguments at that index alone."""
-
-    def __post_init__(self):
-        assert self.kind != "general" or self.tangent, f"{self.name} would lose its derivative"
-        object.__setattr__(self, "is_elementwise", self.source is not None)
-
-    def __call__(self, *args, **params) -> Node:
-        pool = next(arg.pool for arg in args if isinstance(arg, Node))
-        if pool.asks:
-            return pool.request(self, args, params)
-        args = self.converted(pool, [settled(arg) for arg in args], self.wanted(args))
-        if self.simplify is not None:
-            simpler = self.simplify(*args, **params)
-            if simpler is not None:
-                return simpler
-        if self.commutes and _constants_first(args[1]) < _constants_first(args[0]):
-            args = args[::-1]
-        shape, dtype = self.infer(*args, **params)
-        if self.is_elementwise:
-            args = _strip_broadcasts(args, shape)
-        return self._folded(args, params, shape, dtype) or pool.intern(
-            self, args, params, shape, dtype
-        )
-
-    def wanted(self, args) -> tuple:
-        """The dtypes of the loop that NumPy would choose for these arguments; None of no loop."""
-        if not self.is_elementwise:
-            return (None,) * len(args)
-        # Python numbers are weak (NEP 50): resolve_dtypes takes their type for that.
-        dtypes = [
-            arg.dtype
-            if isinstance(arg, _WITH_DTYPE)
-            else (type(arg) if type(arg) in (int, float, complex) else np.asarray(arg).dtype)
-            for arg in args
-        ]
-        return self.dtypes(tuple(dtypes))[: len(args)]
-
-    def converted(self, pool: Pool, args, wanted) -> tuple[Node, ...]:
-        """Arguments as nodes of the dtypes that are wanted."""
-        return tuple([_as_dtype(pool, arg, dtype) for arg, dtype in zip(args, wanted, strict=True)])
-
-    def _folded(self, args, params, shape, dtype) -> Node | None:
-        """The value, if all arguments are constants (for scalars, broadcast ones too)."""
-        if not args or self.lazy or any(map(_LIFE, args)):
-            return None
-        scalars = [scalar_value(arg) for arg in args] if self.is_elementwise else [None]
-        values = (
-            scalars if all(value is not None for value in scalars) else [arg.value for arg in args]
-        )
-        if any(value is None for value in values):
-            return None
-        pool, key = args[0].pool, ("folded", self, args, tuple(sorted(params.items())))
-        if key not in pool.made:
-            with np.errstate(all="ignore"):
-                result = np.asarray(self.evaluate(*values, **params), dtype)
-            pool.made[key] = constant(pool, result)
-        return broadcast(pool.made[key], shape=shape)
-
-    @property
-    def arity(self) -> int:
-        """The number of arguments of an elementwise primitive."""
-        source = self.source if isinstance(self.source, str) else self.source(**self.params)
-        return sum("{" + letter in source for letter in "xyc")
-
-    def __repr__(self) -> str:
-        return f"<primitive {self.name}>"
-
-    def linear_in(self, active: set[int]) -> bool:
-        """Whether it is jointly linear in the arguments at the positions `active`."""
-        if self.joint is not None:
-            return self.joint(frozenset(active)) is not None
-        if self.linear is None:
-            return self.kind == "linear"
-        return any(active <= set(positions) for positions in self.linear)
-
-
-def primitive_of(function: Callable) -> Primitive | None:
-    """The primitive that answers to a NumPy or SciPy function."""
-    return _BY_FUNCTION.get(function)
-
-
-def _enter(entry: Primitive, functions=()) -> Primitive:
-    assert entry.name not in TABLE, f"primitive {entry.name} has two entries"
-    TABLE[entry.name] = entry
-    for function in functions:
-        _BY_FUNCTION[function] = entry
-    return entry
-
-
-# Sources: inputs and constants.
-
-
-def _no_value(*args, **params):
-    raise AssertionError("an input has no value of its own")
-
-
-INPUT = _enter(Primitive("input", "source", _no_value, None))
-CONSTANT = _enter(Primitive("constant", "source", lambda value: value, None))
-
-
-def input_node(pool: Pool, name: str, shape, dtype) -> Node:
-    """A new input; the same name, shape and dtype give the same node."""
-    shape = tuple(shape)
-    key = ("name", name, shape)
-    return pool.intern(INPUT, (), {"name": name}, shape, np.dtype(dtype), key)
-
-
-def constant(pool: Pool, value, dtype=None) -> Node:
-    """A constant: scalars intern by their bits, arrays by the memory they show (never copied)."""
-    value = np.asarray(value, dtype)
-    key = ("bits", value.tobytes()) if value.ndim == 0 else _memory(value)
-    return pool.intern(CONSTANT, (), {"value": value}, value.shape, value.dtype, key)
-
-
-def positions(pool: Pool, value: np.ndarray) -> Node:
-    """A constant array of positions: equal ones are one node."""
-    key = ("content", value.shape, hashlib.blake2b(value).digest())
-    return pool.intern(CONSTANT, (), {"value": value}, value.shape, value.dtype, key)
-
-
-def _memory(value: np.ndarray) -> tuple:
-    return ("memory", value.ctypes.data, value.strides, value.shape)
+__all__ = [
+    "ANY",
+    "BY_FUNCTION",
+    "CONSTANT",
+    "INPUT",
+    "TABLE",
+    "Primitive",
+    "constant",
+    "enter",
+    "input_node",
+    "positions",
+    "primitive_of",
+    "scalar_value",
+    "zeros",
+]
 
 
 def zeros(pool: Pool, shape, dtype) -> Node:
@@ -275,65 +76,7 @@ def _ones_like(node: Node) -> Node:
 _product_of_lengths = partial(product_of_lengths, ones=_ones_like)
 
 
-def scalar_value(node: Node):
-    """The value of a scalar constant, looking through a broadcast; None for anything else."""
-    if node.primitive is broadcast:
-        node = node.args[0]
-    return node.value[()] if node.value is not None and node.shape == () else None
-
-
 # Elementwise.
-
-
-@cache
-def _loop_dtypes(ufunc, dtypes) -> tuple[np.dtype, ...]:
-    """The dtypes of the arguments and result in the loop that NumPy chooses for `dtypes`."""
-    return ufunc.resolve_dtypes((*dtypes, *(None,) * ufunc.nout))
-
-
-def scipy_ufunc(name):
-    """The ufunc of scipy.special, also where SciPy's array-API mode has a function in its place."""
-    function = getattr(special, name)
-    plain = {"digamma": "psi"}.get(name, name)
-    return function if isinstance(function, np.ufunc) else getattr(special._ufuncs, plain)
-
-
-class RealOnly(TraceError):
-    """A function that NumPy has for complex numbers has a rule for real ones only."""
-
-
-def _real_loops(ufunc, name=None):
-    """`dtypes` of a function that kernels have for real numbers only, though NumPy has more."""
-
-    def dtypes(given):
-        if any(np.dtype(d).kind == "c" for d in given):
-            raise RealOnly(
-                f"{name or ufunc.__name__} of complex numbers has no derivative rule; "
-                "write it with the real and the imaginary part"
-            )
-        return _loop_dtypes(ufunc, given)
-
-    return dtypes
-
-
-def _as_dtype(pool: Pool, arg, dtype) -> Node:
-    if not isinstance(arg, Node):
-        return constant(pool, arg, dtype)
-    return arg if dtype is None or arg.dtype == dtype else cast(arg, dtype=dtype)
-
-
-def _constants_first(arg: Node) -> tuple:
-    return scalar_value(arg) is None, arg.index
-
-
-def _strip_broadcasts(args, shape) -> tuple[Node, ...]:
-    """Elementwise primitives broadcast by themselves: drop broadcasts that another argument does."""
-    for k, arg in enumerate(args):
-        if arg.primitive is broadcast and len(args) > 1:
-            rest = [other.shape for j, other in enumerate(args) if j != k]
-            if broadcast_shapes(arg.args[0].shape, *rest) == shape:
-                args = (*args[:k], arg.args[0], *args[k + 1 :])
-    return args
 
 
 def elementwise(
@@ -355,16 +98,16 @@ def elementwise(
     """
 
     def infer(*args, **params):
-        shape = broadcast_shapes(*[arg.shape for arg in args])
+        shape = d.broadcast_shapes(*[arg.shape for arg in args])
         if result is not None:
             return shape, np.dtype(result(*(arg.dtype for arg in args), **params))
-        return shape, _loop_dtypes(ufunc, tuple([arg.dtype for arg in args]))[-1]
+        return shape, d.loop_dtypes(ufunc, tuple([arg.dtype for arg in args]))[-1]
 
     kind = "elementwise" if transposes is None else "linear"
     fields.setdefault("linear", ())
-    fields.update(source=source, dtypes=dtypes or partial(_loop_dtypes, ufunc))
+    fields.update(source=source, dtypes=dtypes or partial(d.loop_dtypes, ufunc))
     entry = Primitive(name, kind, evaluate or ufunc, infer, rule or transposes, **fields)
-    return _enter(entry, (ufunc, *also) if ufunc is not None else also)
+    return enter(entry, (ufunc, *also) if ufunc is not None else also)
 
 
 def _one(x) -> bool:
@@ -373,7 +116,7 @@ def _one(x) -> bool:
 
 def _fit(x, *others) -> Node | None:
     """x itself if it already has the shape that it broadcasts to with the others."""
-    return x if broadcast_shapes(x.shape, *(o.shape for o in others)) == x.shape else None
+    return x if d.broadcast_shapes(x.shape, *(o.shape for o in others)) == x.shape else None
 
 
 # Simplifications change no rounding: signs move, and factors merge where one is a power of two.
@@ -401,16 +144,8 @@ def _simplify_negative(x):
     return None
 
 
-def _times(x, y):
-    z = np.multiply(x, y)
-    if z.ndim or z.dtype.kind != "c":
-        return z
-    # NumPy's complex scalars round each product of parts; its loops use fused multiply-adds.
-    return np.asarray(x, z.dtype)[()] * np.asarray(y, z.dtype)[()]
-
-
 def _simplify_multiply(x, y):
-    shape = broadcast_shapes(x.shape, y.shape)
+    shape = d.broadcast_shapes(x.shape, y.shape)
     if scalar_value(x) is None and scalar_value(y) is not None:
         x, y = y, x
     factor = scalar_value(x)
@@ -429,13 +164,9 @@ def _simplify_multiply(x, y):
         return -x * y.args[0]
     if y.primitive is multiply and scalar_value(y.args[0]) is not None:
         inner = scalar_value(y.args[0])
-        if _power_of_two(factor) or _power_of_two(inner):
+        if d.is_power_of_two(factor) or d.is_power_of_two(inner):
             return broadcast(constant(x.pool, factor * inner) * y.args[1], shape=shape)
     return None
-
-
-def _power_of_two(value) -> bool:
-    return value.dtype.kind == "f" and math.frexp(abs(value))[0] == 0.5
 
 
 _POWERS: dict[float, Callable] = {
@@ -461,7 +192,7 @@ def _simplify_power(x, y):
     exponent = scalar_value(y)
     if exponent is None or x.dtype.kind not in "fc":
         return None
-    x = broadcast(x, shape=broadcast_shapes(x.shape, y.shape))
+    x = broadcast(x, shape=d.broadcast_shapes(x.shape, y.shape))
     if exponent in _POWERS:
         return _POWERS[exponent](x)
     is_even = isinstance(exponent, np.floating) and exponent % 2 == 0
@@ -483,7 +214,7 @@ def _modulus(z):
     if z.primitive is conjugate or z.primitive is negative:
         return absolute(z.args[0])
     if z.primitive is cast and not z.args[0].is_complex:
-        return cast(absolute(z.args[0]), dtype=_real_dtype(z.dtype))
+        return cast(absolute(z.args[0]), dtype=d.real_dtype(z.dtype))
     x, y = real(z), imag(z)
     return TABLE["root"](x * x + y * y)
 
@@ -512,7 +243,7 @@ def _is_square_of_modulus(known, x):
 
 
 def _simplify_where(c, x, y):
-    shape = broadcast_shapes(c.shape, x.shape, y.shape)
+    shape = d.broadcast_shapes(c.shape, x.shape, y.shape)
     if x is y or _same_number(x, y):
         return broadcast(x, shape=shape)
     chosen = scalar_value(c)
@@ -548,40 +279,6 @@ def _remainder_rule(quotient):
     return lambda z, x, y: (1, -quotient(x, y))
 
 
-def _complex(x, y):
-    """x + i y: the sum would make NaN of i times infinity."""
-    x, y = np.broadcast_arrays(x, y)
-    z = np.empty(x.shape, np.result_type(x, np.complex64))
-    z.real, z.imag = x, y
-    return z
-
-
-def _first_dtype(x, *rest, **params):
-    return x
-
-
-def _real_dtype(dtype, **params):
-    return np.empty(0, dtype).real.dtype
-
-
-def _same(dtypes):
-    """Common dtype, integers left alone (weak Python numbers follow the others)."""
-    strong = [d for d in dtypes if isinstance(d, np.dtype)]
-    weak = [
-        np.zeros((), d)[()] if d is not int else 0 for d in dtypes if not isinstance(d, np.dtype)
-    ]
-    weak = [w.item() if isinstance(w, np.generic) else w for w in weak]
-    return (np.result_type(*strong, *weak),) * len(dtypes)
-
-
-def _where_dtypes(dtypes):
-    return (BOOL, *_same(dtypes[1:]))
-
-
-def _as_given(dtypes):
-    return dtypes
-
-
 POSITIVE, UNIT = ((0.3, 3.0),), ((-0.9, 0.9),)
 NONZERO = ((-2.0, 2.0), (0.5, 2.0))
 CALL = 30.0  # the cost of a call into libm
@@ -589,14 +286,14 @@ SERIES = 25.0  # that of a vectorised function, of 30 to 60 instructions
 
 # fmt: off
 cast        = elementwise("cast", None, lambda dtype: f"cast({{x}}, {np.dtype(dtype).str[1:]!r})", transposes=_cast_transpose,
-                          evaluate=lambda x, dtype: np.asarray(x).astype(dtype), result=lambda x, dtype: dtype, dtypes=_as_given,
+                          evaluate=lambda x, dtype: np.asarray(x).astype(dtype), result=lambda x, dtype: dtype, dtypes=d.as_given,
                           simplify=lambda x, dtype: x if x.dtype == dtype else None, linear=((0,),), cost=0.5,
                           params={"dtype": np.dtype("f4")}, nonnegative=lambda known, x, dtype: known(x), converts=True)
 add         = elementwise("add", np.add, "{x} + {y}", lambda z, x, y: (1, 1), linear=((0, 1),), simplify=_simplify_add, commutes=True, nonnegative=lambda known, x, y: known(x) and known(y))
 subtract    = elementwise("subtract", np.subtract, "{x} - {y}", lambda z, x, y: (1, -1), linear=((0, 1),), simplify=_simplify_subtract)
-multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True, nonnegative=lambda known, x, y: x is y or (known(x) and known(y)), evaluate=_times)
-product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y, x), linear=((0,), (1,)), commutes=True, evaluate=_times,
-                          dtypes=partial(_loop_dtypes, np.multiply), result=_first_dtype)
+multiply    = elementwise("multiply", np.multiply, "{x} * {y}", lambda z, x, y: (y, x), linear=((0,), (1,)), simplify=_simplify_multiply, commutes=True, nonnegative=lambda known, x, y: x is y or (known(x) and known(y)), evaluate=d.times)
+product     = elementwise("product", None, "times({x}, {y})", lambda z, x, y: (y, x), linear=((0,), (1,)), commutes=True, evaluate=d.times,
+                          dtypes=partial(d.loop_dtypes, np.multiply), result=d.first_dtype)
 divide      = elementwise("divide", np.divide, "{x} / {y}", complex_source="divide({x}, {y})", rule=lambda z, x, y: (1 / y, -z / y), linear=((0,),), domain=NONZERO,
                           simplify=lambda x, y: _fit(x, y) if _one(y) else None, cost=4, nonnegative=lambda known, x, y: known(x) and known(y))
 negative    = elementwise("negative", np.negative, "-{x}", lambda z, x: (-1,), linear=((0,),), simplify=_simplify_negative)
@@ -607,11 +304,11 @@ sqrt        = elementwise("sqrt", np.sqrt, "math.sqrt({x})", lambda z, x: (0.5 /
 cbrt        = elementwise("cbrt", np.cbrt, "cbrt({x})", lambda z, x: (1 / (3 * z * z),), domain=POSITIVE, cost=CALL)
 exp         = elementwise("exp", np.exp, "exp({x})", lambda z, x: (z,), cost=SERIES, complex_source="cmath.exp({x})", nonnegative=lambda known, x: True)
 exp2        = elementwise("exp2", np.exp2, "exp2({x})", lambda z, x: (math.log(2) * z,), cost=SERIES, complex_source="np.exp2({x})")
-expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (exp(x),), special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.expm1))
+expm1       = elementwise("expm1", np.expm1, "expm1({x})", lambda z, x: (exp(x),), special=((0.0,),), cost=SERIES, dtypes=d.real_loops(np.expm1))
 log         = elementwise("log", np.log, "log({x})", lambda z, x: (1 / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log({x})", jumps=True)
 log2        = elementwise("log2", np.log2, "log2({x})", lambda z, x: (math.log2(math.e) / x,), domain=POSITIVE, cost=SERIES, complex_source="np.log2({x})", jumps=True)
 log10       = elementwise("log10", np.log10, "log10({x})", lambda z, x: (math.log10(math.e) / x,), domain=POSITIVE, cost=SERIES, complex_source="cmath.log10({x})", jumps=True)
-log1p       = elementwise("log1p", np.log1p, "log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=SERIES, dtypes=_real_loops(np.log1p), simplify=_simplify_log1p)
+log1p       = elementwise("log1p", np.log1p, "log1p({x})", lambda z, x: (1 / (1 + x),), domain=UNIT, special=((0.0,),), cost=SERIES, dtypes=d.real_loops(np.log1p), simplify=_simplify_log1p)
 sin         = elementwise("sin", np.sin, "sin({x})", lambda z, x: (cos(x),), cost=SERIES, complex_source="cmath.sin({x})")
 cos         = elementwise("cos", np.cos, "cos({x})", lambda z, x: (-sin(x),), cost=SERIES, complex_source="cmath.cos({x})", simplify=_simplify_even("cos"))
 tan         = elementwise("tan", np.tan, "tan({x})", lambda z, x: (1 + z * z,), domain=UNIT, cost=SERIES, complex_source="cmath.tan({x})")
@@ -625,10 +322,10 @@ arcsinh     = elementwise("arcsinh", np.arcsinh, "arcsinh({x})", lambda z, x: (1
 arccosh     = elementwise("arccosh", np.arccosh, "arccosh({x})", lambda z, x: (1 / (sqrt(x - 1) * sqrt(x + 1)),), domain=((1.5, 4.0),), cost=SERIES, complex_source="cmath.acosh({x})", jumps=True)
 arctanh     = elementwise("arctanh", np.arctanh, "arctanh({x})", lambda z, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT, cost=SERIES, complex_source="cmath.atanh({x})", jumps=True)
 arctan2     = elementwise("arctan2", np.arctan2, "arctan2({x}, {y})", lambda z, x, y: (y / (x * x + y * y), -x / (x * x + y * y)), domain=POSITIVE, cost=SERIES, jumps=True)
-maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=_real_loops(np.maximum), nonnegative=lambda known, x, y: known(x) or known(y))
-minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=_real_loops(np.minimum))
-fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmax))
-fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=_real_loops(np.fmin))
+maximum     = elementwise("maximum", np.maximum, "maximum({x}, {y})", lambda z, x, y: (as_float(greater(x, y), z), as_float(less_equal(x, y), z)), cost=2, dtypes=d.real_loops(np.maximum), nonnegative=lambda known, x, y: known(x) or known(y))
+minimum     = elementwise("minimum", np.minimum, "minimum({x}, {y})", lambda z, x, y: (as_float(less(x, y), z), as_float(greater_equal(x, y), z)), cost=2, dtypes=d.real_loops(np.minimum))
+fmax        = elementwise("fmax", np.fmax, "fmax({x}, {y})", lambda z, x, y: (as_float(logical_or(greater(x, y), isnan(y)), z), as_float(logical_or(less_equal(x, y), isnan(x)), z)), cost=2, dtypes=d.real_loops(np.fmax))
+fmin        = elementwise("fmin", np.fmin, "fmin({x}, {y})", lambda z, x, y: (as_float(logical_or(less(x, y), isnan(y)), z), as_float(logical_or(greater_equal(x, y), isnan(x)), z)), cost=2, dtypes=d.real_loops(np.fmin))
 remainder   = elementwise("remainder", np.remainder, "remainder({x}, {y})", _remainder_rule(lambda x, y: floor_divide(x, y)), domain=NONZERO, cost=CALL, jumps=True)
 fmod        = elementwise("fmod", np.fmod, "fmod({x}, {y})", _remainder_rule(lambda x, y: trunc(x / y)), domain=NONZERO, cost=CALL, jumps=True)
 copysign    = elementwise("copysign", np.copysign, "math.copysign({x}, {y})", lambda z, x, y: (sign(x) * copysign(1.0, y), None), domain=NONZERO, jumps=True)
@@ -636,24 +333,24 @@ logaddexp   = elementwise("logaddexp", np.logaddexp, "logaddexp({x}, {y})", lamb
 logaddexp2  = elementwise("logaddexp2", np.logaddexp2, "logaddexp2({x}, {y})", lambda z, x, y: (exp2(x - z), exp2(y - z)), cost=2 * SERIES)
 nextafter   = elementwise("nextafter", np.nextafter, "np.nextafter({x}, {y})", lambda z, x, y: (1, None), cost=CALL)
 where       = elementwise("where", None, "({y} if {x} else {c})", transposes=lambda z_bar, z, c, x, y: (None, where(c, z_bar, 0), where(c, 0, z_bar)),
-                          evaluate=np.where, dtypes=_where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where, selects=True)
+                          evaluate=np.where, dtypes=d.where_dtypes, result=lambda c, x, y: x, linear=((1, 2),), simplify=_simplify_where, selects=True)
 
-expit       = elementwise("expit", scipy_ufunc("expit"), "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
+expit       = elementwise("expit", d.scipy_ufunc("expit"), "expit({x})", lambda z, x: (z * (1 - z),), cost=SERIES)
 
-real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.array(np.real(x))[()], dtypes=_as_given, result=_real_dtype, linear=((0,),),
+real        = elementwise("real", None, "{x}.real", transposes=lambda z_bar, z, x: (cast(z_bar, dtype=x.dtype),), evaluate=lambda x: np.array(np.real(x))[()], dtypes=d.as_given, result=d.real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else x, nonnegative=_is_square_of_modulus)
-imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.array(np.imag(x))[()], dtypes=_as_given, result=_real_dtype, linear=((0,),),
+imag        = elementwise("imag", None, "{x}.imag", transposes=lambda z_bar, z, x: (complex_(0, z_bar),), evaluate=lambda x: np.array(np.imag(x))[()], dtypes=d.as_given, result=d.real_dtype, linear=((0,),),
                           simplify=lambda x: None if x.is_complex else zeros(x.pool, x.shape, x.dtype))
 conjugate   = elementwise("conjugate", np.conjugate, "{x}.conjugate()", transposes=lambda z_bar, z, x: (conjugate(z_bar),), linear=((0,),), simplify=lambda x: None if x.is_complex else x)
-complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=_complex, dtypes=_same,
+complex_    = elementwise("complex", None, "complex({x}, {y})", transposes=lambda z_bar, z, x, y: (real(z_bar), imag(z_bar)), evaluate=d.complex_of, dtypes=d.same_dtype,
                           result=lambda x, y: np.result_type(x, np.complex64), linear=((0, 1),))
 
 equal         = elementwise("equal", np.equal, "{x} == {y}")
 not_equal     = elementwise("not_equal", np.not_equal, "{x} != {y}")
-less          = elementwise("less", np.less, "{x} < {y}", dtypes=_real_loops(np.less))
-less_equal    = elementwise("less_equal", np.less_equal, "{x} <= {y}", dtypes=_real_loops(np.less_equal))
-greater       = elementwise("greater", np.greater, "{x} > {y}", dtypes=_real_loops(np.greater))
-greater_equal = elementwise("greater_equal", np.greater_equal, "{x} >= {y}", dtypes=_real_loops(np.greater_equal))
+less          = elementwise("less", np.less, "{x} < {y}", dtypes=d.real_loops(np.less))
+less_equal    = elementwise("less_equal", np.less_equal, "{x} <= {y}", dtypes=d.real_loops(np.less_equal))
+greater       = elementwise("greater", np.greater, "{x} > {y}", dtypes=d.real_loops(np.greater))
+greater_equal = elementwise("greater_equal", np.greater_equal, "{x} >= {y}", dtypes=d.real_loops(np.greater_equal))
 logical_and   = elementwise("logical_and", np.logical_and, "({x} != 0) & ({y} != 0)")
 logical_or    = elementwise("logical_or", np.logical_or, "({x} != 0) | ({y} != 0)")
 logical_xor   = elementwise("logical_xor", np.logical_xor, "({x} != 0) ^ ({y} != 0)")
@@ -689,51 +386,7 @@ def as_float(condition, like) -> Node:
 
 
 def _linear(name, evaluate, infer, rule, *, linear=((0,),), **fields) -> Primitive:
-    return _enter(Primitive(name, "linear", evaluate, infer, rule, linear=linear, **fields))
-
-
-def strided(start, step, size) -> tuple[slice, ...]:
-    """NumPy slices for the `size` positions start, start + step, ... along each axis."""
-    stops = (b + k * n for b, k, n in zip(start, step, size, strict=True))
-    return tuple(
-        slice(b, e if e >= 0 else None, k) if n else slice(0, 0)
-        for b, e, k, n in zip(start, stops, step, size, strict=True)
-    )
-
-
-def _replaced(base, value, start, step):
-    out = np.array(base)
-    out[strided(start, step, np.shape(value))] = value
-    return out
-
-
-def _pull_update(at, index, node):
-    start, step = node.params["start"], node.params["step"]
-    return at.choose_region(
-        index, start, step, node.args[1].shape, lambda j: at(1, j), lambda: at(0, index)
-    )
-
-
-def _pull_concatenate(at, index, node):
-    """By halves, so that many pieces are not as many choices, one within the other."""
-    axis = node.params["axis"]
-    offsets = np.cumsum([0, *(piece.shape[axis] for piece in node.args)]).tolist()
-    start, one = (0,) * node.ndim, (1,) * node.ndim
-
-    def among(first, end, index):
-        """The element at an index that counts from the first of some pieces."""
-        if end == first + 1:
-            return at(first, index)
-        middle = (first + end) // 2
-        extent = offsets[middle] - offsets[first]
-        size = (*node.shape[:axis], extent, *node.shape[axis + 1 :])
-
-        def behind():
-            return among(middle, end, (*index[:axis], index[axis] - extent, *index[axis + 1 :]))
-
-        return at.choose_region(index, start, one, size, lambda j: among(first, middle, j), behind)
-
-    return among(0, len(node.args), index)
+    return enter(Primitive(name, "linear", evaluate, infer, rule, linear=linear, **fields))
 
 
 def _concatenate_rule(z_bar, z, *args, axis):
@@ -742,17 +395,6 @@ def _concatenate_rule(z_bar, z, *args, axis):
         bars.append(slice_(z_bar, start=tuple(start), step=(1,) * z.ndim, size=arg.shape))
         start[axis] += arg.shape[axis]
     return bars
-
-
-def _pull_broadcast(at, index, node):
-    shape = node.args[0].shape
-    tail = index[len(index) - len(shape) :]
-    return at(0, tuple(0 if n == 1 else i for n, i in zip(shape, tail, strict=True)))
-
-
-def _broadcast_infer(x, shape):
-    assert broadcast_shapes(x.shape, shape) == shape, f"{x.shape} does not broadcast to {shape}"
-    return shape, x.dtype
 
 
 def _broadcast_rule(z_bar, z, x, shape):
@@ -769,10 +411,6 @@ def sum_to(x: Node, shape) -> Node:
     return reshape(sum_(x, axes=axes) if axes else x, shape=tuple(shape))
 
 
-def _removed(shape, axes) -> tuple[int, ...]:
-    return tuple(n for k, n in enumerate(shape) if k not in axes)
-
-
 def _expanded(x: Node, axes, shape) -> Node:
     """Undo the removal of `axes` by broadcasting to `shape`."""
     if x.shape == ():
@@ -786,12 +424,8 @@ def _simplify_sum(x, axes):
         return x
     if x.primitive is broadcast and x.args[0].shape == ():
         count = math.prod(x.shape[k] for k in axes)
-        return broadcast(x.args[0] * count, shape=_removed(x.shape, axes))
+        return broadcast(x.args[0] * count, shape=d.removed(x.shape, axes))
     return None
-
-
-def _sum_evaluate(x, axes):
-    return np.sum(x, axis=axes, dtype=np.asarray(x).dtype)
 
 
 def _simplify_reshape(x, shape):
@@ -831,7 +465,7 @@ def _simplify_update(base, value, start, step):
     if value.shape == base.shape and all(abs(k) == 1 for k in step):  # all of it, perhaps backwards
         return slice_(value, start=start, step=step, size=value.shape)
     box, number = Box.of(start, step, value.shape), scalar_value(value)
-    if number is not None and _same_bits(scalar_value(base), number):
+    if number is not None and d.are_same_bits(scalar_value(base), number):
         return base
     if base.primitive is not update:
         return None
@@ -840,17 +474,13 @@ def _simplify_update(base, value, start, step):
         return update(base.args[0], value, start=start, step=step)
     # Numbers that a reverse sweep clears one after the other.
     both = box.joined(before) if number is not None else None
-    if both is None or not _same_bits(scalar_value(base.args[1]), number):
+    if both is None or not d.are_same_bits(scalar_value(base.args[1]), number):
         return None
     return update(base.args[0], broadcast(_broadcast_of(value), shape=both.size), **both.place)
 
 
 def _broadcast_of(number: Node) -> Node:
     return number.args[0] if number.primitive is broadcast else number
-
-
-def _same_bits(a, b) -> bool:
-    return a is not None and a.tobytes() == b.tobytes()
 
 
 def _simplify_slice(x, start, step, size):
@@ -912,37 +542,13 @@ def _read_past_writes(x: Node, box: Box) -> Node | None:
     return None if array is x else slice_(array, **box.place, size=box.size)
 
 
-def _gather_shape(x, index, axis):
-    return x.shape[:axis] + index.shape + x.shape[axis + 1 :], x.dtype
-
-
-def _pull_gather(at, index, node):
-    axis, rank = node.params["axis"], node.args[1].ndim
-    picked = at.integer(1, index[axis : axis + rank], node.args[0].shape[axis])
-    return at(0, (*index[:axis], picked, *index[axis + rank :]))
-
-
-def _pick(x, index, axis):
-    x = np.asarray(x)
-    index = np.broadcast_to(index, _removed(x.shape, (axis,)))
-    return np.take_along_axis(x, np.expand_dims(index, axis), axis).squeeze(axis)
-
-
-def _pull_pick(at, index, node):
-    axis, shape = node.params["axis"], node.args[1].shape
-    tail = index[len(index) - len(shape) :]
-    place = tuple(i if n != 1 else 0 for n, i in zip(shape, tail, strict=True))
-    picked = at.integer(1, place, node.args[0].shape[axis])
-    return at(0, (*index[:axis], picked, *index[axis:]))
-
-
 FEW = 8
 """Elements along an axis of which one is chosen by comparing it with each other one."""
 
 
 def _along(x: Node, axis: int) -> list[Node]:
     """The parts of an array along an axis."""
-    size, rest = (*x.shape[:axis], 1, *x.shape[axis + 1 :]), _removed(x.shape, (axis,))
+    size, rest = (*x.shape[:axis], 1, *x.shape[axis + 1 :]), d.removed(x.shape, (axis,))
     starts = [tuple(k if d == axis else 0 for d in range(x.ndim)) for k in range(x.shape[axis])]
     step = (1,) * x.ndim
     return [reshape(slice_(x, start=at, step=step, size=size), shape=rest) for at in starts]
@@ -964,7 +570,7 @@ def _written_out_extremum(is_further: Callable) -> Callable:
         if not 0 < x.shape[axis] <= FEW:
             return None
         best, *others = _along(x, axis)
-        at = broadcast(constant(x.pool, 0, INT), shape=best.shape)
+        at = broadcast(constant(x.pool, 0, d.INT), shape=best.shape)
         for k, other in enumerate(others, 1):
             is_first_nan = bitwise_and(not_equal(other, other), equal(best, best))
             is_better = bitwise_or(is_further(other, best), is_first_nan)
@@ -982,35 +588,9 @@ def _pick_rule(z_bar, z, x, index, axis):
     return where(here, reshape(z_bar, shape=one), zeros(z.pool, (), z.dtype)), None
 
 
-def _scatter_add(z, index, axis, size):
-    z, index = np.asarray(z), np.asarray(index)
-    flat = z.shape[:axis] + (index.size,) + z.shape[axis + index.ndim :]
-    rows = np.moveaxis(z.reshape(flat), axis, 0)
-    out = np.zeros((size, *rows.shape[1:]), z.dtype)
-    np.add.at(out, index.ravel(), rows)
-    return np.moveaxis(out, 0, axis)
-
-
-def _scatter_shape(z, index, axis, size):
-    return z.shape[:axis] + (size,) + z.shape[axis + index.ndim :], z.dtype
-
-
-def _segment_sum(z, starts, axis):
-    """Sum runs of `axis`: result j is the sum over starts[j] <= t < starts[j + 1]."""
-    z, starts = np.asarray(z), np.asarray(starts)
-    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    return _scatter_add(z, rows, axis, len(starts) - 1)
-
-
 def _segment_rule(z_bar, z, x, starts, axis):
     rows = searchsorted(starts, constant(z.pool, np.arange(x.shape[axis])), side="right") - 1
     return gather(z_bar, rows, axis=axis), None
-
-
-def _cumsum(x, axis, reverse):
-    if reverse:
-        return np.flip(np.cumsum(np.flip(x, axis), axis, dtype=np.asarray(x).dtype), axis)
-    return np.cumsum(x, axis, dtype=np.asarray(x).dtype)
 
 
 # fmt: off
@@ -1020,30 +600,30 @@ reshape     = _linear("reshape", lambda x, shape: np.reshape(x, shape), lambda x
 transpose   = _linear("transpose", lambda x, axes: np.transpose(x, axes), lambda x, axes: (tuple(x.shape[k] for k in axes), x.dtype),
                       lambda z_bar, z, x, axes: (transpose(z_bar, axes=tuple(np.argsort(axes).tolist())),), simplify=_simplify_transpose,
                       pull=lambda at, index, node: at(0, tuple(index[k] for k in np.argsort(node.params["axes"]))), per_axis={"axes": "axis"}, selects=True)
-slice_      = _linear("slice", lambda x, start, step, size: x[strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
+slice_      = _linear("slice", lambda x, start, step, size: x[d.strided(start, step, size)], lambda x, start, step, size: (size, x.dtype),
                       lambda z_bar, z, x, start, step, size: (update(zeros(z.pool, x.shape, z.dtype), z_bar, start=start, step=step),), simplify=_simplify_slice, follow=_read_written,
                       per_axis={"start": 0, "step": 1, "size": "extent"},
                       pull=lambda at, index, node: at(0, tuple(b + k * i for b, k, i in zip(node.params["start"], node.params["step"], index, strict=True))), selects=True)
-update      = _linear("update", _replaced, lambda base, value, start, step: (base.shape, base.dtype),
+update      = _linear("update", d.replaced, lambda base, value, start, step: (base.shape, base.dtype),
                       lambda z_bar, z, base, value, start, step: (update(z_bar, zeros(z.pool, value.shape, z.dtype), start=start, step=step),
                                                                   slice_(z_bar, start=start, step=step, size=value.shape)),
-                      linear=((0, 1),), simplify=_simplify_update, pull=_pull_update, per_axis={"start": 0, "step": 1}, selects=True)
-broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), _broadcast_infer, _broadcast_rule,
-                      simplify=_simplify_broadcast, pull=_pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"}, selects=True)
+                      linear=((0, 1),), simplify=_simplify_update, pull=d.pull_update, per_axis={"start": 0, "step": 1}, selects=True)
+broadcast   = _linear("broadcast", lambda x, shape: np.broadcast_to(x, shape), d.broadcast_infer, _broadcast_rule,
+                      simplify=_simplify_broadcast, pull=d.pull_broadcast, repeats=True, lazy=True, per_axis={"shape": "extent"}, selects=True)
 concatenate = _linear("concatenate", lambda *args, axis: np.concatenate(args, axis),
                       lambda *args, axis: ((*args[0].shape[:axis], sum(a.shape[axis] for a in args), *args[0].shape[axis + 1:]), args[0].dtype),
-                      _concatenate_rule, linear=None, pull=_pull_concatenate, selects=True)
-sum_        = _linear("sum", _sum_evaluate, lambda x, axes: (_removed(x.shape, axes), x.dtype),
+                      _concatenate_rule, linear=None, pull=d.pull_concatenate, selects=True)
+sum_        = _linear("sum", d.summed, lambda x, axes: (d.removed(x.shape, axes), x.dtype),
                       lambda z_bar, z, x, axes: (_expanded(z_bar, axes, x.shape),), simplify=_simplify_sum, reduction="sum", nonnegative=lambda known, x, *index, **params: known(x))
-gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), _gather_shape,
-                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=_pull_gather, repeats=True, selects=True)
-pick        = _linear("pick", _pick, lambda x, index, axis: (_removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=_pull_pick,
+gather      = _linear("gather", lambda x, index, axis: np.take(x, index, axis), d.gather_shape,
+                      lambda z_bar, z, x, index, axis: (scatter_add(z_bar, index, axis=axis, size=x.shape[axis]), None), pull=d.pull_gather, repeats=True, selects=True)
+pick        = _linear("pick", d.picked, lambda x, index, axis: (d.removed(x.shape, (axis,)), x.dtype), _pick_rule, pull=d.pull_pick,
                       broadcasts=True, selects=True, written_out=_written_out_pick)
-scatter_add = _linear("scatter_add", _scatter_add, _scatter_shape,
+scatter_add = _linear("scatter_add", d.scattered, d.scatter_shape,
                       lambda z_bar, z, x, index, axis, size: (gather(z_bar, index, axis=axis), None), nonnegative=lambda known, x, *index, **params: known(x))
-segment_sum = _linear("segment_sum", _segment_sum, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
+segment_sum = _linear("segment_sum", d.summed_by_segments, lambda x, starts, axis: ((*x.shape[:axis], starts.size - 1, *x.shape[axis + 1:]), x.dtype),
                       _segment_rule, reduction="segment_sum", nonnegative=lambda known, x, *index, **params: known(x))
-cumsum      = _linear("cumsum", _cumsum, lambda x, axis, reverse: (x.shape, x.dtype),
+cumsum      = _linear("cumsum", d.summed_along, lambda x, axis, reverse: (x.shape, x.dtype),
                       lambda z_bar, z, x, axis, reverse: (cumsum(z_bar, axis=axis, reverse=not reverse),), reduction="cumsum", nonnegative=lambda known, x, *index, **params: known(x))
 # fmt: on
 
@@ -1051,20 +631,8 @@ cumsum      = _linear("cumsum", _cumsum, lambda x, axis, reverse: (x.shape, x.dt
 # Bilinear: every product of two arrays is one contraction.
 
 
-def _contract_shape(x, y, subscripts):
-    left, right, out = _letters(subscripts)
-    extents = dict(zip(left + right, x.shape + y.shape, strict=True))
-    return tuple(extents[letter] for letter in out), x.dtype
-
-
-def _letters(subscripts: str) -> tuple[str, str, str]:
-    operands, out = subscripts.split("->")
-    left, right = operands.split(",")
-    return left, right, out
-
-
 def _contract_rule(z_bar, z, x, y, subscripts):
-    left, right, out = _letters(subscripts)
+    left, right, out = d.letters(subscripts)
     return (
         contract(z_bar, conjugate(y), subscripts=f"{out},{right}->{left}"),
         contract(conjugate(x), z_bar, subscripts=f"{left},{out}->{right}"),
@@ -1072,13 +640,13 @@ def _contract_rule(z_bar, z, x, y, subscripts):
 
 
 def _is_sum_of_squares(known, x, y, subscripts):
-    left, right, _ = _letters(subscripts)
+    left, right, _ = d.letters(subscripts)
     return (x is y and left == right) or (known(x) and known(y))
 
 
 def _simplify_contract(x, y, subscripts):
     """The products of equal lengths, summed: of their squares."""
-    left, right, out = _letters(subscripts)
+    left, right, out = d.letters(subscripts)
     found = _product_of_lengths(x, y) if left == right and x.pool.has_lengths else None
     if found is None:
         return None
@@ -1087,12 +655,12 @@ def _simplify_contract(x, y, subscripts):
     return transpose(total, axes=tuple(rest.index(letter) for letter in out))
 
 
-contract = _enter(
+contract = enter(
     Primitive(
         "contract",
         "bilinear",
         lambda x, y, subscripts: np.einsum(subscripts, x, y, optimize=x.size * y.size > 10_000),
-        _contract_shape,
+        d.contract_shape,
         _contract_rule,
         linear=((0,), (1,)),
         simplify=_simplify_contract,
@@ -1105,29 +673,19 @@ contract = _enter(
 
 
 def _discrete(name, evaluate, infer, **fields) -> Primitive:
-    return _enter(Primitive(name, "discrete", evaluate, infer, linear=(), **fields))
-
-
-def _last_writer(index, size):
-    out = np.full(size, -1)
-    out[index] = np.arange(index.size)
-    return out
+    return enter(Primitive(name, "discrete", evaluate, infer, linear=(), **fields))
 
 
 # fmt: off
-argmax       = _discrete("argmax", lambda x, axis: np.argmax(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmax", written_out=_written_out_extremum(greater))
-argmin       = _discrete("argmin", lambda x, axis: np.argmin(x, axis), lambda x, axis: (_removed(x.shape, (axis,)), INT), reduction="argmin", written_out=_written_out_extremum(less))
-argsort      = _discrete("argsort", lambda x, axis: np.argsort(x, axis, kind="stable"), lambda x, axis: (x.shape, INT))
-searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v, side), lambda a, v, side: (v.shape, INT))
-last_writer  = _discrete("last_writer", _last_writer, lambda index, size: ((size,), INT))
-fixed        = _enter(Primitive("fixed", "state", lambda x: x, lambda x: (x.shape, x.dtype), linear=((0,),), lowered=lambda x: x))
-variable     = _enter(Primitive("variable", "linear", lambda x, level: x, lambda x, level: (x.shape, x.dtype), lambda z_bar, z, x, level: (z_bar,), lazy=True, lowered=lambda x, level: x, selects=True, params={"level": 1}))
-all_         = _discrete("all", lambda x: np.all(x), lambda x: ((), BOOL), reduction="all")
+argmax       = _discrete("argmax", lambda x, axis: np.argmax(x, axis), lambda x, axis: (d.removed(x.shape, (axis,)), d.INT), reduction="argmax", written_out=_written_out_extremum(greater))
+argmin       = _discrete("argmin", lambda x, axis: np.argmin(x, axis), lambda x, axis: (d.removed(x.shape, (axis,)), d.INT), reduction="argmin", written_out=_written_out_extremum(less))
+argsort      = _discrete("argsort", lambda x, axis: np.argsort(x, axis, kind="stable"), lambda x, axis: (x.shape, d.INT))
+searchsorted = _discrete("searchsorted", lambda a, v, side: np.searchsorted(a, v, side), lambda a, v, side: (v.shape, d.INT))
+last_writer  = _discrete("last_writer", d.last_writers, lambda index, size: ((size,), d.INT))
+fixed        = enter(Primitive("fixed", "state", lambda x: x, lambda x: (x.shape, x.dtype), linear=((0,),), lowered=lambda x: x))
+variable     = enter(Primitive("variable", "linear", lambda x, level: x, lambda x, level: (x.shape, x.dtype), lambda z_bar, z, x, level: (z_bar,), lazy=True, lowered=lambda x, level: x, selects=True, params={"level": 1}))
+all_         = _discrete("all", lambda x: np.all(x), lambda x: ((), d.BOOL), reduction="all")
 # fmt: on
-
-
-def _reflected(entry):
-    return lambda self, other: entry(other, self)
 
 
 for _name, _entry in {
@@ -1136,5 +694,5 @@ for _name, _entry in {
     "xor": bitwise_xor, "lshift": left_shift, "rshift": right_shift,
 }.items():  # fmt: skip
     setattr(Node, f"__{_name}__", lambda self, other, entry=_entry: entry(self, other))
-    setattr(Node, f"__r{_name}__", _reflected(_entry))
+    setattr(Node, f"__r{_name}__", lambda self, other, entry=_entry: entry(other, self))
 Node.__neg__ = lambda self: negative(self)

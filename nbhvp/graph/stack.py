@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nbhvp.graph import definitions
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, reachable
 
@@ -79,7 +80,7 @@ class _Pieces:
         for update in reversed(chain):
             self.inside.add(update)
             _, value = update.args
-            places[p.strided(**update.params, size=value.shape)] = self._of(value)
+            places[definitions.strided(**update.params, size=value.shape)] = self._of(value)
         return places
 
 

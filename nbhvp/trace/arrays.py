@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.graph import definitions
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.time.log import Log
@@ -216,7 +217,7 @@ class Traced:
             guard(apply(p.isnan, self))
             guard(apply(p.isfinite, self))
             raise
-        is_whole = apply(p.cast, self, dtype=p.INT)
+        is_whole = apply(p.cast, self, dtype=definitions.INT)
         # Beyond 64 bits all casts give one number, and so do NaN and infinity.
         guard(is_whole if abs(integer) < 2**63 else apply(p.equal, self, self.value))
         return integer

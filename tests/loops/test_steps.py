@@ -16,7 +16,7 @@ import pytest
 from numba import njit
 
 import nbhvp
-from nbhvp.graph import derive
+from nbhvp.graph import definitions, derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
@@ -49,7 +49,7 @@ def check(fun, x, seed=0):
             found = computed(tape, [node], [node])
             z, guards = (
                 found.outputs,
-                [p.equal(p.cast(g, dtype=p.BOOL), e) for g, e in found.guards],
+                [p.equal(p.cast(g, dtype=definitions.BOOL), e) for g, e in found.guards],
             )
         else:
             z, guards = replay(node, tape=tape), [tape_guards(node, tape=tape)]

@@ -101,7 +101,7 @@ def _recurrence_tangent(z, dots, x, a, axis, reverse):
 
 def _filter(name, evaluate, infer, rule, tangent) -> p.Primitive:
     entry = p.Primitive(name, "linear", evaluate, infer, rule, tangent=tangent, linear=((0,),))
-    return p._enter(entry)
+    return p.enter(entry)
 
 
 correlate = _filter(

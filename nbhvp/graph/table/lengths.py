@@ -29,7 +29,7 @@ from functools import partial
 
 import numpy as np
 
-from nbhvp.graph import derive
+from nbhvp.graph import definitions, derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import Primitive
@@ -51,7 +51,7 @@ def _either(condition, x, y):
     )
 
 
-_REAL = partial(p._loop_dtypes, np.hypot)
+_REAL = partial(definitions.loop_dtypes, np.hypot)
 
 
 def _product(name, evaluate, source, transposes, **fields) -> Primitive:
@@ -62,7 +62,7 @@ def _product(name, evaluate, source, transposes, **fields) -> Primitive:
         terms += [entry(x, dots[1])] if dots[1] is not None else []
         return sum(terms[1:], terms[0])
 
-    entry = p._enter(
+    entry = p.enter(
         Primitive(
             name, "general", evaluate, _shape_of_product, transposes, tangent, source=source,
             linear=((0,), (1,)), cost=4,
@@ -97,7 +97,7 @@ def _refused(z_bar, z, x, y, tolerance):
 # fmt: off
 damped  = _product("damped", lambda x, y: np.where((x == 0) | (y == 0), 0, np.multiply(x, y)),
                    "({x} * {y} if ({x} != 0) & ({y} != 0) else 0.0)",
-                   lambda z_bar, z, x, y: (damped(z_bar, p.conjugate(y)), damped(p.conjugate(x), z_bar)), dtypes=partial(p._loop_dtypes, np.multiply))
+                   lambda z_bar, z, x, y: (damped(z_bar, p.conjugate(y)), damped(p.conjugate(x), z_bar)), dtypes=partial(definitions.loop_dtypes, np.multiply))
 stain   = _product("stain", lambda x, y: _either((x == 0) | (y == 0), x, y),
                    "(math.nan if ({x} != 0) & ({y} != 0) else 0.0)",
                    lambda z_bar, z, x, y: (stain(z_bar, y), stain(x, z_bar)), dtypes=_REAL, lowered=lambda x, y: stain(_moved(x), _moved(y)))
@@ -148,7 +148,7 @@ def _zeros_like(t, x):
     return p.zeros(t.pool, t.shape, t.dtype)
 
 
-ghost = p._enter(
+ghost = p.enter(
     Primitive(
         "ghost", "general", lambda t, x: np.zeros_like(t), lambda t, x: (t.shape, t.dtype),
         tangent=_ghost_tangent, linear=((0,),), lowered=_zeros_like, vanishes=True, uncertain=True,
@@ -198,7 +198,7 @@ def _exact_square(r, s, *xs, squared, exact):
 
 
 def _corner(name, **fields) -> Primitive:
-    return p._enter(
+    return p.enter(
         Primitive(
             name,
             "general",
@@ -269,9 +269,9 @@ def _cornered_hypot(x, y):
 
 
 # fmt: off
-root    = p.elementwise("root", None, "math.sqrt({x})", lambda z, x: (_over_length(0.5, z),), evaluate=lambda x: np.sqrt(x), dtypes=partial(p._loop_dtypes, np.sqrt),
-                        result=p._first_dtype, domain=p.POSITIVE, cost=6, simplify=_length_of)
-modulus = p.elementwise("modulus", None, "math.hypot({x}, {y})", _hypot_rule, evaluate=np.hypot, dtypes=partial(p._loop_dtypes, np.hypot),
+root    = p.elementwise("root", None, "math.sqrt({x})", lambda z, x: (_over_length(0.5, z),), evaluate=lambda x: np.sqrt(x), dtypes=partial(definitions.loop_dtypes, np.sqrt),
+                        result=definitions.first_dtype, domain=p.POSITIVE, cost=6, simplify=_length_of)
+modulus = p.elementwise("modulus", None, "math.hypot({x}, {y})", _hypot_rule, evaluate=np.hypot, dtypes=partial(definitions.loop_dtypes, np.hypot),
                         result=lambda x, y: x, domain=p.POSITIVE, cost=p.CALL)
 hypot   = p.elementwise("hypot", np.hypot, "math.hypot({x}, {y})", _hypot_rule, domain=p.POSITIVE, cost=p.CALL, simplify=_cornered_hypot)
 # fmt: on

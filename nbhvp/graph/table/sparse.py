@@ -19,13 +19,13 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
+from nbhvp.graph.definitions import BOOL
 from nbhvp.graph.primitives import (
-    BOOL,
     Primitive,
-    _enter,
     _linear,
     conjugate,
     constant,
+    enter,
     gather,
     reshape,
     scatter_add,
@@ -128,7 +128,7 @@ def _band_is_positive(band, lower):
 
 
 def _discrete(name, evaluate) -> Primitive:
-    return _enter(
+    return enter(
         Primitive(name, "discrete", evaluate, lambda *args, **params: ((), BOOL), linear=())
     )
 

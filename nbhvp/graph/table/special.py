@@ -18,6 +18,7 @@ import numpy as np
 import scipy.special as special
 
 from nbhvp.errors import TraceError
+from nbhvp.graph.definitions import first_dtype, real_loops, scipy_ufunc
 from nbhvp.graph.primitives import (
     CALL,
     NONZERO,
@@ -25,20 +26,17 @@ from nbhvp.graph.primitives import (
     SERIES,
     UNIT,
     Primitive,
-    _enter,
-    _first_dtype,
-    _real_loops,
     constant,
     cos,
     cosh,
     elementwise,
+    enter,
     equal,
     exp,
     expit,
     less,
     log,
     log1p,
-    scipy_ufunc,
     sign,
     sin,
     where,
@@ -57,7 +55,7 @@ def _special(name, rule, *, symbol=None, **fields):
     fields.setdefault("cost", 2 * CALL)
     source = f"call({{f}}, {', '.join(ARGUMENTS[: ufunc.nin])})"
     return elementwise(
-        name, ufunc, source, rule, symbol=symbol or name, dtypes=_real_loops(ufunc), **fields
+        name, ufunc, source, rule, symbol=symbol or name, dtypes=real_loops(ufunc), **fields
     )
 
 
@@ -68,7 +66,7 @@ MODELS = {1: scipy_ufunc("erfinv"), 2: scipy_ufunc("gammainc"), 3: scipy_ufunc("
 def _function(name, function, count, source, rule, **fields):
     """An entry for what SciPy gives in float64, or not as a ufunc: it keeps float32."""
     model = MODELS[count]
-    dtypes = _real_loops(model, name)
+    dtypes = real_loops(model, name)
 
     def evaluate(*args, **params):
         weak = (int, float, complex)
@@ -212,21 +210,21 @@ def _simplify_xlogy(x, y):
 # fmt: off
 logit       = elementwise("logit", scipy_ufunc("logit"), "logit({x})", lambda z, x: (1 / (x * (1 - x)),), domain=((0.1, 0.9),), cost=SERIES)
 log_expit   = elementwise("log_expit", scipy_ufunc("log_expit"), "log_expit({x})", lambda z, x: (expit(-x),), special=((-40.0,), (40.0,)), cost=2 * SERIES)
-xlogy       = elementwise("xlogy", scipy_ufunc("xlogy"), "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlogy")), simplify=_simplify_xlogy)
-xlog1py     = elementwise("xlog1py", scipy_ufunc("xlog1py"), "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=_real_loops(scipy_ufunc("xlog1py")))
+xlogy       = elementwise("xlogy", scipy_ufunc("xlogy"), "xlogy({x}, {y})", lambda z, x, y: (log(y), x / y), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=real_loops(scipy_ufunc("xlogy")), simplify=_simplify_xlogy)
+xlog1py     = elementwise("xlog1py", scipy_ufunc("xlog1py"), "xlog1py({x}, {y})", lambda z, x, y: (log1p(y), x / (1 + y)), domain=POSITIVE, special=((0.0, 2.0),), cost=SERIES, dtypes=real_loops(scipy_ufunc("xlog1py")))
 rel_entr    = elementwise("rel_entr", None, "rel_entr({x}, {y})", lambda z, x, y: (log(x) - log(y) + 1, -x / y), evaluate=special.rel_entr, domain=POSITIVE, cost=SERIES,
-                          dtypes=_real_loops(special.rel_entr), result=_first_dtype)
+                          dtypes=real_loops(special.rel_entr), result=first_dtype)
 entr        = elementwise("entr", scipy_ufunc("entr"), "entr({x})", lambda z, x: (-log(x) - 1,), domain=POSITIVE, cost=SERIES)
 
 # Error functions and the normal distribution.
-erf         = elementwise("erf", scipy_ufunc("erf"), "erf({x})", lambda z, x: (2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=_real_loops(scipy_ufunc("erf")))
-erfc        = elementwise("erfc", scipy_ufunc("erfc"), "math.erfc({x})", lambda z, x: (-2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=_real_loops(scipy_ufunc("erfc")))
+erf         = elementwise("erf", scipy_ufunc("erf"), "erf({x})", lambda z, x: (2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=real_loops(scipy_ufunc("erf")))
+erfc        = elementwise("erfc", scipy_ufunc("erfc"), "math.erfc({x})", lambda z, x: (-2 / SQRT_PI * exp(-x * x),), cost=CALL, dtypes=real_loops(scipy_ufunc("erfc")))
 erfcx       = _special("erfcx", lambda z, x: (2 * x * z - 2 / SQRT_PI,))
 erfi        = _special("erfi", lambda z, x: (2 / SQRT_PI * exp(x * x),))
 erfinv      = _special("erfinv", lambda z, x: (SQRT_PI / 2 * exp(z * z),), domain=UNIT)
 erfcinv     = _special("erfcinv", lambda z, x: (-SQRT_PI / 2 * exp(z * z),), domain=((0.1, 1.9),))
 dawsn       = _special("dawsn", lambda z, x: (1 - 2 * x * z,))
-ndtr        = elementwise("ndtr", scipy_ufunc("ndtr"), "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / SQRT_2PI,), cost=CALL, dtypes=_real_loops(scipy_ufunc("ndtr")))
+ndtr        = elementwise("ndtr", scipy_ufunc("ndtr"), "ndtr({x})", lambda z, x: (exp(-0.5 * x * x) / SQRT_2PI,), cost=CALL, dtypes=real_loops(scipy_ufunc("ndtr")))
 log_ndtr    = _special("log_ndtr", lambda z, x: (exp(-0.5 * x * x - z) / SQRT_2PI,), special=((-30.0,),))
 ndtri       = _special("ndtri", lambda z, x: (SQRT_2PI * exp(0.5 * z * z),), domain=((0.05, 0.95),))
 ndtri_exp   = _special("ndtri_exp", lambda z, x: (SQRT_2PI * exp(x + 0.5 * z * z),), domain=((-5.0, -0.1),))
@@ -309,7 +307,7 @@ polynomial  = _function("polynomial", _horner, 1, lambda coefficients: _horner("
 cosm1       = _special("cosm1", lambda z, x: (-sin(x),))
 spence      = _special("spence", lambda z, x: (log(x) / (1 - x),), domain=((1.3, 3.0),))
 wrightomega = _special("wrightomega", lambda z, x: (z / (1 + z),))
-wofz        = _enter(Primitive("wofz", "general", special.wofz, lambda x: (x.shape, x.dtype), tangent=lambda z, dots, x: (2j / SQRT_PI - 2 * x * z) * dots[0]))
+wofz        = enter(Primitive("wofz", "general", special.wofz, lambda x: (x.shape, x.dtype), tangent=lambda z, dots, x: (2j / SQRT_PI - 2 * x * z) * dots[0]))
 lambertw    = _function("lambertw", _lambertw, 1, lambda k: f"lambertw({k}, {{x}})", lambda z, x, k: (exp(-z) / (1 + z),), domain=POSITIVE, special=((0.0,),), cost=8 * CALL, params={"k": 0})
 # fmt: on
 

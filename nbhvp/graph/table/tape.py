@@ -36,7 +36,7 @@ from functools import cached_property
 import numpy as np
 
 from nbhvp.errors import TraceError
-from nbhvp.graph import derive
+from nbhvp.graph import definitions, derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Node, Pool
@@ -430,12 +430,12 @@ def _bend_rule(z_bar, z, u, partials, second, u_dot, u_dot2, tape):
 def _entry(name, kind, evaluate, infer, rule=None, **fields) -> Primitive:
     """Not evaluated on constants: the records take more memory than they do."""
     fields.setdefault("linear", ())
-    return p._enter(Primitive(name, kind, evaluate, infer, rule, lazy=True, **fields))
+    return p.enter(Primitive(name, kind, evaluate, infer, rule, lazy=True, **fields))
 
 
 # fmt: off
 tape_values    = _entry("tape_values", "state", _values, _shape(_records))
-tape_active    = _entry("tape_active", "discrete", _active, lambda u, tape: ((_records(tape),), p.BOOL))
+tape_active    = _entry("tape_active", "discrete", _active, lambda u, tape: ((_records(tape),), definitions.BOOL))
 tape_partials  = _entry("tape_partials", "state", _partials, _shape(_records, lambda tape: 2))
 tape_results   = _entry("tape_results", "general", lambda u, values, tape: values[tape.outputs], _shape(_results), tangent=_results_tangent)
 tape_adjoints  = _entry("tape_adjoints", "general", _adjoints, _shape(_records), tangent=_refuse)
@@ -445,7 +445,7 @@ tape_push      = _entry("tape_push", "linear", _push, _along(2, _results), _push
 tape_pull      = _entry("tape_pull", "linear", _pull, _along(2, _elements), _pull_rule, linear=((2,),), tangent=_pull_tangent)
 tape_curve     = _entry("tape_curve", "linear", _curve, _along(2, _elements), _curve_rule, linear=((2,),), tangent=_refuse)
 tape_bend      = _entry("tape_bend", "linear", _bend, _shape(_results), _bend_rule, linear=((4,),), batches=False, tangent=_refuse)
-tape_holds     = _entry("tape_holds", "discrete", _holds, lambda values, tape: ((), p.BOOL))
+tape_holds     = _entry("tape_holds", "discrete", _holds, lambda values, tape: ((), definitions.BOOL))
 # fmt: on
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nbhvp.graph import definitions
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import evaluated
 from nbhvp.graph.node import Graph, Node, Pool
@@ -269,7 +270,7 @@ class Rewrite:
         self.columns = sorted(used - {i for i, lag in slots if lag == 1})
         kinds = {self.step[i].dtype for i in used}
         is_few = self.most is None or len(singles) <= self.most
-        return is_few and kinds <= {self.dtype, p.BOOL}
+        return is_few and kinds <= {self.dtype, definitions.BOOL}
 
     def _outside(self, node: Node) -> list[Node]:
         return [user for user in self.users[node] if user not in self.where]
@@ -301,7 +302,7 @@ class Rewrite:
                 while (base := chain[-1].args[0]) in written and self._is_inner(base):
                     chain.append(base)
                 args = [one.args[1] for one in reversed(chain)]
-            elif node.primitive is p.bitwise_and and node.dtype == p.BOOL:
+            elif node.primitive is p.bitwise_and and node.dtype == definitions.BOOL:
                 args, chain = self._conditions(node)
             else:
                 continue

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nbhvp.graph import derive
+from nbhvp.graph import definitions, derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 from nbhvp.graph.table.scan import Body, Derived, collected, linear_body, scan
@@ -122,7 +122,7 @@ class _Cut:
     @property
     def is_exact(self) -> bool:
         """Whether all that is to be stored may be, with the numbers of the carry."""
-        return all(node.dtype in (self.body.dtype, p.BOOL) for node in self.state)
+        return all(node.dtype in (self.body.dtype, definitions.BOOL) for node in self.state)
 
     @property
     def seconds(self) -> float:
@@ -151,7 +151,7 @@ class _Cut:
         as_numbers = {
             state[node]: p.input_node(node.pool, f"truth {k}", node.shape, body.dtype)
             for k, node in enumerate(stored)
-            if node.dtype == p.BOOL
+            if node.dtype == definitions.BOOL
         }
         truths = {node: p.not_equal(number, 0) for node, number in as_numbers.items()}
         outputs = derive.substitute(self.product.outputs, truths)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.errors import TraceError
-from nbhvp.graph.primitives import RealOnly
+from nbhvp.graph.definitions import RealOnly
 from nbhvp.trace.answers import refusal_of
 from nbhvp.trace.places import user_line
 from nbhvp.trace.recording import trace_error

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nbhvp.graph import definitions
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import OPEN, PLAIN, Node
 from nbhvp.graph.requests import settled
@@ -259,7 +260,7 @@ def _wrapped(index, extent: int):
         return np.where(index < 0, index + extent, index)
     if _is_within(index.node, extent):
         return index
-    index = apply(p.cast, index, dtype=p.INT)
+    index = apply(p.cast, index, dtype=definitions.INT)
     inside = (index >= -extent) & (index < extent)
     guard(apply(p.all_, inside))
     # Guards are read once all is computed: until then, an index outside must do no harm.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbhvp.graph import definitions
 from nbhvp.graph import primitives as p
 from nbhvp.trace.answers import ANSWERS, answers
 from nbhvp.trace.arrays import (
@@ -132,7 +133,7 @@ def _as_integer(x):
     """A boolean of Python's as the number that it is in Python's arithmetic."""
     if not isinstance(x, Traced):
         return int(x) if type(x) is bool else x
-    return weaken(apply(p.cast, x, dtype=p.INT)) if type(x.value) is bool else x
+    return weaken(apply(p.cast, x, dtype=definitions.INT)) if type(x.value) is bool else x
 
 
 def _is_operand(x) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from nbhvp.graph import derive
+from nbhvp.graph.definitions import INT
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
-    INT,
     _discrete,
     cast,
     constant,

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbhvp.graph.definitions import BOOL
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
-    BOOL,
     Primitive,
     _discrete,
-    _enter,
     _linear,
     cast,
     complex_,
     conjugate,
+    enter,
     real,
     reshape,
 )
@@ -181,7 +181,7 @@ eig          = general("eig", _eig, _packed_shape, lambda z, dots, a, **params: 
 eigenvalues  = general("eigenvalues", lambda packed: packed[..., -1, :], lambda packed: (_square(packed)[0][:-1], packed.dtype), _eigenvalues_tangent)
 eigenvectors = general("eigenvectors", lambda packed: packed[..., _sides(packed)[0], :], _square, _eigenvectors_tangent)
 sides        = general("sides", lambda packed, left: packed[..., _sides(packed)[int(left)], :], _square, _sides_tangent)
-spreads      = _enter(Primitive("spreads", "state", _spreads, _square))
+spreads      = enter(Primitive("spreads", "state", _spreads, _square))
 spread       = _linear("spread", _oblique, lambda packed, weights, b, **params: (b.shape, b.dtype), _oblique_rule, tangent=_oblique_tangent, linear=((2,),), batches=False)
 largest_components = _discrete("largest_components", _largest_components, lambda packed: (_square(packed)[0], BOOL))
 repeated     = _discrete("repeated", lambda packed: is_close(packed[..., -1, :]).any(-1), lambda packed: (_square(packed)[0][:-1], BOOL))

@@ -37,7 +37,6 @@ import scipy.linalg.lapack as lapack
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
     Primitive,
-    _enter,
     _linear,
     absolute,
     broadcast,
@@ -46,6 +45,7 @@ from nbhvp.graph.primitives import (
     conjugate,
     constant,
     contract,
+    enter,
     imag,
     less_equal,
     real,
@@ -179,7 +179,7 @@ class Routine:
 
 
 def general(name, evaluate, infer, tangent, **fields) -> Primitive:
-    return _enter(Primitive(name, "general", evaluate, infer, tangent=tangent, **fields))
+    return enter(Primitive(name, "general", evaluate, infer, tangent=tangent, **fields))
 
 
 # LU, and solves by it.

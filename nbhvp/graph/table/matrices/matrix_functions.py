@@ -21,7 +21,8 @@ import numpy as np
 import scipy.linalg
 
 from nbhvp.graph import derive
-from nbhvp.graph.primitives import BOOL, _discrete, _linear, constant, contract, reshape
+from nbhvp.graph.definitions import BOOL
+from nbhvp.graph.primitives import _discrete, _linear, constant, contract, reshape
 from nbhvp.graph.table.matrices.linalg import (
     Routine,
     adjoint,

@@ -20,17 +20,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbhvp.graph.definitions import BOOL
 from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import (
-    BOOL,
     Primitive,
     _discrete,
-    _enter,
     _linear,
     absolute,
     complex_,
     concatenate,
     conjugate,
+    enter,
     imag,
     less_equal,
     maximum,
@@ -354,7 +354,7 @@ def _frame_shape(packed, **params):
 vectors   = general("vectors", _vectors, _vectors_shape, _vectors_tangent)
 frame     = general("frame", lambda packed, upward: packed[..., :-1, :], _frame_shape, _frame_tangent)
 levels    = general("levels", lambda packed: packed[..., -1, :].real, _levels_shape, _levels_tangent)
-gaps      = _enter(Primitive("gaps", "state", _gaps, _gaps_shape))
+gaps      = enter(Primitive("gaps", "state", _gaps, _gaps_shape))
 resolved  = _linear("resolved", _resolvent, lambda packed, weights, b, strict: (b.shape, b.dtype), _resolvent_rule, tangent=_resolvent_tangent,
                     linear=((2,),), batches=False)
 poisoned  = _linear("poisoned", lambda x, places: np.where(places & (x != 0), np.asarray(np.nan, x.dtype), x), lambda x, places: (x.shape, x.dtype),
