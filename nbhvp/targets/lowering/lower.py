@@ -352,7 +352,7 @@ def _scalars() -> dict[str, Callable]:
     return {name: word_of(getattr(scalars, name)) for name in scalars.__all__}
 
 
-def lowered(source: str, name: str, target: tuple[str, str]) -> str:
+def lowered(source: str, name: str, target: tuple[str, str], has_masks: bool = False) -> str:
     """The LLVM text of the kernel that a source defines, under a name of its own.
 
     Raises
@@ -361,8 +361,9 @@ def lowered(source: str, name: str, target: tuple[str, str]) -> str:
         Where the source says something that is not in the language.
     """
     tree = ast.parse(source)
+    has_rare = has_rare_cases(source)
     return widened(
-        lambda kinds: _kernel(empty_module(name, target), tree, kinds, has_rare_cases(source))
+        lambda kinds: _kernel(empty_module(name, target), tree, kinds, has_rare, has_masks)
     )
 
 
@@ -377,11 +378,13 @@ def widened(make: Callable[[dict], str]) -> str:
             kinds[needed.name] = needed.kind
 
 
-def _kernel(module: ir.Module, tree: ast.Module, kinds: dict, has_rare: bool) -> str:
+def _kernel(
+    module: ir.Module, tree: ast.Module, kinds: dict, has_rare: bool, has_masks: bool
+) -> str:
     name = module.name
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), KERNEL), name)
     if not has_rare:
-        add_body(made, tree, kinds)
+        add_body(made, tree, kinds, has_masks=has_masks)
         return str(module)
     # All elements as if no argument were far away; if one was, all again, so that the loops of the
     # first time have no branch. What a kernel writes depends on nothing that it has written before.
@@ -390,7 +393,7 @@ def _kernel(module: ir.Module, tree: ast.Module, kinds: dict, has_rare: bool) ->
     near.linkage = far.linkage = "internal"
     near.attributes.add("alwaysinline")
     set.update(far.attributes, ("noinline", "cold"))
-    add_body(near, tree, kinds, tells=True)
+    add_body(near, tree, kinds, tells=True, has_masks=has_masks)
     add_body(far, tree, kinds)
     builder = ir.IRBuilder(made.append_basic_block())
     was_rare = builder.icmp_signed("!=", builder.call(near, made.args), I64(0))

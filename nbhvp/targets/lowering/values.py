@@ -140,6 +140,13 @@ class _Loop(ir.values.MDValue):
         buf.append(f"distinct !{{ {', '.join(one.get_reference() for one in operands)} }}\n")
 
 
+def with_masks(module: ir.Module) -> dict[str, Any]:
+    """The mark of a loop whose last vector is computed in part, by no loop of its own for the rest."""
+    text = ir.MetaDataString(module, "llvm.loop.vectorize.predicate.enable")
+    options = [module.add_metadata([text, I1(1)])]
+    return {"llvm.loop": _Loop(module, options, str(len(module.metadata)))}
+
+
 def without_vectors(module: ir.Module) -> dict[str, Any]:
     """The mark of the last branch of a loop that has few iterations: LLVM leaves it as it is."""
     texts = "llvm.loop.vectorize.enable", "llvm.loop.unroll.disable"

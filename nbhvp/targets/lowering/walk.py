@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,10 +40,14 @@ from nbhvp.targets.lowering.values import (
     literal,
     parts_of,
     size,
+    with_masks,
     without_vectors,
 )
 
 __all__ = ["Function", "Walk", "Widen"]
+
+LONG = 100
+"""Instructions of a loop from which a test of each lane of a vector takes no noticeable time."""
 
 
 @dataclass
@@ -65,6 +70,8 @@ class Function:
     """Of names on the stack, by the number of the walk: wider ones than their first values have."""
     written: Sequence[int] = ()
     """The slots of the pointers that are written through."""
+    has_masks: bool = False
+    """Whether the processor loads and stores some lanes of a vector as fast as all."""
     is_constant: bool = False
     """Whether nothing writes to what the kernel reads as long as it runs, in all its threads."""
     marks: dict = field(default_factory=dict)
@@ -497,10 +504,25 @@ class Walk:
         following = builder.add(index, I64(by), flags=["nsw"])
         index.add_incoming(following, step)
         last = builder.cbranch(goes_on(following), inside, after)
-        if self.is_in_parts:
-            for key, node in without_vectors(self.function.module).items():
-                last.set_metadata(key, node)
+        for key, node in self._hints(inside).items():
+            last.set_metadata(key, node)
         builder.position_at_end(after)
+
+    def _hints(self, inside: ir.Block) -> dict[str, Any]:
+        """What LLVM is told of a loop that begins with a block.
+
+        A long one gets no second loop, as long, for elements that fill no vector: that would take a
+        third of the time to compile. Loops inside others are short or read with strides: there,
+        lanes that are left out cost time.
+        """
+        module = self.function.module
+        if self.is_in_parts:
+            return without_vectors(module)
+        if self.loops or not self.function.has_masks:
+            return {}
+        blocks = inside.function.blocks
+        count = sum(map(_instructions, blocks[blocks.index(inside) :]))
+        return with_masks(module) if count >= LONG else {}
 
     def _for_pairs(self, node) -> None:
         """A loop over tuples of integers, which are put on the stack."""
@@ -579,6 +601,13 @@ class Walk:
             builder.branch(after)
         builder.position_at_end(after)
         return Value(kind, tuple(self._phi(k, ends) for k in range(len(ends[0][0]))))
+
+
+def _instructions(block: ir.Block) -> int:
+    """How many a block has, with those of the functions that are written out in it."""
+    called = (getattr(one, "callee", None) for one in block.instructions)
+    inner = (one.blocks for one in called if isinstance(one, ir.Function))
+    return len(block.instructions) + sum(map(_instructions, itertools.chain(*inner)))
 
 
 _COMPARISONS = {

@@ -156,7 +156,7 @@ def compiled(source: str, name: str = "kernel", effort: Effort = Effort.FULL) ->
     from nbhvp.targets.lowering import lower
 
     try:
-        text = lower.lowered(source, name, machine.target())
+        text = lower.lowered(source, name, machine.target(), machine.has_masks())
     except lower.Unknown:
         return compiled_by_numba(source, name)
     return machine.optimised(name, text, "@straight_kernel" in source, effort)

@@ -101,6 +101,11 @@ def target() -> tuple[str, str]:
     return processor()[0], data_layout()
 
 
+def has_masks() -> bool:
+    """Whether it loads and stores some lanes of a vector as fast as all of them."""
+    return "+avx512f" in processor()[2].split(",")
+
+
 # --- from LLVM's language to object code ----------------------------------------------------------
 
 
@@ -150,13 +155,13 @@ def optimised(
 
     With full effort LLVM looks for vectors in loops, and in straight code if it `is_straight`. Other
     loops are not unrolled: loops of vectors gain nothing by it (measured), and take longer to compile.
-    So do LLVM's passes of level 3, which copy loops for each outcome of a condition.
+    So do LLVM's passes of levels 2 and 3, which add code for each outcome of a condition.
     """
     machine = target_machine(2 if effort else 3)
     module = llvm.parse_assembly(text, llvm.create_context())
     level, loops, straight = options()
     most = _level(level)
-    tuning = llvm.create_pipeline_tuning_options(speed_level=min(most, 1 if effort else 2))
+    tuning = llvm.create_pipeline_tuning_options(speed_level=min(most, 1))
     tuning.loop_vectorization = loops != "0" and not effort
     tuning.loop_unrolling = is_straight and not effort
     tuning.slp_vectorization = is_straight or straight not in ("", "0")

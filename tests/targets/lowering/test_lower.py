@@ -222,6 +222,26 @@ def test_kernels_of_few_numbers_are_not_vectorised(monkeypatch, tmp_path):
     assert ["<4 x double>" in text or "<2 x double>" in text for text in texts] == [False, True]
 
 
+def test_long_loops_compute_their_last_vector_in_part():
+    x = p.input_node(Pool(), "x", (37,), np.float64)
+    y = x
+    for k in range(6):
+        y = y * p.sin(k * x + 9) + x * x / (1 + y * y)
+    (call,) = calls_of(Graph((x,), (y, p.sum_(y, axes=(0,)))))
+    full, little = (
+        cache.compiled(call.source, f"kernel_in_test_{next(count)}", effort)
+        for effort in (machine.Effort.FULL, machine.Effort.LITTLE)
+    )
+    assert ("llvm.masked.store" in full.llvm) == machine.has_masks()
+    addresses = [machine.link(made.name, made.object_code) for made in (full, little)]
+    memory, table = memory_of(call, np.random.default_rng(0))
+    for extent, last in itertools.product((1, 2, 7, 8, 29, 37), (0.5, 1e9)):
+        memory[x][extent - 1] = last  # far away: all are computed again
+        found, needed = (run(one, table, extent, extent, memory) for one in addresses)
+        for array, given in found.items():
+            np.testing.assert_allclose(given, needed[array], rtol=1e-12)
+
+
 UNKNOWN = {
     "an error": "if lo > 3: raise ValueError",
     "an unknown function": "x = math.acosh(2.0)",
