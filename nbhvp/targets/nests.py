@@ -28,7 +28,6 @@ __all__ = [
     "combine",
     "flat_index",
     "level",
-    "padded",
     "seconds",
 ]
 
@@ -37,15 +36,6 @@ def seconds(*exprs: Expr) -> float:
     """About how long one element takes: arithmetic is vectorised, calls are not (measured)."""
     costs = [part.cost for part in parts(exprs)]
     return CPU.near + sum(cost * (CPU.scalar if cost >= CALL else CPU.flop) for cost in costs)
-
-
-def padded(node: Node) -> int:
-    """How far apart the partial results of blocks lie, in elements.
-
-    Not in one cache line if they are added to in memory, where threads would take it from one another.
-    """
-    line = CPU.line // node.dtype.itemsize
-    return node.size if node.size == 1 else -(-node.size // line) * line
 
 
 # Loops.
@@ -138,6 +128,9 @@ class Printer(Protocol):
     def block(self) -> int:
         """The rows of which the sums are added up together."""
 
+    def distance(self, node: Node) -> int:
+        """How far apart the partial results of blocks lie, in elements."""
+
     def begin(self) -> None:
         """What stands at the top: among others, where the partial results of a block lie."""
 
@@ -180,7 +173,7 @@ class Kernel:
         # Where each sum over rows is added up: with one block, in the node itself.
         blocks = -(-self.row.extent // self.block)
         self.partials: dict[Node, Node | Scratch] = {
-            node: Scratch((blocks, padded(node)), node.dtype) if blocks > 1 else node
+            node: Scratch((blocks, self.printer.distance(node)), node.dtype) if blocks > 1 else node
             for node in dict.fromkeys(m.node for m in nest.members if m.row.is_summed)
         }
 

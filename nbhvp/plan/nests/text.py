@@ -11,6 +11,7 @@ loops around them (`nests`, for CPUs).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -173,6 +174,9 @@ class Body:
         """Arrays that the kernel writes: it reads them through the same slots."""
         self.homes: dict[Node, str] = {}
         """Where the target has, instead of an array in memory, the row at hand: the text of an element."""
+        self.extents: dict[Var, int] = {}
+        """Of the loops around, where a target evaluates tests and strides in each of their iterations: tests
+        that always hold there, and strides of 1, are not printed."""
         self.dropped = dropped
         self.inner = inner
         self.lines: list[str] = []
@@ -275,6 +279,8 @@ class Body:
             return self.name(expr.outside)
         conditions = [c for c in expr.conditions if c not in self.assumed]
         tests = [test for c in conditions for test in self.tests(c)]
+        if not tests:
+            return self.name(expr.inside)
         name = self.fresh()
         if isinstance(expr.outside, Value):
             self.line(f"{name} = {self.name(expr.outside)}")
@@ -285,16 +291,33 @@ class Body:
             self.scoped(header, lambda branch=branch: self.line(f"{name} = {self.name(branch)}"))
         return name
 
-    def tests(self, condition) -> list[str]:
-        index = condition.index
+    def tests(self, condition: Inside) -> list[str]:
+        index, tests = condition.index, []
+        least, most = self._range(index)
+        is_above, is_below = least >= 0, most < condition.extent
+        if is_above and is_below and condition.step == 1:
+            return []
         variable = self.index(Index(index.terms), condition)
-        lower = self.slots.integer((condition, "lower"), -index.const)
-        upper = self.slots.integer((condition, "upper"), condition.extent - index.const)
-        tests = [f"({variable} >= {lower})", f"({variable} < {upper})"]
+        if not (is_above and condition.step == 1):
+            lower = self.slots.integer((condition, "lower"), -index.const)
+        if not is_above:
+            tests.append(f"({variable} >= {lower})")
+        if not is_below:
+            upper = self.slots.integer((condition, "upper"), condition.extent - index.const)
+            tests.append(f"({variable} < {upper})")
         if condition.step != 1:
             step = self.slots.integer((condition, "step"), condition.step)
             tests.append(f"(({variable} - {lower}) % {step} == 0)")
         return tests
+
+    def _range(self, index: Index) -> tuple[float, float]:
+        """The least and the largest value of an index in the loops around, as far as they are known."""
+        if not self.extents.keys() >= index.terms.keys():
+            return -math.inf, math.inf
+        ends = [step * (self.extents[atom] - 1) for atom, step in index.terms.items()]
+        return index.const + sum(min(0, end) for end in ends), index.const + sum(
+            max(0, end) for end in ends
+        )
 
     def position(self, index: Index, owner) -> str:
         """The text of an index with its constant."""
@@ -319,7 +342,7 @@ class Body:
             if atom in self.dropped:
                 continue
             name = self._atom(atom)
-            free = isinstance(atom, Var) and atom is not self.inner
+            free = isinstance(atom, Var) and atom is not self.inner and atom not in self.extents
             if coefficient == 1 and not free:
                 parts.append(name)
             elif not free and isinstance(atom, Var) and 1 < coefficient <= CPU.most_written_out:

@@ -7,15 +7,16 @@ import subprocess
 import numpy as np
 import pytest
 
-from benchmarks import problems
+from benchmarks import counts, problems
 from benchmarks.kernels import graphs
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import check
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.plan.costs import GPU
+from nbhvp.plan.costs import CPU, GPU
 from nbhvp.plan.nests.nest import Nest
 from nbhvp.plan.nests.text import Symbol
 from nbhvp.plan.schedule import MatrixProduct, Reduction, schedule
+from nbhvp.targets.cpu.traffic import traffic
 from nbhvp.targets.cuda.kernels import matrices, nests
 from nbhvp.targets.cuda.launching.cache import ARCHITECTURE, NAME
 from nbhvp.targets.cuda.launching.modules import joined
@@ -89,6 +90,32 @@ def test_kernels_keep_to_their_registers(kernels, architecture, tmp_path):
     assert len(registers) >= len(kernels)
     assert {*spilled} == {("0", "0")}
     assert max(map(int, registers)) <= REGISTERS
+
+
+BYTES = {"rosenbrock": 1.0, "surface": 1.67, "logistic": 1.02, "mixture": 1.08}
+"""Those that products move, in those of the problem's floor. To read 24 bytes of the surface in place of 40,
+each element would compute four roots and eight quotients again: 160 instructions in double precision, which
+take twice as long as the bytes (`benchmarks.counts`)."""
+
+
+@pytest.mark.parametrize("problem", BYTES)
+def test_bytes_beside_the_floor(problem):
+    made = problems.MAKERS[problem](counts.SIZES[problem])
+    assert counts.moved(counts.product(made)) <= (BYTES[problem] + 0.005) * made.floor.bytes
+
+
+@pytest.mark.parametrize("problem", [*SIZES, "lennard_jones"])
+def test_computing_again_pays(problem):
+    """A program planned for a GPU takes there, by its bytes and operations, no longer than that for a CPU."""
+    made = problems.MAKERS[problem](SIZES.get(problem, (500, 40)))
+
+    def seconds(costs):
+        name = "product forward-over-reverse"
+        graph = dict(graphs(made.fun, made.x0, made.args, costs))[name]
+        one = traffic(schedule(check(graph), costs).steps)
+        return one.operations * GPU.flop + (one.read + one.written) / 8 * GPU.load
+
+    assert seconds(GPU) <= 1.05 * seconds(CPU)
 
 
 LANES = re.compile(r"(\w+) = (?:\w+ \+ lane\(\)|warp\(\) \* 32 \+ lane\(\)|block\(\) \* )")

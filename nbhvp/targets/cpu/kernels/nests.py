@@ -28,7 +28,6 @@ from nbhvp.targets.nests import (
     bounds,
     combine,
     flat_index,
-    padded,
     seconds,
 )
 
@@ -194,10 +193,15 @@ class _Loops:
         share = CPU.share * max(m.node.size for m in summed)
         return max(1, -(-CPU.block_size // inner), -(-extent // CPU.blocks), share // inner)
 
+    def distance(self, node: Node) -> int:
+        # Not in one cache line if they are added to in memory: threads would take it from one another.
+        line = CPU.line // node.dtype.itemsize
+        return node.size if node.size == 1 else -(-node.size // line) * line
+
     def begin(self) -> None:
         kernel = self.kernel
         for node in kernel.partials:
-            size = kernel.slots.integer(("size", node), padded(node))
+            size = kernel.slots.integer(("size", node), self.distance(node))
             rows = kernel.slots.integer("block", kernel.block)
             kernel.body.line(f"{kernel.offset(node)} = lo // {rows} * {size}")
 

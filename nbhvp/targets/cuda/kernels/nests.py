@@ -116,7 +116,7 @@ class _Lanes:
     def _share(self, needed: Collection[Node] | None) -> None:
         """Keep copies of sums, and rows that nothing else needs, as far as they fit."""
         self.is_shared = bool(self.summed)
-        sizes = {node: nests.padded(node) * node.dtype.itemsize for node in self.summed}
+        sizes = {node: node.size * node.dtype.itemsize for node in self.summed}
         if sum(map(_aligned, sizes.values())) * WARPS > SHARED:
             self.is_shared, sizes = False, {}
         if not self.team.is_block:
@@ -169,6 +169,9 @@ class _Lanes:
             return self.rows_of_warp() * (WARPS if self.is_shared else 1)
         return WARP if self.over_rows else 1
 
+    def distance(self, node: Node) -> int:
+        return node.size
+
     @property
     def grid(self) -> tuple[int, int]:
         if self.is_grid:
@@ -194,7 +197,7 @@ class _Lanes:
         if self.is_shared:
             return
         for node in self.kernel.partials:
-            size = self.slots.integer(("size", node), nests.padded(node))
+            size = self.slots.integer(("size", node), node.size)
             self.body.line(f"{self.kernel.offset(node)} = warp() * {size}")
         self.body.line("if lo < hi:")
         self.body.depth += 1
@@ -208,19 +211,21 @@ class _Lanes:
             identity, add = nests.combine(node)
             length = self.slots.integer(("copies", node), self.stride // node.dtype.itemsize)
             size = self.slots.integer(("size", node), node.size)
-            distance = self.slots.integer(("distance", node), nests.padded(node))
             copies = self.body.homes[node].partition("[")[0]
             self.body.line("k = thread()")
             self.body.line(f"while k < {size}:")
             self.body.line(f"    total = {identity}")
             self.body.line(f"    for w in range({WARPS}):")
             self.body.line(f"        total = {add.format('total', f'{copies}[w * {length} + k]')}")
-            at = "k" if partial is node else f"block() * {distance} + k"
+            at = "k" if partial is node else f"block() * {size} + k"
             self.body.line(f"    {self.slots.write(partial)}[{at}] = total")
             self.body.line("    k = k + threads()")
 
     def open(self, loop: Loop, inside: Callable[[], None]) -> None:
         body, name = self.body, loop.variable.name
+        body.extents.pop(loop.variable, None)
+        if loop.bounds is None:
+            body.extents[loop.variable] = loop.extent
         if self.is_grid and loop in (self.loops[0][0], self.loops[0][-1]):
             self._open_grid(loop, inside)
         elif loop.variable is self.row.variable and not self.summed:
