@@ -12,6 +12,7 @@ H equal a known precision (those of the prior); or diagonal.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ from nbhvp.curvature.estimates import symmetric, times
 from nbhvp.function import flat
 
 __all__ = ["Laplace", "laplace"]
+
+MOST_FALL = 0.1
+"""How far above the minimum f may be, by its quadratic approximation: the error of the log-evidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,11 @@ def laplace(
     numpy.linalg.LinAlgError
         If H is not positive definite.
 
+    Warns
+    -----
+    RuntimeWarning
+        If x is so far from a minimum that the log-evidence is off by more than 0.1.
+
     References
     ----------
     MacKay 1992, doi:10.1162/neco.1992.4.3.448; Daxberger et al. 2021, arXiv:2106.14806.
@@ -152,6 +161,15 @@ def laplace(
         factors = _low_rank(operator, rank, precision, rng)
     else:
         raise ValueError(f"needed a method of 'exact', 'low-rank', 'diagonal', got {method!r}")
+    slope = np.ravel(f.grad(x, *args))
+    fall = 0.5 * float(slope @ factors[1](slope[:, None])[:, 0])
+    if not fall < MOST_FALL:
+        warnings.warn(
+            f"needed a minimum of f, and f falls by {fall:.3g} from x to the least value of its "
+            "quadratic approximation: minimise f further",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     evidence = -float(f(x, *args)) + 0.5 * (n * math.log(2 * math.pi) - factors[0])
     return Laplace(x, evidence, *factors[1:])
 

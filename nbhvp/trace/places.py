@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import sysconfig
+import textwrap
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,8 @@ __all__ = [
 
 Place = tuple[str, int]
 
+MOST_SHOWN = 120
+"""Characters of a line of code in a message."""
 _COMPILED = (".pyx", ".pxd", "<stringsource>")
 """How the names of files end that Cython has compiled: they are no lines of Python's."""
 _OURS = tuple(
@@ -104,7 +107,7 @@ def names_a_line(text: str) -> bool:
 
 def line_of(file: str, line: int) -> str:
     """A place in a file, with its text."""
-    text = linecache.getline(file, line).strip()
+    text = textwrap.shorten(linecache.getline(file, line), MOST_SHOWN, placeholder=" ...")
     return f"{file}:{line}" + (f" in `{text}`" if text else "")
 
 

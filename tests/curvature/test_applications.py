@@ -80,6 +80,14 @@ def test_the_evidence_is_the_integral():
     assert curvature.laplace(f, np.ones(1)).log_evidence == pytest.approx(exact, abs=1e-3)
 
 
+def test_a_point_that_is_no_minimum_is_warned_of():
+    """The quadratic falls by |step|^2 / 2 in the metric of its Hessian."""
+    step = np.linalg.solve(np.linalg.cholesky(H).T, np.eye(N)[0])
+    curvature.laplace(quadratic, CENTRE + 0.4 * step)
+    with pytest.warns(RuntimeWarning, match="f falls by 0.125"):
+        curvature.laplace(quadratic, CENTRE + 0.5 * step)
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, N])
 def test_surgeon_finds_the_minimum_with_these_at_zero(count):
     found = curvature.optimal_brain_surgeon(quadratic, CENTRE, count=count)

@@ -7,7 +7,6 @@ line in this chain that is neither in Numba nor in this package.
 from __future__ import annotations
 
 import contextlib
-import linecache
 import re
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
 from nbhvp import version
 from nbhvp.errors import TraceError
+from nbhvp.trace.places import line_of
 
 __all__ = ["explained", "refusal"]
 
@@ -86,7 +86,7 @@ def explained():
 
 def refusal(file: str, line: int, what: str, instead: str) -> TraceError:
     """The error for a line that cannot be recorded."""
-    return TraceError(f"{_line(file, line)}: {what}; {instead}")
+    return TraceError(f"{line_of(file, line)}: {what}; {instead}")
 
 
 def _plain(message: str) -> str:
@@ -109,10 +109,5 @@ def _place(message: str) -> str:
     for found in _PLACE.finditer(message):
         file = str(Path(found["file"] or found["at"]).resolve())
         if not (found["file"] or "").startswith("<") and not file.startswith(_FOREIGN):
-            return _line(file, int(found["line"] or found["of"]))
+            return line_of(file, int(found["line"] or found["of"]))
     return "in the recorded function"
-
-
-def _line(file: str, line: int) -> str:
-    text = linecache.getline(file, line).strip()
-    return f"{Path(file).resolve()}:{line}" + (f" in `{text}`" if text else "")
