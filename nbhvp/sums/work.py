@@ -95,12 +95,14 @@ class Parcel:
         first = 0 if self.numbers is None else self.numbers.start
         work, factors = _KINDS[task.kind], self._factors(task)
         for k, batch in self._batches(task, factors):
-            if factors is None:
-                yield first + k, 0, work(self, task, k, batch)
-            elif factors[k]:
-                yield first + k, 0, tuple(factors[k] * one for one in work(self, task, k, batch))
-            else:
-                yield first + k, 0, None
+            try:
+                term = work(self, task, k, batch) if factors is None or factors[k] else None
+            except Exception as error:
+                error.add_note(f"The batch is number {first + k}, counted from 0.")
+                raise
+            if factors is not None and term is not None:
+                term = tuple(factors[k] * one for one in term)
+            yield first + k, 0, term
             if progress is not None:
                 progress(k + 1)
 

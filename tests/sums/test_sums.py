@@ -399,7 +399,9 @@ def test_processes(tmp_path):
 
 
 def failing(w, k):
-    raise ZeroDivisionError("in the user's function")
+    if k > 1:
+        raise ZeroDivisionError("in the user's function")
+    return w @ w
 
 
 def dying(w, k):
@@ -410,8 +412,9 @@ def dying(w, k):
 def test_failures_in_processes():
     with processes(1) as executor:
         f = nbhvp.differentiable(failing, target="interpret")
-        with pytest.raises(ZeroDivisionError, match="in the user's function"):
+        with pytest.raises(ZeroDivisionError, match="in the user's function") as caught:
             nbhvp.sum_over(f, [1.0, 2.0], executor)(POINT)
+        assert caught.value.__notes__[0] == "The batch is number 1, counted from 0."
         f = nbhvp.differentiable(dying, target="interpret")
         with pytest.raises(concurrent.futures.BrokenExecutor):
             nbhvp.sum_over(f, [1.0, 2.0], executor)(POINT)
