@@ -181,6 +181,8 @@ def _contraction(x: Node, y: Node, subscripts: str, products: bool = True) -> No
     operands, out = subscripts.split("->")
     left, right = operands.split(",")
     extent = dict(zip(left + right, x.shape + y.shape, strict=True))
+    if any(arg.primitive is p.broadcast and arg.args[0].shape for arg in (x, y)):
+        return _of_narrow(x, y, left, right, out, extent, products)
     batch = "".join(c for c in out if c in left and c in right)
     rows = "".join(c for c in out if c in left and c not in right)
     columns = "".join(c for c in out if c in right and c not in left)
@@ -194,6 +196,35 @@ def _contraction(x: Node, y: Node, subscripts: str, products: bool = True) -> No
     if alone:
         return _without(alone, x, y, left, right, out)
     return min(_products(x, y, left, right, out, extent), key=lambda found: found.seconds).made()
+
+
+def _of_narrow(x: Node, y: Node, left: str, right: str, out: str, extent, products: bool) -> Node:
+    """A contraction of what operands are before they are repeated along some letters."""
+    (x, left), (y, right) = _unrepeated(x, left), _unrepeated(y, right)
+    times = math.prod(n for c, n in extent.items() if c not in left + right + out)
+    x, left = _summed(x, left, {*left} - {*right + out})
+    y, right = _summed(y, right, {*right} - {*left + out})
+    kept = "".join(c for c in out if c in left + right)
+    made = _contraction(x, y, f"{left},{right}->{kept}", products)
+    made = made if times == 1 else p.multiply(made, times)
+    return p.broadcast(_spread(made, kept, out), shape=tuple(extent[c] for c in out))
+
+
+def _unrepeated(x: Node, letters: str) -> tuple[Node, str]:
+    """An operand without the axes along which a broadcast repeats it."""
+    while x.primitive is p.broadcast and x.args[0].shape:
+        inner = x.args[0]
+        shape = (1,) * (x.ndim - inner.ndim) + inner.shape
+        kept = [k for k, n in enumerate(shape) if n == x.shape[k]]
+        x = p.reshape(inner, shape=tuple(shape[k] for k in kept))
+        letters = "".join(letters[k] for k in kept)
+    return x, letters
+
+
+def _summed(x: Node, letters: str, gone: set[str]) -> tuple[Node, str]:
+    """An operand, summed over letters that nothing else has."""
+    axes = tuple(k for k, c in enumerate(letters) if c in gone)
+    return p.sum_(x, axes=axes), "".join(c for c in letters if c not in gone)
 
 
 def _without(alone: list[str], x: Node, y: Node, left: str, right: str, out: str) -> Node:

@@ -90,6 +90,31 @@ def test_a_stack_along_one_more_letter(subscripts, shape):
     assert_lowered(*i.graph(p.contract(x, y, subscripts=subscripts)))
 
 
+@pytest.mark.parametrize("repeated", ["a", "b", "z", "ab", "zb"])
+@pytest.mark.parametrize(
+    "subscripts",
+    ["zab,zbc->zac", "zab,b->za", "ab,zcb->zac", "zab,zab->b", "zab,zcb->ac", "ab,b->a"],
+)
+def test_what_an_operand_repeats_is_not_multiplied(subscripts, repeated):
+    """It is summed once, or the result is repeated: as many terms as without the repetition."""
+    i, extent = Inputs(), dict(a=4, b=6, c=3, z=5)
+    operands, out = subscripts.split("->")
+    (left, right), every = operands.split(","), tuple(extent[c] for c in out)
+    x = i(*(1 if c in repeated else extent[c] for c in left))
+    x = p.broadcast(x, shape=tuple(extent[c] for c in left))
+    y = i(*(extent[c] for c in right), name="y")
+    graph, values = i.graph(p.contract(x, y, subscripts=subscripts))
+    assert graph.outputs[0].shape == every
+    assert_lowered(graph, values)
+    alone = lower(graph, products=False).nodes
+    terms = [
+        (node.args[0].primitive, node.args[1].primitive)
+        for node in alone
+        if node.primitive is p.contract
+    ]
+    assert all(p.broadcast not in both for both in terms)
+
+
 def test_a_transposed_product_is_that_of_the_others():
     """A transposed result costs no transpose."""
     i = Inputs()
