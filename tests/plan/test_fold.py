@@ -123,3 +123,26 @@ def test_sums_over_any_axes(axes):
     whole = sum(a * b * b for a, b in zip(parts, parts[::-1], strict=True))
     graph, v = product(total(p.exp(p.sum_(p.exp(whole), axes=axes) * 0.01)), x)
     assert_collected(graph, v)
+
+
+def test_tangents_with_one_factor_are_added_up_first():
+    """c (a' + b'), where c a' + c b' would take a product more."""
+    i = Inputs()
+    x, v = i(20), i(20, name="v")
+    a, b = (p.slice_(v, start=(k,), step=(1,), size=(19,)) for k in (0, 1))
+    c = p.slice_(x, start=(0,), step=(1,), size=(19,))
+    graph = Graph((x, v), (2.0 * c * a - c * b * 2.0,))
+    assert work(graph, v) > work(assert_collected(graph, v), v) == 3
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_a_sum_of_sums_of_products_takes_the_sum_of_a_factor_first(axes):
+    """sum_n sum_i Q_ij t'_ni is sum_i Q_ij sum_n t'_ni."""
+    i = Inputs()
+    x = i(30, 4, 1)
+    q = i.constant(np.linspace(1, 2, 12).reshape(1, 4, 3))
+    terms = p.sum_(q * p.cumsum(p.exp(x), axis=0, reverse=False), axes=(1,))
+    graph, v = product(total(p.exp(0.01 * p.sum_(terms, axes=axes))), x)
+    found = assert_collected(graph, v)
+    terms = [sum(node.args[0].size for node in sums_of(one, v)) for one in (graph, found)]
+    assert terms[1] < terms[0] or axes != (0,)

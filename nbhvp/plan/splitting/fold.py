@@ -16,6 +16,7 @@ may be infinite, and must not be multiplied by a coefficient of zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -118,7 +119,10 @@ def _form_of_sum(node: Node, form: _Form) -> _Form:
     for tangent, factors in form.items():
         outer = tuple(one for one in factors if not _varies(one, arg, axes))
         inner = tuple(one for one in factors if _varies(one, arg, axes))
-        if _varies(tangent, arg, axes):
+        if not inner and (total := _summed_within(tangent, arg, axes)) is not None:
+            outer = tuple(_squeezed(one, arg, axes) for one in outer)
+            found = _sum_of_forms(node, found, {total: outer})
+        elif _varies(tangent, arg, axes):
             # Numbers stay: terms that differ in these alone are one sum.
             numbers = (one for one in outer if one.size == 1)
             outer = _ordered(one for one in outer if one.size > 1)
@@ -126,14 +130,36 @@ def _form_of_sum(node: Node, form: _Form) -> _Form:
         else:
             # Two tangents may differ in their shapes alone.
             squeezed = _squeezed(tangent, arg, axes)
-            factors = (*(_squeezed(one, arg, axes) for one in outer), _summed(node, inner))
+            coefficient = _summed(node, _product(node, inner))
+            factors = (*(_squeezed(one, arg, axes) for one in outer), coefficient)
             found = _sum_of_forms(node, found, {squeezed: factors})
     for outer, some in inside.items():
         common, whole = _terms(arg, some)
-        summed = p.sum_(p.broadcast(whole, shape=arg.shape), axes=axes)
         common_factors = tuple(_squeezed(one, arg, axes) for one in (*outer, common))
-        found = _sum_of_forms(node, found, {summed: common_factors})
+        found = _sum_of_forms(node, found, {_summed(node, whole): common_factors})
     return found
+
+
+def _summed_within(tangent: Node, arg: Node, axes: tuple[int, ...]) -> Node | None:
+    """The sum of a sum of products of which one factor does not change: that of the other is taken first."""
+    if tangent.primitive is not p.sum_ or tangent.args[0].primitive is not p.multiply:
+        return None
+    terms, summed = tangent.args[0], tangent.params["axes"]
+    places = [k for k in range(terms.ndim) if k not in summed]
+    missing = arg.ndim - tangent.ndim
+    along = tuple(places[k - missing] for k in axes if k >= missing)
+    for fixed, other in (terms.args, terms.args[::-1]):
+        if along and len(along) == len(axes) and not _varies(fixed, terms, along):
+            whole = p.reshape(other, shape=(1,) * (terms.ndim - other.ndim) + other.shape)
+            if any(whole.shape[k] != terms.shape[k] for k in along):
+                return None
+            total = p.sum_(whole, axes=along)
+            total = p.reshape(
+                total, shape=tuple(1 if k in along else n for k, n in enumerate(whole.shape))
+            )
+            product = p.sum_(p.multiply(fixed, total), axes=summed)
+            return _squeezed(product, arg, axes)
+    return None
 
 
 def _varies(one: Node, arg: Node, axes: tuple[int, ...]) -> bool:
@@ -144,14 +170,15 @@ def _varies(one: Node, arg: Node, axes: tuple[int, ...]) -> bool:
 
 def _squeezed(one: Node, arg: Node, axes: tuple[int, ...]) -> Node:
     """A node that does not change along some axes of another, without these."""
+    if p.scalar_value(one) is not None:
+        return _number(one, p.scalar_value(one))
     shape = (1,) * (arg.ndim - one.ndim) + one.shape
     return p.reshape(one, shape=tuple(n for k, n in enumerate(shape) if k not in axes))
 
 
-def _summed(node: Node, factors: tuple[Node, ...]) -> Node:
-    """The sum of a product of factors, in the shape that it broadcasts from to the result's."""
+def _summed(node: Node, product: Node) -> Node:
+    """The sum of what broadcasts to a sum's argument, in the shape that broadcasts to the result's."""
     arg, axes = node.args[0], node.params["axes"]
-    product = _product(node, factors)
     shape = (1,) * (arg.ndim - product.ndim) + product.shape
     shape = tuple(arg.shape[k] if k in axes else n for k, n in enumerate(shape))
     return p.sum_(p.broadcast(product, shape=shape), axes=axes)
@@ -184,14 +211,18 @@ def _factors(node: Node) -> list[Node]:
             found.append(_number(one, -1))
             pending.append(one.args[0])
         else:
-            found.append(one)
+            value = p.scalar_value(one)
+            found.append(one if value is None else _number(one, value))
     return found
 
 
 def _product(node: Node, factors: Iterable[Node]) -> Node:
     """The product of some factors, in an order of its own: so equal products are one node."""
-    total = _number(node, 1)
-    for factor in _ordered(factors):
+    factors = [*factors]
+    values = [p.scalar_value(one) for one in factors]
+    total = _number(node, math.prod(value for value in values if value is not None))
+    left = (one for one, value in zip(factors, values, strict=True) if value is None)
+    for factor in _ordered(left):
         total = p.multiply(total, factor)
     return total
 
@@ -211,13 +242,28 @@ def _written(node: Node, form: _Form) -> Node:
 def _terms(node: Node, form: _Form) -> tuple[Node, Node]:
     """A number that all terms of a form have in common, and the sum of the rest.
 
-    Numbers come last: what differs in a sign or number alone shares all else.
+    Tangents that have the same factors are added up first, the small ones before all others. Numbers
+    come last: what differs in a sign or number alone shares all else.
     """
+    groups: dict[tuple[Node, ...], list[tuple[Node, Node]]] = {}
+    for tangent, factors in sorted(form.items(), key=lambda item: (item[0].size, item[0].index)):
+        known = [one for one in factors if p.scalar_value(one) is not None]
+        rest = _ordered(one for one in factors if p.scalar_value(one) is None)
+        groups.setdefault(rest, []).append((_product(node, known), tangent))
+    terms = []
+    for factors, alike in groups.items():
+        number, total = _added(node, alike)
+        numbers = (number, *(one for one in factors if one.size == 1))
+        term = _term(node, total, [one for one in factors if one.size > 1])
+        terms.append((_product(node, numbers), term))
+    return _added(node, terms)
+
+
+def _added(node: Node, terms: Iterable[tuple[Node, Node]]) -> tuple[Node, Node]:
+    """The sum of terms that each have a number: a number that they have in common, and the rest."""
     total: Node | None = None
     common = _number(node, 1)
-    for tangent, factors in sorted(form.items(), key=lambda item: item[0].index):
-        term = _term(node, tangent, [one for one in factors if one.size > 1])
-        number = _product(node, (one for one in factors if one.size == 1))
+    for number, term in terms:
         if total is None:
             total, common = term, number
             continue
