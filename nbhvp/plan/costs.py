@@ -216,6 +216,11 @@ class Costs:
         return self.block_size // 4
 
     @property
+    def totals(self) -> int:
+        """Sums that one loop adds up: with more, and their operands, registers do not suffice."""
+        return 3 * self.lanes
+
+    @property
     def long(self) -> int:
         """Iterations beside which it does not count what is done once before and after a loop."""
         return self.lanes * self.share

@@ -537,7 +537,45 @@ def _steps(memory: _Memory) -> list[Step]:
             loops = variables(node.args[0].shape)
             steps.append(Reduction(node, loops, memory.puller().at(node.args[0], loops)))
         position[node] = len(steps) - 1
-    return _needed(memory, steps)
+    return _needed(memory, _merged(memory, steps))
+
+
+def _merged(memory: _Memory, steps: list[Step]) -> list[Step]:
+    """The steps, nests taken into an earlier one where they load what that has in registers.
+
+    A node joins the nest that is there when its turn comes; that of its other arguments may come later.
+    """
+    found: list[Step] = []
+    position: dict[Node, int] = {}
+    for step in steps:
+        place = len(found)
+        if isinstance(step, Nest):
+            place = _host(memory, step, found, position)
+        if place == len(found):
+            found.append(step)
+        elif isinstance(step, Nest) and isinstance(host := found[place], Nest):
+            host.join(step.members)
+            host.spaces |= step.spaces
+        position.update(dict.fromkeys(step.nodes if isinstance(step, Nest) else [step.node], place))
+    return found
+
+
+def _host(memory: _Memory, nest: Nest, found: list[Step], position: dict[Node, int]) -> int:
+    """The position of an earlier nest that takes another one in, or the next one."""
+    own, space = {*nest.nodes}, next(iter(nest.spaces))
+    most = max(member.iterations for member in nest.members)
+    for place in range(len(found) - 1, max(-1, len(found) - 1 - WINDOW), -1):
+        host = found[place]
+        if (
+            isinstance(host, Nest)
+            and host.extent == nest.extent
+            and not (host.inside or nest.inside)
+        ):
+            is_ready = lambda array, at=place: array in own or position.get(array, -1) < at
+            saved = host.saved(nest.members, space, memory.heaviest, is_ready)
+            if saved is not None and saved >= most:
+                return place
+    return len(found)
 
 
 def is_loop(node: Node) -> bool:

@@ -126,6 +126,21 @@ def test_equal_extents_alone_are_not_one_iteration_space():
     assert len(steps(p.exp(i(20)), p.exp(part(i(40), (20,), (20,))), inputs=i)) == 2
 
 
+def test_sums_of_one_loop_fit_into_registers():
+    """Of forty sums of a long row: values that one loop reads are computed there, not stored."""
+    i = Inputs()
+    x, rows = i(5, 600), []
+    for k in range(4):
+        shifted = p.exp(x + k)
+        rows += [p.sum_(shifted * (x + n), axes=(1,)) for n in range(10)]
+    graph, values = i.graph(*rows)
+    (nest,) = schedule(graph).steps
+    counted = [sum(m.is_total for m in s.members) for s in nest.statements()]
+    assert sum(counted) == 40 and max(counted) <= CPU.totals
+    assert len(nest.kept - set(graph.outputs)) == 1  # an exponential, whose sums are in two loops
+    assert_same(graph, values, 1e-11, lambda g, *v: run_plain(schedule(g), *v))
+
+
 def test_dear_values_are_stored_where_they_are_widened():
     i = Inputs()
     dear = p.exp(p.sin(i(12)))

@@ -72,15 +72,17 @@ class Member:
     def is_sum(self) -> bool:
         return any(loop.is_summed for loop in (self.row, *self.loops))
 
-    @property
-    def is_in_order(self) -> bool:
-        """Whether rows lie one behind the other in all memory that is read or written."""
-        return not any(
-            abs(index.terms.get(ROW, 0)) < abs(index.terms.get(loop.variable, 0))
+    @cached_property
+    def orders(self) -> set[bool]:
+        """For all memory that is read or written: whether rows lie one behind the other there."""
+        return {
+            all(
+                abs(index.terms.get(loop.variable, 0)) <= abs(index.terms[ROW])
+                for loop in self.loops
+            )
             for index in (self.index, *(load.index for load in self.loads))
-            for loop in self.loops
-            if ROW in index.terms
-        )
+            if ROW in index.terms and any(loop.variable in index.terms for loop in self.loops)
+        }
 
     @property
     def iterations(self) -> int:
@@ -91,6 +93,11 @@ class Member:
         """How many loops are open where an element is complete: the summed ones are innermost."""
         kept = [k for k, loop in enumerate(self.loops) if not loop.is_summed]
         return 1 + kept[-1] if kept else 0
+
+    @property
+    def is_total(self) -> bool:
+        """Whether it is a sum that its loops add up in a register."""
+        return self.depth < len(self.loops)
 
     @property
     def exprs(self) -> list[Expr]:
@@ -107,6 +114,14 @@ class Statement:
 
     loops: tuple[tuple[Var, int, tuple[Expr, Expr] | None], ...]
     members: list[Member] = field(default_factory=list)
+    totals: int = 0
+    """How many sums the loops add up in registers."""
+
+    def has_room(self, member: Member) -> bool:
+        """Whether a loop may take in one more sum, as few as fit into registers where it is long."""
+        if not member.is_total or member.loops[-1].extent < CPU.long:
+            return True
+        return self.totals < CPU.totals
 
 
 class Nest:
@@ -154,18 +169,33 @@ class Nest:
         """The members by loops, in an order in which each finds what it needs."""
         found: list[Statement] = []
         at: dict[Member, int] = {}
+        readers: dict[Member, list[tuple[Member, bool]]] = {}
         for member in self.members:
             loops = tuple((one.variable, one.extent, one.bounds) for one in member.loops)
             first = 0
             for load in member.loads:
                 for writer in done(load, member, self._writers.get(load.array, ())):
-                    first = max(first, at[writer] + (not _is_named(load, member, writer, True)))
-            fitting = (k for k in range(first, len(found)) if found[k].loops == loops)
+                    waits = not _is_named(load, member, writer, True)
+                    readers.setdefault(writer, []).append((member, waits))
+                    first = max(first, at[writer] + waits)
+            fitting = (
+                k
+                for k in range(first, len(found))
+                if found[k].loops == loops and found[k].has_room(member)
+            )
             at[member] = next(fitting, len(found))
             if at[member] == len(found):
                 found.append(Statement(loops))
+            found[at[member]].totals += member.is_total
+        for member in reversed(self.members):
+            # Where its first reader is, the value is still in a register.
+            some = readers.get(member, ())
+            later = min((at[one] - waits for one, waits in some), default=at[member])
+            if not member.is_sum and found[later].loops == found[at[member]].loops:
+                at[member] = later
+        for member in self.members:
             found[at[member]].members.append(member)
-        return found
+        return [one for one in found if one.members]
 
     def prune(self, needed: set[Node]) -> None:
         """Leave out members that are neither needed outside nor read by others."""
@@ -194,7 +224,8 @@ class Nest:
 
         They may if all that they load is ready before, or `done` in their row. If they save nothing,
         their loops must be the same, in one iteration space. Rows that do not lie one behind the
-        other in memory cost more than a few loads; and no kernel weighs more than `heaviest`.
+        other in some memory cost more than a few loads, in all memory too much; and no kernel weighs
+        more than `heaviest`.
         """
         saved = 0
         for member in new:
@@ -210,7 +241,10 @@ class Nest:
             elif load.array.shape and (load.array, load.index) in self._places:
                 saved += load.array.size
         is_alike = space in self.spaces and self._loops == {member.loops for member in new}
-        in_order = all(one.is_in_order or 2 * saved >= one.iterations for one in new)
+        in_order = all(
+            False not in one.orders or (True in one.orders and 2 * saved >= one.iterations)
+            for one in new
+        )
         exprs = parts(expr for member in new for expr in member.exprs)
         total = self._weight + sum(part.cost for part in exprs if part not in self._parts)
         return saved if (saved or is_alike) and in_order and total <= heaviest else None
