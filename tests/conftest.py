@@ -85,6 +85,9 @@ gc.disable()  # until all tests are collected: what they are made of stays
 def pytest_collection_modifyitems(items):
     gc.enable()
     gc.freeze()
+    # An eighth of the time goes into searches for garbage after every 700 objects, of which graphs
+    # are made by the thousand.
+    gc.set_threshold(50_000, 20, 20)
     for item in items:
         if hasattr(item, "callspec") and NAMES.search(item.callspec.id):
             item.add_marker(pytest.mark.compiles)

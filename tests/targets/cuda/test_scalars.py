@@ -15,9 +15,9 @@ FAR = [
 ]  # fmt: skip
 
 
-def ulps(function, reference, points) -> float:
+def ulps(function, reference, points, bits=200) -> float:
     """The largest error, in units of the last place of the right value."""
-    with mpmath.workprec(2200):
+    with mpmath.workprec(bits):
         needed = [reference(mpmath.mpf(float(x))) for x in points]
         errors = [
             abs(mpmath.mpf(float(function(float(x)))) - y) / np.spacing(abs(float(y)))
@@ -29,7 +29,7 @@ def ulps(function, reference, points) -> float:
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])
 def test_large_arguments(name):
     far = getattr(scalars, f"far_{name}")
-    assert ulps(far, getattr(mpmath, name), FAR) < 1
+    assert ulps(far, getattr(mpmath, name), FAR, bits=2200) < 1
     assert all(np.isnan([far(np.inf), far(-np.inf), far(np.nan)]))
 
 
