@@ -53,8 +53,7 @@ class Recorder:
     def operation(self, entry: Primitive, args) -> tuple[int, int, int, float]:
         code = self.primitives.setdefault(entry, FIRST + len(self.primitives))
         places = [self.place(arg) for arg in args]
-        with np.errstate(all="ignore"):
-            value = float(entry.evaluate(*(np.float64(self.columns[3][k]) for k in places)))
+        value = float(entry.evaluate(*(np.float64(self.columns[3][k]) for k in places)))
         return code, *(*places, 0)[:2], value
 
     def guard(self, entry: Primitive, *args) -> float:
@@ -122,6 +121,7 @@ for _name, _entry in {
     setattr(Number, f"__{_name}__", lambda x, y, entry=_entry: bool(x.recorder.guard(entry, x, y)))
 
 
+@np.errstate(all="ignore")
 def taped(fun: Callable, *inputs: np.ndarray) -> Tape:
     """The tape of `fun(*arrays)`, which returns a number or an array or list of numbers."""
     recorder = Recorder()
@@ -139,6 +139,7 @@ ODDS = (0.3, 0.15, 0.1, 0.2, 0.1, 0.1, 0.05), (0.7, 0.1, 0.1, 0.0, 0.1, 0.0, 0.0
 CONSTANTS = (0.0, 0.0, 1.0, 2.0, -0.5, 0.3, 9.5)
 
 
+@np.errstate(all="ignore")
 def random_tape(rng) -> Tape:
     """Some loops: their bodies read inputs, constants, results of this round and of earlier ones."""
     sizes = tuple(rng.integers(1, 7, rng.integers(1, 3)).tolist())
@@ -167,8 +168,7 @@ def random_tape(rng) -> Tape:
                 )
                 entry = RANDOM[code]
                 operands = (a, b)[: entry.arity]
-                with np.errstate(all="ignore"):
-                    value = float(entry.evaluate(*(np.float64(rows[k][3]) for k in operands)))
+                value = float(entry.evaluate(*(np.float64(rows[k][3]) for k in operands)))
                 row = (FIRST + code, *(*operands, 0)[:2], value)
                 if entry is p.less:
                     guards.append(row)

@@ -849,6 +849,8 @@ def test_ragged_sums_of_products_are_contractions(rows, d):
     rng = np.random.default_rng(d)
     values = rng.normal(size=d * d), rng.normal(size=6 * d), rng.normal(size=d)
     for start, is_packed, sign, is_turned in product_of((0, 1, 2), *[(False, True)] * 3):
+        if not THOROUGH and (start + is_packed + sign + is_turned) % 2:
+            continue  # the others have all pairs
         tape = taped(triangular(ROWS[rows], d, start, is_packed, 1 - 2 * sign, is_turned), *values)
         x, ends = tape.values[1 : tape.start], np.cumsum(tape.sizes).tolist()
         node = p.input_node(Pool(), "x", x.shape, x.dtype)

@@ -183,6 +183,7 @@ MATRICES = {
 }
 
 
+@functools.cache
 def small_operators():
     f = nbhvp.differentiable(lambda x: np.sum(x**4) + np.prod(x), target="interpret")
     r = nbhvp.differentiable(lambda x: np.stack([x[0] * x[1], x[2] ** 2]), target="interpret")
