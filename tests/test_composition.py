@@ -13,6 +13,8 @@ from nbhvp.graph.derive import EXACT_MODES
 from tests.cases import PARAMETERS
 from tests.checks import THOROUGH
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 D = functools.partial(nbhvp.differentiable, target="interpret")
 rng = np.random.default_rng(7)
 X, Y = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
@@ -521,7 +523,6 @@ def test_functions_with_rules_inside():
     assert_agree(f, g, np.array([0.5, 2.0]))
 
 
-@pytest.mark.usefixtures("unsplit")
 @pytest.mark.parametrize(("fun", "x"), PARAMETERS[:: 1 if THOROUGH else 15])
 def test_gradients_of_answers_inside(fun, x):
     """The gradient of a gradient along c is the product with c."""

@@ -14,6 +14,8 @@ import scipy.stats as stats
 
 import nbhvp
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 PAGE = Path(__file__).parents[1] / "docs" / "conventions.md"
 NAMES = {
     "np": np, "math": math, "special": special, "stats": stats, "interpolate": interpolate,

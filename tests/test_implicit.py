@@ -15,6 +15,8 @@ from nbhvp import implicit
 from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.implicit import argmin, hypergradient, root
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 D = functools.partial(nbhvp.differentiable, target="interpret")
 rng = np.random.default_rng(5)
 A, Y = rng.normal(size=(8, 3)), rng.normal(size=8)

@@ -10,7 +10,7 @@ from nbhvp.graph.derive import EXACT_MODES
 from nbhvp.graph.node import dependent, reachable
 from nbhvp.trace.record import record
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("unsplit")]
 
 ROWS, COLUMNS = 7, 4
 WEIGHTS = np.linspace(0.5, 2.0, ROWS)

@@ -15,6 +15,8 @@ import nbhvp
 from nbhvp.errors import TraceError
 from nbhvp.trace.surroundings.aliases import share_memory
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 X = np.array([1.0, 2.0])
 V = np.array([0.5, -1.0])
 

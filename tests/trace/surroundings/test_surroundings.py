@@ -15,6 +15,8 @@ import pytest
 import nbhvp
 from tests.surroundings import THINGS
 
+pytestmark = pytest.mark.usefixtures("unsplit")
+
 X = np.array([0.5, 1.5])
 V = np.array([1.0, -2.0])
 SEEDS = int(os.environ.get("NBHVP_SURROUNDINGS", "1"))
