@@ -71,6 +71,8 @@ class LoopCall:
         The loops over time in it, each of which became a loop again.
     record_seconds, roll_seconds : float
         The time that running the function for its tape took, compiling included, and rolling.
+    reasons : tuple of str
+        Why loops over time in what is swept did not become loops again.
     """
 
     function: str
@@ -80,6 +82,7 @@ class LoopCall:
     recurrences: tuple[Recurrence, ...]
     record_seconds: float
     roll_seconds: float
+    reasons: tuple[str, ...] = ()
 
     @property
     def is_rolled(self) -> bool:
@@ -87,7 +90,9 @@ class LoopCall:
         return self.classes is not None
 
     def __str__(self) -> str:
-        kind = f"{self.classes} arrays" if self.is_rolled else f"swept, {self.tape_bytes:,} bytes"
+        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
+        swept = f"swept{why}, {self.tape_bytes:,} bytes"
+        kind = f"{self.classes} arrays" if self.is_rolled else swept
         kind = ", ".join([*map(str, self.recurrences), kind])
         seconds = self.record_seconds + self.roll_seconds
         return f"{self.operations:,} operations, {kind}, {seconds:.3g} s"
@@ -356,6 +361,7 @@ def _record(function, args: tuple, kwargs: dict):
             found.recurrences,
             end - start,
             time.perf_counter() - end,
+            found.reasons,
         )
     )
     results = _Results(tape, found.outputs)

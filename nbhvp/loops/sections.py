@@ -15,6 +15,7 @@ each step has the same ones; else they belong to the section after it.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,10 @@ import numpy as np
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, dependent, reachable
 from nbhvp.graph.table.scan import collected, final, scan
-from nbhvp.graph.table.tape import CONSTANT, FIRST, INPUT, Gapped, Guards, Tape, replay, tape_guards
+from nbhvp.graph.table.tape import CONSTANT, FIRST, Gapped, Tape, replay, tape_guards
 from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.graph.time.recurrences import Recurrence
+from nbhvp.loops.lanes import Cut, lanes_of, section_of, some_guards, taken
 from nbhvp.loops.roll import costs
 from nbhvp.loops.roll.costs import Cost, Costs
 from nbhvp.loops.roll.graph import roll
@@ -48,6 +50,10 @@ SHARE = 8
 """A loop has at least one in so many of the operations of a tape."""
 MOST = 600
 """Operations of a step that may be written out."""
+WHOLE = 0.8
+"""The part of the operations of a tape from which the loop that repeats is all of it."""
+FEW_CLASSES = 64
+"""Structures that are arrays rather than steps of lanes."""
 FEW = 100
 """Operations of a step that do not become arrays."""
 
@@ -67,6 +73,8 @@ class Computed:
     recurrences : tuple of Recurrence
     swept : int
         The operations of sections that are swept.
+    reasons : tuple of str
+        Why loops among these did not become one node.
     """
 
     outputs: Node
@@ -74,6 +82,7 @@ class Computed:
     classes: int = 0
     recurrences: tuple[Recurrence, ...] = ()
     swept: int = 0
+    reasons: tuple[str, ...] = ()
 
 
 def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Computed:
@@ -83,16 +92,55 @@ def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Comp
     found = _found(tape, machine)
     if found is None and tape.gap is not None:
         raise Gapped
+    if found is not None and found[0].covers(WHOLE):
+        return _Sections(tape, inputs, points, *found).computed()
+    rolled = roll(tape, inputs, FEW_CLASSES, machine) if found is None else None
+    cut, reasons = lanes_of(operations_of(tape)) if rolled is None else (None, ())
+    if cut is not None and not _prefers_sweep(cut, machine):
+        return _of_lanes(cut, inputs, points)
     if found is not None:
         return _Sections(tape, inputs, points, *found).computed()
-    rolled = roll(tape, inputs, costs=machine)
+    rolled = rolled or roll(tape, inputs, costs=machine)
     if rolled is not None:
         return Computed(rolled.outputs, rolled.guards, rolled.classes)
     tape = without_roots(replace(tape, passive=_passive(inputs, points)))
     flat = _flat(inputs)
     guards = ((tape_guards(flat, tape=tape), np.True_),) if tape.guards.codes.size else ()
     swept = int(np.count_nonzero(tape.codes >= FIRST))
-    return Computed(replay(flat, tape=tape), guards, swept=swept)
+    return Computed(replay(flat, tape=tape), guards, swept=swept, reasons=reasons)
+
+
+def _prefers_sweep(cut: Cut, machine: Costs | None) -> bool:
+    """Whether to sweep over the tape costs less than the steps of all lanes."""
+    if machine is None:
+        return False
+    steps, count = cut.paths.steps, sum(len(one.codes) for one in cut.paths.paths)
+    if steps.count == 1:
+        cost = machine.steps_written_out(steps.length, count)
+    else:
+        cost = machine.steps_of_lanes(steps.length, count, steps.count)
+    return machine.prefers(machine.swept(np.array([steps.operations])), cost)
+
+
+def _of_lanes(cut: Cut, inputs: Sequence[Node], points: Sequence[Node]) -> Computed:
+    """The results of a tape with one node for a loop in all lanes."""
+    compute = functools.partial(computed, points=points)
+    before, guards, after = cut.computed(inputs, compute)
+    found = Recurrence(cut.length, cut.step.body.operations)
+    return _joined(before, found, after, guards)
+
+
+def _joined(before: Computed | None, found: Recurrence, after: Computed, guards: list) -> Computed:
+    """The sections around a loop, and the guards of its steps."""
+    known = [one for one in (before, after) if one is not None]
+    return Computed(
+        after.outputs,
+        (*(before.guards if before else ()), *guards, *after.guards),
+        sum(one.classes for one in known),
+        (*(before.recurrences if before else ()), found, *after.recurrences),
+        sum(one.swept for one in known),
+        tuple(dict.fromkeys(reason for one in known for reason in one.reasons)),
+    )
 
 
 def _flat(inputs: Sequence[Node]) -> Node:
@@ -229,21 +277,13 @@ class _Sections:
     def computed(self) -> Computed:
         before = self._before()
         rows = self._scan()
-        guards = list(before.guards) if before else []
+        guards = []
         if self.step.has_guard:
             holds = collected(rows, len(self.step.columns))
-            holds = _taken(holds, np.arange(len(self.loop.partial), self.loop.length))
+            holds = taken(holds, np.arange(len(self.loop.partial), self.loop.length))
             guards.append((p.all_(p.not_equal(holds, 0)), np.True_))
         found = Recurrence(self.loop.length, self.step.body.operations)
-        after = self._after(rows)
-        known = [one for one in (before, after) if one is not None]
-        return Computed(
-            after.outputs,
-            (*guards, *after.guards),
-            sum(one.classes for one in known),
-            (*(before.recurrences if before else ()), found, *after.recurrences),
-            sum(one.swept for one in known),
-        )
+        return _joined(before, found, self._after(rows), guards)
 
     # Before the loop.
 
@@ -265,10 +305,10 @@ class _Sections:
         if not needed.size and not self.early.size:
             self.given = None
             return None
-        end, guards = int(operations.records[loop.start]), _some_guards(tape.guards, self.early)
+        end, guards = int(operations.records[loop.start]), some_guards(tape.guards, self.early)
         late = np.unique([guards.first, guards.second])
         parts = np.concatenate([np.arange(end), late[late >= end]])
-        section = _section(tape, parts, tape.sizes, operations.records[needed], guards)
+        section = section_of(tape, parts, tape.sizes, operations.records[needed], guards)
         found = computed(section, self.inputs, self.points)
         self.given = found.outputs
         return found
@@ -311,9 +351,9 @@ class _Sections:
         references = held.ravel()
         kind = self.operations.kind_of(int(references[0]))
         if kind < 0:
-            return _taken(self.given, np.searchsorted(self.places, references))
+            return taken(self.given, np.searchsorted(self.places, references))
         first = 1 + sum(self.tape.sizes[: kind - 1])
-        return _taken(self.inputs[kind - 1], -1 - references.astype(np.int64) - first)
+        return taken(self.inputs[kind - 1], -1 - references.astype(np.int64) - first)
 
     # After the loop.
 
@@ -322,7 +362,7 @@ class _Sections:
         operations, tape, loop = self.operations, self.tape, self.loop
         start = int(operations.records[loop.end - 1]) + 1
         late = np.setdiff1d(np.arange(tape.guards.codes.size), np.append(self.early, self.inner))
-        guards = _some_guards(tape.guards, late)
+        guards = some_guards(tape.guards, late)
         read = np.concatenate(
             [tape.first[start:], tape.second[start:], tape.outputs, guards.first, guards.second]
         )
@@ -334,7 +374,7 @@ class _Sections:
         sizes = (*tape.sizes, *(node.size for node in inputs))
         rest = np.arange(start, tape.codes.size)
         parts = np.concatenate([np.arange(tape.start), values, kept, rest])
-        section = _section(tape, parts, sizes, tape.outputs, guards)
+        section = section_of(tape, parts, sizes, tape.outputs, guards)
         return computed(section, [*self.inputs, *inputs], self.points)
 
     def _read(self, rows: Node, references: np.ndarray) -> tuple[list[Node], np.ndarray]:
@@ -342,7 +382,7 @@ class _Sections:
         loop, nodes, order = self.loop, [], []
         early = np.flatnonzero(references < loop.start)
         if early.size:
-            nodes.append(_taken(self.given, np.searchsorted(self.places, references[early])))
+            nodes.append(taken(self.given, np.searchsorted(self.places, references[early])))
             order.append(early)
         inside = np.flatnonzero(references >= loop.start)
         steps, places = loop.where(references[inside])
@@ -358,46 +398,7 @@ class _Sections:
         body, is_carried = self.step.body, k < self.step.body.carries
         size = body.graph.outputs[k].size
         if is_carried and (steps == self.loop.length - 1).all():
-            return _taken(p.reshape(final(rows)[k], shape=(size,)), elements)
+            return taken(p.reshape(final(rows)[k], shape=(size,)), elements)
         start = (int(is_carried), body.columns[k])
         every = p.slice_(rows, start=start, step=(1, 1), size=(self.loop.length, size))
-        return _taken(p.reshape(every, shape=(every.size,)), steps * size + elements)
-
-
-def _section(
-    tape: Tape, parts: np.ndarray, sizes: tuple[int, ...], outputs, guards: Guards
-) -> Tape:
-    """Some records of a tape, of which the first ones are the constant 0 and inputs of these sizes."""
-    where = np.zeros(tape.codes.size, np.uint32)
-    where[parts] = np.arange(parts.size, dtype=np.uint32)
-    codes = tape.codes[parts]
-    codes[1 : 1 + sum(sizes)] = INPUT
-    is_operation = codes >= FIRST
-    return Tape(
-        tape.primitives,
-        codes,
-        np.where(is_operation, where[tape.first[parts]], np.uint32(0)),
-        np.where(is_operation, where[tape.second[parts]], np.uint32(0)),
-        tape.values[parts],
-        sizes,
-        where[outputs].astype(np.int64),
-        Guards(guards.codes, where[guards.first], where[guards.second], guards.outcomes),
-        source=tape.source,
-    )
-
-
-def _some_guards(guards: Guards, which: np.ndarray) -> Guards:
-    columns = (guards.codes, guards.first, guards.second, guards.outcomes)
-    return Guards(*(column[which] for column in columns))
-
-
-def _taken(node: Node, index: np.ndarray) -> Node:
-    """Elements of a vector: a slice where they are even."""
-    index = index.astype(np.int64)
-    strides = np.diff(index)
-    step = int(strides[0]) if strides.size else 1
-    if step and (strides == step).all():
-        if step == 1 and index.size == node.size:
-            return node
-        return p.slice_(node, start=(int(index[0]),), step=(step,), size=(index.size,))
-    return p.gather(node, p.positions(node.pool, index), axis=0)
+        return taken(p.reshape(every, shape=(every.size,)), steps * size + elements)

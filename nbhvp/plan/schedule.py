@@ -31,7 +31,7 @@ from functools import cache
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
-from nbhvp.graph.table.scan import Body, with_ends
+from nbhvp.graph.table.scan import Body, with_ends, without_unread
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
@@ -130,7 +130,7 @@ def schedule(graph: Graph, costs: Costs = CPU) -> Schedule:
     made, memory, steps = _pool(graph).made.pop(KEPT, (None, None, ()))
     if made != (graph, costs):
         memory, steps = _planned(graph, costs)
-    ended = with_ends(memory.graph)
+    ended = with_ends(without_unread(memory.graph))
     if ended is not memory.graph:
         memory = _decided(ended, costs)
         steps = _steps(memory)

@@ -18,7 +18,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
 from nbhvp.graph.table.tape import Gapped, Tape
-from nbhvp.loops.overloads.active import CAPACITY, COUNT
+from nbhvp.loops.overloads.active import BLOCK, CAPACITY, COUNT
 from nbhvp.loops.recording import record, repeating
 from nbhvp.loops.recording.runs import Output
 from nbhvp.loops.sections import computed
@@ -148,7 +148,7 @@ def conditions(x):
 def in_parts(tape: Tape) -> Tape:
     """The tape as the compiled recorder has it, which asks for memory from time to time."""
     memory = record._Memory(record.DEFAULT_LIMIT, is_whole=False)
-    block, guards = memory._blocks
+    block, guards, _ = memory._blocks
     conditions = list(zip(*(getattr(tape.guards, k) for k in GUARD), strict=True))
     for k, row in enumerate(zip(tape.codes, tape.first, tape.second, tape.values, strict=True)):
         while conditions and max(conditions[0][1:3]) < k:
@@ -165,7 +165,7 @@ GUARD = "codes", "first", "second", "outcomes"
 
 def _append(memory, k, block, row):
     if block[COUNT] == block[CAPACITY]:
-        memory._grow((memory.address, 0)[k])
+        memory._grow(memory.address + 8 * BLOCK * k)
     for column, entry in zip(memory._columns[k], row, strict=True):
         column[block[COUNT] - memory._first(k)] = entry
     block[COUNT] += 1

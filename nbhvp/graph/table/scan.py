@@ -53,6 +53,7 @@ __all__ = [
     "scan",
     "with_ends",
     "with_rows",
+    "without_unread",
 ]
 
 
@@ -375,6 +376,77 @@ def with_ends(graph: Graph) -> Graph:
                 params = {**params, "start": (0, params["start"][1])}
             new[node] = node.primitive(*args, **params)
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def without_unread(graph: Graph) -> Graph:
+    """A graph to be computed, with scans that lack the outputs that nothing reads."""
+    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes if _has_outputs(node)}
+    for node in graph.nodes:
+        for arg in users.keys() & {*node.args}:
+            users[arg].append(node)
+    kept = {z: _read_outputs(z, some) for z, some in users.items() if z not in graph.outputs}
+    kept = {z: some for z, some in kept.items() if len(some) < len(z.primitive.body.graph.outputs)}
+    if not kept:
+        return graph
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        args = tuple(new[arg] for arg in node.args)
+        if node in kept:
+            body = _of_outputs(node.primitive.body, kept[node])
+            new[node] = body.primitive(*args, **node.params)
+        elif args == node.args:
+            new[node] = node
+        elif node.args[0] in kept:
+            new[node] = _moved(node, args[0], kept[node.args[0]])
+        else:
+            new[node] = node.primitive(*args, **node.params)
+    return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
+
+
+def _has_outputs(node: Node) -> bool:
+    body = node.primitive.body
+    return body is not None and len(body.graph.outputs) > body.carries and keeps_rows(node)
+
+
+def _read_outputs(z: Node, users: Sequence[Node]) -> tuple[int, ...]:
+    """The carry of a scan, and those of its outputs that are read. (In a whole row outputs are 0.)"""
+    body = z.primitive.body
+    every = range(len(body.graph.outputs))
+    if any(user.primitive is not p.slice_ or user.args[0] is not z for user in users):
+        return tuple(every)
+    read: set[int] = {*range(body.carries)}
+    for user in users:
+        if not _is_last_row(user):
+            first, size = user.params["start"][1], user.params["size"][1]
+            last = first + (size - 1) * user.params["step"][1]
+            read |= {k for k in every if body.columns[k] <= last and first < body.columns[k + 1]}
+    return tuple(sorted(read))
+
+
+def _is_last_row(user: Node) -> bool:
+    z = user.args[0]
+    is_last = user.params["start"][0] == z.shape[0] - 1 and not z.primitive.body.reverse
+    return is_last and _is_row(user)
+
+
+def _of_outputs(body: Body, kept: tuple[int, ...]) -> Body:
+    """A body with some of its outputs."""
+    outputs = tuple(body.graph.outputs[k] for k in kept)
+    single = body.single and _of_outputs(body.single, kept)
+    return replace(body, graph=Graph(body.graph.inputs, outputs), single=single)
+
+
+def _moved(user: Node, z: Node, kept: tuple[int, ...]) -> Node:
+    """What a slice of rows reads, of rows that lack some outputs."""
+    body, few = user.args[0].primitive.body, z.primitive.body
+    row, column = user.params["start"]
+    if _is_last_row(user):
+        width = few.columns[few.carries]
+        part = _slice(z, (row, 0), (1, width))
+        return p.update(p.zeros(z.pool, (1, body.width), z.dtype), part, start=(0, 0), step=(1, 1))
+    at = max(k for k in kept if body.columns[k] <= column)
+    column += few.columns[kept.index(at)] - body.columns[at]
+    return p.slice_(z, **{**user.params, "start": (row, column)})
 
 
 def _may_end(node: Node) -> bool:

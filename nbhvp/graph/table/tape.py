@@ -49,6 +49,7 @@ __all__ = [
     "Gap",
     "Gapped",
     "Guards",
+    "Marks",
     "Tape",
     "partials_of",
     "replay",
@@ -69,6 +70,20 @@ class Guards:
     second: np.ndarray
     outcomes: np.ndarray
     """float64: 0 or 1 for a comparison, the integer for a rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """Where loops of the code begin a step, and where they end, in the order of the run."""
+
+    ends: np.ndarray
+    """uint8: 1 for the end of a loop."""
+    records: np.ndarray
+    """uint32: how many records there were."""
+    guards: np.ndarray
+    """uint32: how many guards there were."""
+    loops: np.ndarray
+    """float64: the number of the loop."""
 
 
 class Gapped(Exception):
@@ -123,6 +138,8 @@ class Tape:
     """The function that ran, with its file and line."""
     gap: Gap | None = None
     """Records of a loop that are left out."""
+    marks: Marks | None = None
+    """The steps of loops, where these were noted."""
 
     @property
     def nbytes(self) -> int:

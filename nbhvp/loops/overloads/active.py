@@ -49,6 +49,7 @@ from nbhvp.loops.overloads.table import CODES, OPERATORS, PRIMITIVES, functions
 __all__ = [
     "ACTIVE",
     "ACTIVE_COMPLEX",
+    "BLOCK",
     "CAPACITY",
     "CODE_COLUMN",
     "COUNT",
@@ -56,6 +57,7 @@ __all__ = [
     "GUARDS",
     "LAYOUT",
     "LOST",
+    "MARKS",
     "WORDS",
     "Active",
     "ActiveComplex",
@@ -63,12 +65,14 @@ __all__ = [
     "active_complex",
     "as_active",
     "as_active_complex",
+    "mark",
     "position",
     "register",
+    "tape_of",
     "widen",
 ]
 
-# The tape in memory: a block for records, one for guards, a cache of constants.
+# The tape in memory: a block for records, one for guards, one for marks, a cache of constants.
 
 COUNT, CAPACITY, CODE_COLUMN, FIRST_COLUMN, SECOND_COLUMN, VALUE_COLUMN, GROW, LOST = range(8)
 BLOCK = 8
@@ -76,9 +80,11 @@ BLOCK = 8
 routine that makes room (0 if there is no more), and whether a row was lost."""
 GUARDS = BLOCK
 """The first word of the guards' block."""
+MARKS = 2 * BLOCK
+"""The first word of the block of marks: whether a loop ends, the numbers of records and guards, the loop."""
 CACHED = 1024
 """Constants that are remembered by their bits: at most one for each value of a hash."""
-WORDS = 2 * BLOCK + 2 * CACHED
+WORDS = 3 * BLOCK + 2 * CACHED
 """Words of the whole tape: the columns lie elsewhere."""
 
 NUMBER_BYTES = 24
@@ -276,7 +282,7 @@ def _constant_record(builder, tape, value):
         shift = 64 - (CACHED - 1).bit_length()
         slot = b.lshr(b.mul(bits, I64(_GOLDEN)), I64(shift))
         keys, records = (
-            _word(b, tape, b.add(slot, I64(2 * BLOCK + part * CACHED))) for part in range(2)
+            _word(b, tape, b.add(slot, I64(3 * BLOCK + part * CACHED))) for part in range(2)
         )
         known = b.icmp_unsigned("==", b.load(keys), bits)
         _if_then_return(b, known, b.load(records))
@@ -643,3 +649,50 @@ def position(typing_context, tape, x):
         return builder.zext(record, I64)
 
     return types.int64(tape, x), generate
+
+
+# Marks of loops.
+
+
+@intrinsic
+def tape_of(typing_context, x, tape):
+    """The tape that an argument records on: that of its first number; if it has none, the one given."""
+    kind = types.unliteral(x)
+
+    def generate(context, builder, sig, args):
+        known = args[1]
+        if kind == active:
+            return builder.or_(known, _parts(builder, args[0]).tape)
+        if not _is_active(kind):
+            return known
+        array = context.make_array(kind)(context, builder, args[0])
+        found = cgutils.alloca_once_value(builder, known)
+        with builder.if_then(builder.icmp_signed(">", array.nitems, array.nitems.type(0))):
+            number = builder.load(array.data)
+            builder.store(builder.or_(known, _parts(builder, number).tape), found)
+        return builder.load(found)
+
+    return types.int64(x, types.int64), generate
+
+
+@intrinsic
+def mark(typing_context, tape, loop, is_end):
+    """Note on a tape, if there is one, that a loop begins a step, or ends."""
+
+    def write(b, tape, is_end, loop):
+        with b.if_then(b.icmp_unsigned("==", tape, I64(0))):
+            b.ret_void()
+        records = _load(b, tape, COUNT)
+        guards = _load(b, tape, GUARDS + COUNT)
+        block = b.add(tape, I64(8 * MARKS))
+        _append(b, block, is_end, b.trunc(records, I32), b.trunc(guards, I32), loop)
+        b.ret_void()
+
+    def generate(context, builder, sig, args):
+        kinds = (I64, I8, F64)
+        routine = _routine(builder, "nbhvp_mark", ir.VoidType(), kinds, write)
+        number = builder.sitofp(args[1], F64)
+        builder.call(routine, [args[0], builder.trunc(args[2], I8), number])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64), generate

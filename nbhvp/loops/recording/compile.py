@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import types as python
 import uuid
 from collections.abc import Callable
 
 from numba import njit
 from numba.core import ir, ir_utils, postproc, types
+from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.ccallback import CFunc
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
@@ -36,7 +38,7 @@ from numba.np.ufunc.gufunc import GUFunc
 from numba.stencils.stencil import StencilFunc
 
 from nbhvp.loops.overloads import numpy_functions as loops_functions
-from nbhvp.loops.overloads.active import widen
+from nbhvp.loops.overloads.active import mark, tape_of, widen
 from nbhvp.loops.overloads.libraries import EntryLibrary, deferring
 from nbhvp.loops.overloads.objects import Classes, is_jitclass
 from nbhvp.loops.recording.errors import refusal
@@ -53,6 +55,8 @@ class Twins:
 
     def __init__(self):
         self._made: dict[int, tuple] = {}
+        self.loops = itertools.count()
+        """Numbers of the loops in these functions."""
         self._classes = Classes(self.function)
         twins = {"twins": self}
         self._pipeline = type("RecordingCompiler", (RecordingCompiler,), twins)
@@ -155,6 +159,7 @@ class RewriteForActive(FunctionPass):
         rewriting = _Rewriting(state.func_ir, state.twins)
         for block in state.func_ir.blocks.values():
             rewriting.block(block)
+        rewriting.mark_loops()
         state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
         postproc.PostProcessor(state.func_ir).run()
         return True
@@ -174,6 +179,41 @@ class _Rewriting:
                 self._assignment(statement)
             self._body.append(statement)
         block.body = self._body
+
+    def mark_loops(self):
+        """Note the steps of loops on the tape of the arguments."""
+        blocks = self._ir.blocks
+        loops = compute_cfg_from_blocks(blocks).loops().values()
+        first = blocks[min(blocks)]
+        given = [one for one in first.body if _is_argument(one)]
+        if not loops or not given:
+            return
+        tape = self._tape_of(first, given)
+        # A block may end several loops, and begin a step of one: the inner ones end first.
+        for loop in sorted(loops, key=lambda loop: -len(loop.body)):
+            number = next(self._twins.loops)
+            self._mark(blocks[loop.header], tape, number, is_end=0)
+            for label in loop.exits:
+                self._mark(blocks[label], tape, number, is_end=1)
+
+    def _tape_of(self, block, given):
+        """The tape on which a function records, at the end of what takes its arguments."""
+        at = 1 + max(map(block.body.index, given))
+        self._body, self._scope = [], block.scope
+        tape = self._assign(ir.Const(0, block.loc), block.loc)
+        for one in given:
+            args = (one.target, tape)
+            call = ir.Expr.call(self._global(tape_of, block.loc), args, (), block.loc)
+            tape = self._assign(call, block.loc)
+        block.body[at:at] = self._body
+        return tape
+
+    def _mark(self, block, tape, number, is_end):
+        self._body, self._scope = [], block.scope
+        known = [self._assign(ir.Const(one, block.loc), block.loc) for one in (number, is_end)]
+        call = ir.Expr.call(self._global(mark, block.loc), (tape, *known), (), block.loc)
+        self._assign(call, block.loc)
+        block.body[:0] = self._body
 
     def _assignment(self, statement):
         value = statement.value
@@ -262,6 +302,10 @@ class _Rewriting:
             if isinstance(module, python.ModuleType):
                 return getattr(module, definition.attr, None)
         return None
+
+
+def _is_argument(statement) -> bool:
+    return isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Arg)
 
 
 _WITHOUT_SOURCE = (

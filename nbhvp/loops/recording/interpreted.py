@@ -16,6 +16,7 @@ import cmath
 import dis
 import functools
 import math
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -359,12 +360,22 @@ _VARIADIC = 0x04 | 0x08
 
 
 def _loop(numbers: Numbers) -> Callable:
-    def steps(*args):
-        for k in range(*args):
-            numbers.spend()
-            yield numbers.Whole(k)
+    loops: dict[tuple, int] = {}
 
-    return steps
+    def steps(loop, args):
+        try:
+            for k in range(*args):
+                numbers.spend()
+                numbers.mark(loop)
+                yield numbers.Whole(k)
+        finally:
+            numbers.mark(loop, is_end=True)
+
+    def begun(*args):
+        frame = sys._getframe(1)
+        return steps(loops.setdefault((frame.f_code, frame.f_lasti), len(loops)), args)
+
+    return begun
 
 
 def _builtins(numbers: Numbers) -> dict[str, Any]:

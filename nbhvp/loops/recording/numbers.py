@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.table.tape import CONSTANT, INPUT, Guards, Tape
+from nbhvp.graph.table.tape import CONSTANT, INPUT, Guards, Marks, Tape
 from nbhvp.loops.overloads.table import CODES, OPERATORS, PRIMITIVES
 
 __all__ = ["Numbers", "Refused"]
@@ -39,7 +39,7 @@ class Numbers:
 
     def __init__(self, inputs: np.ndarray, most: int):
         self.most, self._spent = most, 0
-        self.records, self._guards = _Rows(), _Rows()
+        self.records, self._guards, self._marks = _Rows(), _Rows(), _Rows()
         self.records.add(CONSTANT, 0, 0, 0.0)
         for value in inputs.tolist():
             self.records.add(INPUT, 0, 0, value)
@@ -101,6 +101,10 @@ class Numbers:
         self.spend()
         self._guards.add(code, first, second, outcome)
 
+    def mark(self, loop: int, is_end: bool = False) -> None:
+        """Note that a loop begins a step, or ends."""
+        self._marks.add(int(is_end), self.records.count, self._guards.count, loop)
+
     def elementwise(self, code: int, compute: Callable, *args):
         """The same of numbers or arrays that broadcast."""
         if not any(isinstance(x, np.ndarray) for x in args):
@@ -130,8 +134,8 @@ class Numbers:
 
     def tape(self, sizes: tuple[int, ...], outputs: np.ndarray) -> Tape:
         """What was recorded."""
-        guards = Guards(*self._guards.columns())
-        return Tape(PRIMITIVES, *self.records.columns(), sizes, outputs, guards)
+        guards, marks = Guards(*self._guards.columns()), Marks(*self._marks.columns())
+        return Tape(PRIMITIVES, *self.records.columns(), sizes, outputs, guards, marks=marks)
 
 
 class _Pair:

@@ -25,13 +25,13 @@ from numba.core import types
 from numba.extending import overload, register_jitable
 
 from nbhvp.errors import TraceError
-from nbhvp.graph.table.tape import CONSTANT, INPUT, Gap, Gapped, Guards, Tape
+from nbhvp.graph.table.tape import CONSTANT, INPUT, Gap, Gapped, Guards, Marks, Tape
 from nbhvp.loops.overloads.active import (
+    BLOCK,
     CAPACITY,
     CODE_COLUMN,
     COUNT,
     GROW,
-    GUARDS,
     LOST,
     WORDS,
     active,
@@ -178,6 +178,8 @@ _FIRST_ROWS = 1 << 14
 _GROWTH = 8
 """Memory that is not touched costs nothing, and what is touched is copied once in seven rows."""
 _MOST_ROWS = 2**32 - 1
+MARKED = 2
+"""Marks of loops for each record or guard: loops of more are about other things."""
 
 
 class _Memory:
@@ -192,7 +194,8 @@ class _Memory:
         """The record up to which all repeat those before the gap."""
         self._failure: BaseException | None = None
         self._words = np.zeros(WORDS, np.int64)
-        self._blocks = self._words[:GUARDS], self._words[GUARDS : 2 * GUARDS]
+        self._blocks = np.split(self._words[: 3 * BLOCK], 3)
+        """Of records, guards and marks."""
         self._columns = [[np.empty(0, kind) for kind in _ROW] for _ in self._blocks]
         # The callback must live as long as the words that hold its address.
         self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._grow)
@@ -202,10 +205,13 @@ class _Memory:
 
     def _grow(self, address: int) -> None:
         """Make room in the block at an address. Compiled code calls it, so it raises nothing."""
-        k = int(address != self.address)
+        k = (address - self.address) // (8 * BLOCK)
         try:
             if k == 0 and not self._is_whole:
                 self._leave_out()
+            if k == 2 and (self._gap is not None or self.rows[2] > MARKED * sum(self.rows[:2])):
+                self._blocks[2][GROW] = 0
+                return
             if self.counts[k] == self._blocks[k][CAPACITY]:
                 self._reserve(k, max(_FIRST_ROWS, _GROWTH * self.rows[k]), self.rows[k] + 1)
         except BaseException as error:
@@ -214,7 +220,7 @@ class _Memory:
 
     def _reserve(self, k: int, rows: int, least: int) -> None:
         """Make room for a number of rows, `least` at least."""
-        count, others = self.rows[k], self.rows[1 - k]
+        count, others = self.rows[k], sum(self.rows) - self.rows[k]
         rows = min(rows, _MOST_ROWS - self._first(k), self._limit // _ROW_BYTES - others)
         if rows < least:
             raise self._too_long()
@@ -236,7 +242,7 @@ class _Memory:
 
     def _leave_out(self) -> None:
         """Leave out the records that only repeat."""
-        first, columns, (count, _) = self._first(0), self._columns[0], self.rows
+        first, columns, count = self._first(0), self._columns[0], self.rows[0]
         if count < FEWEST_ROWS:
             return
         rows = [column[:count] for column in columns]
@@ -256,13 +262,13 @@ class _Memory:
         _, one, two, _ = (column[: self.rows[1]] for column in self._columns[1])
         return bool((one >= start).any() or (two >= start).any())
 
-    def enter(self, inputs: list[Input], expected: tuple[int, int]) -> np.ndarray:
+    def enter(self, inputs: list[Input], expected: tuple[int, int, int]) -> np.ndarray:
         """Write the constant 0 and the inputs; return the inputs as active numbers in memory.
 
-        `expected` are the numbers of records and guards for which there shall be room.
+        `expected` are the numbers of records, guards and marks for which there shall be room.
         """
         values = np.concatenate([[0.0], *(leaf.value for leaf in inputs)])
-        for k, least in enumerate((values.size, 0)):
+        for k, least in enumerate((values.size, 0, 0)):
             self._reserve(k, max(expected[k], least + _FIRST_ROWS), least)
         for column, content in zip(self._columns[0], (INPUT, 0, 0, values), strict=True):
             column[: values.size] = content
@@ -282,16 +288,16 @@ class _Memory:
         )
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """The numbers of records and guards up to now."""
-        records, guards = (int(block[COUNT]) for block in self._blocks)
-        return records, guards
+    def counts(self) -> tuple[int, int, int]:
+        """The numbers of records, guards and marks up to now."""
+        records, guards, marks = (int(block[COUNT]) for block in self._blocks)
+        return records, guards, marks
 
     @property
-    def rows(self) -> tuple[int, int]:
+    def rows(self) -> tuple[int, int, int]:
         """How many of them are in memory, but for those before the gap."""
-        records, guards = self.counts
-        return records - self._first(0), guards
+        records, guards, marks = self.counts
+        return records - self._first(0), guards, marks
 
     def placed(self, tree):
         """A result, with the places of records on the tape for their numbers."""
@@ -305,17 +311,21 @@ class _Memory:
         """The whole tape; MemoryError if there was no room for all of it."""
         if self._failure is not None:
             raise self._failure
-        assert not any(block[LOST] for block in self._blocks), "a row was lost without a reason"
+        assert not any(block[LOST] for block in self._blocks[:2]), "a row was lost without a reason"
         for columns, count in zip(self._columns, self.rows, strict=True):
             for column in columns:
                 column.resize(count, refcheck=False)
-        records, guards = self._columns
+        records, guards, marks = self._columns
         if self._gap is not None:
             records = joined(self._head, records, self._gap, self._checked)
             guards = [guards[0], *map(self._gap.places, guards[1:3]), guards[3]]
         for column in (*records, *guards):
             column.flags.writeable = False
-        return Tape(PRIMITIVES, *records, sizes, outputs, Guards(*guards), gap=self._gap)
+        are_marked = self._gap is None and not self._blocks[2][LOST]
+        return Tape(
+            PRIMITIVES, *records, sizes, outputs, Guards(*guards), gap=self._gap,
+            marks=Marks(*marks) if are_marked else None,
+        )  # fmt: skip
 
 
 # Running.
@@ -330,8 +340,8 @@ class _Recorder:
         self._twin = self._twins.function(function)
         self._entries: dict[tuple, Callable] = {}
         self._lock = threading.Lock()
-        self.expected = (0, 0)
-        """The numbers of records and guards of the last run."""
+        self.expected = (0, 0, 0)
+        """The numbers of records, guards and marks of the last run."""
 
     def run(self, text: str, classes: tuple, address: int, values: list):
         """Call the function with arguments written as `text` in terms of values and classes."""

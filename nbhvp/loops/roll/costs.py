@@ -85,6 +85,11 @@ class Costs:
         step = structures * self.step + operations * self.element
         return Cost(structures * self.several.compiling, self.call + steps * step)
 
+    def steps_of_lanes(self, steps: int, operations: int, lanes: int) -> Cost:
+        """The same, of so many operations in each of some lanes: two kernels for a step of all."""
+        step = 2 * self.step + operations * lanes * self.element
+        return Cost(operations * self.single.compiling, self.call + steps * step)
+
     def total(self, cost: Cost) -> float:
         """The seconds that a way takes over all products."""
         return cost.compiling + self.products * cost.product

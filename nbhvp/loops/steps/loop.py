@@ -78,6 +78,10 @@ class Loop:
     def length(self) -> int:
         return self.whole + len(self.partial) + self.left_out
 
+    def covers(self, part: float) -> bool:
+        """Whether so great a part of the operations are those of its steps."""
+        return bool(self.left_out) or self.period * self.whole >= part * self.operations.size
+
     def with_gap(self, gap: Gap) -> Loop:
         """The loop with steps that are left out of the tape.
 
