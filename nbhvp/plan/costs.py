@@ -83,6 +83,9 @@ class Costs:
     """The same where they are on vectors, whose elements kernels with loops compute together."""
     narrow_array: int
     """Elements of an array in such a step."""
+    across: int
+    """Elements of a row from which a sum over rows, if these are fewer, is a pass of its own, in which
+    threads take elements: on CPUs they always take rows."""
     inlined: int
     """Instructions, in LLVM's language, of a function that may be copied to where it is called."""
 
@@ -287,6 +290,7 @@ CPU = Costs(
     narrow_step=10_000,
     narrow_vectors=1500,
     narrow_array=36,
+    across=1 << 62,
     inlined=400,
     planned=1.8e-4,
     first=2e-2,
@@ -316,6 +320,7 @@ GPU = replace(
     state=1e-12,
     kernel=120.0,
     limit=180.0,
+    across=1 << 11,
 )
 """All of a large GPU at once: 17e12 instructions in double precision and 4.3e12 bytes a second, so that a load from
 memory takes as long as 32 operations, and a launch as long as a million loads. Of an addition's worth in the table

@@ -661,6 +661,9 @@ def _nested(
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
             for new in joining(nest, node, puller):
+                across = {one.is_across(memory.costs.across) for one in (*nest.members, *new)}
+                if len(across) > 1:
+                    continue
                 saved = nest.saved(new, space, memory.heaviest, ready)
                 if saved is not None and saved > best:
                     best, place, chosen, found = saved, at, nest, new

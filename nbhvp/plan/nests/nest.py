@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -83,6 +83,13 @@ class Member:
             for index in (self.index, *(load.index for load in self.loads))
             if ROW in index.terms and any(loop.variable in index.terms for loop in self.loops)
         }
+
+    def is_across(self, least: int) -> bool:
+        """Whether it adds up rows that are longer than they are many, and of so many elements at least."""
+        kept = [loop for loop in self.loops if not loop.is_summed]
+        width = math.prod(loop.extent for loop in kept)
+        has_bounds = any(loop.bounds for loop in self.loops)
+        return self.row.is_summed and width >= max(least, 2 * self.row.extent) and not has_bounds
 
     @property
     def iterations(self) -> int:
@@ -215,6 +222,19 @@ class Nest:
                 writers = done(load, member, self._writers.get(load.array, ()))
                 if not any(_is_named(load, member, w, at[w] == at[member]) for w in writers):
                     found.add(load.array)
+        return found
+
+    def turned(self, least: int) -> Nest | None:
+        """Sums over few rows with elements as the rows, and rows as a loop; None if there are others."""
+        first = self.members[0]
+        if not all(one.is_across(least) and one.loops == first.loops for one in self.members):
+            return None
+        kept = [loop for loop in first.loops if not loop.is_summed]
+        summed = [loop for loop in first.loops if loop.is_summed]
+        loops = (*kept[1:], first.row, *summed)
+        found = Nest(kept[0].extent, spaces=self.spaces)
+        found.join(replace(member, row=kept[0], loops=loops) for member in self.members)
+        found.kept = self.kept
         return found
 
     def saved(

@@ -1,11 +1,14 @@
 """Kernels for GPUs in the simulator against the interpreter: every structure, random graphs, functions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
+from nbhvp.plan.costs import GPU
 from nbhvp.targets.cuda import program as programs
 from nbhvp.targets.cuda.launching import driver
 from nbhvp.targets.cuda.program import Program
@@ -56,12 +59,20 @@ def test_random_graphs(seed, device):
     assert_same(device, graph, inputs, 1e-9)
 
 
+ACROSS = replace(GPU, across=2)
 SHAPES = {
-    "lanes share short loops": {"nests.FEW": 1, "nests.BLOCKS": 1},
-    "few blocks share a sum": {"nests.FEW": 4, "nests.BLOCKS": 2, "nests.SHARE": 1},
-    "sums in memory": {"nests.FEW": 1, "nests.SHARED": 0, "nests.SHARE": 2},
-    "blocks take rows": {"nests.FEW": 1, "texts.LONG": 2, "scans.PART": 4},
-}
+    "lanes share short loops": {"kernels.nests.FEW": 1, "kernels.nests.BLOCKS": 1},
+    "few blocks share a sum": {
+        "kernels.nests.FEW": 4, "kernels.nests.BLOCKS": 2, "kernels.nests.SHARE": 1
+    },
+    "sums in memory": {
+        "kernels.nests.FEW": 1, "kernels.nests.SHARED": 0, "kernels.nests.SHARE": 2
+    },
+    "blocks take rows": {
+        "kernels.nests.FEW": 1, "kernels.texts.LONG": 2, "kernels.scans.PART": 4
+    },
+    "lanes take columns": {"kernels.nests.GPU": ACROSS, "program.GPU": ACROSS},
+}  # fmt: skip
 """Constants with which small arrays meet the shapes of large ones."""
 
 
@@ -69,8 +80,23 @@ SHAPES = {
 @pytest.mark.parametrize("name", list(STRUCTURE)[:: 1 if THOROUGH else 12])
 def test_shapes_of_large_loops(name, shape, device, monkeypatch):
     for constant, value in SHAPES[shape].items():
-        monkeypatch.setattr(f"nbhvp.targets.cuda.kernels.{constant}", value)
+        monkeypatch.setattr(f"nbhvp.targets.cuda.{constant}", value)
     assert_same(device, *build(STRUCTURE[name]), 1e-4 if name in SINGLE else 1e-11)
+
+
+@pytest.mark.parametrize("is_pass", [True, False])
+def test_sums_over_few_long_rows(is_pass, device):
+    """Threads take the elements, and what needs whole rows is another pass: one warp would take all."""
+    x = p.input_node(Pool(), "x", (3, 2100), np.float64)
+    rows = p.sum_(p.exp(x), axes=(1,))
+    spread = p.broadcast(p.reshape(rows, shape=(3, 1)), shape=(3, 2100))
+    values = np.random.default_rng(0).standard_normal((3, 2100))
+    graph = Graph((x,), (p.sum_(x * spread if is_pass else x * x, axes=(0,)), rows))
+    program = Program(device, graph)
+    for given, needed in zip(program(values), interpret(graph, values), strict=True):
+        assert_close(given, needed, 1e-12)
+    grids = [one.grid for words in program.stretches for one in words.launches]
+    assert {(3, 1), (17, 1)} <= {*grids}
 
 
 def test_sums_have_the_same_bits_each_time(device):

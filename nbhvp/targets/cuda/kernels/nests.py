@@ -1,11 +1,12 @@
 """From nests to kernels for GPUs: the same bodies as on CPUs, in loops over the threads of a grid.
 
 The unit of work is a team of threads (`texts.Team`): a warp, or a block where few rows are long. A
-kernel takes one of three shapes:
+kernel takes one of four shapes:
 
 - *lanes over rows*: a lane takes a row;
 - *lanes over elements*: a team takes a row, and its lanes one loop of each statement, so that they read
   adjacent memory;
+- *lanes over columns*: sums over few long rows, whose elements a lane adds up each;
 - *grid*: of a single map the rows lie along one axis of the grid, the innermost loop along the other.
 
 Where rows are summed, each warp takes some rows, one after the other, and adds to its own copy of the sum
@@ -23,6 +24,7 @@ from collections.abc import Callable, Collection
 from typing import cast
 
 from nbhvp.graph.node import Node
+from nbhvp.plan.costs import GPU
 from nbhvp.plan.nests.nest import ROW, Member, Nest
 from nbhvp.plan.nests.pull import Expr
 from nbhvp.plan.nests.text import Scratch, code
@@ -48,7 +50,7 @@ __all__ = ["emit"]
 BLOCKS = 256
 """Blocks that a sum over rows is shared by: two for each of the processors of a large GPU."""
 SHARE = 16
-"""Rows that a warp adds up at least where its lanes take elements: partial results are few beside them."""
+"""Rows of which the sum is one partial result at least, where lanes take elements."""
 FEW = 16
 """Iterations of a loop below which most lanes would have none."""
 NEAR = 64
@@ -68,7 +70,8 @@ def emit(step: Nest | Reduction, needed: Collection[Node] | None = None) -> list
 class _Lanes:
     """The loops of a GPU around the bodies of one nest."""
 
-    def __init__(self, kernel: Kernel, needed: Collection[Node] | None):
+    def __init__(self, kernel: Kernel, needed: Collection[Node] | None, is_turned: bool):
+        self.is_turned = is_turned
         self.kernel, self.body, self.slots = kernel, kernel.body, kernel.slots
         self.row, self.loops = kernel.row, kernel.loops
         self.slots.functions, self.slots.near = FUNCTIONS, NEAR
@@ -90,7 +93,9 @@ class _Lanes:
         within = list(map(self._lanes_within, self.loops))
         pairs = zip(self.loops, within, strict=True)
         longest = max((loops[at].extent for loops, at in pairs if at is not None), default=0)
-        if longest < FEW and all(_may_be_lanes(loops, 0) for loops in self.loops):
+        if (longest < FEW or self.is_turned) and all(
+            _may_be_lanes(loops, 0) for loops in self.loops
+        ):
             return [0] * len(within)
         return within
 
@@ -160,7 +165,7 @@ class _Lanes:
         return f"{name}[own() * {length} + {{}}]"
 
     def rows_of_warp(self) -> int:
-        least = WARP if self.over_rows else SHARE
+        least = WARP if self.over_rows else SHARE // WARPS if self.is_shared else SHARE
         return max(least, -(-self.row.extent // (BLOCKS * WARPS)))
 
     def block(self) -> int:
@@ -310,7 +315,8 @@ def _may_be_lanes(loops: list[Loop], at: int) -> bool:
 
 def _launches(nest: Nest, needed: Collection[Node] | None) -> list[Launch]:
     """The kernel of a nest, and those that add up the partial results of its blocks."""
-    kernel = Kernel(nest, lambda kernel: _Lanes(kernel, needed))
+    turned = nest.turned(GPU.across)
+    kernel = Kernel(turned or nest, lambda kernel: _Lanes(kernel, needed, turned is not None))
     lanes, body = cast(_Lanes, kernel.printer), kernel.text()
     source = kernel_of(kernel.kind, kernel.slots, body)
     first = Launch(source, kernel.slots.contents, lanes.grid, lanes.threads, lanes.shared)
