@@ -210,7 +210,7 @@ def make_team(monkeypatch, threads: int) -> None:
     """A team of its own, of as many threads as numba allows, whatever cores the machine has."""
     allow_threads(monkeypatch, threads)
     monkeypatch.setattr(cpu, "_the_team", None)
-    monkeypatch.setattr(cpu, "_cores", lambda: threads)
+    monkeypatch.setattr(cpu.machine, "processors", lambda: threads)
 
 
 def assert_no_raise(kernel: cache.Kernel) -> None:

@@ -88,7 +88,8 @@ class Program:
         before = cache.counts()
         plan = plan or planned(graph)
         self.seconds = plan.seconds
-        self._stretches, self.kernels = _compile(plan, progress)
+        known = cache.compiled_at_once(plan.texts, progress)
+        self._stretches, self.kernels = _compile(plan, progress, known)
         steps = plan.schedule
         self._inputs = steps.graph.inputs
         self._outputs = steps.graph.outputs
@@ -399,7 +400,7 @@ def _references(stretch: _Stretch) -> dict[Any, np.ndarray]:
 
 
 def _compile(
-    plan: Planned, progress: Callable[[int, int], None]
+    plan: Planned, progress: Callable[[int, int], None], known: cache.Codes
 ) -> tuple[list[_Stretch], list[cache.Kernel]]:
     """Load the kernels of every step, and cut the steps at library calls."""
     stretches: list[_Stretch] = []
@@ -410,9 +411,9 @@ def _compile(
     for step, calls in plan.calls:
         if isinstance(step, Repeated):
             first, *_ = calls
-            kernels.append(cache.load(first.source, effort(first)))
+            kernels.append(cache.load(first.source, effort(first), known))
             done = functools.partial(_further, progress, len(kernels), total)
-            (inner,), some = _compile(step_of(step), done)
+            (inner,), some = _compile(step_of(step), done, known)
             kernels += some
             steps += [_step(first, kernels[-1 - len(some)]), repeat.repeated(step, inner.steps)]
             continue
@@ -423,7 +424,7 @@ def _compile(
             steps += _matrix_product(step)
         for call in calls:
             progress(len(kernels), total)
-            kernels.append(cache.load(call.source, effort(call)))
+            kernels.append(cache.load(call.source, effort(call), known))
             steps.append(_step(call, kernels[-1]))
             if isinstance(step, Nest) and len(calls) == 1:
                 nests.append(strips.Made(step, call, steps[-1]))

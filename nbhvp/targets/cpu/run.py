@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbhvp.targets.cpu.entries.layouts import HEADER, LINE, STEP, SYSTEM, WORKER
-from nbhvp.targets.native import entries
+from nbhvp.targets.native import entries, machine
 from nbhvp.targets.tables import Ref, words_of
 
 # --- programs -------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _team(program):
     if _the_team is None:
         with _making:
             # The cores are counted once: asking takes a microsecond.
-            _the_team = _the_team or _start(_cores() - 1)
+            _the_team = _the_team or _start(machine.processors() - 1)
     return _the_team[0], min(workers, _the_team[1])
 
 
@@ -142,22 +142,11 @@ def _allowed() -> int:
     """The threads that numba allows, whether it has been imported or not."""
     numba = sys.modules.get("numba")
     if numba is None or not hasattr(numba, "get_num_threads"):
-        return _configured()
+        return machine.threads()
     # get_num_threads would start numba's own pool, if that does not run yet.
     if numba.np.ufunc.parallel._is_initialized:
         return numba.get_num_threads()
     return numba.config.NUMBA_NUM_THREADS
-
-
-@functools.cache
-def _configured() -> int:
-    return int(os.environ.get("NUMBA_NUM_THREADS") or _cores())
-
-
-def _cores():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start(workers):

@@ -9,6 +9,7 @@ as plain Python.
 """
 
 import builtins
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -18,14 +19,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 
 from nbhvp import disk
-from nbhvp.targets.native import forks, machine  # noqa: F401  a fork has new locks of compilers
+from nbhvp.targets.native import forks, machine, threads  # noqa: F401  a fork has new locks of compilers
 from nbhvp.targets.native.machine import Effort
 from nbhvp.version import __version__
 
@@ -57,15 +58,15 @@ class Counts:
     by_library: int = 0
     """And those that CuPy computes."""
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
+
     def __sub__(self, earlier: "Counts") -> "Counts":
-        return Counts(
-            self.compiled - earlier.compiled,
-            self.loaded - earlier.loaded,
-            self.by_numba - earlier.by_numba,
-            self.seconds - earlier.seconds,
-            self.on_host - earlier.on_host,
-            self.by_library - earlier.by_library,
-        )
+        return Counts(*map(operator.sub, astuple(self), astuple(earlier)))
+
+
+Codes = Mapping[tuple[str, Effort], bytes]
+"""Object codes of texts that no kernel of this process has."""
 
 
 class _Tally(threading.local):
@@ -82,10 +83,10 @@ def counts() -> Counts:
     return _tally.counts
 
 
-def load(source: str, effort: Effort = Effort.FULL) -> Kernel:
+def load(source: str, effort: Effort = Effort.FULL, known: Codes = MappingProxyType({})) -> Kernel:
     """The kernel that `source` defines: from memory, from disk, or compiled.
 
-    LLVM is asked for so much `effort`.
+    LLVM is asked for so much `effort`, unless the object code is among those that are `known`.
     """
     key = source, effort
     if key not in _kernels:
@@ -93,14 +94,39 @@ def load(source: str, effort: Effort = Effort.FULL) -> Kernel:
             if key not in _kernels:
                 start = time.perf_counter()
                 name = _file_name(source, effort)
-                kernel = _kernels[key] = _load(name, source, effort)
-                _tally.counts = Counts(
-                    _tally.counts.compiled + kernel.compiled,
-                    _tally.counts.loaded + (not kernel.compiled),
-                    _tally.counts.by_numba + kernel.by_numba,
-                    _tally.counts.seconds + time.perf_counter() - start,
-                )
+                kernel = _kernels[key] = _load(name, source, effort, known)
+                loaded, seconds = not kernel.compiled, time.perf_counter() - start
+                _tally.counts += Counts(kernel.compiled, loaded, kernel.by_numba, seconds)
     return _kernels[key]
+
+
+def compiled_at_once(
+    texts: Iterable[tuple[str, Effort]], progress: Callable[[int, int], None]
+) -> Codes:
+    """The object codes of those texts that are to be compiled, if there are several."""
+    if machine.threads() == 1:
+        return {}
+    missing = [key for key in texts if not is_known(*key)]
+    if len(missing) < 2:
+        return {}
+    start, found, codes = time.perf_counter(), [], []
+    with contextlib.suppress(RuntimeError):  # no thread can be started, or `load` will raise it too
+        codes = threads.object_codes(_passes(missing, found, progress))
+    _tally.counts += Counts(seconds=time.perf_counter() - start)
+    return dict(zip(found, codes, strict=True)) if codes else {}
+
+
+def _passes(texts, found, progress) -> Iterator[Callable[[int], machine.Passes]]:
+    """LLVM's passes over each text that `lower` translates, which is added to those that are found."""
+    from nbhvp.targets.lowering import lower
+
+    for k, (source, effort) in enumerate(texts):
+        progress(k, len(texts))
+        name = _file_name(source, effort)
+        with contextlib.suppress(lower.Unknown):
+            text = lower.lowered(source, name, machine.target(), machine.has_masks())
+            found.append((source, effort))
+            yield functools.partial(machine.passes, text, _is_straight(source), effort)
 
 
 def is_known(source: str, effort: Effort = Effort.FULL) -> bool:
@@ -159,7 +185,11 @@ def compiled(source: str, name: str = "kernel", effort: Effort = Effort.FULL) ->
         text = lower.lowered(source, name, machine.target(), machine.has_masks())
     except lower.Unknown:
         return compiled_by_numba(source, name)
-    return machine.optimised(name, text, "@straight_kernel" in source, effort)
+    return machine.optimised(name, text, _is_straight(source), effort)
+
+
+def _is_straight(source: str) -> bool:
+    return "@straight_kernel" in source
 
 
 def compiled_by_numba(source: str, name: str = "kernel") -> machine.Compiled:
@@ -190,13 +220,17 @@ _MAKERS = {b"L": False, b"N": True}
 """The first byte of a file's content: whether numba has made the code that follows."""
 
 
-def _load(name, source, effort):
+def _load(name, source, effort, known):
     path = disk.path_of(name)
     content = disk.read(path)
     is_compiled = content is None or content[:1] not in _MAKERS
     if is_compiled:
-        made = compiled(source, name, effort)
-        content = (b"N" if made.by_numba else b"L") + made.object_code
+        code = known.get((source, effort))
+        if code is None:
+            made = compiled(source, name, effort)
+            content = (b"N" if made.by_numba else b"L") + made.object_code
+        else:
+            content = b"L" + code
         disk.write(path, content)
     by_numba = _MAKERS[content[:1]]
     if by_numba:

@@ -52,6 +52,19 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def threads() -> int:
+    """How many numba is told to use; as many as processors otherwise."""
+    return int(os.environ.get("NUMBA_NUM_THREADS") or processors())
+
+
 def options() -> tuple[str, ...]:
     """The settings of numba that concern LLVM."""
     names = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE"
@@ -76,8 +89,11 @@ def _numba_version() -> str:
 
 
 @functools.cache
-def target_machine(level: int = 3) -> llvm.TargetMachine:
-    """What makes code for this processor; code generation spends more time at a higher level."""
+def target_machine(level: int = 3, number: int = 0) -> llvm.TargetMachine:
+    """What makes code for this processor; code generation spends more time at a higher level.
+
+    Those of other numbers serve other threads at the same time.
+    """
     triple, name, features = processor()
     x86 = llvm.Target.from_default_triple().name.startswith("x86")
     return llvm.Target.from_triple(triple).create_target_machine(
@@ -148,16 +164,37 @@ FEW = "always_inliner", "sroa", "simplify_cfg", "new_gvn", "instruction_combine"
 """Passes that bring variables to registers and remove what is computed twice."""
 
 
+@dataclass(frozen=True)
+class Passes:
+    """A module, and LLVM's passes that are to run over it."""
+
+    module: Any
+    machine: Any
+    passes: Any
+    builder: Any
+
+    def run(self) -> None:
+        """Run them."""
+        self.passes.run(self.module, self.builder)
+
+
 def optimised(
     name: str, text: str, is_straight: bool = False, effort: Effort = Effort.FULL
 ) -> Compiled:
-    """The LLVM text of a kernel after LLVM's passes.
+    """The LLVM text of a kernel after LLVM's passes; see `passes`."""
+    found = passes(text, is_straight, effort)
+    found.run()
+    return Compiled(name, found.module, found.machine)
+
+
+def passes(text: str, is_straight: bool, effort: Effort, number: int = 0) -> Passes:
+    """LLVM's passes over the text of a kernel, for the target machine of a number.
 
     With full effort LLVM looks for vectors in loops, and in straight code if it `is_straight`. Other
     loops are not unrolled: loops of vectors gain nothing by it (measured), and take longer to compile.
     So do LLVM's passes of levels 2 and 3, which add code for each outcome of a condition.
     """
-    machine = target_machine(2 if effort else 3)
+    machine = target_machine(2 if effort else 3, number)
     module = llvm.parse_assembly(text, llvm.create_context())
     level, loops, straight = options()
     most = _level(level)
@@ -167,9 +204,8 @@ def optimised(
     tuning.slp_vectorization = is_straight or straight not in ("", "0")
     builder = llvm.create_pass_builder(machine, tuning)
     is_little = effort == Effort.LITTLE and most > 0 and not is_straight
-    passes = _few() if is_little else None
-    (passes or builder.getModulePassManager()).run(module, builder)
-    return Compiled(name, module, machine)
+    few = _few() if is_little else None
+    return Passes(module, machine, few or builder.getModulePassManager(), builder)
 
 
 def _few() -> Any:

@@ -272,7 +272,7 @@ def _script(text):
     import numpy as np
     from tests.targets.cpu import test_run
     from nbhvp.targets.cpu import run as cpu
-    cpu._cores = lambda: 2
+    cpu.machine.processors = lambda: 2
     program, v, expected = test_run.stencil(300_000, 1000)
 
     def check():

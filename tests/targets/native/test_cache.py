@@ -74,6 +74,30 @@ def test_compiled_once_then_loaded(folder):
     assert after.seconds > before.seconds
 
 
+def test_several_at_once_are_as_each_alone(folder, monkeypatch):
+    monkeypatch.setattr(machine, "threads", lambda: 3)
+    texts = [SOURCE.replace("1.5", f"{k}.5") for k in range(5)]
+    keys = [(text, effort) for text in texts for effort in machine.Effort]
+    faulty = SOURCE.replace("1.5", "undefined_name"), machine.Effort.FULL
+
+    def interrupted(k, total):
+        if k == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.compiled_at_once(keys, interrupted)
+    codes = cache.compiled_at_once([*keys, faulty], lambda k, total: None)
+    assert list(codes) == keys
+    monkeypatch.setattr(cache, "compiled", None)  # nothing is compiled again
+    for source, effort in keys:
+        assert cache.load(source, effort, codes).compiled
+    assert cache.compiled_at_once(keys, interrupted) == {}
+    monkeypatch.undo()
+    for source, effort in keys:
+        alone = cache.compiled(source, cache._file_name(source, effort), effort)
+        assert alone.object_code == codes[source, effort]
+
+
 def test_processes_that_write_at_once(folder):
     processes = [other_process() for _ in range(4)]
     assert [process.communicate()[0].split()[1] for process in processes] == ["4.5"] * 4
