@@ -95,7 +95,9 @@ def solves(target):
 
 
 def laplace(target):
-    return curvature.laplace(on(chain, target), X, precision=1.0).variance()
+    slope = on(chain, "interpret").grad(X)  # without it X is a minimum
+    f = on(lambda x: chain(x) - slope @ x, target)
+    return curvature.laplace(f, X, precision=1.0).variance()
 
 
 def models(target):

@@ -41,6 +41,9 @@ lines as the first cache has."""
 
 THREADS = 256
 """Directions that a GPU takes through the steps of a loop at once, each by a thread."""
+FEW, MANY = 8, 32
+"""Directions that a GPU takes at once through other products: the state is read once for all, and each
+launch has as much more to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,8 @@ def choose(graph: Graph, costs: Costs = CPU) -> int | None:
         elif not is_pulled(node):
             sweeps += sum(arg.size for arg in node.args if arg not in active) * CPU.load
         size += node.size * node.dtype.itemsize
+    if not costs.has_vectors and sweeps <= max(vectors, matrices, other):
+        return MANY if MANY * size <= CPU.most else FEW if FEW * size <= CPU.most else None
     if vectors + matrices + other + sweeps < CPU.several or max(vectors, matrices, sweeps) < other:
         return None
     if sweeps > max(vectors, matrices):

@@ -65,9 +65,9 @@ class Point:
         linearized, bound = self.recorded.linearized(product), self.products[product]
         if v.ndim == linearized.direction.ndim:
             return bound(v)
-        several = linearized.several(v.shape[-1]) if type(v) is np.ndarray else None
-        if several is None and (together := getattr(bound, "together", None)):
-            return together(v)
+        several = linearized.several(v.shape[-1])
+        if (together := getattr(bound, "together", None)) is not None:
+            return together(v, several)
         result = linearized.product.graph.outputs[-1]
         return in_blocks(bound, several, bound.stored, v, result.shape, result.dtype)
 

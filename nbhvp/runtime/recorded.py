@@ -27,7 +27,7 @@ from nbhvp.graph.sparsity.propagation import integer_operands
 from nbhvp.plan.fission import fissioned
 from nbhvp.plan.splitting.checkpoints import brief
 from nbhvp.plan.splitting.split import split
-from nbhvp.runtime.blocks import Several, choose, padded_from
+from nbhvp.runtime.blocks import FEW, MANY, Several, choose, padded_from
 from nbhvp.runtime.calls.direct import Direct, directly, general, is_worthwhile
 from nbhvp.runtime.compiling.programs import Compiler, Programs
 from nbhvp.runtime.matrices import Coloured, Matrix, coloured, matrix_of
@@ -287,7 +287,7 @@ class Linearized:
         self._points: dict[bool, Any] = {}
         self._block = 0
         """How many directions are taken at once; 0 until that is asked for."""
-        self._several: Several | None = None
+        self._several: dict[int, Several] = {}
 
     def point(self, complete: bool) -> Any:
         """The program of guards, state, and results if `complete`; None where nothing is needed."""
@@ -308,13 +308,14 @@ class Linearized:
         """The product with a block of directions, where `count` are worth a program."""
         graph = self.product.graph
         self._block = self._block or choose(graph, self.costs) or 1
-        if self._block == 1 or count < padded_from(self._block):
+        block = FEW if self._block == MANY and count <= FEW else self._block
+        if block == 1 or count < padded_from(block):
             return None
-        if self._several is None:
+        if block not in self._several:
             with self._programs.compiler.preparing():
-                wide = batched(graph, graph.inputs[-1], self._block)
+                wide = batched(graph, graph.inputs[-1], block)
                 if wide is None:
                     self._block = 1
                     return None
-                self._several = Several(self._programs.of(wide.inputs, wide.outputs), self._block)
-        return self._several
+                self._several[block] = Several(self._programs.of(wide.inputs, wide.outputs), block)
+        return self._several[block]

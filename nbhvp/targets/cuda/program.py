@@ -13,19 +13,17 @@ Invariant: calls from several threads never share a workspace.
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import math
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.plan.costs import GPU
 from nbhvp.plan.layout import layout
@@ -33,6 +31,7 @@ from nbhvp.plan.nests.nest import Nest
 from nbhvp.plan.nests.text import Pointer, Symbol
 from nbhvp.plan.recurrence import Recurrence, Repeated
 from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, reads, schedule
+from nbhvp.targets.cuda import columns
 from nbhvp.targets.cuda.arrays import DeviceArray, checked, given, returned
 from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.hosted import Host, hosted
@@ -232,6 +231,8 @@ class Bound:
     def __init__(self, program: Program, cold: Sequence[DeviceArray]):
         self.program = program
         self.stored = cold
+        self._wide: dict[Any, Bound] = {}
+        """Programs of several directions, at the same point."""
         self._free: dict[int, list[Workspace]] = {}
         """By the stream on which each was used last."""
 
@@ -259,22 +260,41 @@ class Bound:
         program.device.follow(result.stream, x.stream)
         return out
 
-    def together(self, v: Any) -> Any:
-        """The main outputs of directions along the last axis of v, which are the last axis of the result."""
+    def together(self, v: Any, several: Any) -> Any:
+        """The main outputs of directions along the last axis of v, which are the last axis of the result.
+
+        `several` has a program for a block of directions; without it they run one by one.
+        """
+        device = self.program.device
+        stream, library = _place(device, v)
+        if library is None:
+            v = uploaded(device, v, stream)
+        v = v.lent(library or DeviceArray.__name__)
+        found = self._one_by_one(v) if several is None else self._in_blocks(v, several)
+        return np.asarray(found) if library is None else found
+
+    def _one_by_one(self, v: DeviceArray) -> DeviceArray:
         program = self.program
         hot, main = program.inputs[program.hot], program.outputs[program.main]
         like, count = program.graph.outputs[program.main], v.shape[-1]
-        stream, library = _place(program.device, v)
-        if library is None:
-            v = uploaded(program.device, v, stream)
-        v = v.lent(library or DeviceArray.__name__)
-        rows = _transposed(program.device, (hot.size, count), hot.dtype)(v)
-        results = DeviceArray(program.device, (count, main.size), main.dtype, stream, rows.library)
+        rows = columns.transposed(program.device, (hot.size, count), hot.dtype)(v)
+        results = DeviceArray(
+            program.device, (count, main.size), main.dtype, rows.stream, v.library
+        )
         for k in range(count):
             self(rows.part(k * hot.size, hot.shape), results.part(k * main.size, like.shape))
-        found = _transposed(program.device, (count, main.size), main.dtype)(results)
-        found = found.reshape((*like.shape, count))
-        return np.asarray(found) if library is None else found
+        found = columns.transposed(program.device, (count, main.size), main.dtype)(results)
+        return found.reshape((*like.shape, count))
+
+    def _in_blocks(self, v: DeviceArray, several: Any) -> DeviceArray:
+        program, count = several.program, v.shape[-1]
+        if program not in self._wide:
+            self._wide[program] = program.bind(*self.stored)
+        if count == several.count:
+            return self._wide[program](v)
+        blocks = columns.cut(self.program.device, v, several.count)
+        results = [self._wide[program](block) for block in blocks]
+        return columns.joined(self.program.device, results, count)
 
     def _taken(self, stream: int) -> Workspace:
         try:
@@ -334,14 +354,6 @@ def _entry(slot: Any) -> Any:
     if isinstance(slot, Pointer):
         return Ref(slot.array, slot.offset * slot.array.dtype.itemsize)
     return slot
-
-
-@functools.lru_cache(maxsize=64)
-def _transposed(device: Any, shape: tuple[int, int], dtype: np.dtype) -> Callable:
-    """The transpose of a matrix on the device."""
-    x = p.input_node(Pool(), "x", shape, dtype)
-    program = Program(device, Graph((x,), (p.transpose(x, axes=(1, 0)),)))
-    return lambda array: program(array.reshape(shape))[0]
 
 
 Constants = dict[tuple[Any, int, int], tuple[np.ndarray, DeviceArray]]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nbhvp
+from nbhvp.runtime import blocks, recorded
 from nbhvp.targets.cuda import dlpack
 from nbhvp.targets.cuda.arrays import DeviceArray
 from nbhvp.targets.cuda.launching import driver
@@ -204,16 +205,38 @@ def test_mixed_arrays(gpu, monkeypatch):
     same(f(x, A, 2.0), g(X, A, 2.0))
 
 
+@pytest.mark.parametrize("count", [1, 3, 8, 19])
 @pytest.mark.parametrize("operator", [False, True])
-def test_several_directions(operator, gpu, monkeypatch):
+def test_several_directions(operator, count, gpu, monkeypatch):
+    """One program for a block of them, filled up with zeros, and nothing but the result leaves the device."""
     cupy = installed(monkeypatch, gpu, "cupy")
+    monkeypatch.setattr(blocks, "MANY", 9)
+    monkeypatch.setattr(recorded, "MANY", 9)
     f = nbhvp.differentiable(logistic, target="cuda")
-    several = np.random.default_rng(1).standard_normal((4, 3))
+    several = np.random.default_rng(1).standard_normal((4, count))
     x, data = cupy.of(X), cupy.of(A)
+    H = f.hessian(x, data)
+    H @ cupy.of(several)
     for v, kind in (cupy.of(several), cupy), (several, np.ndarray):
-        found = f.hessian(x, data) @ v if operator else f.hvp(x, v, data)
+        gpu.calls.clear()
+        found = H @ v if operator else f.hvp(x, v, data)
         assert type(found) is kind
+        copied = gpu.calls.count("cuMemcpyDtoHAsync_v2") + gpu.calls.count("cuMemcpyHtoDAsync_v2")
+        assert copied == (0 if kind is cupy else 2)
         same(found, g.hvp(X, several, A))
+
+
+def test_blocks_of_directions_are_one_program(gpu):
+    """One graph of launches for eight directions; those of more blocks are cut, and joined again."""
+    f = nbhvp.differentiable(logistic, target="cuda")
+    H, rng, launches = f.hessian(X, A), np.random.default_rng(1), {}
+    for count in (8, 33):
+        v = rng.standard_normal((4, count))
+        H @ v
+        gpu.calls.clear()
+        same(H @ v, g.hvp(X, v, A))
+        launches[count] = [gpu.calls.count(f"cu{one}") for one in ("GraphLaunch", "LaunchKernel")]
+    assert launches == {8: [1, 0], 33: [2, 2 + 1]}
 
 
 def test_sparse_arrays_are_scipys(gpu, monkeypatch):

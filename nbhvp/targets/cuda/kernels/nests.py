@@ -148,6 +148,8 @@ class _Lanes:
 
     @property
     def threads(self) -> int:
+        if self.is_grid:
+            return min(THREADS, -(-self.loops[0][-1].extent // WARP) * WARP)
         return WARP * WARPS if self.copies or self.team.is_block else THREADS
 
     @property
@@ -180,7 +182,7 @@ class _Lanes:
     @property
     def grid(self) -> tuple[int, int]:
         if self.is_grid:
-            return -(-self.loops[0][-1].extent // THREADS), min(self.row.extent, MOST_Y)
+            return -(-self.loops[0][-1].extent // self.threads), min(self.row.extent, MOST_Y)
         count = -(-self.row.extent // self.kernel.block)
         if self.is_shared:
             return count, 1
