@@ -7,9 +7,11 @@ none that was: so a recurrence that is written into an array reads numbers, and 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Box"]
+__all__ = ["Box", "found_in", "is_all"]
 
 Axis = tuple[int, int, int]
 """Start, step and size."""
@@ -73,6 +75,24 @@ class Box:
         (k,) = differing
         both = _joined(self.axes[k], other.axes[k])
         return both and Box((*self.axes[:k], both, *self.axes[k + 1 :]))
+
+
+@functools.lru_cache(1 << 12)
+def found_in(read: tuple, written: tuple) -> tuple[bool, dict[str, Any] | None]:
+    """Whether two boxes are apart; and where the first is in the second, as slices have it, if it is.
+
+    Boxes are (start, step, size), with an entry of each for each axis.
+    """
+    mine, theirs = Box.of(*read), Box.of(*written)
+    inside = mine.within(theirs)
+    place = None if inside is None else inside.place | {"size": inside.size}
+    return mine.is_apart(theirs), place
+
+
+@functools.lru_cache(1 << 12)
+def is_all(shape: tuple[int, ...], start: tuple, step: tuple, size: tuple) -> bool:
+    """Whether a box is all of an array, in its order."""
+    return size == shape and not any(start) and all(k == 1 for k in step)
 
 
 def _are_apart(a: Axis, b: Axis) -> bool:

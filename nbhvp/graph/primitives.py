@@ -30,7 +30,7 @@ from functools import partial
 import numpy as np
 
 from nbhvp.graph import definitions as d
-from nbhvp.graph.boxes import Box
+from nbhvp.graph.boxes import Box, found_in, is_all
 from nbhvp.graph.node import Node, Pool
 from nbhvp.graph.primitive import (
     ANY,
@@ -484,7 +484,7 @@ def _broadcast_of(number: Node) -> Node:
 
 
 def _simplify_slice(x, start, step, size):
-    if size == x.shape and all(b == 0 for b in start) and all(k == 1 for k in step):
+    if is_all(x.shape, start, step, size):
         return x
     if x.primitive is update:
         return _read_written(x, start, step, size)
@@ -505,9 +505,21 @@ def _simplify_slice(x, start, step, size):
 
 
 def _read_written(x, start, step, size):
+    """A slice of what was written last, if that is all of it, past writes that are beside it."""
     if x.primitive is not update or 0 in size:
         return None
-    return _read_past_writes(x, Box.of(start, step, size))
+    array, read = x, (start, step, size)
+    for _ in range(MOST_PASSED):
+        if array.primitive is not update:
+            break
+        (base, value), place = array.args, array.params
+        is_apart, inside = found_in(read, (place["start"], place["step"], value.shape))
+        if not is_apart:
+            if inside is None or value.dtype != x.dtype:
+                return None
+            return value if is_all(value.shape, **inside) else slice_(value, **inside)
+        array = base
+    return None if array is x else slice_(array, start=start, step=step, size=size)
 
 
 def _slice_of_rows(x, axis, start, step, size):
@@ -526,20 +538,6 @@ def _element_of_reshaped(x, start, size):
     ones = (1,) * array.ndim
     element = slice_(array, start=tuple(map(int, place)), step=ones, size=ones)
     return reshape(element, shape=size)
-
-
-def _read_past_writes(x: Node, box: Box) -> Node | None:
-    """A slice of what was written last, if that is all of it, past writes that are beside it."""
-    array = x
-    for _ in range(MOST_PASSED):
-        if array.primitive is not update:
-            break
-        box_written, (base, value) = written(array), array.args
-        if not box.is_apart(box_written):
-            inside = box.within(box_written) if value.dtype == x.dtype else None
-            return inside and slice_(value, **inside.place, size=inside.size)
-        array = base
-    return None if array is x else slice_(array, **box.place, size=box.size)
 
 
 FEW = 8

@@ -72,7 +72,12 @@ class Requests(Pool):
 
     def request(self, primitive, args: tuple, params: dict[str, Any]) -> Node:
         """One more operation."""
-        form = (primitive, *map(_form, args), *params.items())
+        return self.of_form(
+            (primitive, *map(_form, args), *params.items()), primitive, args, params
+        )
+
+    def of_form(self, form: tuple, primitive, args: tuple, params: dict[str, Any]) -> Node:
+        """The same of a key that tells all but which nodes the arguments are."""
         kind = self._forms.get(form)
         if kind is None:
             kind = self._forms[form] = self._kind(primitive, args, params)

@@ -171,16 +171,6 @@ class Traced:
     def __reduce__(self):
         raise trace_error("a traced value cannot be pickled", "keep it inside the function")
 
-    def __getattr__(self, name: str):
-        if name.startswith("_") or not hasattr(self.value, name):
-            kind = type(self.value)
-            module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-            raise AttributeError(f"'{module}{kind.__name__}' object has no attribute {name!r}")
-        raise trace_error(
-            f"the array attribute .{name} is not supported on a traced value",
-            "write it with NumPy functions",
-        )
-
     # Protocols.
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
@@ -301,11 +291,12 @@ class Number(Traced):
 
     value: float
 
-    def __init__(self, value: float, node: Node | None, log: Log | None = None, row: int = 0):
-        self.value = value
-        self._node = node
-        self.log = log
-        self.row = row
+    _node: Node | None
+    log: Log | None
+    row: int
+
+    # Numbers are many: whoever makes one sets what it has, without a call (`numbers`).
+    __init__ = object.__init__  # type: ignore[assignment]
 
     @property
     def node(self) -> Node:  # type: ignore[override]
@@ -337,6 +328,26 @@ class Number(Traced):
         return type(self.value)
 
 
+def _unsupported(name: str) -> property:
+    """An attribute of what a traced value stands for that is none of its own."""
+
+    def read(x: Traced):
+        getattr(x.value, name)  # Python's own error if that has none
+        raise trace_error(
+            f"the array attribute .{name} is not supported on a traced value",
+            "write it with NumPy functions",
+        )
+
+    return property(read)
+
+
+# Not by __getattr__: with that, Python reads each attribute of an object four times as slowly.
+for _kind in (np.ndarray, np.float64, np.complex128, np.int64, np.bool_, float, complex, int):
+    for _name in dir(_kind):
+        if not _name.startswith("_") and not hasattr(Traced, _name):
+            setattr(Traced, _name, _unsupported(_name))
+
+
 Number.__name__ = Traced.__name__  # by which errors of code in C call it, and `recording` knows it
 
 _SEQUENCE = 1 << 5
@@ -356,7 +367,9 @@ if np.ndarray.__flags__ & _SEQUENCE:
 def traced(node: Node, value) -> Traced:
     """A new array of the trace, sharing storage with nothing."""
     if type(value) in _DOUBLES and node.dtype == _DOUBLE and node.shape == ():
-        return Number(value, node)
+        number = Number()
+        number.value, number._node, number.log, number.row = value, node, None, 0
+        return number
     _check_dtype(node.dtype)
     value = native(value) if is_array(value) else value
     assert np.shape(value) == node.shape, f"{node} holds a value of shape {np.shape(value)}"
@@ -571,6 +584,8 @@ def _strong_nodes(primitive, args, values) -> list:
 
 
 def cast_node(node: Node, dtype) -> Node:
+    if node.dtype == dtype:
+        return node
     dtype = native_dtype(dtype)
     _check_dtype(dtype)
     if node.is_complex and dtype.kind != "c":

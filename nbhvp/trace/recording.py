@@ -299,6 +299,9 @@ class Recording:
         _CURRENT.reset(self._tokens.pop())
         _open(_CURRENT.get())
         self.is_closed = True
+        if isinstance(error, AttributeError) and error.obj is not None:
+            shown = f"{_name_of(error.obj.__class__)!r} object"
+            error.args = (_STANDINS.sub(shown, str(error)),)
         ours = _ours(error) or self._hidden_by(error, traceback)
         if ours is not None:
             line = user_line(traceback)
@@ -332,6 +335,10 @@ _STANDINS = re.compile(
     r"'(Traced|Sparse|SparseConstant|LibraryFunction|CompiledFunction)'( object)?|\bTraced\b"
 )
 """How Python's own errors name what stands for the user's objects."""
+
+
+def _name_of(kind: type) -> str:
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def _ours(error: BaseException | None) -> TraceError | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,23 +62,59 @@ class View:
     params: dict[str, Any]
     operands: tuple[Traced, ...] = ()
 
+    @functools.cached_property
+    def _evaluate(self) -> Callable:
+        if self.primitive is p.slice_:
+            return operator.itemgetter(p.strided(**self.params))
+        evaluate = _VIEWS_OF_VALUES.get(self.primitive, self.primitive.evaluate)
+        return functools.partial(evaluate, **self.params)
+
     def of_node(self, node: Node) -> Node:
         """The view of a node; of a constant, the same one in each step of a loop."""
-        if node.life != PLAIN or self.operands:
+        if self.operands:
             return self.primitive(node, *(o.node for o in self.operands), **self.params)
-        key, made = ("view", self, node), node.pool.made
-        if key not in made:
-            made[key] = self.primitive(node, **self.params)
-        return made[key]
+        return _requested((self, node.shape, node.dtype), self.primitive, (node,), self.params)
 
     def of_value(self, value: np.ndarray) -> np.ndarray:
-        evaluate = _VIEWS_OF_VALUES.get(self.primitive, self.primitive.evaluate)
-        return evaluate(value, *(o.value for o in self.operands), **self.params)
+        if self.operands:
+            return self._evaluate(value, *(o.value for o in self.operands))
+        return self._evaluate(value)
 
     def written(self, base: Traced, new: Node) -> Node:
         """The base, after `new` has taken the place of its view. Most need its shape alone."""
         operands = (o.node for o in self.operands)
         return _WRITTEN[self.primitive](base, new, *operands, **self.params)
+
+
+def _requested(form: tuple, primitive: p.Primitive, args: tuple[Node, ...], params: dict) -> Node:
+    """A primitive of nodes, where a form tells their shapes and dtypes, and the parameters.
+
+    Of constants it is the same node in each step of a loop.
+    """
+    pool = args[0].pool
+    if not pool.asks:
+        return primitive(*args, **params)
+    if args[-1].life != PLAIN or args[0].life != PLAIN:
+        return pool.of_form(form, primitive, args, params)
+    key, made = (form, args), pool.made
+    if key not in made:
+        made[key] = pool.of_form(form, primitive, args, params)
+    return made[key]
+
+
+def _updated(base: Traced, new: Node, start: tuple, step: tuple, size: tuple) -> Node:
+    node = base.node
+    form = (p.update, node.shape, node.dtype, new.shape, new.dtype, start, step)
+    return _requested(form, p.update, (node, new), {"start": start, "step": step})
+
+
+def _reshaped(base: Traced, new: Node, shape: tuple[int, ...]) -> Node:
+    below = base.views[-1].params.get("size") if base.views else base.storage.node.shape
+    shape = base.shape if below is None else below
+    if new.shape == shape:
+        return new
+    form = (p.reshape, new.shape, new.dtype, shape)
+    return _requested(form, p.reshape, (new,), {"shape": shape})
 
 
 def _pick(value, index, axis):
@@ -103,8 +140,8 @@ _VIEWS_OF_VALUES = {p.real: np.real, p.imag: np.imag, p.gather: _pick}
 
 
 _WRITTEN = {
-    p.slice_: lambda base, new, start, step, size: p.update(base.node, new, start=start, step=step),
-    p.reshape: lambda base, new, shape: p.reshape(new, shape=base.shape),
+    p.slice_: _updated,
+    p.reshape: _reshaped,
     p.transpose: lambda base, new, axes: p.transpose(new, axes=inverse(axes)),
     p.real: lambda base, new: p.complex_(new, p.imag(base.node)),
     p.imag: lambda base, new: p.complex_(p.real(base.node), new),

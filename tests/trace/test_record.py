@@ -297,8 +297,8 @@ def test_a_thousand_steps():
 def test_writes_do_not_read_what_they_replace(monkeypatch):
     """Each would look past all writes before it: arrays filled in loops would take quadratic time."""
     reads = []
-    read = p._read_past_writes
-    monkeypatch.setattr(p, "_read_past_writes", lambda *args: reads.append(args) or read(*args))
+    read = p.found_in
+    monkeypatch.setattr(p, "found_in", lambda *args: reads.append(args) or read(*args))
 
     def filled(x):
         y = np.zeros((3, 2))

@@ -478,6 +478,7 @@ def _operand(
         return column[0]
     nodes = column.nodes
     if is_plain(nodes[-1]):
+        nodes[0].pool.settle(nodes)
         nodes = tuple(map(settled, nodes))
         return nodes[0] if all(node is nodes[0] for node in nodes) else Constants(nodes)
     leaves = [sequence.leaves[node] for node in nodes]

@@ -116,15 +116,16 @@ def _get(x: Traced, index):
 
 
 def set_(x: Traced, index, value) -> None:
-    key = key_of(index) if type(x) is Traced and is_array(x.value) else None
+    content = x.value
+    key = key_of(index) if type(x) is Traced and is_array(content) else None
     if key is None:
         _set(x, index, value)
         return
     whole = index if Ellipsis in key else (*(index if type(index) is tuple else (index,)), ...)
-    target = x.viewed(*region(x.value.shape, key), value=x.value[whole])
+    views, shown = region(content.shape, key), content[whole]
     is_written = type(value) is Traced and value.storage is x.storage
-    if not (is_written and value.views == target.views and may_be_written(x)):
-        write(target, value)  # else x[index] += ... has written it
+    if not (is_written and value.views == (*x.views, *views) and may_be_written(x)):
+        write(x.viewed(*views, value=shown), value)  # else x[index] += ... has written it
 
 
 def _set(x: Traced, index, value) -> None:

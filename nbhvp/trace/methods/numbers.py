@@ -85,7 +85,9 @@ def _unary(primitive: p.Primitive, compute: Callable, general: Callable) -> Call
         log.second.append(a)
         if row == MANY_SCALARS:
             present().see_many()
-        return Number(compute(x.value), None, log, row)
+        made = Number()
+        made.value, made._node, made.log, made.row = compute(x.value), None, log, row
+        return made
 
     return call
 
@@ -96,18 +98,22 @@ def _binary(
     code, exact = code_of(primitive), primitive.exact
 
     def call(x, y):
-        log = (type(x) is Number and x.log) or (type(y) is Number and y.log)
-        if not log or not log.is_open:
-            log = _open_log()
-        if log is None or not log.pool.asks:
+        if type(x) is Number:
+            log, a, u = x.log, x.row, x.value
+            if log is None or not log.is_open:
+                log = _open_log()
+                a = None if log is None else _operand(log, x)
+        else:
+            log, u = y.log if type(y) is Number else None, x
+            if log is None or not log.is_open:
+                log = _open_log()
+            if log is not None:
+                a = log.numbers.get(x) if type(x) is float else None
+                if a is None:
+                    a = _plain(log, x)
+        if log is None or a is None or not log.pool.asks:
             return general(x, y)
         kind = code
-        if type(x) is Number:
-            a, u = x.row if x.log is log else _operand(log, x), x.value
-        else:
-            a, u = log.numbers.get(x) if type(x) is float else None, x
-            if a is None:
-                a = _plain(log, x)
         if type(y) is Number:
             b, v = y.row if y.log is log else _operand(log, y), y.value
         else:
@@ -116,7 +122,7 @@ def _binary(
                 b = _plain(log, y)
             if b is not None and v in exact:
                 kind = code_of(primitive, v)
-        if a is None or b is None or (a < 0 and b < 0 and not (log.is_live(a) or log.is_live(b))):
+        if b is None or (a < 0 and b < 0 and not (log.is_live(a) or log.is_live(b))):
             return general(x, y)
         if raises and (
             (type(u) is not np.float64 and type(v) is not np.float64) or present().divides_by_python
@@ -128,7 +134,9 @@ def _binary(
         log.second.append(b)
         if row == MANY_SCALARS:
             present().see_many()
-        return Number(compute(u, v), None, log, row)
+        made = Number()
+        made.value, made._node, made.log, made.row = compute(u, v), None, log, row
+        return made
 
     return call
 

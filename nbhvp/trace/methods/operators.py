@@ -80,12 +80,13 @@ def store(ufunc, out, result, casting):
     """`out` after it has taken the result, as NumPy's casting rule allows."""
     if not isinstance(out, Traced):
         raise trace_error(NOT_OURS, "write plain = plain + traced, or make it inside the function")
-    if not np.can_cast(result.dtype, out.dtype, casting):
+    given, wanted = result.dtype, out.dtype
+    if given != wanted and not np.can_cast(given, wanted, casting):
         raise TypeError(
-            f"Cannot cast ufunc {ufunc.__name__!r} output from {result.dtype!r} to {out.dtype!r} "
+            f"Cannot cast ufunc {ufunc.__name__!r} output from {given!r} to {wanted!r} "
             f"with casting rule {casting!r}"
         )
-    if np.broadcast_shapes(out.shape, result.shape) != out.shape:
+    if out.shape != result.shape and np.broadcast_shapes(out.shape, result.shape) != out.shape:
         raise ValueError(
             f"non-broadcastable output operand with shape {out.shape} "
             f"doesn't match the broadcast shape {result.shape}"
@@ -146,10 +147,16 @@ def _is_operand(x) -> bool:
 _OPERANDS = (int, float, complex, np.generic, np.ndarray, list, tuple, Traced)
 
 
-def _operate_in_place(ufunc, x, other):
-    if not is_array(x.value):
-        return _operate(ufunc, x, other)
-    return _call_ufunc(ufunc, x, other, out=(x,)) if _is_operand(other) else NotImplemented
+def _in_place(ufunc: np.ufunc) -> Callable:
+    operate = _operator(ufunc)
+
+    def in_place(x, other):
+        result = operate(x, other)
+        if result is NotImplemented or not is_array(x.value):
+            return result
+        return store(ufunc, x, result, "same_kind")
+
+    return in_place
 
 
 _BINARY = {
@@ -199,7 +206,7 @@ for _key, _ufunc in _BINARY.items():
     _forward = getattr(Traced, f"__{_key}__")
     setattr(Traced, f"__r{_key}__", lambda y, x, f=_forward: f(x, y))
     if _key != "divmod":
-        setattr(Traced, f"__i{_key}__", lambda x, y, u=_ufunc: _operate_in_place(u, x, y))
+        setattr(Traced, f"__i{_key}__", _in_place(_ufunc))
 for _key, _ufunc in _UNARY.items():
     setattr(Traced, f"__{_key}__", _operator(_ufunc))
 Traced.compress = lambda self, condition, axis=None, out=None: dispatch(

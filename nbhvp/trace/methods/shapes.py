@@ -120,18 +120,22 @@ def slice_view(x: Traced, index) -> Traced:
 
 def write(target: Traced, value) -> None:
     """Put `value` in the place of all of `target`, in its dtype, seen through every alias."""
-    if not is_array(target.value):
+    shown = target.value
+    if not is_array(shown):
         raise TypeError("return arrays must be of ArrayType")
     value = lift(value)
-    node = cast_node(value.node, target.dtype)
-    extra = value.ndim - target.ndim
-    if extra > 0 and value.shape[:extra] == (1,) * extra:
-        node = p.reshape(node, shape=value.shape[extra:])
+    content, shape = value.value, shown.shape
+    node = cast_node(value.node, shown.dtype)
+    extra = node.ndim - len(shape)
+    if extra > 0 and node.shape[:extra] == (1,) * extra:
+        node = p.reshape(node, shape=node.shape[extra:])
 
     def assign(base):
-        through(base, target.views)[...] = value.value
+        through(base, target.views)[...] = content
 
-    overwrite(target, lambda: p.broadcast(node, shape=target.shape), assign)
+    overwrite(
+        target, lambda: node if node.shape == shape else p.broadcast(node, shape=shape), assign
+    )
 
 
 def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None:
@@ -149,10 +153,9 @@ def overwrite(target: Traced, new: Callable[[], Node], assign: Callable) -> None
         current().write_input(storage.place)
     base = _writable(target)
     assign(base)
-    bases = [Traced(storage, target.views[:k]) for k in range(len(target.views))]
-    node = new()
-    for view, below in zip(reversed(target.views), reversed(bases), strict=True):
-        node = view.written(below, node)
+    node, views = new(), target.views
+    for k in reversed(range(len(views))):
+        node = views[k].written(Traced(storage, views[:k]), node)
     storage.node, storage.value = node, base
     storage.version += 1
     for twin in storage.twins:
