@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbhvp.graph import primitives as p
+from nbhvp.graph.definitions import strided
 from nbhvp.graph.node import PLAIN, Node
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class View:
     @functools.cached_property
     def _evaluate(self) -> Callable:
         if self.primitive is p.slice_:
-            return operator.itemgetter(p.strided(**self.params))
+            return operator.itemgetter(strided(**self.params))
         evaluate = _VIEWS_OF_VALUES.get(self.primitive, self.primitive.evaluate)
         return functools.partial(evaluate, **self.params)
 

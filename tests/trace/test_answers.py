@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from nbhvp.trace import answers, arrays
+from nbhvp.trace import answers, dispatch
 from nbhvp.trace.record import record
 from nbhvp.trace.surroundings.ownership import public_name
 from tests import cases
@@ -27,7 +27,7 @@ ELSEWHERE = {
 def met():
     """The answers that the cases meet by themselves, not inside other answers."""
     found, depth = set(), [0]
-    call, method = answers.Answer.__call__, arrays.ufunc_method
+    call, method = answers.Answer.__call__, dispatch.ufunc_method
 
     def noted(answer, *args, **kwargs):
         if depth[0] == 0:
@@ -45,7 +45,7 @@ def met():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers.Answer, "__call__", noted)
-        patch.setattr(arrays, "ufunc_method", noted_method)
+        patch.setattr(dispatch, "ufunc_method", noted_method)
         for row in cases.PARAMETERS:
             record(*row.values)
         for _, function, _, domains, chosen in special.CASES:

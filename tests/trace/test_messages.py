@@ -45,6 +45,8 @@ def written(x, write):
 
 
 SAME_WORDS = {
+    "missing": lambda x: x.nothing,
+    "missing of a number": lambda x: x[0].nothing,
     "mT": lambda x: x.mT,
     "item": lambda x: x.item(),
     "iteration": lambda x: [*x[:1].reshape(())],

@@ -91,7 +91,8 @@ def tried(function):
         try:
             return function(value)
         except (TypeError, AttributeError, IndexError, KeyError) as error:
-            return type(error).__name__, str(error)
+            missing = getattr(error, "name", None)  # of an AttributeError
+            return type(error).__name__, missing or str(error)
 
     return ask
 
