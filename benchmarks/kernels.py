@@ -19,6 +19,7 @@ from benchmarks.loops import LOOPS
 from benchmarks.problems import SUITE, make
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
+from nbhvp.graph.copies import alone
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.recurrence import Repeated
@@ -34,16 +35,20 @@ def graphs(fun, x: np.ndarray, args: tuple, costs: Costs = CPU) -> Iterator[tupl
     trace = record(fun, x, args)
     (value,), inputs = trace.outputs, trace.inputs
     guards = tuple(node for node, _ in trace.guards)
-    yield "value", Graph(inputs, (*guards, value))
+    yield "value", alone(Graph(inputs, (*guards, value)))
     gradient = derive.gradient(value, inputs[0])
-    yield "gradient", Graph(inputs, (*guards, value, gradient))
+    yield "gradient", alone(Graph(inputs, (*guards, value, gradient)))
     for mode in derive.EXACT_MODES:
         v = p.input_node(trace.pool, "v", x.shape, x.dtype)
-        whole = Graph((*inputs, v), (derive.hvp(value, inputs[0], v, mode),))
-        state, product = split(whole, v, costs)
-        yield f"point {mode}", Graph(inputs, (*guards, *state, value, gradient))
-        yield f"product {mode}", product
-        yield f"one-shot {mode}", whole
+        product = derive.hvp(value, inputs[0], v, mode)
+        whole = alone(Graph((*inputs, v), (*guards, value, gradient, product)))
+        *known, product = whole.outputs
+        graph = Graph(whole.inputs, (product,))
+        state, after = split(graph, whole.inputs[-1], costs, known)
+        point = (*known[: len(guards)], *state, *known[len(guards) :])
+        yield f"point {mode}", Graph(whole.inputs[:-1], point)
+        yield f"product {mode}", after
+        yield f"one-shot {mode}", alone(Graph(whole.inputs, (product,)))
 
 
 def texts(graph: Graph) -> Iterator[str]:

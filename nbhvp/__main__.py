@@ -4,7 +4,7 @@
 - `python -m nbhvp check module:function --x0 1,2,3`: whether its derivatives are right; the exit code
   is 1 where they are not. `file.py:function` too; `--x0` is numbers, `zeros(10)`, `ones(2,3)`,
   `random(10)`, or a file of `np.save`.
-- `python -m nbhvp cache [--clear]`: the compiled kernels on disk.
+- `python -m nbhvp cache [--clear]`: the compiled kernels and the plans on disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def main() -> None:
     command.add_argument("--quick", action="store_true", help="smaller problems: within 20 s")
     command.add_argument("--out", type=Path, default=Path(), help="folder for nbhvp-demo.png")
     command.set_defaults(run=_demo)
-    command = commands.add_parser("cache", help="say where compiled kernels are kept, and how many")
+    command = commands.add_parser(
+        "cache", help="say where compiled kernels and plans are kept, and how many"
+    )
     command.add_argument("--clear", action="store_true", help="remove them")
     command.set_defaults(run=_cache)
     command = commands.add_parser("check", help="check the derivatives of a function at a point")
@@ -98,9 +100,11 @@ def _cache(arguments: argparse.Namespace) -> None:
 
     if arguments.clear:
         disk.clear()
-    files = disk.files()
-    size = sum(path.stat().st_size for path in files)
-    print(f"{disk.folder()}: {len(files)} kernels, {size:,} bytes")
+    kernels, plans = ([path.stat().st_size for path in disk.files(kind)] for kind in disk.KINDS)
+    print(
+        f"{disk.folder()}: {len(kernels)} kernels, {sum(kernels):,} bytes; "
+        f"{len(plans)} plans, {sum(plans):,} bytes"
+    )
 
 
 if __name__ == "__main__":

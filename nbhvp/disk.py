@@ -1,8 +1,10 @@
-"""Files of compiled code: named by a hash of all that the code depends on, written in one go.
+"""Files of compiled code and of plans: named by a hash of all that these depend on, written in one go.
 
 So a stale file is never looked at, and where processes write one at once, either's will do. Each holds
 its content and a checksum of its name and content; files appear whole, by one renaming, and one that is
-damaged all the same, or that lies under another name, reads as missing. A file that no process has used for `KEPT` days goes when another is written.
+damaged all the same, or that lies under another name, reads as missing. A file that no process has
+used for `KEPT` days goes when another is written, and so do the plans used longest ago, if all plans
+together have more than `MOST` bytes.
 
 What is in the folder is executed: whoever may write there may run code as whoever reads it. It
 is `NBHVP_CACHE_DIR`, else `nbhvp` in the platform's folder for caches.
@@ -20,7 +22,10 @@ from pathlib import Path
 KEPT = 90
 """Days that a file is kept after its last use."""
 DAY = 86400.0
-SUFFIX = ".kernel"
+KINDS = "kernel", "plan"
+"""How the names of files begin and end."""
+MOST = 1 << 28
+"""Bytes of all plans: their number grows with that of shapes, while kernels serve all shapes."""
 
 
 def folder() -> Path:
@@ -38,12 +43,14 @@ def folder() -> Path:
 
 def path_of(name: str) -> Path:
     """Where the file of a name lies, whether it is there or not."""
-    return folder() / (name + SUFFIX)
+    kind, _, _ = name.partition("_")
+    return folder() / f"{name}.{kind}"
 
 
-def files() -> list[Path]:
-    """The files of all kernels, of this and of other versions."""
-    return sorted(folder().glob("kernel_*" + SUFFIX)) if folder().is_dir() else []
+def files(*kinds: str) -> list[Path]:
+    """The files of some kinds, else all kernels and plans, of this and of other versions."""
+    found = (folder().glob(f"{kind}_*.{kind}") for kind in kinds or KINDS)
+    return sorted(path for some in found for path in some) if folder().is_dir() else []
 
 
 def clear() -> None:
@@ -97,3 +104,9 @@ def forget_old() -> None:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < limit:
                 path.unlink()
+    plans = [(path, path.stat()) for path in files("plan")]
+    size = 0
+    for path, known in sorted(plans, key=lambda plan: plan[1].st_mtime, reverse=True):
+        size += known.st_size
+        if size > MOST:
+            path.unlink(missing_ok=True)

@@ -141,6 +141,11 @@ class Pool:
                     self.has_lengths = True
             return node
 
+    def keys(self) -> dict[Node, Any]:
+        """What stands for the parameters of each node."""
+        with self.lock:
+            return {node: key for (_, _, key, _), node in self._interned.items()}
+
     def __reduce__(self):
         raise TypeError("a Pool belongs to its process: pickle the Function, not its graphs")
 

@@ -163,11 +163,11 @@ class HessianOperator(Operator):
 
         linearized = self._point.recorded.linearized(self._map)
         program = linearized.product
-        names = [
-            node.params["name"] for node in program.graph.inputs if node is not linearized.direction
-        ]
+        _, graph = linearized.split()
+        *fixed, _ = graph.inputs
+        names = [node.params["name"] for node in fixed]
         stored = dict(zip(names, self._point.products[self._map].stored, strict=True))
-        steps = schedule(program.graph, linearized.costs).steps
+        steps = schedule(graph, linearized.costs).steps
         return HessianReport(stored, traffic(steps), getattr(program, "seconds", math.nan))
 
     def on_device(self) -> Any:

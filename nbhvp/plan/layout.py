@@ -13,9 +13,19 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nbhvp.plan.costs import CPU
 
-__all__ = ["Layout", "layout"]
+__all__ = ["Layout", "Scratch", "layout"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Memory for partial results, private to one step."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 @dataclass(frozen=True)

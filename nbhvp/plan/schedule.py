@@ -159,17 +159,18 @@ def _pool(graph: Graph) -> Pool:
 
 
 def _planned(graph: Graph, costs: Costs) -> tuple[_Memory, list[Step]]:
-    memory = _decided(_lowered(graph, costs), costs)
+    memory = _decided(lowered(graph, costs), costs)
     return memory, _steps(memory)
 
 
-def _lowered(graph: Graph, costs: Costs) -> Graph:
+def lowered(graph: Graph, costs: Costs = CPU) -> Graph:
+    """The same function, as it is scheduled."""
     graph = fissioned(graph)
     if costs.has_vectors and any(map(new_order, graph.nodes)):
-        lowered = lower(graph, products=False)
-        graph = long_axis_last(small_products_as_sums(lowered))
+        plain = lower(graph, products=False)
+        graph = long_axis_last(small_products_as_sums(plain))
         if has_short_loops(graph):  # for which BLAS is better after all
-            graph = long_axis_last(lowered)
+            graph = long_axis_last(plain)
     graph = decided(lower(graph))
     return Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
 

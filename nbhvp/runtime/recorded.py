@@ -10,6 +10,7 @@ arguments are those of this trace, and run its programs. `runtime.direct` makes 
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
@@ -277,45 +278,82 @@ class Linearized:
     def __init__(self, linear: LinearMap, guards: tuple[Node, ...], programs: Programs):
         self.inputs, self.direction, self.results = linear.inputs, linear.direction, linear.results
         self.costs = programs.compiler.costs
-        graph = derive.check(linear.graph, linear_in=linear.direction)
-        self.state, product = split(graph, linear.direction, self.costs)
-        programs.compiler.report.state_bytes = sum(
-            node.size * node.dtype.itemsize for node in self.state
-        )
-        self.product = programs.of(product.inputs, product.outputs)
-        self._guards, self._programs = guards, programs
+        self._programs, self._guards = programs, len(guards)
+        self._whole = Graph(linear.graph.inputs, (*guards, *linear.results, linear.product))
+        self._halves: tuple[tuple[Node, ...], Graph] | None = None
+        compiler = programs.compiler
+        self._key = compiler.key(self._whole)
+        self.state, self.product = compiler.recalled(self._key, f"split {len(guards)}", self._made)
+        """What a point keeps, of which shapes and dtypes count alone, and the program of a product."""
+        compiler.report.state_bytes = sum(node.size * node.dtype.itemsize for node in self.state)
         self._points: dict[bool, Any] = {}
         self._block = 0
         """How many directions are taken at once; 0 until that is asked for."""
         self._several: dict[int, Several] = {}
+
+    def split(self) -> tuple[tuple[Node, ...], Graph]:
+        """The state, and the graph of the product that starts from it."""
+        if self._halves is None:
+            with self._programs.compiler.preparing():
+                whole = self._whole = self._programs.compiler.alone(self._whole)
+                *known, product = whole.outputs
+                *_, direction = whole.inputs
+                graph = derive.check(Graph(whole.inputs, (product,)), linear_in=direction)
+                self._halves = split(graph, direction, self.costs, known)
+        return self._halves
+
+    def _made(self) -> tuple[tuple[Node, ...], Any]:
+        state, product = self.split()
+        # What the split has scheduled already is known in its pool.
+        return state, self._programs.compiler.made(product, is_alone=True)
 
     def point(self, complete: bool) -> Any:
         """The program of guards, state, and results if `complete`; None where nothing is needed."""
         if not (complete or self.state or self._guards):
             return None  # the product needs no state, and nothing can fail
         # Who has asked for gradients will do so at other points: one program serves for both.
-        has_gradients = self._programs.compiler.report.gradient_runs > 0
-        complete = complete or True in self._points or has_gradients
-        program = self._points.get(complete)
-        if program is None:
-            outputs = (*self._guards, *self.state, *(self.results if complete else ()))
-            first = len(self._guards)
-            state = range(first, first + len(self.state))
-            program = self._points[complete] = self._programs.of(self.inputs, outputs, state)
-        return program
+        compiler = self._programs.compiler
+        complete = complete or True in self._points or compiler.report.gradient_runs > 0
+        if complete not in self._points:
+            with compiler.preparing():
+                if complete not in self._points:
+                    make = functools.partial(self._made_point, complete)
+                    question = f"point {self._guards} {complete}"
+                    self._points[complete] = compiler.recalled(self._key, question, make)
+        return self._points[complete]
+
+    def _made_point(self, complete: bool) -> Any:
+        state, _ = self.split()
+        *inputs, _ = self._whole.inputs
+        guards, results = (
+            self._whole.outputs[: self._guards],
+            self._whole.outputs[self._guards : -1],
+        )
+        graph = Graph(tuple(inputs), (*guards, *state, *(results if complete else ())))
+        places = range(len(guards), len(guards) + len(state))
+        # In the pool of the split, where the state and what the results need are the same nodes.
+        return self._programs.compiler.made(graph, places, is_alone=True)
 
     def several(self, count: int) -> Several | None:
         """The product with a block of directions, where `count` are worth a program."""
-        graph = self.product.graph
-        self._block = self._block or choose(graph, self.costs) or 1
+        compiler = self._programs.compiler
+        if not self._block:
+            choice = lambda: choose(self.split()[1], self.costs) or 1
+            self._block = compiler.recalled(self._key, "block", choice)
         block = FEW if self._block == MANY and count <= FEW else self._block
         if block == 1 or count < padded_from(block):
             return None
         if block not in self._several:
-            with self._programs.compiler.preparing():
-                wide = batched(graph, graph.inputs[-1], block)
-                if wide is None:
+            with compiler.preparing():
+                make = functools.partial(self._made_several, block)
+                program = compiler.recalled(self._key, f"several {block}", make)
+                if program is None:
                     self._block = 1
                     return None
-                self._several[block] = Several(self._programs.of(wide.inputs, wide.outputs), block)
+                self._several[block] = Several(program, block)
         return self._several[block]
+
+    def _made_several(self, block: int) -> Any:
+        graph = self._programs.compiler.alone(self.split()[1])
+        wide = batched(graph, graph.inputs[-1], block)
+        return None if wide is None else self._programs.compiler.made(wide, is_alone=True)

@@ -41,6 +41,8 @@ class Report:
     kernels_compiled, kernels_loaded : int
         Kernels that were compiled, or loaded from the disk, for this Function. Kernels that the
         process had before are not counted. ``python -m nbhvp cache`` prints their folder.
+    plans_loaded : int
+        Programs that an earlier process had planned: nothing was derived, split or scheduled for them.
     kernels_by_numba : int
         The kernels among these that Numba compiles, which takes about ten times as long: those with
         powers of integers, or with some functions of complex numbers or of parameters.
@@ -77,6 +79,7 @@ class Report:
     product_runs: int = 0
     kernels_compiled: int = 0
     kernels_loaded: int = 0
+    plans_loaded: int = 0
     kernels_by_numba: int = 0
     interpreted_runs: int = 0
     host_steps: int = 0

@@ -19,6 +19,7 @@ import numpy as np
 
 from nbhvp.graph.node import Node
 from nbhvp.plan.costs import CPU
+from nbhvp.plan.layout import Scratch
 from nbhvp.plan.nests.pull import Apply, Choose, Expr, Index, Inside, Load, Loaded, Value, Var
 
 __all__ = [
@@ -49,14 +50,6 @@ from nbhvp.targets.lowering.scalars import *
 
 WIDE = ("f8", "c16", "i8", "u8")
 """Dtypes in which an operation of numba's gives what it takes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scratch:
-    """Memory for partial results, private to one step."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ for each direction. Steps of recurrences are split in the same way first (`hoist
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent
@@ -16,7 +18,7 @@ from nbhvp.plan.fission import fissioned
 from nbhvp.plan.lower import lower, small_products_as_sums
 from nbhvp.plan.nests.axes import has_short_loops, long_axis_last
 from nbhvp.plan.networks import reordered
-from nbhvp.plan.schedule import stored_nodes
+from nbhvp.plan.schedule import lowered, stored_nodes
 from nbhvp.plan.splitting.cut import is_given, minimum_cut, started
 from nbhvp.plan.splitting.fold import collected
 from nbhvp.plan.splitting.hoist import hoisted
@@ -24,12 +26,18 @@ from nbhvp.plan.splitting.hoist import hoisted
 __all__ = ["split"]
 
 
-def split(graph: Graph, direction: Node, costs: Costs = CPU) -> tuple[tuple[Node, ...], Graph]:
+def split(
+    graph: Graph, direction: Node, costs: Costs = CPU, beside: Sequence[Node] = ()
+) -> tuple[tuple[Node, ...], Graph]:
     """The nodes to store at a point, and the graph of the product that starts from them.
 
     The inputs of the product are the stored nodes (as inputs named state0, state1, ...), then those
-    of `graph`, in this order.
+    of `graph`, in this order. What is computed `beside` the state at a point has nodes in common with it.
     """
+    if beside:
+        # First, since the operands of what commutes stand in the order in which these were made.
+        inputs = tuple(node for node in graph.inputs if node is not direction)
+        lowered(Graph(inputs, tuple(beside)), costs)
     graph = hoisted(fissioned(_zeros_known(graph, direction)), [direction])
     if any(node.primitive is p.variable for node in graph.nodes):
         # Of a loss of a model, coefficients of its result's tangent: for each input's they are many.

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from nbhvp.graph import derive
+from nbhvp.graph.copies import alone
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU, GPU
 from nbhvp.runtime.compiling import lazy, placement
@@ -89,7 +90,43 @@ class Compiler:
 
     def program(self, graph: Graph, state: Collection[int] = ()) -> Any:
         """The program of a graph, given which outputs only products read. The lock is held."""
-        return lazy.Program(graph, self) if self._is_lazy else self.compiled(graph, state)
+        return self.recalled(self.key(graph), "program", lambda: self.made(graph, state))
+
+    def made(self, graph: Graph, state: Collection[int] = (), is_alone: bool = False) -> Any:
+        """The program of a graph, which may be `alone` already. The lock is held."""
+        graph = derive.check(graph)
+        if self._is_lazy:
+            return lazy.Program(graph, self)
+        return self.compiled(graph if is_alone else self.alone(graph), state)
+
+    def alone(self, graph: Graph) -> Graph:
+        """A graph of which plans are to be kept, in a pool where nothing else was made."""
+        return alone(graph) if self._is_kept else graph
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether plans are kept on the disk."""
+        return self._is_planned and not self._is_lazy
+
+    def key(self, graph: Graph) -> Any:
+        """What stands for a graph on the disk; None where nothing that is made of it is kept there."""
+        if not self._is_kept:
+            return None
+        return _stored().key_of(graph, self.costs)
+
+    def recalled(self, key: Any, question: str, make: Callable[[], Any]) -> Any:
+        """What is made of a graph, programs among it: from the disk, if a process has left it there."""
+        with self.preparing():
+            if key is None:
+                return make()
+            made, counts = _stored().recalled(key, question)
+            self._count(counts)
+            if made is None:
+                made = make()
+                _stored().keep(key, question, made)
+            else:
+                self.report.plans_loaded += 1
+            return made
 
     def planned(self, graph: Graph) -> Any:
         """The steps of a program. The lock is held."""
@@ -115,15 +152,19 @@ class Compiler:
             self.is_direct = True
         counts = getattr(program, "counts", None)  # the interpreter has none
         if counts is not None:
-            self.report.kernels_compiled += counts.compiled
-            self.report.kernels_loaded += counts.loaded
-            self.report.kernels_by_numba += counts.by_numba
-            self.report.host_steps += counts.on_host
-            self.report.library_steps += counts.by_library
+            self._count(counts)
             names = (*self.report.hosted, *getattr(program, "hosted", ()))
             self.report.hosted = tuple(dict.fromkeys(names))
-            self.report.compile_seconds += counts.seconds
         return program
+
+    def _count(self, counts: Any) -> None:
+        """Add the kernels of a program to those of the report."""
+        self.report.kernels_compiled += counts.compiled
+        self.report.kernels_loaded += counts.loaded
+        self.report.kernels_by_numba += counts.by_numba
+        self.report.host_steps += counts.on_host
+        self.report.library_steps += counts.by_library
+        self.report.compile_seconds += counts.seconds
 
     def _expect(self, seconds: float, size: str) -> None:
         """Add to what the programs of a trace take, and warn once if that is long."""
@@ -161,8 +202,7 @@ class Programs:
             with self.compiler.preparing():
                 program = self._known.get(key)
                 if program is None:
-                    graph = derive.check(Graph(*key))
-                    program = self._known[key] = self.compiler.program(graph, state)
+                    program = self._known[key] = self.compiler.program(Graph(*key), state)
         return program
 
 
@@ -177,6 +217,10 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _stored() -> Any:
+    return importlib.import_module("nbhvp.targets.cpu.stored")
 
 
 def _has_device(number: str) -> bool:

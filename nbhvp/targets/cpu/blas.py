@@ -21,8 +21,7 @@ from scipy.linalg import cython_blas
 
 from nbhvp.plan.costs import CPU
 from nbhvp.targets.cpu.run import Step
-from nbhvp.targets.native.cache import load
-from nbhvp.targets.native.machine import address_in
+from nbhvp.targets.native.cache import address_of, load
 
 LETTERS = {"f4": "s", "f8": "d", "c8": "c", "c16": "z"}
 MATRIX_WORK = int(CPU.wake / CPU.multiply_add)  # in a block, which so pays for waking a thread
@@ -112,7 +111,7 @@ def _step(name, code, routine, pointers, integers, extent, block, alpha=1.0, bet
     kernel = load((_HEADER + _BODIES[name]).format(name=name, code=code, constant=constant))
     if isinstance(routine, str):
         letters = LETTERS[code] + routine
-        routine = address_in(cython_blas.__pyx_capi__[letters])
+        routine = address_of(cython_blas.__name__, letters)
     numbers = [complex(x) if is_complex else float(x) for x in (alpha, beta)]
     constants = numbers if is_complex else [numbers[0], 0, numbers[1], 0]
     table = (*constants, routine, *pointers, *integers)

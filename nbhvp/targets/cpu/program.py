@@ -12,29 +12,26 @@ which the addresses in its words point.
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbhvp.graph.node import Graph, Node
-from nbhvp.graph.sparsity.interleave import interleave
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.layout import Layout, layout
-from nbhvp.plan.nests.nest import Nest
-from nbhvp.plan.nests.text import KernelCall, Pointer, Scratch, Symbol, code
-from nbhvp.plan.recurrence import Repeated
-from nbhvp.plan.schedule import Library, MatrixProduct, Operand, Schedule
-from nbhvp.targets.cpu import blas, repeat, results, strips
+from nbhvp.plan.layout import Layout, Scratch
+from nbhvp.targets.cpu import results
 from nbhvp.targets.cpu import run as cpu
 from nbhvp.targets.cpu.entries import forms
-from nbhvp.targets.cpu.kernels.nests import has_kernels
-from nbhvp.targets.cpu.planned import Planned, effort, planned, step_of
-from nbhvp.targets.native import cache, machine
+from nbhvp.targets.cpu.parts import Parts, Stretch
+from nbhvp.targets.native import cache
+
+if TYPE_CHECKING:
+    from nbhvp.targets.cpu.planned import Planned
 
 __all__ = ["Bound", "Program"]
 
@@ -46,14 +43,6 @@ if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
 
 MOST_FREE = 16
 """Workspaces that a program keeps for later calls."""
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """Steps that one compiled call runs, or one library call."""
-
-    steps: tuple[cpu.Step, ...] = ()
-    library: Node | None = None
 
 
 class Program:
@@ -72,44 +61,40 @@ class Program:
         The steps of the graph, if they are known.
     progress : callable, optional
         ``progress(k, total)`` is called before each kernel is loaded or compiled.
+    parts : Parts, optional
+        What the program consists of, in the place of all else.
     """
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | None = None,
         hot: int = -1,
         main: int = -1,
         plan: Planned | None = None,
         progress: Callable[[int, int], None] = lambda k, total: None,
+        parts: Parts | None = None,
     ):
-        self.graph = graph
-        self.hot = hot % len(graph.inputs)
-        self.main = main % len(graph.outputs)
         before = cache.counts()
-        plan = plan or planned(graph)
-        self.seconds = plan.seconds
-        known = cache.compiled_at_once(plan.texts, progress)
-        self._stretches, self.kernels = _compile(plan, progress, known)
-        steps = plan.schedule
-        self._inputs = steps.graph.inputs
-        self._outputs = steps.graph.outputs
-        written = self._outputs[self.main]
-        self._direct = {
-            node: shape
-            for node, shape in zip(self._outputs[::-1], steps.shapes[::-1], strict=True)
-            if node is not written and node.size * node.dtype.itemsize >= CPU.l1
-        }
-        self._buffers = _buffers(steps, self._stretches, {written, *self._direct})
-        self._layout = _layout(steps, self._stretches, self._buffers)
+        self.kernels: Sequence[cache.Kernel] = ()
+        """Those of a program that was planned in this process."""
+        if parts is None:
+            assert graph is not None, "a program is made from a graph or from its parts"
+            hot, main = hot % len(graph.inputs), main % len(graph.outputs)
+            assembly = importlib.import_module("nbhvp.targets.cpu.assembly")
+            parts, self.kernels = assembly.assembled(graph, hot, main, plan, progress)
+        self.parts = parts
+        self.graph, self.hot, self.main = parts.graph, parts.hot, parts.main
+        self.seconds = parts.seconds
+        self._stretches, self._inputs, self._outputs = parts.stretches, parts.inputs, parts.outputs
+        self._direct, self._buffers, self._layout = parts.direct, parts.buffers, parts.layout
         self.parallel = self.seconds >= CPU.wake
-        products = any(_may_use_threads(step) for step in steps.steps)
-        self.runner = _runner(self.seconds, products)
+        self.runner = _runner(self.seconds, parts.calls_blas)
         self._cold = [node for k, node in enumerate(self._inputs) if k != self.hot]
         references = [_references(stretch) for stretch in self._stretches]
         self._patches = {
             node: [known.get(node) for known in references] for node in (*self._cold, *self._direct)
         }
-        x = graph.inputs[self.hot]
+        x = self.graph.inputs[self.hot]
         self._hot = x.shape, np.dtype(x.dtype.char)
         self._runs, self._is_prepared = 0, False
         self.directly: Callable = general
@@ -117,7 +102,7 @@ class Program:
         self._free: list[_Workspace] = []
         self._most_free = MOST_FREE if self._layout.size <= CPU.l2 else 1
         self.counts = cache.counts() - before
-        shape, dtype = graph.outputs[self.main].shape, graph.outputs[self.main].dtype
+        shape, dtype = self.graph.outputs[self.main].shape, self.graph.outputs[self.main].dtype
         is_large = math.prod(shape) * dtype.itemsize >= CPU.l2
         self.empty = functools.partial(results.empty if is_large else np.empty, shape, dtype)
         """A new array for the main output."""
@@ -359,22 +344,13 @@ def _runner(seconds: float, products: bool) -> Callable:
     call = cpu.run.call if seconds < CPU.wake else cpu.run_parallel
     if not products:
         return call
+    blas = importlib.import_module("nbhvp.targets.cpu.blas")  # which opens the library
 
     def run(words, x, out):
         with blas.single_threaded:
             call(words, x, out)
 
     return run
-
-
-def _may_use_threads(step) -> bool:
-    """Whether a step is a product that BLAS would run on threads of its own, were it let."""
-    if isinstance(step, Repeated):
-        return any(map(_may_use_threads, step.plan.steps))
-    if not isinstance(step, MatrixProduct):
-        return False
-    sizes = ((*term.shape[1:], term.args[0].shape[2]) for term, *_ in step.terms)
-    return any(blas.may_use_threads(m, n, k) for m, n, k in sizes)
 
 
 class _Addresses(dict):
@@ -387,7 +363,7 @@ class _Addresses(dict):
         return cpu.address(key.value) if key.value is not None else 0
 
 
-def _references(stretch: _Stretch) -> dict[Any, np.ndarray]:
+def _references(stretch: Stretch) -> dict[Any, np.ndarray]:
     """Where the words of a stretch hold addresses within each buffer, as `cpu.place` takes them."""
     found: dict[Any, list[int]] = {}
     word = cpu.HEADER + cpu.STEP * len(stretch.steps)
@@ -397,151 +373,6 @@ def _references(stretch: _Stretch) -> dict[Any, np.ndarray]:
                 found.setdefault(entry.buffer, []).extend((word, entry.offset))
             word += 2 if isinstance(entry, complex) else 1
     return {node: np.array([len(some) // 2, *some], np.int64) for node, some in found.items()}
-
-
-def _compile(
-    plan: Planned, progress: Callable[[int, int], None], known: cache.Codes
-) -> tuple[list[_Stretch], list[cache.Kernel]]:
-    """Load the kernels of every step, and cut the steps at library calls."""
-    stretches: list[_Stretch] = []
-    steps: list[cpu.Step] = []
-    kernels: list[cache.Kernel] = []
-    nests: list[strips.Made] = []
-    total = sum(len(calls) for _, calls in plan.calls)
-    for step, calls in plan.calls:
-        if isinstance(step, Repeated):
-            first, *_ = calls
-            kernels.append(cache.load(first.source, effort(first), known))
-            done = functools.partial(_further, progress, len(kernels), total)
-            (inner,), some = _compile(step_of(step), done, known)
-            kernels += some
-            steps += [_step(first, kernels[-1 - len(some)]), repeat.repeated(step, inner.steps)]
-            continue
-        if isinstance(step, Library) and not has_kernels(step):
-            stretches += [_Stretch(tuple(steps))] * bool(steps) + [_Stretch(library=step.node)]
-            steps, nests = [], []
-        elif isinstance(step, MatrixProduct):
-            steps += _matrix_product(step)
-        for call in calls:
-            progress(len(kernels), total)
-            kernels.append(cache.load(call.source, effort(call), known))
-            steps.append(_step(call, kernels[-1]))
-            if isinstance(step, Nest) and len(calls) == 1:
-                nests.append(strips.Made(step, call, steps[-1]))
-        if isinstance(step, Library) and step.node.primitive is interleave:
-            kept = {*plan.schedule.graph.outputs, *_read(stretches)}
-            steps = strips.in_strips(step.node, steps, nests, kept)
-    if steps or not stretches:
-        stretches.append(_Stretch(tuple(steps)))
-    return stretches, kernels
-
-
-def _further(progress: Callable[[int, int], None], done: int, total: int, k: int, _: int) -> None:
-    """Progress within a step, after what is done."""
-    progress(done + k, total)
-
-
-def _step(call: KernelCall, kernel: cache.Kernel) -> cpu.Step:
-    return cpu.Step(kernel.address, tuple(map(_entry, call.slots)), call.extent, call.block)
-
-
-def _entry(slot):
-    if isinstance(slot, Pointer):
-        return cpu.Ref(slot.array, slot.offset * slot.array.dtype.itemsize)
-    return _symbol_address(slot.name) if isinstance(slot, Symbol) else slot
-
-
-def _symbol_address(name: str) -> int:
-    """The function of doubles, among the variants of a name that Cython numbers."""
-    from scipy.special import cython_special
-
-    exported = cython_special.__pyx_capi__
-    variants = (name, f"__pyx_fuse_0{name}", f"__pyx_fuse_1{name}")
-    name = next(v for v in variants if v in exported and _is_of_doubles(exported[v]))
-    return machine.address_in(exported[name])
-
-
-def _is_of_doubles(capsule) -> bool:
-    """Whether a capsule, which is named after its C signature, takes and gives doubles only."""
-    _, signature, _ = repr(capsule).split('"')
-    types = re.findall(r"\w+(?= \*)|\w+(?=[,)])|\w+(?= \()", signature)
-    return {*types} <= {"void", "double", "__pyx_skip_dispatch"}
-
-
-def _matrix_product(step: MatrixProduct) -> list[cpu.Step]:
-    """BLAS steps for a sum of products of stacked matrices: the first writes, the others add."""
-    return [
-        one
-        for k, (term, x, y) in enumerate(step.terms)
-        for one in _blas(step.node, term.shape, term.args[0].shape[2], x, y, float(k > 0))
-    ]
-
-
-def _blas(node: Node, shape, k: int, x: Operand, y: Operand, beta: float) -> list[cpu.Step]:
-    batch, m, n = shape
-    (x_at, x_strides), (y_at, y_strides) = (
-        (cpu.Ref(array, offset * node.dtype.itemsize), strides) for array, offset, strides in (x, y)
-    )
-    z, letters = cpu.Ref(node), code(node.dtype)
-    x_op, ldx = _orientation(m, k, *x_strides[1:])
-    y_op, ldy = _orientation(k, n, *y_strides[1:])
-    layout: dict[str, Any] = dict(x_op=x_op, y_op=y_op, ldx=ldx, ldy=ldy, beta=beta)
-    if batch > 1:
-        steps = (x_strides[0], y_strides[0], m * n)
-        return blas.gemm_batch(letters, x_at, y_at, z, m, n, k, batch, steps, **layout)
-    if n == 1:
-        rows, columns = (m, k) if x_op == "N" else (k, m)
-        count = blas.gemv_scratch(rows, columns, x_op)
-        scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
-        vector: dict[str, Any] = dict(
-            op=x_op, ldx=ldx, incy=max(1, y_strides[1]), beta=beta, scratch=scratch
-        )
-        return blas.gemv(letters, x_at, y_at, z, rows, columns, **vector)
-    count = blas.gemm_scratch(m, n, k)
-    scratch = cpu.Ref(Scratch((count,), node.dtype)) if count else None
-    return blas.gemm(letters, x_at, y_at, z, m, n, k, **layout, scratch=scratch)
-
-
-def _orientation(rows: int, columns: int, row: int, column: int) -> tuple[str, int]:
-    """Whether BLAS reads a matrix as it is or transposed, and the distance of its array's rows."""
-    if (column == 1 or columns == 1) and (row >= columns or rows == 1):
-        return "N", max(row, columns)
-    return "T", max(column, rows)
-
-
-def _read(stretches: list[_Stretch]) -> set:
-    return {key for keys in _touched(stretches) for key in keys}
-
-
-def _touched(stretches: list[_Stretch]) -> list[tuple]:
-    """What each step reads or writes, in order."""
-    touched: list[tuple] = []
-    for stretch in stretches:
-        if stretch.library is not None:
-            touched.append((stretch.library, *stretch.library.args))
-        for step in stretch.steps:
-            touched.append(tuple(e.buffer for e in step.table if isinstance(e, cpu.Ref)))
-    return touched
-
-
-def _buffers(plan: Schedule, stretches: list[_Stretch], fresh: set[Node]) -> list[Node | Scratch]:
-    """Everything that steps write, but for outputs in memory of their own: nodes, partial results."""
-    found = dict.fromkeys(
-        key for keys in _touched(stretches) for key in keys if _is_buffer(key, plan)
-    )
-    found.update(dict.fromkeys(plan.graph.outputs))
-    return [key for key in found if key not in fresh]
-
-
-def _layout(plan: Schedule, stretches: list[_Stretch], buffers: list[Node | Scratch]) -> Layout:
-    sizes = {b: math.prod(b.shape) * b.dtype.itemsize for b in buffers}
-    return layout(_touched(stretches), sizes, plan.graph.outputs)
-
-
-def _is_buffer(key, plan: Schedule) -> bool:
-    if isinstance(key, Scratch) or key in plan.graph.outputs:
-        return True
-    return key.value is None and key not in plan.graph.inputs
 
 
 def _allocate(buffers: Sequence[Node | Scratch], where: Layout) -> dict:

@@ -34,12 +34,60 @@ COMPILERS = "nbhvp.targets.lowering.lower", "nbhvp.targets.native.machine"
 """The modules that translate texts, and that compile them."""
 
 
+class Address(int):
+    """An address in this process, which is pickled as the way to it in another process."""
+
+    origin: tuple[str, str]
+    """The module of Cython's and the name of a function there; or "" and the name of a kernel's file."""
+
+    @classmethod
+    def of(cls, address: int, *origin: str) -> "Address":
+        """The address of what is found so."""
+        made = cls(address)
+        made.origin = origin
+        return made
+
+    def __reduce__(self) -> tuple:
+        return address_of, self.origin
+
+
+class Missing(Exception):
+    """A kernel that is not on the disk."""
+
+
+def address_of(module: str, name: str) -> Address:
+    """The address of a function that a module of Cython's exports, or of a kernel, by its file.
+
+    Raises
+    ------
+    Missing
+        If the kernel is not on the disk.
+    """
+    if module:
+        exported = importlib.import_module(module).__pyx_capi__
+        return Address.of(machine.address_in(exported[name]), module, name)
+    return Address.of(_reloaded(name), "", name)
+
+
+def _reloaded(name: str) -> int:
+    """A kernel from the disk, counted unless this process has it."""
+    with _lock:
+        if not machine.is_linked(name):
+            start = time.perf_counter()
+            content = disk.read(disk.path_of(name))
+            if content is None or content[:1] not in _MAKERS:
+                raise Missing(name)
+            _link(name, content)
+            _count(False, _MAKERS[content[:1]], start)
+        return machine.link(name, b"")
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel in this process. Its address is good as long as the process lives."""
 
     name: str
-    address: int
+    address: Address
     source: str = field(repr=False)
     compiled: bool  # False if it came from the disk
     by_numba: bool  # its text says more than `lower` knows
@@ -95,9 +143,14 @@ def load(source: str, effort: Effort = Effort.FULL, known: Codes = MappingProxyT
                 start = time.perf_counter()
                 name = _file_name(source, effort)
                 kernel = _kernels[key] = _load(name, source, effort, known)
-                loaded, seconds = not kernel.compiled, time.perf_counter() - start
-                _tally.counts += Counts(kernel.compiled, loaded, kernel.by_numba, seconds)
+                _count(kernel.compiled, kernel.by_numba, start)
     return _kernels[key]
+
+
+def _count(is_compiled: bool, by_numba: bool, start: float) -> None:
+    """Count one kernel more, whose making began at a time."""
+    seconds = time.perf_counter() - start
+    _tally.counts += Counts(is_compiled, not is_compiled, by_numba, seconds)
 
 
 def compiled_at_once(
@@ -232,11 +285,14 @@ def _load(name, source, effort, known):
         else:
             content = b"L" + code
         disk.write(path, content)
-    by_numba = _MAKERS[content[:1]]
-    if by_numba:
+    address = Address.of(_link(name, content), "", name)
+    return Kernel(_name(source), address, source, is_compiled, _MAKERS[content[:1]])
+
+
+def _link(name: str, content: bytes) -> int:
+    if _MAKERS[content[:1]]:
         machine.know_numbas_functions()
-    address = machine.link(name, content[1:])
-    return Kernel(_name(source), address, source, is_compiled, by_numba)
+    return machine.link(name, content[1:])
 
 
 def load_entries(module: str, arguments: Mapping[str, str]) -> dict[str, int]:

@@ -227,6 +227,11 @@ def _level(text: str) -> int:
 _addresses: dict[str, int] = {}
 
 
+def is_linked(name: str) -> bool:
+    """Whether this process has the function of this name."""
+    return name in _addresses
+
+
 def link(name: str, object_code: bytes) -> int:
     """The address of the function of this name, which stands for this code in all the process."""
     return link_all([name], object_code)[0]
