@@ -28,7 +28,7 @@ from nbhvp.loops.steps.paths import NOWHERE, Paths, Unlike, Variable, paths_of
 from nbhvp.loops.steps.periods import FEWEST
 from nbhvp.loops.steps.selected import Held, Selected, selected
 
-__all__ = ["Cut", "lanes_of", "section_of", "some_guards", "taken"]
+__all__ = ["Cut", "inputs_read", "lanes_of", "section_of", "some_guards", "taken"]
 
 SHARE = 8
 """A loop has at least one in so many of the operations of a tape."""
@@ -161,10 +161,9 @@ class Cut:
             return None
         guards = some_guards(tape.guards, self.early_guards)
         free = np.flatnonzero((paths.where < 0) & ~paths.is_late)
-        section = self._section(
-            tape, operations.records[free], (), operations.records[needed], guards
+        found = compute(
+            *self._section(tape, operations.records[free], (), operations.records[needed], guards)
         )
-        found = compute(section, self.inputs)
         self.given = found.outputs
         return found
 
@@ -178,9 +177,10 @@ class Cut:
         kept = kept[kept >= tape.start].astype(np.int64)
         rest = np.unique(np.concatenate([kept, records]))
         values = np.asarray(values, np.int64)
-        parts = np.concatenate([np.arange(tape.start), values, rest])
-        sizes = (*tape.sizes, *((values.size,) if values.size else ()))
-        return section_of(tape, parts, sizes, outputs, guards)
+        used, first = inputs_read(tape, read)
+        parts = np.concatenate([first, values, rest])
+        sizes = (*(tape.sizes[k] for k in used), *((values.size,) if values.size else ()))
+        return section_of(tape, parts, sizes, outputs, guards), [self.inputs[k] for k in used]
 
     def _scan(self) -> Node:
         step, body = self.step, self.step.body
@@ -239,11 +239,11 @@ class Cut:
             operations.records[[k for k, _, _ in self.totals]],
         ]
         records = np.sort(np.concatenate(records)).astype(np.int64)
-        inputs = [*self.inputs]
+        values = np.concatenate([values, sums])
+        section, inputs = self._section(tape, records, values, tape.outputs, guards)
         if nodes:
             inputs.append(nodes[0] if len(nodes) == 1 else p.concatenate(*nodes, axis=0))
-        values = np.concatenate([values, sums])
-        return compute(self._section(tape, records, values, tape.outputs, guards), inputs)
+        return compute(section, inputs)
 
     def _with_totals(self, tape: Tape) -> tuple[Tape, np.ndarray]:
         """The tape, where what lanes add is added to the sums before, and the records of these."""
@@ -294,6 +294,14 @@ class Cut:
             records.append(self.inside[mine[order]])
         found = np.concatenate([np.zeros(0, np.int64), *records])
         return nodes, self.operations.records[found].astype(np.int64)
+
+
+def inputs_read(tape: Tape, read: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The inputs of which some of these records are, one at least; the constant 0 and their records."""
+    ends = np.cumsum([1, *tape.sizes])
+    used = np.unique(np.searchsorted(ends, read[(read > 0) & (read < tape.start)], "right") - 1)
+    used = used.tolist() or [int(np.argmin(tape.sizes))]
+    return used, np.concatenate([[0], *(np.arange(ends[k], ends[k + 1]) for k in used)])
 
 
 def section_of(

@@ -29,7 +29,7 @@ from nbhvp.graph.table.scan import collected, final, scan
 from nbhvp.graph.table.tape import CONSTANT, FIRST, Gapped, Tape, replay, tape_guards
 from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.graph.time.recurrences import Recurrence
-from nbhvp.loops.lanes import Cut, lanes_of, section_of, some_guards, taken
+from nbhvp.loops.lanes import Cut, inputs_read, lanes_of, section_of, some_guards, taken
 from nbhvp.loops.roll import costs
 from nbhvp.loops.roll.costs import Cost, Costs
 from nbhvp.loops.roll.graph import roll
@@ -307,9 +307,13 @@ class _Sections:
             return None
         end, guards = int(operations.records[loop.start]), some_guards(tape.guards, self.early)
         late = np.unique([guards.first, guards.second])
-        parts = np.concatenate([np.arange(end), late[late >= end]])
-        section = section_of(tape, parts, tape.sizes, operations.records[needed], guards)
-        found = computed(section, self.inputs, self.points)
+        body = np.arange(tape.start, end)
+        ends = operations.records[needed]
+        read = np.concatenate([tape.first[body], tape.second[body], late, ends])
+        used, first = inputs_read(tape, read)
+        parts = np.concatenate([first, body, late[late >= end]])
+        section = section_of(tape, parts, tuple(tape.sizes[k] for k in used), ends, guards)
+        found = computed(section, [self.inputs[k] for k in used], self.points)
         self.given = found.outputs
         return found
 
@@ -371,11 +375,12 @@ class _Sections:
         values = earlier[tape.codes[earlier] >= FIRST]
         inputs, order = self._read(rows, operations.references[values])
         values = values[order]
-        sizes = (*tape.sizes, *(node.size for node in inputs))
+        used, first = inputs_read(tape, read)
+        sizes = (*(tape.sizes[k] for k in used), *(node.size for node in inputs))
         rest = np.arange(start, tape.codes.size)
-        parts = np.concatenate([np.arange(tape.start), values, kept, rest])
+        parts = np.concatenate([first, values, kept, rest])
         section = section_of(tape, parts, sizes, tape.outputs, guards)
-        return computed(section, [*self.inputs, *inputs], self.points)
+        return computed(section, [*(self.inputs[k] for k in used), *inputs], self.points)
 
     def _read(self, rows: Node, references: np.ndarray) -> tuple[list[Node], np.ndarray]:
         """Nodes that hold some operations, one after the other, and the order in which they do."""

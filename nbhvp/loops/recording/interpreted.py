@@ -71,6 +71,8 @@ def _run(function: Callable, args: tuple, watches: tuple) -> tuple[Run, int]:
     leaves: list[tuple[Any, Any]] = []
     _mapped(args, lambda arg: leaves.append((arg, leaf_of(arg))))
     inputs = [leaf.value for _, leaf in leaves if isinstance(leaf, Input)]
+    if sum(value.size for value in inputs) > MOST:
+        raise Refused
     numbers = Numbers(np.concatenate([np.empty(0), *inputs]), MOST)
     values = list(_passed(leaves, numbers))
     passed = iter(values)

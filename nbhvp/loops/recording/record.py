@@ -192,6 +192,8 @@ class _Memory:
         """The columns of the records before the gap."""
         self._checked = 0
         """The record up to which all repeat those before the gap."""
+        self._inputs, self._next = 1, 2 * FEWEST_ROWS
+        """The first record behind the inputs; the one before which steps are looked for that repeat."""
         self._failure: BaseException | None = None
         self._words = np.zeros(WORDS, np.int64)
         self._blocks = np.split(self._words[: 3 * BLOCK], 3)
@@ -212,7 +214,9 @@ class _Memory:
             if k == 2 and (self._gap is not None or self.rows[2] > MARKED * sum(self.rows[:2])):
                 self._blocks[2][GROW] = 0
                 return
-            if self.counts[k] == self._blocks[k][CAPACITY]:
+            if self.rows[k] < self._columns[k][0].size:
+                self._point(k)
+            else:
                 self._reserve(k, max(_FIRST_ROWS, _GROWTH * self.rows[k]), self.rows[k] + 1)
         except BaseException as error:
             self._failure = error
@@ -234,6 +238,8 @@ class _Memory:
         """Tell compiled code where the rows of a block lie: those before the gap are elsewhere."""
         block, first = self._blocks[k], self._first(k)
         block[CAPACITY] = first + self._columns[k][0].size
+        if k == 0 and not self._is_whole:
+            block[CAPACITY] = min(block[CAPACITY], max(self._next, block[COUNT] + 1))
         block[CODE_COLUMN:GROW] = [c.ctypes.data - first * c.itemsize for c in self._columns[k]]
 
     def _first(self, k: int) -> int:
@@ -243,18 +249,23 @@ class _Memory:
     def _leave_out(self) -> None:
         """Leave out the records that only repeat."""
         first, columns, count = self._first(0), self._columns[0], self.rows[0]
-        if count < FEWEST_ROWS:
+        if self.counts[0] < self._next:
             return
+        self._next = self.counts[0] + max(FEWEST_ROWS, count if self._gap is None else 0)
         rows = [column[:count] for column in columns]
-        gap, checked = shortened(rows, first, self._gap, self._checked)
+        gap, checked = shortened(rows, first, self._inputs, self._gap, self._checked)
         if gap is None or gap.end == first or self._guards_behind(gap.start):
             return
-        if self._gap is None:
-            self._head = [column[: gap.start].copy() for column in columns]
-        self._gap, self._checked = gap, checked
         dropped = gap.end - first
-        for column in columns:
-            column[: count - dropped] = column[dropped:count].copy()
+        rest = [column[dropped:count].copy() for column in columns]
+        if self._gap is None:
+            self._head = [column[: gap.start] for column in columns]
+            columns = [np.empty(count - dropped + 2 * FEWEST_ROWS, kind) for kind in _ROW]
+            self._columns[0] = columns
+        for column, kept in zip(columns, rest, strict=True):
+            column[: kept.size] = kept
+        self._gap, self._checked = gap, checked
+        self._next = self.counts[0] + FEWEST_ROWS
         self._point(0)
 
     def _guards_behind(self, start: int) -> bool:
@@ -268,8 +279,13 @@ class _Memory:
         `expected` are the numbers of records, guards and marks for which there shall be room.
         """
         values = np.concatenate([[0.0], *(leaf.value for leaf in inputs)])
-        for k, least in enumerate((values.size, 0, 0)):
-            self._reserve(k, max(expected[k], least + _FIRST_ROWS), least)
+        self._inputs, self._next = values.size, values.size + 2 * FEWEST_ROWS
+        # Room for the rows in which steps are looked for: many inputs are not copied.
+        added = 3 * FEWEST_ROWS if values.size > FEWEST_ROWS else _FIRST_ROWS
+        for k, (least, rows) in enumerate(
+            ((values.size, added), (0, _FIRST_ROWS), (0, _FIRST_ROWS))
+        ):
+            self._reserve(k, max(expected[k], least + rows), least)
         for column, content in zip(self._columns[0], (INPUT, 0, 0, values), strict=True):
             column[: values.size] = content
         self._columns[0][0][0] = CONSTANT
@@ -318,6 +334,7 @@ class _Memory:
         records, guards, marks = self._columns
         if self._gap is not None:
             records = joined(self._head, records, self._gap, self._checked)
+            self._head, self._columns[0] = [], []
             guards = [guards[0], *map(self._gap.places, guards[1:3]), guards[3]]
         for column in (*records, *guards):
             column.flags.writeable = False

@@ -1,17 +1,18 @@
 """Steps that only repeat, left out of a tape while it is written.
 
-A loop over time that takes no data appends the same rows in each step. Row i *repeats* row i - q if both
-are of one primitive, and each pair of their operands is
+A loop over time appends rows of one form in each step. Row i *repeats* row i - q if both are of one
+primitive, and each pair of their operands is
 
 - two rows, q apart and at most a few steps back,
-- the same row, before the rows that repeat;
+- the same row, before the rows that repeat,
+- two elements of the inputs, as far apart in each step: data that are read at k, T - k, or in rows;
 
 constants repeat with the same value. Once a long stretch repeats, its first steps and its last ones are
 kept, and those between are left out: what is appended later repeats them too, or ends the stretch. So a
 tape of any length takes the memory of a part. Rows keep the numbers that they were given; the numbers of
 rows behind the gap are those of rows before it, further on by the rows that are left out.
 
-Invariant: each operand of a step is of one of the two kinds in all steps that are left out. A row before
+Invariant: each operand of a step is of one of the three kinds in all steps that are left out. A row before
 bound b that is `STILL` periods before the gap may be the same one in each step; a row at most `MOST_LAG` + 1
 periods back that is not before b cannot, so between b and the gap a kind changes for the last time.
 """
@@ -19,6 +20,7 @@ periods back that is not before b cannot, so between b and the gap a kind change
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,22 +40,24 @@ MOST_CANDIDATES = 64
 
 
 def shortened(
-    columns: Sequence[np.ndarray], first: int, gap: Gap | None, checked: int
+    columns: Sequence[np.ndarray], first: int, inputs: int, gap: Gap | None, checked: int
 ) -> tuple[Gap | None, int]:
     """The gap that a tape may have, and up to which row it was found to repeat.
 
-    The columns begin at row `first`; those behind the gap were checked up to a row.
+    The columns begin at row `first`; those behind the gap were checked up to a row. Row `inputs` is the
+    first one behind the inputs.
     """
     count = first + len(columns[0])
     if gap is None:
         period = _period(columns)
         if period is None:
             return None, 0
-        gap, checked = _first_gap(columns, first, period), count
+        gap, checked = _first_gap(columns, first, inputs, period), count
         if gap is None:
             return None, 0
     else:
-        ok = _repeats(columns, first, checked - first, count - first, gap)
+        moves = _moves(columns, 2 * gap.period, gap.period, inputs)
+        ok = _repeats(columns, first, checked - first, count - first, gap, moves)
         checked = checked + (len(ok) if ok.all() else int(np.argmin(ok)))
     steps = (checked - gap.end) // gap.period - KEPT
     if steps > MOST_LAG + 1:
@@ -92,32 +96,61 @@ def _period(columns: Sequence[np.ndarray]) -> int | None:
     return None
 
 
-def _first_gap(columns: Sequence[np.ndarray], first: int, period: int) -> Gap | None:
+def _first_gap(columns: Sequence[np.ndarray], first: int, inputs: int, period: int) -> Gap | None:
     """Where the gap begins: behind the first rows of those that repeat up to the end."""
     count = len(columns[0])
     anywhere = Gap(first + count + STILL * period, period, 0)
-    ok = _repeats(columns, first, period, count, anywhere)
-    begin = period if ok.all() else period + ok.size - int(np.argmin(ok[::-1]))
+    moves = _moves(columns, count, period, inputs)
+    begin = max(inputs - first, 0) + period
+    ok = _repeats(columns, first, begin, count, anywhere, moves)
+    begin += 0 if ok.all() else ok.size - int(np.argmin(ok[::-1]))
     for column in columns[1:3]:
         last = column[-period:]
         same = last[last == column[-2 * period : -period]]
         begin = max(begin, int(same.max(initial=first)) + 1 - first)
     bound = begin + KEPT * period
     gap = Gap(first + bound + STILL * period, period, 0)
-    is_steady = bound < count and _repeats(columns, first, bound, count, gap).all()
+    is_steady = bound < count and _repeats(columns, first, bound, count, gap, moves).all()
     return gap if is_steady else None
 
 
-def _repeats(columns: Sequence[np.ndarray], first: int, begin: int, end: int, gap: Gap):
+@dataclass(frozen=True)
+class _Moves:
+    """How far operands among the inputs move on in a step."""
+
+    inputs: int
+    at: int
+    """A row of the columns at which a step begins."""
+    by: tuple[np.ndarray, np.ndarray]
+    """Of both operands: for each row of a step."""
+
+    def follow(self, k: int, begin: int, late: np.ndarray, early: np.ndarray) -> np.ndarray:
+        """Which operands are inputs that move so, in rows from one on."""
+        by = np.resize(np.roll(self.by[k], self.at - begin), late.size)
+        return (late < self.inputs) & (early < self.inputs) & (late - early == by)
+
+
+def _moves(columns: Sequence[np.ndarray], at: int, period: int, inputs: int) -> _Moves:
+    """The moves from the last but one step before a row to the last one."""
+    one, two = (
+        column[at - period : at] - column[at - 2 * period : at - period] for column in columns[1:3]
+    )
+    return _Moves(inputs, at, (one, two))
+
+
+def _repeats(
+    columns: Sequence[np.ndarray], first: int, begin: int, end: int, gap: Gap, moves: _Moves
+):
     """Which rows of the columns, from one to another, repeat those one period before."""
     late, early, period = slice(begin, end), slice(begin - gap.period, end - gap.period), gap.period
     codes, one, two, values = columns
     ok = codes[late] == codes[early]
     places = np.arange(first + begin, first + end, dtype=np.uint32)
     bound = gap.start - STILL * period
-    for column in (one, two):
+    for k, column in enumerate((one, two)):
         a, moved = column[late], column[late] - column[early]
         near = (moved == period) & (places - a <= (MOST_LAG + 1) * period)
+        near |= moves.follow(k, begin, a, column[early])
         ok &= near | ((moved == 0) & (a < bound))
     bits = values.view(np.int64)
     return ok & ((codes[late] != CONSTANT) | (bits[late] == bits[early]))

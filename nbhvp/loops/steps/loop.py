@@ -91,10 +91,29 @@ class Loop:
         cut, count = self.operations.before(gap.start), tape.operations_of_step
         near = (MOST_LAG + 1) * count
         is_within = self.begin + near <= cut <= self.end - near
-        moves = any(isinstance(one, Moving) for row in self.arguments for one in row)
-        if not is_within or count % self.period or moves:
+        if not is_within or count % self.period:
             raise Gapped
-        return replace(self, left_out=count // self.period * gap.steps, cut=cut)
+        left_out = count // self.period * gap.steps
+        operands = [
+            (
+                self._through(row[0], place, cut, left_out),
+                self._through(row[1], place, cut, left_out),
+            )
+            for place, row in enumerate(self.operands)
+        ]
+        return replace(self, operands=operands, left_out=left_out, cut=cut)
+
+    def _through(self, one: Operand, place: int, cut: int, left_out: int) -> Operand:
+        """An operand with the elements of an input that steps take which are left out."""
+        if not isinstance(one, Moving):
+            return one
+        at = len(self.partial) + -(-(cut - self.begin - place) // self.period)
+        step = int(one.held[at - 1]) - int(one.held[at - 2])
+        added = np.arange(1, left_out + 1) * step + int(one.held[at - 1])
+        if one.kind <= CONSTANT or int(one.held[at]) != added[-1] + step:
+            raise Gapped
+        held = np.insert(one.held, at, added.astype(one.held.dtype))
+        return replace(one, held=held)
 
     @property
     def start(self) -> int:
