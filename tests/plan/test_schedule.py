@@ -126,6 +126,16 @@ def test_equal_extents_alone_are_not_one_iteration_space():
     assert len(steps(p.exp(i(20)), p.exp(part(i(40), (20,), (20,))), inputs=i)) == 2
 
 
+def test_rows_of_an_array_are_read_in_another_shape_without_a_copy():
+    """As where a loop reads u[i] along all of x, and another u[i, j]."""
+    i = Inputs()
+    table = p.exp(p.reshape(i(300), shape=(30, 10)) * i(30, 10, name="y"))
+    flat = p.reshape(part(table, (2, 0), (28, 10)), shape=(280,))
+    graph, values = i.graph(part(table, (0, 1), (30, 9)) * 2, flat * i(280, name="z"))
+    assert len([node for node in stored(schedule(graph)) if node.size > 1]) == 3
+    assert_same(graph, values, 1e-12, lambda g, *v: run_plain(schedule(g), *v))
+
+
 def test_sums_of_one_loop_fit_into_registers():
     """Of forty sums of a long row: values that one loop reads are computed there, not stored."""
     i = Inputs()

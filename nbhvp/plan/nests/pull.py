@@ -15,6 +15,7 @@ nodes deep on Python's stack; deeper nodes are computed first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ __all__ = [
     "is_pulled",
     "is_small_sum",
     "is_view",
+    "rows_of",
     "written_out",
 ]
 
@@ -371,11 +373,12 @@ class _View:
         arg = self.node.args[k]
         if self.node.size == 0:
             return Value(np.zeros((), arg.dtype)[()], arg.dtype)
-        if self.puller.strides(arg) == contiguous(arg.shape):
-            flat = Index()
+        whole, start = rows_of(arg)
+        if self.puller.strides(whole) == contiguous(whole.shape):
+            flat = Index.of(start)
             for i, stride in zip(index, contiguous(self.node.shape), strict=True):
                 flat = flat + i * stride
-            return self.puller.load(arg, flat)
+            return self.puller.load(whole, flat)
         regrouped = []
         for ours, theirs in groups(self.node.shape, arg.shape):
             strides = contiguous([self.node.shape[d] for d in ours])
@@ -398,8 +401,20 @@ class _View:
         return out
 
 
+def rows_of(node: Node) -> tuple[Node, int]:
+    """The array of which a node is some rows in a piece, and where they start in it."""
+    start = 0
+    while node.primitive is p.slice_ and node.ndim:
+        whole, first, step = node.args[0], node.params["start"], node.params["step"]
+        if node.shape[1:] != whole.shape[1:] or any(k != 1 for k in step):
+            break
+        start += first[0] * math.prod(node.shape[1:])
+        node = whole
+    return node, start
+
+
 def misfits(node: Node, strides: Callable[[Node], tuple[int, ...] | None]) -> list[Node]:
-    """Arguments that had better lie in C order in memory: pulling them would divide indices."""
+    """What had better lie in C order in memory: pulling arguments of it would divide indices."""
     if node.primitive.pull is None or not node.size:
         return []
     puller = _Shallow(strides)
@@ -417,7 +432,8 @@ class _Shallow(Puller):
     def at(self, node: Node, index: tuple) -> Expr:
         atoms = (atom for i in map(Index.of, index) for atom in i.terms)
         if any(isinstance(atom, Quotient) and atom.remainder for atom in atoms):
-            self.divided.append(node)
+            whole, _ = rows_of(node)
+            self.divided.append(whole if whole.size <= 4 * node.size else node)
         return Value(node.dtype.type(), node.dtype)
 
 
