@@ -106,7 +106,7 @@ def vjp(
         z_bar = bars.get(node)
         if z_bar is None or node in inputs or node not in active:
             continue
-        if is_zero(z_bar):
+        if is_zero(z_bar := shifts.settled(z_bar)):
             if still is not None:
                 still.append(node)
             continue

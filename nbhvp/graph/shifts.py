@@ -13,16 +13,20 @@ Invariant: only adjoints change, and only by terms whose sum is 0 wherever it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph import quotients
 from nbhvp.graph.node import Node
 
-__all__ = ["added", "summed_to"]
+__all__ = ["added", "settled", "summed_to"]
 
 MOST = 8
 """Factors of a product that is looked at."""
+TERMS = 64
+"""Terms of an adjoint, or of a sum, that is written out."""
 
 
 def added(x: Node, y: Node) -> Node:
@@ -33,6 +37,61 @@ def added(x: Node, y: Node) -> Node:
     if cancels or (total.value is not None and not total.value.any()):
         return p.zeros(x.pool, total.shape, total.dtype)
     return total
+
+
+def settled(bar: Node) -> Node:
+    """An adjoint that is added up: zero where it is b - e_1 b / s - e_2 b / s, with s = e_1 + e_2."""
+    terms = _terms(bar) if bar.primitive in (p.add, p.subtract) else []
+    for (denominator, sign, _), some in _quotients(terms).items():
+        leaves = _terms(denominator)
+        if len(leaves) != len(some) or Counter((e, 1) for _, e, _ in some) != Counter(leaves):
+            continue
+        total = _with_sign(some[0][2](), sign)
+        for at, (one, its_sign) in enumerate(terms):
+            if all(at != place for place, _, _ in some):
+                total = added(total, _with_sign(one, its_sign))
+        if p.scalar_value(total) == 0:
+            return p.zeros(bar.pool, bar.shape, bar.dtype)
+    return bar
+
+
+def _with_sign(node: Node, sign: int) -> Node:
+    return p.negative(node) if sign < 0 else node
+
+
+def _quotients(terms: list[tuple[Node, int]]) -> dict[tuple, list[tuple[int, Node, Callable]]]:
+    """Products by their denominators, signs and factors: for each term the factor that differs.
+
+    With its place, and what makes the product of all other factors without the denominator.
+    """
+    found: dict[tuple, list[tuple[int, Node, Callable]]] = {}
+    for at, (term, sign) in enumerate(terms if len(terms) > 2 else ()):
+        factors = list(_factors(term))
+        for one, e in itertools.permutations(factors, 2) if len(factors) <= MOST else ():
+            others = [other for other in factors if other is not one and other is not e]
+            for denominator, without in quotients.denominators(one):
+                made = lambda without=without, others=others: _product(without(), others)
+                key = denominator, sign, frozenset(others)
+                found.setdefault(key, []).append((at, e, made))
+    return found
+
+
+def _terms(node: Node) -> list[tuple[Node, int]]:
+    """The terms of a sum that is written out, with their signs; none if they are many."""
+    found: list[tuple[Node, int]] = []
+    pending = [(node, 1)]
+    while pending:
+        if len(found) + len(pending) > TERMS:
+            return []
+        one, sign = pending.pop()
+        if one.primitive is p.add or one.primitive is p.subtract:
+            second = sign if one.primitive is p.add else -sign
+            pending += [(one.args[0], sign), (one.args[1], second)]
+        elif one.primitive is p.negative:
+            pending.append((one.args[0], -sign))
+        else:
+            found.append((one, sign))
+    return found
 
 
 def _signed(x: Node) -> tuple[Node, int]:

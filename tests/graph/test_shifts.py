@@ -52,7 +52,16 @@ def by_one_number(z):
     return np.log(np.sum(np.exp(z - shift))) + shift + 0 * WEIGHTS
 
 
-SHIFTED = [kept, indexed, keepdims, by_mean, along_columns, by_one_number]
+def written_out(z):
+    shift, total = z[:, 0], 0.0
+    for k in range(1, COLUMNS):
+        shift = np.maximum(shift, z[:, k])
+    for k in range(COLUMNS):
+        total = total + np.exp(z[:, k] - shift)
+    return shift + np.log(total)
+
+
+SHIFTED = [kept, indexed, keepdims, by_mean, along_columns, by_one_number, written_out]
 REDUCED = {
     "mean": lambda terms: np.mean(terms),
     "weighted": lambda terms: np.sum(WEIGHTS * terms),
@@ -123,7 +132,13 @@ def other_axis(z):
     return np.log(np.sum(np.exp(z[:4] - shift[:, None]), axis=1)) + shift
 
 
-@pytest.mark.parametrize("terms", [halved, scaled, other_sum, other_axis])
+def other_columns(z):
+    shift = np.maximum(z[:, 0], z[:, 1])
+    first, second = np.exp(z[:, 0] - shift), np.exp(z[:, 1] - shift)
+    return shift + np.log(first + second + second * z[:, 2]) - 0.5 * np.log(first + second)
+
+
+@pytest.mark.parametrize("terms", [halved, scaled, other_sum, other_axis, other_columns])
 def test_what_depends_on_its_shift(terms):
     f = nbhvp.differentiable(lambda x: np.sum(terms(scores(x)) ** 2), target="interpret")
     v = np.cos(np.arange(X.size))
