@@ -31,8 +31,9 @@ from nbhvp.graph.table.tape_squares import without_roots
 from nbhvp.graph.time.recurrences import Recurrence
 from nbhvp.loops.lanes import Cut, inputs_read, lanes_of, section_of, some_guards, taken
 from nbhvp.loops.roll import costs
+from nbhvp.loops.roll.classes import classify
 from nbhvp.loops.roll.costs import Cost, Costs
-from nbhvp.loops.roll.graph import roll
+from nbhvp.loops.roll.graph import MOST_CLASSES, rolled
 from nbhvp.loops.steps.body import Guard, Step, carried_in, needed_in, roots_of, step_of
 from nbhvp.loops.steps.boundaries import adds_up_alone, loop_of
 from nbhvp.loops.steps.first import with_first_steps
@@ -94,15 +95,19 @@ def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Comp
         raise Gapped
     if found is not None and found[0].covers(WHOLE):
         return _Sections(tape, inputs, points, *found).computed()
-    rolled = roll(tape, inputs, FEW_CLASSES, machine) if found is None else None
-    cut, reasons = lanes_of(operations_of(tape)) if rolled is None else (None, ())
+    classes = classify(tape, MOST_CLASSES) if found is None and inputs else None
+    arrays = None
+    if classes is not None and classes.structures <= FEW_CLASSES:
+        arrays, classes = rolled(classes, inputs, machine), None
+    cut, reasons = lanes_of(operations_of(tape)) if arrays is None else (None, ())
     if cut is not None and not _prefers_sweep(cut, machine):
         return _of_lanes(cut, inputs, points)
     if found is not None:
         return _Sections(tape, inputs, points, *found).computed()
-    rolled = rolled or roll(tape, inputs, costs=machine)
-    if rolled is not None:
-        return Computed(rolled.outputs, rolled.guards, rolled.classes)
+    if classes is not None:
+        arrays = rolled(classes, inputs, machine)
+    if arrays is not None:
+        return Computed(arrays.outputs, arrays.guards, arrays.classes)
     tape = without_roots(replace(tape, passive=_passive(inputs, points)))
     flat = _flat(inputs)
     guards = ((tape_guards(flat, tape=tape), np.True_),) if tape.guards.codes.size else ()

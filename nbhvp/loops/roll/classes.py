@@ -96,6 +96,11 @@ class Classes:
     records: Records
     sums: Sums
 
+    @property
+    def structures(self) -> int:
+        """How many classes of operations there are, those that differ in their use alone as one."""
+        return np.unique(self.origins[self.inputs + 1 :]).size
+
     def size(self, k: int) -> int:
         return int(self.starts[k + 1] - self.starts[k])
 

@@ -40,7 +40,7 @@ from nbhvp.loops.roll.views import (
     read,
 )
 
-__all__ = ["MOST_CLASSES", "Rolled", "roll"]
+__all__ = ["MOST_CLASSES", "Rolled", "roll", "rolled"]
 
 MOST_CLASSES = 256
 """A graph of more is slower to compile than it is worth."""
@@ -97,8 +97,11 @@ def roll(
     if not inputs:
         return None
     classes = classify(tape, most_classes)
-    if classes is None:
-        return None
+    return None if classes is None else rolled(classes, inputs, costs)
+
+
+def rolled(classes: Classes, inputs: Sequence[Node], costs: Costs | None = None) -> Rolled | None:
+    """The graph of the classes of a tape; see `roll`."""
     sizes = np.diff(classes.starts)
     if costs is not None and costs.prefers_sweep(sizes[sizes > 0]):
         return None
