@@ -1,5 +1,7 @@
 """The published test functions: derivatives where solvers start, the way down, the known minimum."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ names = pytest.mark.parametrize(
 )
 
 
+@functools.cache  # its programs serve all tests
 def function(name: str) -> nbhvp.Function:
     target = "cpu" if name in COMPILED else "interpret"
     return nbhvp.differentiable(PROBLEMS[name].fun, target=target)

@@ -1,6 +1,7 @@
 """Imports go one way: from the public names down to the graph, and nowhere in a circle."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,11 @@ def name_of(path: Path) -> str:
 MODULES = set(map(name_of, PATHS))
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports_in(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """Those that run when the module does: not in functions, nor for type checkers."""
     for node in ast.iter_child_nodes(tree):
@@ -111,7 +117,7 @@ def room(name: str) -> str:
 def test_imports_go_one_way(path):
     if path == PACKAGE / ROOMS:
         return
-    nodes = ast.walk(ast.parse(path.read_text()))
+    nodes = ast.walk(tree_of(path))
     ours = {room(name) for name in imported(path, nodes) if name.startswith("nbhvp.")}
     assert ours <= ALLOWED.get(room(name_of(path)), ours)
 
@@ -119,7 +125,7 @@ def test_imports_go_one_way(path):
 def test_no_modules_import_each_other():
     needed = {}
     for path in PATHS:
-        names = imported(path, imports_in(ast.parse(path.read_text())))
+        names = imported(path, imports_in(tree_of(path)))
         names = {name if name in MODULES else name.rpartition(".")[0] for name in names}
         needed[name_of(path)] = names & MODULES
     try:
@@ -132,7 +138,7 @@ def test_no_modules_import_each_other():
 def test_numba_is_imported_by_the_compiler_alone(path):
     if path.relative_to(PACKAGE).as_posix().startswith(IMPORT_NUMBA):
         return
-    names = imported(path, imports_in(ast.parse(path.read_text())))
+    names = imported(path, imports_in(tree_of(path)))
     assert not any(name.partition(".")[0] == "numba" for name in names)
 
 

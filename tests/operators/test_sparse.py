@@ -131,6 +131,13 @@ def way(request, monkeypatch):
     return request.param
 
 
+@functools.cache
+def dense(name):
+    """The Hessians at two points, as arrays."""
+    f = interpreted(FUNCTIONS[name])
+    return f.hessian(X).toarray(), f.hessian(X * 1.01).toarray()
+
+
 def assert_equal(found, needed):
     assert isinstance(found, scipy.sparse.sparray) and found.has_canonical_format
     assert found.dtype == needed.dtype and found.shape == needed.shape
@@ -140,22 +147,22 @@ def assert_equal(found, needed):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_hessians(name, way):
-    f = interpreted(FUNCTIONS[name])
-    H = f.hessian(X)
+    f, (here, there) = interpreted(FUNCTIONS[name]), dense(name)
     found = f.sparse_hessian(X)
-    assert_equal(found, H.toarray())
-    assert_equal(H.tosparse(), H.toarray())
+    assert_equal(found, here)
     pattern = f.hessian_sparsity(X)
     assert pattern.dtype == bool and pattern.nnz == found.nnz
     assert (pattern != pattern.T).nnz == 0
-    assert_equal(f.sparse_hessian(X * 1.01), f.hessian(X * 1.01).toarray())
+    assert_equal(f.sparse_hessian(X * 1.01), there)
+    if way == "lanes":
+        assert_equal(f.hessian(X).tosparse(), here)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_the_number_of_entries(name):
     f = interpreted(FUNCTIONS[name])
     found = f.hessian_sparsity(X)
-    assert found.nnz == np.count_nonzero(f.hessian(X).toarray())
+    assert found.nnz == np.count_nonzero(dense(name)[0])
     assert found.nnz == EXACT[name]
 
 
