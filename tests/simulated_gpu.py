@@ -30,6 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbhvp.runtime.compiling import programs
+from nbhvp.targets import interpreted
 from nbhvp.targets.cuda import blas
 from nbhvp.targets.cuda.kernels.texts import WARP
 from nbhvp.targets.cuda.launching import cache, driver, libcuda
@@ -729,11 +731,15 @@ def simulated_driver(
 ) -> Iterator[Driver]:
     """A driver without a GPU in the place of the library, and no device that was made before.
 
-    If it `assembles`, kernels go through LLVM to PTX, as for a device; else they are lowered, but no more.
+    If it `assembles`, kernels go through LLVM to PTX, as for a device; else they are lowered, but no more, and
+    what is left to the host is interpreted.
     """
     stub = Driver(**settings)
     own, own_ptx, own_blas = driver._library, cache.ptx, blas.library
     own_loaded, libcuda.loaded = libcuda.loaded, lambda: stub
+    own_host = programs._on_host
+    if not assembles:
+        programs._on_host = interpreted.Program
 
     def ptx(source: str) -> str:
         if assembles:
@@ -751,5 +757,5 @@ def simulated_driver(
         yield stub
     finally:
         driver._library, cache.ptx, blas.library = own, own_ptx, own_blas
-        libcuda.loaded = own_loaded
+        libcuda.loaded, programs._on_host = own_loaded, own_host
         driver.device.cache_clear()

@@ -83,6 +83,8 @@ class Costs:
     """The same where they are on vectors, whose elements kernels with loops compute together."""
     narrow_array: int
     """Elements of an array in such a step."""
+    wide_step: int
+    """Numbers of a step of a loop from which its kernels are worth their launches."""
     across: int
     """Elements of a row from which a sum over rows, if these are fewer, is a pass of its own, in which
     threads take elements: on CPUs they always take rows."""
@@ -290,6 +292,7 @@ CPU = Costs(
     narrow_step=10_000,
     narrow_vectors=1500,
     narrow_array=36,
+    wide_step=1,
     across=1 << 62,
     inlined=400,
     planned=1.8e-4,
@@ -320,6 +323,7 @@ GPU = replace(
     state=1e-12,
     kernel=120.0,
     limit=180.0,
+    wide_step=512,
     across=1 << 11,
 )
 """All of a large GPU at once: 17e12 instructions in double precision and 4.3e12 bytes a second, so that a load from

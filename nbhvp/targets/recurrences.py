@@ -56,7 +56,7 @@ class Loop:
         header = f"for {name} in range({self.steps}):"
         if body.reverse:
             header = f"for {name} in range({self.steps} - 1, -1, -1):"
-        if not body.carries:
+        if not body.carries and thread is None:
             header = f"for {name} in range(lo, hi):"
         if body.single is None:
             for part in self.parts:
@@ -81,7 +81,8 @@ class Loop:
         text.line(f"{self.lane.name} = {thread}")
         count = self.slots.integer("lanes", self.lanes)
         # In scopes of their own: a step reads the carry from its row, not what the first one has.
-        for inside in (part.first, lambda: text.scoped(header, one_step)):
+        first = [part.first] * bool(body.carries)
+        for inside in (*first, lambda: text.scoped(header, one_step)):
             text.scoped(f"if {self.lane.name} < {count}:", inside)
         return text.lines
 

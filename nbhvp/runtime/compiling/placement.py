@@ -3,8 +3,8 @@
 Predicted from counts and from figures of both machines, never measured, so that runs repeat. A product takes
 some `RUNS` times what the value takes. On a GPU it takes launches, the bytes that its kernels move at the rate
 of the memory, its arithmetic, and copies of the direction and of the result, since most callers have arrays
-of NumPy's. A device that is slow in double precision loses by that. What runs on the host anyhow (tapes and
-recurrences, which go step by step) stays there.
+of NumPy's. A device that is slow in double precision loses by that. What runs on the host anyhow stays there: tapes,
+and recurrences whose steps have few numbers; those of many instances side by side are launches for each step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU, GPU
-from nbhvp.plan.schedule import schedule
+from nbhvp.plan.recurrence import Repeated
+from nbhvp.plan.schedule import Step, schedule
 from nbhvp.targets.cpu.traffic import traffic
 
 __all__ = ["is_worthwhile", "seconds"]
@@ -50,17 +51,31 @@ def _work(node: Node) -> int:
 
 
 def _is_sequential(node: Node) -> bool:
-    return node.primitive.body is not None or "tape" in node.params
+    """Whether a node is a loop with little to do at a time."""
+    body = node.primitive.body
+    return "tape" in node.params or (body is not None and body.width < GPU.wide_step)
+
+
+def _launches(steps: Sequence[Step]) -> int:
+    """Kernels that a GPU is handed: those of a loop once for each of its steps."""
+    count = 0
+    for step in steps:
+        if isinstance(step, Repeated):
+            count += step.node.params["length"] * _launches(step.plan.steps)
+        else:
+            count += 1
+    return count
 
 
 def seconds(graph: Graph, slowness: float) -> tuple[float, float]:
     """A product on the CPU, all of its threads at work, and on the GPU."""
-    one = traffic(schedule(graph).steps)
+    steps = schedule(graph).steps
+    one = traffic(steps)
     words = (one.read + one.written) / 8
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     here = one.operations * CPU.flop + words * CPU.fetch(one.read)
-    steps = one.kernels + one.matrix_products + one.library_calls
-    there = max(one.operations * GPU.flop * slowness, words * GPU.load) + steps * GPU.launch
+    there = max(one.operations * GPU.flop * slowness, words * GPU.load)
+    there += _launches(steps) * GPU.launch
     x = graph.inputs[0]
     copies = WAIT + 2 * x.size * x.dtype.itemsize * COPY
     return RUNS * here / (threads or 1), RUNS * there + copies

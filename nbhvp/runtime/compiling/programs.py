@@ -258,4 +258,9 @@ def _target(name: str) -> Callable[..., Any]:
         raise _unknown(name)
     driver = importlib.import_module("nbhvp.targets.cuda.launching.driver")
     program = importlib.import_module("nbhvp.targets.cuda.program").Program
-    return functools.partial(program, driver.named(name))
+    return functools.partial(program, driver.named(name), on_host=lambda graph: _on_host(graph))
+
+
+def _on_host(graph: Graph) -> Any:
+    """A program of the host, for steps that a GPU leaves there."""
+    return _target("cpu")(graph, ())

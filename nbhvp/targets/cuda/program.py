@@ -18,7 +18,7 @@ import math
 import time
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,17 @@ from nbhvp.plan.layout import layout
 from nbhvp.plan.nests.nest import Nest
 from nbhvp.plan.nests.text import Pointer, Symbol
 from nbhvp.plan.recurrence import Recurrence, Repeated
-from nbhvp.plan.schedule import MatrixProduct, Reduction, Schedule, reads, schedule
+from nbhvp.plan.schedule import Library, MatrixProduct, Reduction, Schedule, reads, schedule
 from nbhvp.targets.cuda import columns
 from nbhvp.targets.cuda.arrays import DeviceArray, checked, given, returned
 from nbhvp.targets.cuda.blas import Gemm, gemms
 from nbhvp.targets.cuda.hosted import Host, hosted
-from nbhvp.targets.cuda.kernels import matrices, nests, repeats
+from nbhvp.targets.cuda.kernels import matrices, nests, repeats, sweeps
 from nbhvp.targets.cuda.kernels.texts import Launch as Text
 from nbhvp.targets.cuda.launching import cache
 from nbhvp.targets.cuda.launching.launches import Launch
-from nbhvp.targets.cuda.library import Library, library_step
+from nbhvp.targets.cuda.library import Library as ByLibrary
+from nbhvp.targets.cuda.library import library_step
 from nbhvp.targets.cuda.workspace import Workspace, uploaded
 from nbhvp.targets.lowering.values import Unknown
 from nbhvp.targets.native.cache import Counts
@@ -66,6 +67,8 @@ class Program:
         Positions of outputs that stay on the device.
     hot, main : int
         The position of the input that changes with every call, and of the output that `Bound` gives.
+    on_host : callable, optional
+        What makes programs of graphs on the host, for loops that a GPU would take step by step.
     """
 
     def __init__(
@@ -75,8 +78,9 @@ class Program:
         resident: Collection[int] = (),
         hot: int = -1,
         main: int = -1,
+        on_host: Callable[[Graph], Any] | None = None,
     ):
-        self.device, self.graph = device, graph
+        self.device, self.graph, self._on_host = device, graph, on_host
         start, made = time.perf_counter(), cache.made()
         self.hot, self.main = hot % len(graph.inputs), main % len(graph.outputs)
         plan = schedule(graph, GPU)
@@ -162,16 +166,26 @@ class Program:
                 yield from some
 
     def _steps(self, plan: Schedule, ptx: dict[str, str]) -> Iterator[Any]:
-        present = set(plan.graph.inputs)
+        present, left = set(plan.graph.inputs), []
         for step, wanted in zip(plan.steps, needed(plan), strict=True):
+            written = _written(step, wanted)
             try:
-                yield from self._products(step) or self._texts(step, wanted, ptx)
+                made = self._products(step) or self._texts(step, wanted, ptx)
             except Unknown as reason:
-                one = hosted(_written(step, wanted), present)
-                by_library = library_step(one)
+                by_library = library_step(hosted(written, {*present, *left}, None))
                 (self.hosted if by_library is None else self.by_library).append(str(reason))
-                yield by_library or one
-            present.update(_written(step, wanted))
+                if by_library is None:
+                    left += written
+                    continue
+                made = [by_library]
+            if left:
+                yield hosted(left, present, self._on_host)
+                present.update(left)
+                left = []
+            yield from made
+            present.update(written)
+        if left:
+            yield hosted(left, present, self._on_host)
 
     def _products(self, step: Any) -> list[Gemm] | None:
         """The calls of cuBLAS that a step is, if it is there and the step is worth a call."""
@@ -196,7 +210,7 @@ class Program:
     def _touched(self) -> list[tuple]:
         touched: list[tuple] = []
         for one in self.stretches:
-            if isinstance(one, Host | Library):
+            if isinstance(one, Host | ByLibrary):
                 touched.append((*one.given, *one.outputs))
             elif isinstance(one, Gemm):
                 touched.append(one.arrays)
@@ -327,6 +341,8 @@ def _emitted(step: Any, wanted: set[Node]) -> list[Text]:
         return repeats.emit(step, [text for one, some in inner for text in _emitted(one, some)])
     if isinstance(step, Recurrence) and repeats.has_lanes(step):
         return repeats.of_lanes(step)
+    if isinstance(step, Library) and sweeps.has_lanes(step):
+        return sweeps.emit(step)
     raise Unknown(step.node.primitive.name)
 
 

@@ -9,6 +9,7 @@ import pytest
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.node import Graph
+from nbhvp.plan.costs import GPU
 from nbhvp.runtime.compiling import placement
 from nbhvp.targets.cuda.launching import libcuda
 from tests.device_arrays import installed
@@ -132,18 +133,36 @@ def test_several_devices(monkeypatch):
         assert not stub.failures
 
 
-def test_tapes_stay_on_the_host(gpu, monkeypatch):
-    def recurrence(x):
-        for _ in range(50):
-            x = x + 0.1 * np.sin(x)
-        return np.sum(x)
+def many(x):
+    for _ in range(30):
+        x = x + 0.1 * np.sin(x * np.roll(x, 1))
+    return np.sum(x)
 
+
+@pytest.mark.parametrize("count, place", [(5, "cpu"), (GPU.wide_step, "cuda:0")])
+def test_loops_over_time(count, place, gpu, monkeypatch):
+    """Those of few numbers stay on the host, whatever is predicted; steps of many go to the device."""
     monkeypatch.setattr(placement, "SMALL", 4)
     monkeypatch.setattr(placement, "seconds", lambda graph, slowness: (1.0, 0.5))
-    f = nbhvp.differentiable(recurrence, target="auto")
-    f.grad(X)
+    f = nbhvp.differentiable(many, target="auto")
+    x = np.linspace(0.1, 1, count)
+    needed = nbhvp.differentiable(many, target="interpret")(x)
+    np.testing.assert_allclose(f(x), needed)
     assert f.report().recurrences
-    assert f.report().target == "cpu"
+    assert f.report().target == place
+
+
+def test_launches_of_loops_count(monkeypatch):
+    """A step of a thousand numbers takes less than its launch, one of a hundred thousand more."""
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    found = {}
+    for count in 2**10, 10**5:
+        f = nbhvp.differentiable(many, target="interpret")
+        trace = f._tracer.trace(f._tracer.call(np.linspace(0.1, 1, count), (), {}))
+        here, there = placement.seconds(Graph(trace.inputs, trace.outputs), 1.0)
+        found[count] = there < here
+        assert there > placement.RUNS * 30 * GPU.launch
+    assert found == {2**10: False, 10**5: True}
 
 
 def test_nothing_is_imported_for_it():

@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 
+import numba
 import numpy as np
 import pytest
 from scipy import special
@@ -12,9 +13,10 @@ from scipy import special
 import nbhvp
 from benchmarks import problems
 from nbhvp.graph.derive import EXACT_MODES
-from nbhvp.runtime import blocks, recorded
+from nbhvp.runtime import recorded
 from nbhvp.targets.cuda import program
 from nbhvp.targets.cuda.arrays import DeviceArray
+from nbhvp.targets.cuda.hosted import Host
 from nbhvp.targets.cuda.kernels import repeats
 from nbhvp.targets.cuda.launching import cache, driver, libcuda
 from tests.simulated_gpu import simulated_driver
@@ -156,23 +158,57 @@ def test_steps_of_many_instances_run_on_the_device(gpu, memory, monkeypatch):
     assert "cuGraphLaunch" in gpu.calls
 
 
-def test_many_directions_run_on_the_device(gpu, monkeypatch):
-    """Of narrow steps, a direction to a thread."""
-    monkeypatch.setattr(recorded, "choose", lambda graph, costs: blocks.THREADS)  # as of many steps
-    f = nbhvp.differentiable(pendulum, target="cuda")
-    g = nbhvp.differentiable(pendulum, target="interpret")
-    x, directions = np.array([0.3, 0.8]), np.random.default_rng(0).standard_normal((2, 70))
-    same(f.hvp(x, directions), g.hvp(x, directions))
-    (linearized,) = f.hessian(x)._point.recorded._linearized.values()
-    (several,) = linearized._several.values()
-    assert "def recurrence_" in several.program.source
-
-
 def pendulum(x):
     z, w = x[0], x[1]
     for _ in range(20):
         z, w = z + 0.1 * w, w - 0.1 * np.sin(z)
     return z * w
+
+
+@numba.njit
+def branching(x):
+    z, total = x[0], 0.0
+    for k in range(9):
+        z = z * x[1] + np.sin(x[0]) if z > 0.3 * k else z - 0.1 * x[1] * z * z
+        total += z * x[0]
+    return np.array([total, z])
+
+
+NARROW = {
+    "recurrence": (pendulum, lambda f, x, v: f.hvp(x, v)),
+    "recurrence backward": (pendulum, lambda f, x, v: f.hvp(x, v, mode="reverse-over-reverse")),
+    "sweep": (lambda x: np.prod(branching(x)), lambda f, x, v: f.hvp(x, v)),
+    "sweep forward": (branching, lambda f, x, v: f.jacobian(x) @ v),
+    "sweep backward": (branching, lambda f, x, v: f.jacobian(x).T @ v),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_many_directions_run_on_the_device(name, gpu, monkeypatch):
+    """Of narrow steps and of tapes, a direction to a thread; a single one stays on the host."""
+    monkeypatch.setattr(recorded, "choose", lambda graph, costs: repeats.DIRECTIONS)
+    fun, product = NARROW[name]
+    f, g = (nbhvp.differentiable(fun, target=t) for t in ("cuda", "interpret"))
+    x, directions = np.array([0.3, 0.8]), np.random.default_rng(0).standard_normal((2, 70))
+    same(product(f, x, directions), product(g, x, directions))
+    operator = f.jacobian(x) if fun is branching else f.hessian(x)
+    (made,) = (m for m in operator._point.recorded._linearized.values() if m._several)
+    (several,) = made._several.values()
+    assert f"def {name.partition(' ')[0]}_" in several.program.source
+    assert not several.program.hosted
+    assert made.product.hosted
+
+
+def test_loops_of_few_numbers_are_compiled_for_the_host():
+    with simulated_driver(assembles=True) as stub:
+        f = nbhvp.differentiable(pendulum, target="cuda")
+        x, v = np.array([0.3, 0.8]), np.array([1.0, -2.0])
+        same(f.hvp(x, v), nbhvp.differentiable(pendulum, target="interpret").hvp(x, v))
+        (linearized,) = f.hessian(x)._point.recorded._linearized.values()
+        loops = [one.program for one in linearized.product.stretches if isinstance(one, Host)]
+        assert loops
+        assert {type(one).__module__ for one in loops} == {"nbhvp.targets.cpu.program"}
+        assert not stub.failures
 
 
 def test_the_state_of_a_point_stays_on_the_device(gpu):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nbhvp.graph.table.scan import keeps_rows
+from nbhvp.plan.costs import GPU
 from nbhvp.plan.nests.text import Pointer, Slots, code
 from nbhvp.plan.recurrence import Recurrence, Repeated
 from nbhvp.targets.cuda.kernels.scalars import FUNCTIONS
@@ -20,8 +21,7 @@ from nbhvp.targets.recurrences import Loop
 
 __all__ = ["emit", "has_lanes", "is_wide", "of_lanes"]
 
-LANES = 512
-"""Numbers of a step from which it is worth a launch."""
+LANES = GPU.wide_step
 DIRECTIONS = 128
 """Directions of narrow steps."""
 MOST = 1 << 14
