@@ -340,7 +340,8 @@ class Linearized:
         if not self._block:
             choice = lambda: choose(self.split()[1], self.costs) or 1
             self._block = compiler.recalled(self._key, "block", choice)
-        block = FEW if self._block == MANY and count <= FEW else self._block
+        has_both = self._block == MANY and not self.costs.has_vectors
+        block = FEW if has_both and count <= FEW else self._block
         if block == 1 or count < padded_from(block):
             return None
         if block not in self._several:

@@ -166,7 +166,9 @@ class Program:
                 yield from some
 
     def _steps(self, plan: Schedule, ptx: dict[str, str]) -> Iterator[Any]:
-        present, left = set(plan.graph.inputs), []
+        present: set[Node] = set(plan.graph.inputs)
+        left: list[Node] = []
+        made: Sequence[Any]
         for step, wanted in zip(plan.steps, needed(plan), strict=True):
             written = _written(step, wanted)
             try:
