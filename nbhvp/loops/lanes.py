@@ -58,9 +58,12 @@ class Cut:
         self.paths, self.operations = paths, paths.operations
         self.tape = paths.operations.tape
         self.is_single = paths.steps.count == 1
-        self.sums = [] if self.is_single else sorted(paths.sums)
+        self.sums = sorted(paths.sums)
+        within = self._find_reads()
+        if within:  # a sum that is read within its steps is carried as other variables are
+            self.sums = [number for number in self.sums if number not in within]
+            self._find_reads()
         self._test_starts()
-        self._find_reads()
         self.step: Selected = selected(paths, [one.tolist() for one in self.columns], self.sums)
 
     @property
@@ -79,7 +82,8 @@ class Cut:
 
     # What is read behind the loop.
 
-    def _find_reads(self) -> None:
+    def _find_reads(self) -> set[int]:
+        """Find what is read behind the loop; the sums among it that are read within their steps."""
         paths, operations, steps = self.paths, self.operations, self.paths.steps
         self.late = np.flatnonzero(paths.is_late)
         others = np.delete(operations.guards, paths.inner, axis=1)
@@ -99,8 +103,6 @@ class Cut:
         places = inside - steps.begin[which]
         numbers = self._numbers(which, places)
         is_sum = np.isin(numbers, self.sums)
-        if is_sum.any():
-            raise Unlike("a sum over its runs is read within them")
         latest = np.concatenate(
             [[-1], *(paths.latest(k) for k in np.unique(numbers[numbers >= 0]))]
         )
@@ -113,6 +115,7 @@ class Cut:
         for k, mine in enumerate(self.columns):
             some = rows[v == k]
             self.column[some] = np.searchsorted(mine, places[some])
+        return {*numbers[is_sum].tolist()}
 
     def _numbers(self, which: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The variables that some operations of steps give to; -1 for none."""
@@ -269,7 +272,7 @@ class Cut:
         for k, number in enumerate(self.sums):
             lanes = totals[totals[:, 0] == number, 1]
             added = p.sum_(collected(rows, self.step.columns + k), axes=(0,))
-            nodes.append(taken(added, lanes))
+            nodes.append(taken(p.reshape(added, shape=(self.paths.steps.count,)), lanes))
         return nodes[0] if len(nodes) == 1 else p.concatenate(*nodes, axis=0)
 
     def _read(self, rows: Node) -> tuple[list[Node], np.ndarray]:

@@ -378,9 +378,10 @@ def with_ends(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
-def without_unread(graph: Graph) -> Graph:
-    """A graph to be computed, with scans that lack the outputs that nothing reads."""
-    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes if _has_outputs(node)}
+def without_unread(graph: Graph, among: Iterable[Node] | None = None) -> Graph:
+    """A graph to be computed, with scans, some or all, that lack the outputs that nothing reads."""
+    every = graph.nodes if among is None else among
+    users: dict[Node, list[Node]] = {node: [] for node in every if _has_outputs(node)}
     for node in graph.nodes:
         for arg in users.keys() & {*node.args}:
             users[arg].append(node)

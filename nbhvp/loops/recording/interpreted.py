@@ -336,6 +336,8 @@ class _Copies:
         """What a name stands for; what it cannot be is refused where it is used."""
         if isinstance(value, types.ModuleType):
             return self._modules.get(value) or _module(value, self._numbers)
+        if getattr(value, "__name__", "") == "prange" and value.__module__.startswith("numba."):
+            return self._builtins["range"]
         if python_function(value) is not None:
             return self.of(value)
         if isinstance(value, np.ndarray):

@@ -10,8 +10,9 @@ A sum over axes along which a tangent and some factors are constant equals these
 other factors: a product with the 250 parameters of a mixture then does not read the tangents again for
 each of 1000 samples. The sum of factors that do not depend on v is one more coefficient.
 
-Only sums and products of one real dtype are collected, not choices: the branch that `where` leaves out
-may be infinite, and must not be multiplied by a coefficient of zero.
+Only sums and products of one real dtype are collected, and not choices: the branch that `where` leaves
+out may be infinite, and must not be multiplied by a coefficient of zero. In steps of recurrences the
+tangents are given, not computed, so a choice of tangents is one of their coefficients there.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _Form = dict[Node, tuple[Node, ...]]
 def collected(graph: Graph, directions: Iterable[Node], most: int | None = None) -> Graph:
     """The same product, with the coefficients of each tangent collected, of a few in one sum.
 
-    With `most`, of so many, and sums of the directions alone are taken apart, too.
+    With `most`, of so many; sums of the directions alone and choices are taken apart, too.
     """
     directions = [*directions]
     active = dependent(graph.nodes, directions) | {*directions}
@@ -53,6 +54,8 @@ def collected(graph: Graph, directions: Iterable[Node], most: int | None = None)
         form = None
         if node.primitive is p.sum_ and _is_collected(node):
             form = _form_of_sum(node, forms[node.args[0]])
+        elif most and node.primitive is p.where and node.args[0] not in active:
+            form = _form_of_choice(node, active, forms, new, most)
         elif _is_collected(node):
             form = _form(node, active, forms, new, most)
         if form is None:
@@ -97,6 +100,25 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int | Non
         parts = [_times(node, forms[tangent], new[factor])]
     total = _sum_of_forms(node, *parts)
     if len(total) > (most or CPU.tangents) or any(t.dtype != node.dtype for t in total):
+        return None
+    return total
+
+
+def _form_of_choice(
+    node: Node, active: set[Node], forms: dict, new: dict, most: int
+) -> _Form | None:
+    """A choice of tangents as a sum over them, whose coefficients are chosen."""
+    condition, *branches = node.args
+    zero = _number(node, 0)
+    for one in branches:
+        if one not in active and p.scalar_value(one) != 0:
+            return None
+    parts = [forms[one] if one in active else {} for one in branches]
+    total: _Form = {}
+    for tangent in dict.fromkeys(one for part in parts for one in part):
+        chosen = (_product(node, part[tangent]) if tangent in part else zero for part in parts)
+        total[tangent] = (p.where(new[condition], *chosen),)
+    if len(total) > most or any(t.dtype != node.dtype or t.shape != () for t in total):
         return None
     return total
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from nbhvp.graph import definitions, derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, dependent, reachable
-from nbhvp.graph.table.scan import Body, Derived, collected, linear_body, scan
+from nbhvp.graph.table.scan import Body, Derived, collected, linear_body, scan, without_unread
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.lower import lower
@@ -31,6 +31,7 @@ __all__ = ["hoisted"]
 
 def hoisted(graph: Graph, directions: Sequence[Node]) -> Graph:
     """The same product, with recurrences that compute for each direction what depends on it alone."""
+    graph = without_unread(graph, dependent(graph.nodes, directions))
     active = dependent(graph.nodes, directions)
     if not any(node.primitive.body is not None and node in active for node in graph.nodes):
         return graph
