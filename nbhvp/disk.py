@@ -41,6 +41,28 @@ def folder() -> Path:
     return Path(base).expanduser() / "nbhvp"
 
 
+def keeps_plans() -> bool:
+    """Whether plans are kept, which NBHVP_CACHE_PLANS=0 forbids."""
+    return os.environ.get("NBHVP_CACHE_PLANS", "") != "0"
+
+
+@functools.cache
+def texts(*folders: str) -> str | None:
+    """A digest of the modules of this package in some folders; None where no texts are found."""
+    root, content, count = Path(__file__).parent, hashlib.sha256(), 0
+    for name in folders:
+        for folder, inner, files in os.walk(root / name):
+            inner.sort()
+            for file in sorted(files):
+                if file.endswith(".py"):
+                    path = os.path.join(folder, file)
+                    content.update(path.removeprefix(str(root)).encode() + b"\0")
+                    with open(path, "rb", 0) as text:
+                        content.update(text.read() + b"\0")
+                    count += 1
+    return content.hexdigest() if count else None
+
+
 def path_of(name: str) -> Path:
     """Where the file of a name lies, whether it is there or not."""
     kind, _, _ = name.partition("_")

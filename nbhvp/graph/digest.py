@@ -40,10 +40,10 @@ class Unknown(Exception):
     """Something whose digest is not known."""
 
 
-def digest(graph: Graph, *words: str) -> bytes | None:
-    """The digest of a graph and of some words; None where it is not known, or takes long."""
+def digest(graph: Graph, *words: str, also: Any = None) -> bytes | None:
+    """The digest of a graph, some words and one more object; None where it is not known, or takes long."""
     try:
-        return _hash((words, _rows(graph)))
+        return _hash((words, _rows(graph), also))
     except Unknown:
         return None
 

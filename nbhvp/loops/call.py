@@ -32,6 +32,7 @@ from nbhvp.graph.node import Node
 from nbhvp.graph.requests import settled
 from nbhvp.graph.table.tape import CONSTANT, FIRST, Gapped, Guards, Tape, tape_guards
 from nbhvp.loops.recording.instances import CompiledInstance, Fields
+from nbhvp.loops.rolled import Computed, rolled
 from nbhvp.trace import arrays
 from nbhvp.trace.arrays import Traced, apply, guard, is_constant, lift, traced
 from nbhvp.trace.dispatch import adopted
@@ -45,7 +46,6 @@ from nbhvp.trace.views import is_array
 if TYPE_CHECKING:
     from nbhvp.graph.time.recurrences import Recurrence
     from nbhvp.loops.recording.runs import Run
-    from nbhvp.loops.sections import Computed
 
 __all__ = ["CompiledFunction", "LoopCall", "first_draw", "has_loop", "is_compiled", "is_vectorized"]
 
@@ -384,7 +384,7 @@ def _found(function, run: Run, inputs: Sequence[Node]) -> tuple[Tape, Computed]:
             raise Gapped  # each divisor is guarded
         tape = replace(tape, guards=_with_divisors(tape))
     with recording.pool.settling():
-        return tape, _computed(tape, inputs)
+        return tape, rolled(tape, inputs, current().variables)
 
 
 def _note_aliases(run: Run, tape: Tape, arguments: _Arguments, made: list) -> None:
@@ -483,13 +483,6 @@ def _with_divisors(tape: Tape) -> Guards:
 
 
 _QUOTIENTS = (p.divide, p.floor_divide, p.remainder)
-
-
-def _computed(tape: Tape, inputs: Sequence[Node]) -> Computed:
-    """The results of a tape at the nodes of its inputs."""
-    from nbhvp.loops.sections import computed
-
-    return computed(tape, inputs, current().variables)
 
 
 def _guard_tape(tape: Tape, inputs: Sequence[Node], place: tuple[str, int]) -> None:

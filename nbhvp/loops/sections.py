@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -34,6 +34,7 @@ from nbhvp.loops.roll import costs
 from nbhvp.loops.roll.classes import classify
 from nbhvp.loops.roll.costs import Cost, Costs
 from nbhvp.loops.roll.graph import MOST_CLASSES, rolled
+from nbhvp.loops.rolled import Computed
 from nbhvp.loops.steps.body import Guard, Step, carried_in, needed_in, roots_of, step_of
 from nbhvp.loops.steps.boundaries import adds_up_alone, loop_of
 from nbhvp.loops.steps.first import with_first_steps
@@ -43,7 +44,7 @@ from nbhvp.loops.steps.operations import Operations, operations_of
 from nbhvp.loops.steps.periods import FEWEST, longest_run
 from nbhvp.loops.steps.wide import wide_step
 
-__all__ = ["Computed", "computed"]
+__all__ = ["computed"]
 
 LEAST = 50
 """Operations of all steps of a loop."""
@@ -57,33 +58,6 @@ FEW_CLASSES = 64
 """Structures that are arrays rather than steps of lanes."""
 FEW = 100
 """Operations of a step that do not become arrays."""
-
-
-@dataclass(frozen=True)
-class Computed:
-    """The results of a tape as nodes.
-
-    Attributes
-    ----------
-    outputs : Node
-        float64, of shape (m,).
-    guards : tuple of pairs
-        Nodes that must have these values for the graph to hold.
-    classes : int
-        The structures of records that became arrays.
-    recurrences : tuple of Recurrence
-    swept : int
-        The operations of sections that are swept.
-    reasons : tuple of str
-        Why loops among these did not become one node.
-    """
-
-    outputs: Node
-    guards: tuple[tuple[Node, np.ndarray], ...]
-    classes: int = 0
-    recurrences: tuple[Recurrence, ...] = ()
-    swept: int = 0
-    reasons: tuple[str, ...] = ()
 
 
 def computed(tape: Tape, inputs: Sequence[Node], points: Sequence[Node]) -> Computed:

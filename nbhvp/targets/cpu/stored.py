@@ -14,9 +14,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ import numpy as np
 import scipy
 
 from nbhvp import disk
-from nbhvp.graph import primitives as p
-from nbhvp.graph.digest import constants, digest, is_of_libraries
+from nbhvp.graph.digest import constants, digest
 from nbhvp.graph.node import Graph, Node
+from nbhvp.graph.packing import Absent, Writer
+from nbhvp.graph.primitive import Primitive
 from nbhvp.plan.costs import Costs
 from nbhvp.targets.cpu.parts import Parts, Stretch
 from nbhvp.targets.cpu.program import Program
@@ -58,7 +58,7 @@ class Key:
 
 def key_of(graph: Graph, costs: Costs) -> Key | None:
     """The key of a graph for a machine with some costs; None if it has none."""
-    stamp = _stamp() if os.environ.get("NBHVP_CACHE_PLANS", "") != "0" else None
+    stamp = _stamp() if disk.keeps_plans() else None
     found = digest(graph, repr(costs), stamp) if stamp else None
     return None if found is None else Key(found, constants(graph))
 
@@ -70,7 +70,7 @@ def recalled(key: Key, question: str) -> tuple[Any, Counts]:
         return None, Counts()
     try:
         made = _Reader(io.BytesIO(content), key.constants).load()
-    except Missing:
+    except (Absent, Missing):
         made = None
     return made, counts() - before
 
@@ -90,30 +90,13 @@ def keep(key: Key, question: str, made: Any) -> None:
 
 @functools.cache
 def _stamp() -> str | None:
-    """A digest of all that plans depend on beside their graphs; None where no texts are found."""
-    content = hashlib.sha256()
-    root = Path(__file__).parents[2]
-    paths = list(_modules(root))
-    for path in paths:
-        content.update(path.removeprefix(str(root)).encode() + b"\0")
-        with open(path, "rb", 0) as file:
-            content.update(file.read() + b"\0")
-    if not paths:
-        return None
-    for text in (__version__, np.__version__, scipy.__version__, *machine.platform()):
-        content.update(text.encode() + b"\0")
-    return content.hexdigest()
+    """All that plans depend on beside their graphs; None where the package has no texts."""
+    texts = disk.texts(*FOLDERS)
+    versions = __version__, np.__version__, scipy.__version__, *machine.platform()
+    return texts and "\0".join((texts, *versions))
 
 
-def _modules(root: Path) -> Iterator[str]:
-    """The files of modules that have a part in plans, in order."""
-    for name in FOLDERS:
-        for folder, inner, files in os.walk(root / name):
-            inner.sort()
-            yield from (f"{folder}/{file}" for file in sorted(files) if file.endswith(".py"))
-
-
-class _Writer(pickle.Pickler):
+class _Writer(Writer):
     """Writes nodes as what programs need of them."""
 
     def __init__(self, file: io.BytesIO, given: Sequence[np.ndarray]):
@@ -132,15 +115,7 @@ class _Writer(pickle.Pickler):
         if isinstance(obj, Stretch) and obj.library is not None:
             node = obj.library
             return _library, (node, node.primitive, node.args, node.params)
-        if isinstance(obj, p.Primitive):
-            if p.TABLE.get(obj.name) is not obj:
-                raise pickle.PicklingError(f"the primitive {obj.name} is not in the table")
-            return _entry, (obj.name,)
-        if isinstance(obj, np.ndarray) and not (obj.flags.c_contiguous or obj.flags.f_contiguous):
-            raise pickle.PicklingError("an array in pieces")
-        if hasattr(obj, "__qualname__") and not is_of_libraries(obj):
-            raise pickle.PicklingError(f"{obj!r} may be another one in another process")
-        return NotImplemented
+        return super().reducer_override(obj)
 
 
 class _Reader(pickle.Unpickler):
@@ -161,12 +136,6 @@ def _node(shape: tuple[int, ...], dtype: np.dtype, index: int, params: dict) -> 
     return Node(None, None, (), params, shape, dtype, index)
 
 
-def _library(node: Node, primitive: p.Primitive, args: tuple, params: dict) -> Stretch:
+def _library(node: Node, primitive: Primitive, args: tuple, params: dict) -> Stretch:
     node.primitive, node.args, node.params = primitive, args, params
     return Stretch(library=node)
-
-
-def _entry(name: str) -> p.Primitive:
-    if name not in p.TABLE:
-        raise Missing(name)
-    return p.TABLE[name]
