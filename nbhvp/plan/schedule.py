@@ -215,8 +215,9 @@ class _Memory:
             for arg in node.args:
                 self.users.setdefault(arg, []).append(node)
         work = sum(node.primitive.cost for node in self.nodes if node.primitive.is_elementwise)
-        self.heaviest = costs.kernel if work <= costs.kernel else min(costs.kernel, costs.limit)
-        """The most that a kernel weighs: texts of small ones are shared by a long loop's steps."""
+        self._heaviest_row = (
+            costs.kernel if work <= costs.kernel else min(costs.kernel, costs.limit)
+        )
         self._spaces: dict[Node, Node] = {}
         for node in self.nodes:
             if node.primitive.is_elementwise and node.args:
@@ -227,6 +228,10 @@ class _Memory:
         self.inlined = self.puller()
         """What has been pulled up to now, by what is stored up to now."""
         self._aligned = Aligned(self.strides, self.users)
+
+    def heaviest(self, nest: Nest) -> float:
+        """The most that a nest weighs. Of several rows: small ones of a long loop's steps share texts."""
+        return self._heaviest_row if nest.extent > 1 else self.costs.kernel
 
     def space(self, node: Node) -> Node:
         """What stands for all nodes that elementwise operations tie to this one, or to its terms."""
@@ -573,7 +578,7 @@ def _host(memory: _Memory, nest: Nest, found: list[Step], position: dict[Node, i
             and not (host.inside or nest.inside)
         ):
             is_ready = lambda array, at=place: array in own or position.get(array, -1) < at
-            saved = host.saved(nest.members, space, memory.heaviest, is_ready)
+            saved = host.saved(nest.members, space, memory.heaviest(host), is_ready)
             if saved is not None and saved >= most:
                 return place
     return len(found)
@@ -662,10 +667,10 @@ def _nested(
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
             for new in joining(nest, node, puller):
-                across = {one.is_across(memory.costs.across) for one in (*nest.members, *new)}
+                across = {one.is_across(memory.costs.across) for one in (nest.members[0], *new)}
                 if len(across) > 1:
                     continue
-                saved = nest.saved(new, space, memory.heaviest, ready)
+                saved = nest.saved(new, space, memory.heaviest(nest), ready)
                 if saved is not None and saved > best:
                     best, place, chosen, found = saved, at, nest, new
     if chosen is None or found is None:

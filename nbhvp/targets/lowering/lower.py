@@ -39,7 +39,7 @@ from nbhvp.targets.lowering import scalars, words
 from nbhvp.targets.lowering.arithmetic import divided
 from nbhvp.targets.lowering.objects import DATA
 from nbhvp.targets.lowering.scalars import arithmetic, special
-from nbhvp.targets.lowering.syntax import has_rare_cases, is_short, written_slots
+from nbhvp.targets.lowering.syntax import called_often, has_rare_cases, is_short, written_slots
 from nbhvp.targets.lowering.values import (
     BYTES,
     F64,
@@ -104,7 +104,8 @@ def _elementary(function: Callable) -> Callable:
 
     def word(walk, *xs):
         place, numbers = walk.function.rare if is_rare else None, [walk.real(x) for x in xs]
-        made = _arithmetic(walk.function.module, function, is_rare, place is not None)
+        is_called = (is_rare and place is None) or function.__name__ in walk.function.called
+        made = _arithmetic(walk.function.module, function, is_called, place is not None)
         found = walk.builder.call(made, numbers)
         if place is None:
             return Value("f8", (found,))
@@ -116,11 +117,11 @@ def _elementary(function: Callable) -> Callable:
     return word
 
 
-def _arithmetic(module: ir.Module, function: Any, is_rare: bool, tells: bool) -> ir.Function:
+def _arithmetic(module: ir.Module, function: Any, is_called: bool, tells: bool) -> ir.Function:
     """A function of doubles in a module. If it `tells`, it gives whether its case is rare, too.
 
-    Else one that has such cases is called, not written out: its branches would be, for each lane of
-    a vector, and take more time to compile than all else.
+    Else one that has such cases is to be called, not written out: its branches would be, for each lane
+    of a vector, and take more time to compile than all else.
     """
     name = f"nbhvp {function.__name__}{' and whether' * tells}"
     if name in module.globals:
@@ -129,7 +130,7 @@ def _arithmetic(module: ir.Module, function: Any, is_rare: bool, tells: bool) ->
     gives = ir.LiteralStructType([F64, I1]) if tells else F64
     made = ir.Function(module, ir.FunctionType(gives, kinds), name)
     made.linkage = "internal"
-    made.attributes.add("noinline" if is_rare and not tells else "alwaysinline")
+    made.attributes.add("noinline" if is_called else "alwaysinline")
     builder = ir.IRBuilder(made.append_basic_block())
     if tells:
         builder.rare = []
@@ -414,7 +415,7 @@ def add_body(
     Its arguments are the table, and integers. The settings are those of a `Function`.
     """
     function, source = _begin(made.module, made, kinds, **settings), kernel_of(tree)
-    function.written = written_slots(source)
+    function.written, function.called = written_slots(source), called_often(source)
     if tells:
         function.rare = function.entry.alloca(I64)
         function.entry.store(I64(0), function.rare)

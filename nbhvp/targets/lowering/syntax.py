@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 
 from nbhvp.targets.lowering import words
 
@@ -23,6 +24,22 @@ def assigned_often(tree: ast.FunctionDef) -> set[str]:
                     counts[one.id] = counts.get(one.id, 0) + more
         pending += [*getattr(statement, "body", ()), *getattr(statement, "orelse", ())]
     return {name for name, count in counts.items() if count > 1 or name in named}
+
+
+OFTEN = 8
+"""Calls of one function in code without loops from which it is called: written out so often, its
+instructions take LLVM longer than all else, and no loop is there to be vectorised."""
+
+
+def called_often(source: ast.FunctionDef) -> frozenset[str]:
+    """The functions that a kernel calls often, if all its loops run over one row."""
+    nodes = list(ast.walk(source))
+    used = {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    if any(isinstance(one, ast.For) and ast.unparse(one.target) in used for one in nodes):
+        return frozenset()
+    calls = (one.func for one in nodes if isinstance(one, ast.Call))
+    counts = Counter(func.id for func in calls if isinstance(func, ast.Name))
+    return frozenset(name for name, count in counts.items() if count >= OFTEN)
 
 
 def is_cheap(node: ast.expr) -> bool:

@@ -74,6 +74,8 @@ class Function:
     """Whether the processor loads and stores some lanes of a vector as fast as all."""
     is_constant: bool = False
     """Whether nothing writes to what the kernel reads as long as it runs, in all its threads."""
+    called: frozenset[str] = frozenset()
+    """Elementary functions that are called; others are written out."""
     marks: dict = field(default_factory=dict)
     walks: int = 0
     rare: Any = None
