@@ -222,6 +222,18 @@ def test_kernels_of_few_numbers_are_not_vectorised(monkeypatch, tmp_path):
     assert ["<4 x double>" in text or "<2 x double>" in text for text in texts] == [False, True]
 
 
+@pytest.mark.parametrize(("size", "calls"), [(1, 9), (1, 3), (20, 9)])
+def test_functions_that_single_numbers_need_often_are_called(size, calls):
+    """A loop, and code that has few of them, contains them."""
+    x = p.input_node(Pool(), "x", (size,), np.float64)
+    y = x
+    for _ in range(calls):
+        y = p.tanh(y + 1)
+    (call,) = [call for step in schedule(Graph((x,), (y,))).steps for call in emit(step)]
+    text = cache.compiled(call.source, f"kernel_in_test_{next(count)}").llvm
+    assert ("noinline" in text) == (size == 1 and calls == 9)
+
+
 def test_long_loops_compute_their_last_vector_in_part():
     x = p.input_node(Pool(), "x", (37,), np.float64)
     y = x
