@@ -19,8 +19,8 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
-from nbhvp.graph import quotients, shifts
 from nbhvp.graph.node import Graph, Node, dependent, reachable
+from nbhvp.graph.rewrites import quotients, shifts
 
 __all__ = [
     "EXACT_MODES",

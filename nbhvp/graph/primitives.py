@@ -46,7 +46,7 @@ from nbhvp.graph.primitive import (
     primitive_of,
     scalar_value,
 )
-from nbhvp.graph.squares import is_nonnegative, product_of_lengths, square_of
+from nbhvp.graph.rewrites.squares import is_nonnegative, product_of_lengths, square_of
 
 __all__ = [
     "ANY",

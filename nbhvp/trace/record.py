@@ -19,7 +19,7 @@ from nbhvp.errors import TraceError
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Node, Pool, reachable
 from nbhvp.graph.requests import settled
-from nbhvp.graph.stack import stacked
+from nbhvp.graph.rewrites.stack import stacked
 from nbhvp.graph.time.recurrences import Guards, Recurrence, rolled
 from nbhvp.plain import native
 from nbhvp.trace.answers import complete

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from nbhvp.graph import derive, factors
+from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph, Pool
+from nbhvp.graph.rewrites import factors
 from nbhvp.graph.table import filters, lengths, sparse, tape
 from nbhvp.graph.table import special as sp
 from nbhvp.graph.table.matrices import (

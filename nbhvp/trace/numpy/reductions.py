@@ -15,8 +15,8 @@ import operator
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from nbhvp.graph import factors
 from nbhvp.graph import primitives as p
+from nbhvp.graph.rewrites import factors
 from nbhvp.trace.answers import answers
 from nbhvp.trace.arrays import Traced, adopt, apply, lift, scalar
 from nbhvp.trace.numpy.elementwise import (

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph import quotients
 from nbhvp.graph.node import Node
+from nbhvp.graph.rewrites import quotients
 
 __all__ = ["added", "settled", "summed_to"]
 
