@@ -18,11 +18,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import numpy as np
 
-from nbhvp.plain import PLAIN_CLASSES
+from nbhvp.plain import PLAIN_CLASSES, is_on_device
 
 __all__ = ["Unravel", "ravel"]
 
@@ -172,10 +173,27 @@ class Unravel:
         >>> unravel.ravel({"b": [5, 6], "a": 4})
         array([4., 5., 6.])
         """
-        leaves = list(_leaves(self._root, tree))
-        dtypes = {array.dtype for array, is_weak in leaves if not is_weak}
-        x = np.concatenate([np.zeros(0), *(array.ravel() for array, _ in leaves)])
+        return self.joined(self.leaves(tree))
+
+    def joined(self, leaves: list[tuple[Leaf, Any]]) -> np.ndarray:
+        """The vector x of leaves."""
+        found = list(starmap(_converted, leaves))
+        dtypes = {array.dtype for array, is_weak in found if not is_weak}
+        x = np.concatenate([np.zeros(0), *(array.ravel() for array, _ in found)])
         return x.astype(np.result_type(*dtypes or [float]), copy=False)
+
+    def leaves(self, tree) -> list[tuple[Leaf, Any]]:
+        """The leaves of a tree of this structure, with what the tree has in their places."""
+        return list(_leaves(self._root, tree))
+
+    def filled(self, items: Iterator) -> Any:
+        """The tree with these leaves."""
+        return self._filled(self._root, items)
+
+    def _filled(self, part: Leaf | Branch, items: Iterator) -> Any:
+        if isinstance(part, Branch):
+            return part.filled([self._filled(one, items) for one in part.parts], self._class_of)
+        return next(items)
 
     def is_array(self, shape: tuple[int, ...]) -> bool:
         """Whether the tree is one array of this shape, other than that of x."""
@@ -250,22 +268,10 @@ def _walk(part: Leaf | Branch) -> Iterator[Leaf | Branch]:
         yield from _walk(one)
 
 
-def _leaves(part: Leaf | Branch, tree) -> Iterator[tuple[np.ndarray, bool]]:
-    """The arrays of a tree like a part, in the part's order; whether others decide on their dtype."""
+def _leaves(part: Leaf | Branch, tree) -> Iterator[tuple[Leaf, Any]]:
+    """The leaves of a part, in its order, with what a tree like it has in their places."""
     if isinstance(part, Leaf):
-        kind = type(tree)
-        is_refused = issubclass(kind, np.ndarray) and kind not in PLAIN_CLASSES
-        array = (
-            np.empty(0, object) if is_refused else tree if _is_traced(kind) else np.asarray(tree)
-        )
-        if array.dtype.kind not in "biuf" or array.shape != part.shape:
-            given = f"{array.dtype} of shape {array.shape}"
-            given = given if array.dtype != object else f"an object of type {kind.__name__}"
-            raise ValueError(
-                f"{_place(part.path)} must be an array of numbers of shape {part.shape}, got {given}"
-            )
-        is_weak = isinstance(tree, bool | int | float) and not isinstance(tree, np.generic)
-        yield (array if array.dtype in _FLOATS else array.astype(float)), is_weak
+        yield part, tree
         return
     items = dict(_items(tree, part.path) or ())
     names = [one.path[-1] for one in part.parts]
@@ -274,6 +280,21 @@ def _leaves(part: Leaf | Branch, tree) -> Iterator[tuple[np.ndarray, bool]]:
         raise ValueError(f"{_place(part.path)} must have the parts {known}, got {given}")
     for one in part.parts:
         yield from _leaves(one, items[one.path[-1]])
+
+
+def _converted(leaf: Leaf, tree) -> tuple[np.ndarray, bool]:
+    """The array of a leaf; whether others decide on its dtype."""
+    kind = type(tree)
+    is_refused = issubclass(kind, np.ndarray) and kind not in PLAIN_CLASSES
+    array = np.empty(0, object) if is_refused else tree if _is_traced(kind) else np.asarray(tree)
+    if array.dtype.kind not in "biuf" or array.shape != leaf.shape:
+        given = f"{array.dtype} of shape {array.shape}"
+        given = given if array.dtype != object else f"an object of type {kind.__name__}"
+        raise ValueError(
+            f"{_place(leaf.path)} must be an array of numbers of shape {leaf.shape}, got {given}"
+        )
+    is_weak = isinstance(tree, bool | int | float) and not isinstance(tree, np.generic)
+    return (array if array.dtype in _FLOATS else array.astype(float)), is_weak
 
 
 def _dotted(path: Path) -> str:
@@ -285,6 +306,8 @@ def _part(tree, path: Path, leaves: list[np.ndarray]) -> Leaf | Branch:
     start = sum(leaf.size for leaf in leaves)
     items = _items(tree, path)
     if items is None:
+        if is_on_device(tree):  # the structure of such a tree is asked for, not its numbers
+            tree = np.zeros(tuple(tree.shape), str(tree.dtype).rpartition(".")[2])
         array = _floats(tree, path)
         leaves.append(array)
         dtype = None if type(tree) is float else array.dtype

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from nbhvp.plain import is_on_device
 from nbhvp.trace.arguments import leaves_of, unflatten
+from nbhvp.tree import Leaf
 
-__all__ = ["HOST", "given", "on_host", "returned"]
+__all__ = ["HOST", "given", "joined", "on_host", "returned", "split"]
 
 HOST = ("cpu", "interpret")
 """Targets whose programs run on the host."""
@@ -63,3 +65,35 @@ def _as_given(kind: str, array: np.ndarray) -> Any:
     if kind == "array":
         return array
     return float(array) if kind == "float" else array[()]
+
+
+# Trees.
+
+
+def joined(leaves: Sequence[tuple[Leaf, Any]]) -> Any:
+    """The leaves of a tree, of which some lie on a device, as one vector there."""
+    driver = importlib.import_module("nbhvp.targets.cuda.launching.driver")
+    arrays = importlib.import_module("nbhvp.targets.cuda.arrays")
+    first = next(array for _, array in leaves if is_on_device(array))
+    device = driver.device(arrays.ordinal(first))
+    found = [
+        (leaf, arrays.given(device, array, f"x{list(leaf.path)}"))
+        if is_on_device(array)
+        else (leaf, np.asarray(array))
+        for leaf, array in leaves
+    ]
+    for leaf, array in found:
+        if array.shape != leaf.shape:
+            raise ValueError(f"x{list(leaf.path)} must have shape {leaf.shape}, got {array.shape}")
+    return arrays.joined(device, [array for _, array in found])
+
+
+def split(vector: Any, leaves: Sequence[Leaf]) -> list[Any]:
+    """Leaves of a tree from a vector on a device, there and of the vector's library."""
+    driver = importlib.import_module("nbhvp.targets.cuda.launching.driver")
+    arrays = importlib.import_module("nbhvp.targets.cuda.arrays")
+    found = arrays.given(driver.device(arrays.ordinal(vector)), vector)
+    parts = (found.part(leaf.start, leaf.shape) for leaf in leaves)
+    return [
+        arrays.returned(arrays.joined(found.device, [part]).reshape(part.shape)) for part in parts
+    ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from nbhvp.graph.node import Node
 from nbhvp.plain import PLAIN_CLASSES, is_on_device, refusal_of
+from nbhvp.runtime import on_device
 from nbhvp.runtime.on_device import given
 from nbhvp.trace.arrays import Traced
 from nbhvp.trace.recording import trace_error
@@ -139,12 +140,21 @@ def bound(arg: Any) -> Any:
 
 def as_vector(x: Any, unravel: Unravel | None) -> Any:
     """A tree as the vector of its arrays; x as it is where it is none."""
-    return unravel.ravel(x) if unravel is not None and _is_tree(x, unravel) else x
+    if unravel is None or not _is_tree(x, unravel):
+        return x
+    leaves = unravel.leaves(x)
+    if any(is_on_device(one) for _, one in leaves):
+        return on_device.joined(leaves)
+    return unravel.joined(leaves)
 
 
 def as_given(array: Any, x: Any, unravel: Unravel | None) -> Any:
     """A result in the form of x: as a tree, if x is one."""
-    return unravel(array) if unravel is not None and _is_tree(x, unravel) else array
+    if unravel is None or not _is_tree(x, unravel):
+        return array
+    if is_on_device(array):
+        return unravel.filled(iter(on_device.split(array, [leaf for leaf, _ in unravel.leaves(x)])))
+    return unravel(array)
 
 
 def _is_tree(x: Any, unravel: Unravel) -> bool:

@@ -16,7 +16,7 @@ import importlib
 import math
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from nbhvp.targets.cuda import dlpack
 
-__all__ = ["LEGACY", "DeviceArray", "checked", "given", "returned"]
+__all__ = ["LEGACY", "DeviceArray", "checked", "given", "joined", "ordinal", "returned"]
 
 LEGACY = 1
 """The stream of arrays that name none."""
@@ -241,6 +241,39 @@ def _by_dlpack(device: Any, array: Any, library: str, name: str) -> DeviceArray:
     address = (one.data or 0) + one.offset
     # The capsule is not consumed: it keeps the tensor, and tells its library when it is deleted.
     return DeviceArray(device, shape, dtype, stream, library, address, capsule)
+
+
+def ordinal(array: Any) -> int:
+    """The number of the device of an array."""
+    if isinstance(array, DeviceArray):
+        return array.device.ordinal
+    if hasattr(array, "__dlpack_device__"):
+        return array.__dlpack_device__()[1]
+    return getattr(getattr(array, "device", None), "id", 0)  # of CuPy's
+
+
+def joined(device: Any, arrays: Sequence[DeviceArray | np.ndarray]) -> DeviceArray:
+    """Arrays of one dtype, one behind the other, in a vector like the first that lies on the device."""
+    first = next(array for array in arrays if isinstance(array, DeviceArray))
+    size, dtype = sum(array.size for array in arrays), first.dtype
+    found = DeviceArray(device, (size,), dtype, first.stream, first.library)
+    at = found.address
+    for array in arrays:
+        if isinstance(array, DeviceArray):
+            if array.dtype != dtype:
+                raise TypeError(
+                    f"arrays of a tree on a device must have one dtype, got {dtype} and {array.dtype}"
+                )
+            device.follow(found.stream, array.stream)
+            device.copy(at, array.address, array.nbytes, found.stream)
+            device.follow(array.stream, found.stream)  # its memory may be used again
+            at += array.nbytes
+        else:
+            data = np.ascontiguousarray(array, dtype)
+            device.upload(at, data, found.stream)
+            device.wait(found.stream)  # for the memory of the host
+            at += data.nbytes
+    return found
 
 
 # Results.

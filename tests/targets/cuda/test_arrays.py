@@ -239,6 +239,56 @@ def test_blocks_of_directions_are_one_program(gpu):
     assert launches == {8: [1, 0], 33: [2, 2 + 1]}
 
 
+def of_tree(p):
+    return np.sum(np.exp(p["a"])) * np.sum(p["b"][0] @ p["b"][1]) + p["a"][0] ** 3
+
+
+TREE = {"a": X[:3] - 1, "b": (np.linspace(1, 2, 4).reshape(2, 2), np.array([0.5, -1.0]))}
+ALONG = {"a": V[:3], "b": (np.arange(4.0).reshape(2, 2), np.array([2.0, 1.0]))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("trees", [True, False])
+def test_trees(trees, name, gpu, monkeypatch):
+    """Of arrays on the device: gradients and products are such trees, and no number leaves it."""
+    library = installed(monkeypatch, gpu, name)
+    moved = lambda tree: {"a": library.of(tree["a"]), "b": tuple(map(library.of, tree["b"]))}
+    how = {"trees": True} if trees else {"unravel": nbhvp.ravel(TREE)[1]}
+    f, g = (nbhvp.differentiable(of_tree, target=t, **how) for t in ("cuda", "interpret"))
+    x, v = moved(TREE), moved(ALONG)
+    f.grad(x), f.hvp(x, v)
+    gpu.calls.clear()
+    found = [f(x), f.grad(x), f.hvp(x, v), f.value_and_grad(x)[1]]
+    assert not COPIES & {*gpu.calls}
+    found.append(f.hvp(TREE, v))
+    needed = g(TREE), g.grad(TREE), g.hvp(TREE, ALONG), g.grad(TREE), g.hvp(TREE, ALONG)
+    same(found[0], needed[0])
+    for one, other in zip(found[1:], needed[1:], strict=True):
+        assert type(one["a"]) is library
+        for part, like in zip((one["a"], *one["b"]), (other["a"], *other["b"]), strict=True):
+            assert part.shape == like.shape
+            same(part, like)
+    mixed = {"a": X[:3] - 1, "b": x["b"]}
+    same(f(mixed), needed[0])
+    same(f.grad(mixed)["a"], needed[1]["a"])
+    flat = library.of(nbhvp.ravel(ALONG)[0])
+    same(f.hessian(x) @ flat, nbhvp.ravel(needed[2])[0])
+
+
+def test_trees_that_do_not_fit(gpu, monkeypatch):
+    cupy = installed(monkeypatch, gpu, "cupy")
+    f = nbhvp.differentiable(of_tree, target="cuda", unravel=nbhvp.ravel(TREE)[1])
+    x = {"a": cupy.of(X[:2]), "b": TREE["b"]}
+    with pytest.raises(ValueError, match=r"'a'.* must have shape \(3,\), got \(2,\)"):
+        f(x)
+    single = {"a": cupy.of(X[:3]), "b": (cupy.of(np.eye(2, dtype="f4")), TREE["b"][1])}
+    with pytest.raises(TypeError, match="one dtype, got float64 and float32"):
+        f(single)
+    x["a"] = cupy.of(X[:3])
+    with pytest.raises(TypeError, match="target='cuda'"):
+        nbhvp.differentiable(of_tree, target="interpret", trees=True)(x)
+
+
 def test_sparse_arrays_are_scipys(gpu, monkeypatch):
     cupy = installed(monkeypatch, gpu, "cupy")
     chain = lambda x: np.sum(x[1:] ** 2 * x[:-1])
