@@ -28,7 +28,7 @@ from numba.core.dispatcher import Dispatcher
 from threadpoolctl import ThreadpoolController
 
 from nbhvp.graph import derive
-from nbhvp.runtime import recorded
+from nbhvp.plan.splitting import split
 from nbhvp.targets.native import cache
 from tests.checks import THOROUGH
 
@@ -83,7 +83,7 @@ def unsplit(request, monkeypatch):
             (),
             derive.check(graph, linear_in=direction),
         )
-        monkeypatch.setattr(recorded, "split", whole)
+        monkeypatch.setattr(split, "split", whole)
 
 
 gc.disable()  # until all tests are collected: what they are made of stays

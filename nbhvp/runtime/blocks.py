@@ -28,8 +28,6 @@ from numpy.typing import DTypeLike
 
 from nbhvp.graph.node import Graph, dependent
 from nbhvp.plan.costs import CPU, Costs
-from nbhvp.plan.lower import lower
-from nbhvp.plan.nests.pull import is_pulled
 from nbhvp.targets.cpu.results import empty
 
 __all__ = ["Several", "choose", "in_blocks", "padded_from"]
@@ -61,6 +59,10 @@ def padded_from(count: int) -> int:
 
 def choose(graph: Graph, costs: Costs = CPU) -> int | None:
     """How many directions a product graph, whose last input they are, takes; None for one at a time."""
+    # What plans is imported when something is planned.
+    from nbhvp.plan.lower import lower
+    from nbhvp.plan.nests.pull import is_pulled
+
     nodes = lower(graph, in_one_pass=False).nodes
     active = dependent(nodes, graph.inputs[-1:])
     vectors = matrices = other = sweeps = size = rows = 0.0

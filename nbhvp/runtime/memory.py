@@ -25,7 +25,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,12 +37,14 @@ from nbhvp.runtime.calls.inputs import direction, weights
 from nbhvp.runtime.calls.validity import is_at, serves
 from nbhvp.runtime.compiling.garbage import collected_rarely
 from nbhvp.runtime.compiling.programs import Compiler
-from nbhvp.runtime.matrices import Matrix
 from nbhvp.runtime.on_device import HOST, returned
 from nbhvp.runtime.point import Point, new_point
 from nbhvp.runtime.recorded import Recorded
 from nbhvp.runtime.tracer import Tracer
 from nbhvp.trace.recording import place_of
+
+if TYPE_CHECKING:
+    from nbhvp.runtime.matrices import Matrix
 
 __all__ = ["MOST_TAPE_BYTES", "MOST_TRACES", "Memory"]
 

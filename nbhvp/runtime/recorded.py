@@ -15,7 +15,7 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,15 +24,13 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.batch import batched
 from nbhvp.graph.linear_map import LinearMap, Primal, Product
 from nbhvp.graph.node import Graph, Node
-from nbhvp.graph.sparsity.propagation import integer_operands
-from nbhvp.plan.fission import fissioned
-from nbhvp.plan.splitting.checkpoints import brief
-from nbhvp.plan.splitting.split import split
 from nbhvp.runtime.blocks import FEW, MANY, Several, choose, padded_from
 from nbhvp.runtime.calls.direct import Direct, directly, general, is_worthwhile
 from nbhvp.runtime.compiling.programs import Compiler, Programs
-from nbhvp.runtime.matrices import Coloured, Matrix, coloured, matrix_of
 from nbhvp.trace.record import Trace
+
+if TYPE_CHECKING:
+    from nbhvp.runtime.matrices import Matrix
 
 __all__ = ["Linearized", "Recorded"]
 
@@ -64,7 +62,11 @@ class Recorded:
         self.guards = tuple(node for node, _ in trace.guards)
         self._expected = tuple(np.asarray(v, node.dtype).tobytes() for node, v in trace.guards)
         graph = Graph(trace.inputs, (*self.guards, self.output))
-        *guards, output = (brief(graph) if trace.recurrences else graph).outputs
+        if trace.recurrences:
+            from nbhvp.plan.splitting.checkpoints import brief
+
+            graph = brief(graph)
+        *guards, output = graph.outputs
         self._brief, self._brief_guards = replace(self.primal, output=output), tuple(guards)
         """For programs that keep no state."""
         self.compiler = compiler
@@ -199,6 +201,8 @@ class Recorded:
         for is_given, others, matrix in tuple(known):
             if is_given == (pattern is not None) and all(map(np.array_equal, values, others)):
                 return matrix
+        from nbhvp.runtime.matrices import coloured, matrix_of
+
         with self.compiler.preparing():
             if pattern is None:
                 given = dict(zip(operands, values, strict=True))
@@ -214,6 +218,8 @@ class Recorded:
         if product not in self._operands:
             linear = self.linear_map(product)
             with self.compiler.preparing():
+                from nbhvp.graph.sparsity.propagation import integer_operands
+
                 self._operands[product] = integer_operands(linear.product, linear.direction)
         return self._operands[product]
 
@@ -221,6 +227,8 @@ class Recorded:
         self, product: Product, matrix: Matrix, inputs: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """Guards, and what the program of a matrix gives, if that has one."""
+        from nbhvp.runtime.matrices import Coloured
+
         if isinstance(matrix.way, Coloured):
             return self.guards_at(inputs)
         outputs = (*self.guards, matrix.way.output)
@@ -232,6 +240,8 @@ class Recorded:
     ) -> list[np.ndarray]:
         """Guards, and a product by one program of the inputs and the direction."""
         if product not in self._whole:
+            from nbhvp.plan.fission import fissioned
+
             graph = self._derived(lambda: product(self._brief)).graph
             *given, along = graph.inputs
             with self.compiler.preparing():
@@ -294,6 +304,8 @@ class Linearized:
     def split(self) -> tuple[tuple[Node, ...], Graph]:
         """The state, and the graph of the product that starts from it."""
         if self._halves is None:
+            from nbhvp.plan.splitting.split import split
+
             with self._programs.compiler.preparing():
                 whole = self._whole = self._programs.compiler.alone(self._whole)
                 *known, product = whole.outputs

@@ -11,7 +11,6 @@ import numpy as np
 
 from nbhvp.errors import TraceError
 from nbhvp.graph.node import Graph, Pool
-from nbhvp.plan.splitting.checkpoints import bounded
 from nbhvp.runtime.calls.call import Call, Owner
 from nbhvp.runtime.calls.inputs import as_vector, primal
 from nbhvp.runtime.on_device import given, on_host
@@ -105,6 +104,8 @@ class Tracer:
 
 def _bounded(trace: Trace, memory: int) -> Trace:
     """The same trace, with loops over time that keep less for products."""
+    from nbhvp.plan.splitting.checkpoints import bounded
+
     guards = [node for node, _ in trace.guards]
     graph, segments = bounded(Graph(trace.inputs, (*trace.outputs, *guards)), memory)
     if not segments:

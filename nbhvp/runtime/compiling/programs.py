@@ -23,7 +23,7 @@ from nbhvp.graph import derive
 from nbhvp.graph.copies import alone
 from nbhvp.graph.node import Graph, Node, reachable
 from nbhvp.plan.costs import CPU, GPU
-from nbhvp.runtime.compiling import lazy, placement
+from nbhvp.runtime.compiling import lazy
 from nbhvp.runtime.compiling.announced import progress, warn
 from nbhvp.runtime.compiling.garbage import collected_rarely
 from nbhvp.runtime.report import Products, Report
@@ -233,6 +233,8 @@ def _has_device(number: str) -> bool:
 
 def _is_worthwhile(trace: Trace, name: str) -> bool:
     """Whether products of a trace are predicted to end sooner on a GPU."""
+    from nbhvp.runtime.compiling import placement
+
     outputs = trace.outputs
     if max(node.size for node in reachable([*outputs])) < placement.SMALL:
         return False  # before anything is asked of a device
