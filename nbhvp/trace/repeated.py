@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import LIVE, OPEN, PLAIN, Node
+from nbhvp.graph.node import OPEN, PLAIN, Node
 from nbhvp.graph.requests import Request, settled
 from nbhvp.trace.answers import ANSWERS, answer_to
 from nbhvp.trace.arrays import Number, Traced, lift, traced
@@ -52,6 +52,8 @@ class Row(NamedTuple):
     """Whether nothing but the request is made: the result is no number, no view, no comparison."""
     wanted: tuple[np.dtype, ...]
     """Of arithmetic: the dtypes of its operands."""
+    life: int | None = None
+    """That of the result, if it is the same in each call."""
 
 
 class Pattern(NamedTuple):
@@ -59,11 +61,12 @@ class Pattern(NamedTuple):
 
     constants: tuple[Node, ...]
     rows: tuple[Row, ...]
-    result: int
+    results: tuple[tuple[int, tuple[int, ...] | None], ...]
+    """Places, with strides; None of a number."""
+    together: type | None
+    """The class of the tuple that several results are."""
     guards: tuple[tuple[int, Any], ...]
     """Places, with the outcomes for which the pattern holds."""
-    strides: tuple[int, ...] | None
-    """Of the result; None of a number."""
 
 
 def repeated(function: Callable, args: tuple, kwargs: dict, general: Callable, key: Any = None):
@@ -169,14 +172,15 @@ def _only_row(result, ufunc: np.ufunc, nodes: list[Node | None], count: int) -> 
 
 def _request(recording: Recording, row: Row, args: tuple[Node, ...], value) -> Node:
     """One more operation of a kind that is known."""
-    entry, _, _, params, shape, dtype, kind, is_simple, _ = row
-    life = max([arg.life for arg in args])
+    entry, _, _, params, shape, dtype, kind, is_simple, _, life = row
     pool = recording.pool
+    if life is None:
+        life = max([arg.life for arg in args])
     if is_simple:
         return Request(pool, entry, args, params, shape, dtype, pool.counted(), life, kind)
     if entry.follow is not None and (found := entry.follow(*args, **params)):
         return found
-    if entry.selects and life != min([arg.life for arg in args]):
+    if row.life is None and entry.selects and life != min([arg.life for arg in args]):
         life = OPEN
     node = Request(pool, entry, args, params, shape, dtype, pool.counted(), life, kind)
     if entry in p.EQUALITIES:
@@ -290,29 +294,44 @@ def _pattern(
     result, operands: list[Traced], nodes: list[Node], count: int, taken: list
 ) -> Pattern | None:
     """The pattern of a call with its guards, if evaluating that gives its result."""
-    if type(result) not in (Traced, Number) or result.views or result.node.life != LIVE:
+    is_tuple = isinstance(result, tuple) and not hasattr(result, "__dict__")
+    results = result if is_tuple else (result,)
+    if not results or not all(_is_new(one, nodes) for one in results):
         return None
-    node, value = result.node, result.value
-    inner = _inner([node, *(one for one, _ in taken)], nodes, count)
-    if inner is None or _is_view(node, nodes) or not isinstance(value, np.ndarray | np.generic):
-        return None
-    if value.nbytes > LARGEST:
+    inner = _inner([*(one.node for one in results), *(one for one, _ in taken)], nodes, count)
+    if inner is None:
         return None
     constants = tuple(a for n in inner for a in n.args if a.value is not None)
     places: dict[Node, int] = {}
     for k, one in enumerate((*nodes, *constants, *inner)):
         places.setdefault(one, k)
+    # What a slice finds of what was written may be another node each time.
+    is_known = not any(one.primitive.follow for one in inner)
     made = Pattern(
         constants,
-        tuple(_row(one, places) for one in inner),
-        places[node],
+        tuple(_row(one, places, one.life if is_known else None) for one in inner),
+        tuple((places[one.node], _strides(one.value)) for one in results),
+        type(result) if is_tuple else None,
         tuple((places[one], outcome) for one, outcome in taken),
-        value.strides if type(value) is np.ndarray else None,
     )
     values = _values(made, [x.value for x in operands])
-    if values is None or not _is_same(values[made.result], value):
+    if values is None:
         return None
-    return made
+    found = zip(made.results, results, strict=True)
+    return made if all(_is_same(values[k], one.value) for (k, _), one in found) else None
+
+
+def _is_new(result, operands: list[Node]) -> bool:
+    """Whether a result is an array or a number of its own, and of no great size."""
+    if type(result) not in (Traced, Number) or result.views or result.node.life == PLAIN:
+        return False
+    value = result.value
+    is_plain = isinstance(value, np.ndarray | np.generic) and value.nbytes <= LARGEST
+    return is_plain and not _is_view(result.node, operands)
+
+
+def _strides(value) -> tuple[int, ...] | None:
+    return value.strides if type(value) is np.ndarray else None
 
 
 def _inner(roots: list[Node], operands: list[Node], count: int) -> list[Request] | None:
@@ -340,7 +359,7 @@ def _is_view(node: Node, operands: list[Node]) -> bool:
     return node in operands
 
 
-def _row(node: Request, places: dict[Node, int]) -> Row:
+def _row(node: Request, places: dict[Node, int], life: int | None = None) -> Row:
     entry = node.primitive
     return Row(
         entry,
@@ -350,8 +369,14 @@ def _row(node: Request, places: dict[Node, int]) -> Row:
         node.shape,
         node.dtype,
         node.kind,
-        not (entry.follow or entry.selects or entry in p.EQUALITIES or node.size == 1),
+        not (
+            entry.follow
+            or (entry.selects and life is None)
+            or entry in p.EQUALITIES
+            or node.size == 1
+        ),
         tuple(arg.dtype for arg in node.args),
+        life,
     )
 
 
@@ -373,18 +398,27 @@ def _is_same(value, other) -> bool:
 def _again(recording: Recording, pattern: Pattern, nodes: list[Node], values: list):
     """The result of a call by its pattern; None where that does not hold."""
     found = _values(pattern, values)
-    value = None if found is None else found[pattern.result]
-    if pattern.strides is None and found is not None:
-        value = np.asarray(value)[()]
-    elif type(value) is not np.ndarray or value.strides != pattern.strides:
+    if found is None or any(
+        strides is not None and _strides(found[k]) != strides for k, strides in pattern.results
+    ):
         return None
     nodes += pattern.constants
+    pool = recording.pool
     for row in pattern.rows:
-        args = tuple([nodes[j] for j in row.args])
-        nodes.append(_request(recording, row, args, found[len(nodes)]))
+        entry, _, places, params, shape, dtype, kind, is_simple, _, life = row
+        args = tuple([nodes[j] for j in places])
+        if is_simple and life is not None:  # as `_request` does, for each of many
+            node = Request(pool, entry, args, params, shape, dtype, pool.counted(), life, kind)
+        else:
+            node = _request(recording, row, args, found[len(nodes)])
+        nodes.append(node)
     for k, _ in pattern.guards:
         if nodes[k] not in recording.guards:
             recording.guard(nodes[k], found[k])
-    if pattern.strides is None:
-        return traced(nodes[pattern.result], value)
-    return _fresh(nodes[pattern.result], value)
+    results = [
+        _fresh(nodes[k], found[k])
+        if strides is not None
+        else traced(nodes[k], np.asarray(found[k])[()])
+        for k, strides in pattern.results
+    ]
+    return results[0] if pattern.together is None else tuple.__new__(pattern.together, results)

@@ -84,8 +84,25 @@ def writes(z, k):
     return kept[1:4] + 0.1 * before[:3] * u[2:] + np.where(mask, u, 0.1)[1:4]
 
 
+def tuples(z, k):
+    """Results that are several arrays."""
+    sign, size = np.linalg.slogdet(np.outer(z, z) + A)
+    return np.tanh(sign * size * z + WAVES[k])
+
+
+def backwards(z, k):
+    """What is read of what was written, in another order or in parts."""
+    u = np.zeros((3, 4))
+    u[:, 1] = z
+    u[::-1, 2] = 2 * z
+    u[0] = np.tanh(u[:, 1].sum() + u[2])
+    u[1:, ::2] *= 1.1
+    return 0.3 * (u[::-1, 1] + u[:, 2][::-1]) + 0.1 * u[0, 1:] + 0.1 * u[1, ::-1][:3]
+
+
 STEPS = [
-    solve, matrices, joins, methods, choices, parameters, arrays_of_parameters, kinds, layouts, writes
+    solve, matrices, joins, methods, choices, parameters, arrays_of_parameters, kinds, layouts, writes,
+    tuples, backwards,
 ]  # fmt: skip
 
 
@@ -122,7 +139,9 @@ def test_later_calls_are_as_the_first(step):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("step", [solve, matrices, joins, choices], ids=lambda step: step.__name__)
+@pytest.mark.parametrize(
+    "step", [solve, matrices, joins, choices, tuples], ids=lambda step: step.__name__
+)
 def test_later_calls_run_no_answers(step, monkeypatch):
     calls = []
     call = Answer.__call__
