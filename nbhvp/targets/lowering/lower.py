@@ -47,6 +47,7 @@ from nbhvp.targets.lowering.values import (
     I64,
     PARTS,
     TYPES,
+    Names,
     Table,
     Unknown,
     Value,
@@ -298,6 +299,7 @@ def kernel_of(tree: ast.Module) -> ast.FunctionDef:
 
 
 def _begin(module: ir.Module, made: ir.Function, kinds: dict, **settings) -> Function:
+    made.scope = Names(len(made.args))
     entry = ir.IRBuilder(made.append_basic_block())
     start = made.append_basic_block()
     return Function(module, ir.IRBuilder(start), entry, kinds, **settings)

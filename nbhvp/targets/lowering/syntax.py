@@ -44,6 +44,8 @@ def called_often(source: ast.FunctionDef) -> frozenset[str]:
 
 def is_cheap(node: ast.expr) -> bool:
     """Whether an expression may be computed where its value is not wanted."""
+    if isinstance(node, ast.Name | ast.Constant):
+        return True
     return not any(isinstance(one, ast.Call | ast.Subscript | ast.Div) for one in ast.walk(node))
 
 

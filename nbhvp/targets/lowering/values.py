@@ -109,18 +109,23 @@ def unsigned(builder: ir.IRBuilder, x, kind: str):
     return builder.select(is_large, builder.fptoui(x, I64), builder.fptosi(x, I64))
 
 
-def alias_marks(module: ir.Module, number: int | None, bits: int) -> dict[str, Any]:
+def alias_marks(
+    module: ir.Module, number: int | None, bits: int, scopes: dict | None = None
+) -> dict[str, Any]:
     """What an access through a written pointer of a number (None: one that is only read) cannot overlap.
 
     Reads overlap no write. Of two written pointers, each knows only its own number, so each bit of
     the number is an alias domain of two scopes: an access is in the scope of its own bit and overlaps
     nothing in the scope of the other. Different numbers differ in a bit, and one domain is enough.
+    Scopes that a module has already may be given.
     """
-    node = module.add_metadata
+    node, known = module.add_metadata, {} if scopes is None else scopes
 
     def scope(name, domain):
-        text = [ir.MetaDataString(module, f"nbhvp {t}") for t in (name, domain)]
-        return node([text[0], node([text[1]])])
+        if name not in known:
+            text = [ir.MetaDataString(module, f"nbhvp {t}") for t in (name, domain)]
+            known[name] = node([text[0], node([text[1]])])
+        return known[name]
 
     written = scope("written", "role")
     if number is None:
@@ -130,6 +135,21 @@ def alias_marks(module: ir.Module, number: int | None, bits: int) -> dict[str, A
     others = [scope(f"bit {bit} is {1 - value}", f"bit {bit}") for bit, value in of_number]
     marks = {"alias.scope": node([written, *own])}
     return marks | {"noalias": node(others)} if others else marks
+
+
+class Names:
+    """The names in a function of so many arguments.
+
+    A number makes each unique, where llvmlite looks all up.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def register(self, name: str, deduplicate: bool = False) -> str:
+        """A name that nothing else has."""
+        self.count += 1
+        return f"{name}.{self.count}"
 
 
 class _Loop(ir.values.MDValue):

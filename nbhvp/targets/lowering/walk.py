@@ -77,6 +77,8 @@ class Function:
     called: frozenset[str] = frozenset()
     """Elementary functions that are called; others are written out."""
     marks: dict = field(default_factory=dict)
+    scopes: dict = field(default_factory=dict)
+    """See `alias_marks`."""
     walks: int = 0
     rare: Any = None
     """The place of a word that counts the arguments of which `words.rarely` has spoken."""
@@ -399,7 +401,7 @@ class Walk:
         if slot not in marks:
             number = None if slot is None else self.function.written.index(slot)
             bits = (len(self.function.written) - 1).bit_length()
-            marks[slot] = alias_marks(self.function.module, number, bits)
+            marks[slot] = alias_marks(self.function.module, number, bits, self.function.scopes)
         for name, node in marks[slot].items():
             access.set_metadata(name, node)
         if self.function.is_constant and not array.is_written:
