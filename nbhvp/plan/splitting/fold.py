@@ -18,7 +18,7 @@ tangents are given, not computed, so a choice of tangents is one of their coeffi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -32,10 +32,16 @@ _Form = dict[Node, tuple[Node, ...]]
 """For each tangent, the factors of its coefficient."""
 
 
-def collected(graph: Graph, directions: Iterable[Node], most: int | None = None) -> Graph:
+def collected(
+    graph: Graph,
+    directions: Iterable[Node],
+    most: int | None = None,
+    late: Collection[Node] = (),
+) -> Graph:
     """The same product, with the coefficients of each tangent collected, of a few in one sum.
 
-    With `most`, of so many; sums of the directions alone and choices are taken apart, too.
+    With `most`, of so many; sums of the directions alone and choices are taken apart, too. Tangents that
+    are `late`, since steps before compute them, are added last.
     """
     directions = [*directions]
     active = dependent(graph.nodes, directions) | {*directions}
@@ -65,7 +71,7 @@ def collected(graph: Graph, directions: Iterable[Node], most: int | None = None)
         is_used_whole = node in graph.outputs or any(
             user in active and not _is_collected(user) for user in users.get(node, ())
         )
-        new[node] = _written(node, form) if is_used_whole else same
+        new[node] = _written(node, form, late) if is_used_whole else same
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
@@ -116,11 +122,29 @@ def _form_of_choice(
     parts = [forms[one] if one in active else {} for one in branches]
     total: _Form = {}
     for tangent in dict.fromkeys(one for part in parts for one in part):
-        chosen = (_product(node, part[tangent]) if tangent in part else zero for part in parts)
+        chosen = (
+            _product(node, _chosen(part[tangent], new[condition], k)) if tangent in part else zero
+            for k, part in enumerate(parts)
+        )
         total[tangent] = (p.where(new[condition], *chosen),)
     if len(total) > most or any(t.dtype != node.dtype or t.shape != () for t in total):
         return None
     return total
+
+
+def _chosen(factors: Iterable[Node], condition: Node, branch: int) -> list[Node]:
+    """Factors as they are in one branch of a choice: of choices by the same condition, what it takes."""
+    found: list[Node] = []
+    for factor in factors:
+        for one in _factors(factor):
+            if one.primitive is p.where and one.args[0] is condition:
+                found += _chosen(one.args[1 + branch : 2 + branch], condition, branch)
+            elif one.primitive in (p.add, p.subtract):
+                terms = (_product(one, _chosen((arg,), condition, branch)) for arg in one.args)
+                found.append(p.broadcast(one.primitive(*terms), shape=one.shape))
+            else:
+                found.append(one)
+    return found
 
 
 def _sum_of_forms(node: Node, *parts: _Form) -> _Form:
@@ -255,20 +279,21 @@ def _ordered(factors: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(sorted(factors, key=key))
 
 
-def _written(node: Node, form: _Form) -> Node:
+def _written(node: Node, form: _Form, late: Collection[Node]) -> Node:
     """A form as a node of its own shape."""
-    common, total = _terms(node, form)
+    common, total = _terms(node, form, late)
     return p.broadcast(p.multiply(common, total), shape=node.shape)
 
 
-def _terms(node: Node, form: _Form) -> tuple[Node, Node]:
+def _terms(node: Node, form: _Form, late: Collection[Node] = ()) -> tuple[Node, Node]:
     """A number that all terms of a form have in common, and the sum of the rest.
 
     Tangents that have the same factors are added up first, the small ones before all others. Numbers
     come last: what differs in a sign or number alone shares all else.
     """
     groups: dict[tuple[Node, ...], list[tuple[Node, Node]]] = {}
-    for tangent, factors in sorted(form.items(), key=lambda item: (item[0].size, item[0].index)):
+    order = lambda item: (item[0] in late, item[0].size, item[0].index)
+    for tangent, factors in sorted(form.items(), key=order):
         known = [one for one in factors if p.scalar_value(one) is not None]
         rest = _ordered(one for one in factors if p.scalar_value(one) is None)
         groups.setdefault(rest, []).append((_product(node, known), tangent))

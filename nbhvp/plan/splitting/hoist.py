@@ -97,7 +97,8 @@ def _halves(body: Body, linear: frozenset[int]) -> _Halves | None:
     graphs = [plain]
     carried = sum(node.size for node in inputs[: body.carries])
     if carried <= CPU.collected:
-        graphs.append(fold.collected(plain, directions, len(directions)))
+        late = {*inputs[: body.carries]}
+        graphs.append(fold.collected(plain, directions, len(directions), late))
     found = [_Cut(body, graph, directions) for graph in graphs]
     best = min((one for one in found if one.is_exact), key=lambda one: one.seconds, default=None)
     return None if best is None else best.halves(linear)
