@@ -356,7 +356,7 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
         if node in directions:
             continue
         if node not in active:
-            if _is_linear_in_zeros(node, vanishing):
+            if vanishes(node, vanishing):
                 vanishing.add(node)
             continue
         positions = {k for k, arg in enumerate(node.args) if arg in active}
@@ -368,7 +368,7 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
     return None
 
 
-def _is_linear_in_zeros(node: Node, zeros: set[Node]) -> bool:
+def vanishes(node: Node, zeros: set[Node]) -> bool:
     """Whether a node vanishes because some of its arguments do."""
     positions = {k for k, arg in enumerate(node.args) if arg in zeros}
     return (

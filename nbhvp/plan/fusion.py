@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nbhvp.graph.node import Node
+from nbhvp.graph.table.lanes import has_lanes
 from nbhvp.plan.costs import CPU
 from nbhvp.plan.nests.nest import Nest
 from nbhvp.plan.nests.pull import Expr, Load
@@ -64,6 +65,8 @@ def _joins(step: Recurrence, loop: Recurrence) -> bool:
     bodies = [one.body for one in loop.every]
     pool, length = body.graph.outputs[0].pool, step.node.params["length"]
     is_alike = length == loop.node.params["length"] and body.single is first.single is None
+    if has_lanes(step.node) or has_lanes(loop.node):
+        return False
     if not is_alike or not first.carries or pool is not first.graph.outputs[0].pool:
         return False
     if body.carries and body.reverse != first.reverse:

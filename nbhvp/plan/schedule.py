@@ -28,9 +28,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
+from nbhvp.graph.table.lanes import has_lanes
 from nbhvp.graph.table.scan import Body, with_ends, without_unread
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
@@ -42,6 +44,7 @@ from nbhvp.plan.nests.nest import Nest, along_segments, joining, members
 from nbhvp.plan.nests.pull import (
     Choose,
     Expr,
+    Index,
     Load,
     Puller,
     Value,
@@ -590,12 +593,19 @@ def is_loop(node: Node) -> bool:
 
 
 def _recurrence(node: Node, puller: Puller) -> Recurrence:
-    body, (step, lane) = node.primitive.body, variables((1, 1))
+    body, by_lanes = node.primitive.body, has_lanes(node)
+    *blocks, step, lane = variables((1, 1, 1) if by_lanes else (1, 1))
     elements = []
-    for k, (arg, like) in enumerate(zip(node.args, one_of(body).graph.inputs, strict=True)):
-        first = (step,) if body.carries <= k < body.rest else ()
-        last = (lane,) if body.single is not None and k in body.linear else ()
+    for k, (arg, like) in enumerate(zip(node.args, one_of(body).graph.inputs, strict=False)):
+        is_slice = body.carries <= k < body.rest
+        first = (*blocks, step) if is_slice else ()
+        is_along = is_slice if by_lanes else body.single is not None and k in body.linear
+        last = (lane,) if is_along else ()
         elements.append(tuple(puller.at(arg, (*first, *at, *last)) for at in positions(like)))
+    if by_lanes:
+        size, propagators = node.args[-1].shape[0], node.args[-1]
+        places = ([Index.of(k) for k in at] for at in product(range(size), repeat=2))
+        elements.append(tuple(puller.at(propagators, (*at, *blocks, lane)) for at in places))
     return Recurrence(node, step, tuple(elements))
 
 

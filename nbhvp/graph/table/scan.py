@@ -452,7 +452,9 @@ def _moved(user: Node, z: Node, kept: tuple[int, ...]) -> Node:
 
 def _may_end(node: Node) -> bool:
     body = node.primitive.body
-    return body is not None and body.single is None and len(body.graph.outputs) == body.carries
+    if body is None or not keeps_rows(node):
+        return False
+    return body.single is None and len(body.graph.outputs) == body.carries
 
 
 def _reads_last(user: Node, z: Node) -> bool:

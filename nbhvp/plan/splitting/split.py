@@ -22,6 +22,7 @@ from nbhvp.plan.schedule import lowered, stored_nodes
 from nbhvp.plan.splitting.cut import is_given, minimum_cut, started
 from nbhvp.plan.splitting.fold import collected
 from nbhvp.plan.splitting.hoist import hoisted
+from nbhvp.plan.splitting.lanes import in_lanes, laid_out
 
 __all__ = ["split"]
 
@@ -51,12 +52,15 @@ def split(
     if has_short_loops(graph):  # for which BLAS is better after all
         graph = arranged(collected(plain, [direction]))
     graph = _zeros_known(graph, direction)  # such as parts of arrays that nothing was written to
+    graph = in_lanes(graph, [direction], costs)
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
     needed |= {node for node in graph.outputs if node not in active}
     needed.discard(direction)
-    state = [node for node in minimum_cut(fixed, needed, costs) if not is_given(node)]
+    laid = laid_out(graph) - active
+    chosen = minimum_cut(fixed, needed - laid, costs)
+    state = [node for node in fixed if node in laid or (node in chosen and not is_given(node))]
     product, again = started(graph, state, fixed)
     # What the product would store, though it is the same for all v, had better be state; but zeros
     # as an input would no longer be known as such, and what they are joined to seem affine.

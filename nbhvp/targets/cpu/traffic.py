@@ -154,7 +154,8 @@ def _recurrence(step: Recurrence) -> Traffic:
     found = parts(expr for some in elements_of(step.node.primitive.body) for expr in some)
     lanes = step.node.primitive.body.width // one_of(step.node.primitive.body).width
     work = lanes * sum(part.cost for part in found if isinstance(part, Apply))
-    extents = dict(zip(variables((length, lanes)), (length, lanes), strict=True))
+    counts = step.node.params.get("lanes", (length, lanes))
+    extents = dict(zip(variables(counts), counts, strict=True))
     read = sum(_visited(step.loads, extents, length * lanes).values())
     return Traffic(read, _bytes(step.node), work * length, kernels=1)
 
