@@ -15,6 +15,7 @@ from typing import Any
 
 from nbhvp.graph.node import Graph, Node, Pool, reachable
 from nbhvp.graph.primitives import Primitive
+from nbhvp.graph.table.lanes import in_lanes
 from nbhvp.graph.table.scan import Body
 
 __all__ = ["alone"]
@@ -66,4 +67,6 @@ class _Copies:
             single = body.single and self._primitive(body.single.primitive).body
             self._bodies[body] = replace(body, graph=self.graph(body.graph), single=single)
         copy = self._bodies[body]
-        return copy.primitive if entry is body.primitive else copy.ending
+        if entry is body.primitive:
+            return copy.primitive
+        return copy.ending if entry is body.ending else in_lanes(copy)

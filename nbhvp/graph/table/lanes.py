@@ -28,22 +28,26 @@ from nbhvp.graph.node import Node
 from nbhvp.graph.primitives import Primitive
 from nbhvp.graph.table.scan import Body
 
-__all__ = ["has_lanes", "scan_in_lanes"]
+__all__ = ["has_lanes", "in_lanes", "scan_in_lanes"]
 
 
 def scan_in_lanes(
     body: Body,
     args: Sequence[Node],
     shape: tuple[int, int, int],
-    sums: frozenset[int],
+    sums: tuple[int, ...],
     keeps: bool,
 ) -> Node:
     """The rows of a linear body, applied to a carry, slices in lanes, invariants and propagators.
 
     The shape says how many blocks, steps of a lane, and lanes there are.
     """
-    entry = body.known(("lanes",), lambda: _primitive(body))
-    return entry(*args, length=math.prod(shape), lanes=shape, sums=sums, keeps=keeps)
+    return in_lanes(body)(*args, length=math.prod(shape), lanes=shape, sums=sums, keeps=keeps)
+
+
+def in_lanes(body: Body) -> Primitive:
+    """What computes a linear body in lanes."""
+    return body.known(("lanes",), lambda: _primitive(body))
 
 
 def has_lanes(node: Node) -> bool:
@@ -53,7 +57,7 @@ def has_lanes(node: Node) -> bool:
 def _primitive(body: Body) -> Primitive:
     n, end, last = body.carries, body.rest, slice(1) if body.reverse else slice(-1, None)
 
-    def evaluate(*args, length: int, lanes: tuple, sums: frozenset[int], keeps: bool):
+    def evaluate(*args, length: int, lanes: tuple, sums: tuple[int, ...], keeps: bool):
         carry = [np.asarray(arg) for arg in args[:n]]
         blocks, steps, count = lanes
         rows = np.zeros((blocks, steps + 1, body.width, count), body.dtype)
@@ -67,7 +71,7 @@ def _primitive(body: Body) -> Primitive:
             carry = [part.reshape(c.shape) for part, c in zip(parts, carry, strict=False)]
         return rows if keeps else rows[:, last]
 
-    def infer(*args, length: int, lanes: tuple, sums: frozenset[int], keeps: bool):
+    def infer(*args, length: int, lanes: tuple, sums: tuple[int, ...], keeps: bool):
         blocks, steps, count = lanes
         return (blocks, steps + 1 if keeps else 1, body.width, count), body.dtype
 

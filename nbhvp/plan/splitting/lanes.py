@@ -1,6 +1,6 @@
 """Puts recurrences of a product into lanes: blocks of their time that run side by side.
 
-A sweep over a linear recurrence of one to three numbers waits for each step's multiply-add. Its
+A sweep over a linear recurrence of few numbers waits for each step's multiply-add. Its
 coefficients are known at the point, and so are the propagators of blocks: `table/lanes` tells how these
 make the blocks independent. Here a long recurrence becomes one in lanes, if that costs less:
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
+from nbhvp.graph.definitions import BOOL
 from nbhvp.graph.node import Graph, Node, dependent, reachable
 from nbhvp.graph.table.lanes import has_lanes, scan_in_lanes
 from nbhvp.graph.table.scan import Body, Derived, final, linear_body, scan
@@ -38,7 +39,7 @@ LEAST_NORM = 1e-250
 REGROWTH = 1e30
 """What goes towards zero in a lane may underflow, unless its steps might multiply by so much again."""
 MOST_CARRIED = 2
-"""Numbers of a carry. Of three the coefficients fill the second cache: 109 us for 145, but 8 directions 2.3 times."""
+"""Numbers of a carry: propagators have the square of it, and with more the arrays of a product leave the caches."""
 LEAST, MOST, FEW = 32, 1024, 256
 """Steps of a lane: the least; the most of a single block, whose arrays the second cache holds; those of more."""
 COUNTS = 16, 20, 24, 12, 28, 8
@@ -177,7 +178,7 @@ class _Sweep:
     sources: tuple[tuple[str, int], ...]
     outputs: tuple[int, ...]
     """The outputs of the whole body that these are."""
-    sums: frozenset[int]
+    sums: tuple[int, ...]
 
     @property
     def coupled(self) -> list[int]:
@@ -320,7 +321,7 @@ def _sweep(
             pending += [j for j in range(n) if j not in still and outputs[k] in moved[j]]
     order = tuple(sorted(kept))
     carried = [k for k in order if k < n]
-    sums = frozenset(
+    sums = tuple(
         place
         for place, k in enumerate(carried)
         if k not in rows
@@ -400,7 +401,7 @@ def _propagating(sweep: _Sweep) -> Derived:
     names = "propagator", "least", "growth"
     shapes = (size, size), (), ()
     carry = [p.input_node(pool, *one, body.dtype) for one in zip(names, shapes, strict=True)]
-    begins = p.input_node(pool, "begins", (), p.BOOL)
+    begins = p.input_node(pool, "begins", (), BOOL)
     identity = p.constant(pool, np.eye(size))
     before = p.where(begins, identity, carry[0])
     least, growth = (p.where(begins, 1.0, one) for one in carry[1:])
