@@ -46,9 +46,14 @@ def triangular(q, w, r, a, b):
     return q + a * b * 0.1, 0.5 * w + q * q * r * 0.1
 
 
+def smoothing(u, total, r, a, b):
+    """Coefficients that are the same in all steps, and everywhere."""
+    return 0.9 * u + 0.1 * r, total + p.exp(u) * r
+
+
 STEPS = {
     step.__name__: step
-    for step in (volatility, oscillator, growing, exploding, vanishing, triangular)
+    for step in (volatility, oscillator, growing, exploding, vanishing, triangular, smoothing)
 }
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.definitions import BOOL
-from nbhvp.graph.node import Graph, Node, dependent, reachable
+from nbhvp.graph.node import Graph, Node, Pool, dependent, reachable
 from nbhvp.graph.table.lanes import has_lanes, scan_in_lanes
 from nbhvp.graph.table.scan import Body, Derived, final, linear_body, scan
 from nbhvp.plan.costs import Costs
@@ -158,8 +158,8 @@ class _Layout:
     def _turned(self, arg: Node) -> Node:
         if arg not in self._slices:
             shape, rest = _Shape.of(arg.shape[0]), arg.shape[1:]
-            cut = (shape.blocks, shape.lanes, shape.steps, *rest)
-            cut = p.reshape(_part(self.new.get(arg, arg), 0, shape.length), shape=cut)
+            rows = _part(self.new.get(arg, arg), 0, shape.length)
+            cut = p.reshape(rows, shape=(shape.blocks, shape.lanes, shape.steps, *rest))
             # A copy, so that a point keeps what lies side by side, and not what this is a view of.
             self._slices[arg] = copied(p.transpose(cut, axes=(0, *range(2, cut.ndim), 1)))
         return self._slices[arg]
@@ -201,10 +201,11 @@ class _Lanes:
         new = [layout.new[arg] for arg in args]
         left = self.length - self.shape.length
         behind = [*(_part(one, self.shape.length, left) for one in new[n:end]), *new[end:]]
-        self.last, self.rest = new[:n], None
+        self.last: list[Node] = new[:n]
+        self.rest: Node | None = None
         if left and self.body.reverse:
             self._along_rest(left, behind)
-        made = _propagators(sweep, self.shape, new[n:end], new[end:])
+        made = _propagators(sweep, self.shape, new[n:end], new[end:], z.pool)
         given = [*self.last, *map(layout.slices, args[n:end]), *new[end:], made]
         shape = self.shape.blocks, self.shape.steps, self.shape.lanes
         self.rows = scan_in_lanes(self.body, given, shape, sweep.sums, keeps)
@@ -230,7 +231,7 @@ class _Lanes:
             is_sum = k in self.sweep.sums
             value = _part(sums if is_sum else ends, self.body.columns[k], first.size)
             value = p.reshape(value, shape=first.shape)
-            found.append(first + value if is_sum and not derive.is_zero(first) else value)
+            found.append(p.add(first, value) if is_sum and not derive.is_zero(first) else value)
         return found
 
     def _place(self, rows: Node) -> tuple[int, int, int, int] | None:
@@ -281,7 +282,9 @@ def _last_row(z: Node) -> int:
 
 def _lanes(z: Node, users: Sequence[Node], layout: _Layout) -> _Lanes | None:
     """A recurrence in lanes, if what is read of it allows that, and its carry is small."""
-    body, rows = z.primitive.body, {}
+    body: Body = z.primitive.body
+    rows: dict[int, bool] = {}
+    """Whether more than the last row of an output is read."""
     for user in users:
         if user.primitive is not p.slice_ or user.params["step"] != (1, 1):
             return None
@@ -308,9 +311,9 @@ def _sweep(
     body: Body, read: frozenset[int], rows: frozenset[int], zeros: frozenset[int]
 ) -> _Sweep | None:
     """What is left of a body whose outputs are read so, from carries that start with zeros."""
-    n, inputs, outputs = body.carries, body.graph.inputs, body.graph.outputs
-    still = {k for k in zeros if outputs[k] is inputs[k]}
-    outputs = _without(outputs, {inputs[k] for k in still})
+    n, inputs = body.carries, body.graph.inputs
+    still = {k for k in zeros if body.graph.outputs[k] is inputs[k]}
+    outputs = _without(body.graph.outputs, {inputs[k] for k in still})
     nodes = reachable(outputs)
     moved = [dependent(nodes, [inputs[k]]) for k in range(n)]
     kept, pending = set(), [*(read - still)]
@@ -368,14 +371,13 @@ def _is_added_to(output: Node, carry: Node, moved: set[Node]) -> bool:
 
 
 def _propagators(
-    sweep: _Sweep, shape: _Shape, slices: Sequence[Node], same: Sequence[Node]
+    sweep: _Sweep, shape: _Shape, slices: Sequence[Node], same: Sequence[Node], pool: Pool
 ) -> Node:
     """The products of the steps' Jacobians in each lane, or NaN: (carry, carry, blocks, lanes)."""
     body, size = sweep.body, sweep.size
     made = body.known(("propagators", sweep.sums), lambda: _propagating(sweep))
     given = {k: _part(one, 0, shape.length) for k, one in enumerate(slices, start=body.carries)}
     given |= dict(enumerate(same, start=body.rest))
-    pool = (*slices, *same)[0].pool
     begins = (np.arange(shape.length) + body.reverse) % shape.steps == 0
     start = p.constant(pool, np.eye(size)), p.constant(pool, 1.0), p.constant(pool, 1.0)
     args = p.constant(pool, begins), *(given[k] for k in made.gives)
@@ -387,8 +389,8 @@ def _propagators(
     is_safe = p.logical_or(p.greater_equal(least, LEAST_NORM), p.less_equal(growth, REGROWTH))
     products = _box(ends, (0, 0), (count, size * size))
     safe = p.where(p.broadcast(is_safe, shape=products.shape), products, np.nan)
-    shape = size, size, shape.blocks, shape.lanes
-    return copied(p.reshape(p.transpose(safe, axes=(1, 0)), shape=shape))
+    by_lanes = size, size, shape.blocks, shape.lanes
+    return copied(p.reshape(p.transpose(safe, axes=(1, 0)), shape=by_lanes))
 
 
 def _propagating(sweep: _Sweep) -> Derived:
@@ -409,7 +411,7 @@ def _propagating(sweep: _Sweep) -> Derived:
     outputs = (
         product,
         p.minimum(least, _norm(product)),
-        p.maximum(_norm(jacobian) * growth, 1.0),
+        p.maximum(p.multiply(_norm(jacobian), growth), 1.0),
     )
     used = set(reachable(outputs))
     needed = tuple(k for k in range(body.carries, len(inputs)) if inputs[k] in used)
