@@ -25,7 +25,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -40,7 +40,7 @@ from nbhvp.plan.fission import fissioned
 from nbhvp.plan.lower import lower, readable, small_products_as_sums
 from nbhvp.plan.nests.aligned import Aligned
 from nbhvp.plan.nests.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
-from nbhvp.plan.nests.nest import Nest, along_segments, joining, members
+from nbhvp.plan.nests.nest import Member, Nest, along_segments, joining, members
 from nbhvp.plan.nests.pull import (
     Choose,
     Expr,
@@ -579,6 +579,7 @@ def _host(memory: _Memory, nest: Nest, found: list[Step], position: dict[Node, i
             isinstance(host, Nest)
             and host.extent == nest.extent
             and not (host.inside or nest.inside)
+            and _turn_alike(memory, host, nest.members)
         ):
             is_ready = lambda array, at=place: array in own or position.get(array, -1) < at
             saved = host.saved(nest.members, space, memory.heaviest(host), is_ready)
@@ -677,8 +678,7 @@ def _nested(
         if isinstance(nest, Nest):
             ready = functools.partial(_is_before, at, position)
             for new in joining(nest, node, puller):
-                across = {one.is_across(memory.costs.across) for one in (nest.members[0], *new)}
-                if len(across) > 1:
+                if not _turn_alike(memory, nest, new):
                     continue
                 saved = nest.saved(new, space, memory.heaviest(nest), ready)
                 if saved is not None and saved > best:
@@ -689,6 +689,12 @@ def _nested(
         steps.append(chosen)
     chosen.join(found, space)
     return place
+
+
+def _turn_alike(memory: _Memory, nest: Nest, new: Sequence[Member]) -> bool:
+    """Whether members take rows as a nest does, or elements of rows as it does."""
+    least = memory.costs.across
+    return len({one.is_across(least) for one in (nest.members[0], *new)}) == 1
 
 
 def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:
