@@ -25,7 +25,7 @@ from nbhvp.plan.costs import CPU
 from nbhvp.plan.nests.pull import contiguous, groups
 from nbhvp.plan.nests.writes import concatenated, histories, joined, summed, sums
 
-__all__ = ["MATRIX_PRODUCT", "lower", "readable", "small_products_as_sums"]
+__all__ = ["MATRIX_PRODUCT", "lower", "readable", "small_products_as_sums", "stacked"]
 
 MATRIX_PRODUCT = "bmk,bkn->bmn"
 
@@ -76,19 +76,31 @@ def small_products_as_sums(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
+def stacked(graph: Graph) -> float:
+    """The seconds that BLAS takes for stacks of matrix products that may be sums."""
+    stacks = (node for node in graph.nodes if node.primitive is p.contract)
+    return sum(_by_blas(node) for node in stacks if _is_small_stack(node))
+
+
+def _by_blas(node: Node) -> float:
+    left, right, out = _letters(node)
+    extent = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
+    count = math.prod(extent[c] for c in {*left} & {*right} & {*out})
+    operands = (node.args[0].size + node.args[1].size) * CPU.pack + count * CPU.call
+    return math.prod(extent.values()) * CPU.multiply_add + operands
+
+
 def _is_small_stack(node: Node) -> bool:
     left, right, out = _letters(node)
     extent = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
     size = lambda letters: math.prod(extent[c] for c in letters)
     both = set(left) & set(right)
-    count = size(both.intersection(out))
-    if count == 1 or node.dtype.kind != "f" or not node.size:
+    if size(both.intersection(out)) == 1 or node.dtype.kind != "f" or not node.size:
         return False
     every, single = size(extent), size(set(left) - both) * size(set(right) - both)
-    operands = (node.args[0].size + node.args[1].size) * CPU.pack + count * CPU.call
     if single == 1 or min(size(set(left) - both), size(set(right) - both)) == 1:
         return True  # a stack of products with vectors has as many loads as terms
-    return every * CPU.term <= every * CPU.multiply_add + operands
+    return every * CPU.term <= _by_blas(node)
 
 
 def _lowered(node: Node, args: tuple[Node, ...], products: bool) -> Node:

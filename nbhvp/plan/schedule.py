@@ -37,9 +37,9 @@ from nbhvp.graph.table.scan import Body, with_ends, without_unread
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
-from nbhvp.plan.lower import lower, readable, small_products_as_sums
+from nbhvp.plan.lower import lower, readable, small_products_as_sums, stacked
 from nbhvp.plan.nests.aligned import Aligned
-from nbhvp.plan.nests.axes import copied, has_short_loops, is_copy, long_axis_last, new_order
+from nbhvp.plan.nests.axes import copied, is_copy, long_axis_last, new_order, short_loops
 from nbhvp.plan.nests.nest import Member, Nest, along_segments, joining, members
 from nbhvp.plan.nests.pull import (
     Choose,
@@ -169,10 +169,10 @@ def _planned(graph: Graph, costs: Costs) -> tuple[_Memory, list[Step]]:
 def lowered(graph: Graph, costs: Costs = CPU) -> Graph:
     """The same function, as it is scheduled."""
     graph = fissioned(graph)
-    if costs.has_vectors and any(map(new_order, graph.nodes)):
+    if costs.has_vectors and (any(map(new_order, graph.nodes)) or stacked(graph)):
         plain = lower(graph, products=False)
         graph = long_axis_last(small_products_as_sums(plain))
-        if has_short_loops(graph):  # for which BLAS is better after all
+        if short_loops(graph) > stacked(plain):  # for which BLAS is better after all
             graph = long_axis_last(plain)
     graph = decided(lower(graph))
     return Graph(graph.inputs, tuple(map(_owned, graph.outputs)))

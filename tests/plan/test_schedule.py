@@ -236,6 +236,16 @@ def test_products_read_views_in_place():
     assert (offset, strides[1:]) == (12, (10, 1))
 
 
+@pytest.mark.parametrize(("count", "order", "is_product"), [(3000, 4, False), (40, 60, True)])
+def test_many_tiny_matrices_are_not_multiplied_by_blas(count, order, is_product):
+    """A call for each takes longer than the loops over its few elements."""
+    i = Inputs()
+    x = i(count, order, order)
+    y = p.contract(x, i(count, order, order, name="y"), subscripts="bij,bjk->bik")
+    found = steps(p.sum_(x * y, axes=(1, 2)), inputs=i)
+    assert any(isinstance(step, MatrixProduct) for step in found) == is_product
+
+
 def test_arrays_of_few_numbers_are_written_out():
     """Each number is stored where it belongs; a loop chooses at most where zeros are put around."""
     target = np.array([0.4, -0.2, 0.3])

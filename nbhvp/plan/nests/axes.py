@@ -29,7 +29,7 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU
 
-__all__ = ["copied", "has_short_loops", "is_copy", "long_axis_last", "new_order"]
+__all__ = ["copied", "is_copy", "long_axis_last", "new_order", "short_loops"]
 
 Order = tuple[int, ...]
 """Which axis of an array stands at each position."""
@@ -56,10 +56,15 @@ def long_axis_last(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 
-def has_short_loops(graph: Graph) -> bool:
-    """Whether there are sums of arrays whose long axis is not the last one."""
-    sums = (node for node in graph.nodes if node.primitive is p.sum_)
-    return any(new_order(node.args[0]) for node in sums)
+def short_loops(graph: Graph) -> float:
+    """The seconds that starting loops takes in sums of arrays whose long axis is not the last one."""
+    sums = (node.args[0] for node in graph.nodes if node.primitive is p.sum_)
+    return sum(_starts(arg) for arg in sums if new_order(arg))
+
+
+def _starts(arg: Node) -> float:
+    """The seconds of starting a loop along the last axis for each element of the others."""
+    return arg.size // next(n for n in reversed(arg.shape) if n != 1) * CPU.start
 
 
 def new_order(node: Node) -> Order | None:
@@ -118,8 +123,7 @@ def _worthwhile(graph: Graph, nodes: Sequence[Node], orders: dict[Node, Order]) 
             if node in group and arg not in group:
                 count(node, -_reading(arg, node, orders[node]))
             elif arg in group and node.primitive is p.sum_:
-                last = next(n for n in reversed(arg.shape) if n != 1)
-                count(arg, arg.size // last * CPU.start)
+                count(arg, _starts(arg))
             elif arg in group and node not in group:
                 count(arg, -min(node.size, arg.size) * CPU.copy)
     return {node for node in group if gains.get(group[node], 0.0) > 0}

@@ -15,8 +15,8 @@ from nbhvp.graph.node import Graph, Node, dependent
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
-from nbhvp.plan.lower import lower, small_products_as_sums
-from nbhvp.plan.nests.axes import has_short_loops, long_axis_last
+from nbhvp.plan.lower import lower, small_products_as_sums, stacked
+from nbhvp.plan.nests.axes import long_axis_last, short_loops
 from nbhvp.plan.networks import reordered
 from nbhvp.plan.schedule import lowered, stored_nodes
 from nbhvp.plan.splitting.cut import is_given, minimum_cut, started
@@ -49,7 +49,7 @@ def split(
     graph = small_products_as_sums(reordered(plain, direction))
     arranged = long_axis_last if costs.has_vectors else (lambda graph: graph)
     graph = arranged(collected(graph, [direction]))
-    if has_short_loops(graph):  # for which BLAS is better after all
+    if short_loops(graph) > stacked(plain):  # for which BLAS is better after all
         graph = arranged(collected(plain, [direction]))
     graph = _zeros_known(graph, direction)  # such as parts of arrays that nothing was written to
     graph = in_lanes(graph, [direction], costs)
