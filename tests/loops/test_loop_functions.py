@@ -1230,3 +1230,29 @@ def test_the_users_own_compiled_functions_make_arrays_of_floats():
     nbhvp.differentiable(njit(lambda x: x[0] + np.array([[x[0], x[1]]])[0, 1]), loops=True)(x)
     for made in rows:
         assert np.array_equal(njit(made)(x), made(x))
+
+
+@njit
+def rows_of_roots(x, factor):
+    out = np.zeros(x.shape)
+    for k in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            for j in range(i + 1):
+                out[k, i] += factor[i * (i + 1) // 2 + j] * np.sqrt(x[k, j])
+    return out
+
+
+def test_infinite_tangents_stay_in_the_rows_that_have_them():
+    x, factor = 1.0 + np.arange(108.0).reshape(12, 9), np.linspace(1.0, 2.0, 45)
+    x[3, 5] = 0.0
+    f = nbhvp.differentiable(rows_of_roots, target="interpret")
+    with np.errstate(divide="ignore"):
+        found = f.jvp(x, np.ones(x.shape), factor)
+    assert np.isposinf(found[3, 5:]).all()
+    found[3, 5:] = 0.0
+    lower = np.zeros((9, 9))
+    lower[np.tril_indices(9)] = factor
+    x[3, 5] = 1.0
+    needed = 0.5 / np.sqrt(x) @ lower.T
+    needed[3, 5:] = 0.0
+    np.testing.assert_allclose(found, needed, 1e-13)

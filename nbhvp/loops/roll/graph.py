@@ -27,7 +27,7 @@ from nbhvp.loops.roll.classes import CONSTANTS, SUM, Classes, Terms, classify
 from nbhvp.loops.roll.costs import Costs
 from nbhvp.loops.roll.edges import kinds_of, padded_sums, terms_by_kind, turns
 from nbhvp.loops.roll.inputs import arranged
-from nbhvp.loops.roll.ragged import Product, triangle
+from nbhvp.loops.roll.ragged import Product, is_steep, triangle
 from nbhvp.loops.roll.views import (
     MOST_COLUMNS,
     MOST_PARTS,
@@ -427,7 +427,7 @@ class _Roll:
         if not np.isfinite(self.values[self.classes.members_of(k)]).all():
             return nothing
         found = triangle([self._product(one) for one in groups])
-        if found is None:
+        if found is None or is_steep(found.entries[0].data.whole()):
             return nothing
         grid, _ = _best(found.reads, found.periods)
         matrix, data = found.factors(grid)

@@ -10,24 +10,31 @@ and W is one gather, which is small where each of its elements serves many perio
 classes with the same d are terms of the same contraction: those of the diagonal, say.
 
 Invariant: the numbers are those of the sums where d is finite, since 0 d = 0 there; where it is not,
-t is not finite either.
+t is not finite either. The same goes for tangents of d, which must be finite where d is: so there is
+no contraction where d comes from a root, or another function that is steep somewhere (`is_steep`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nbhvp.graph import primitives as p
-from nbhvp.graph.node import Node
+from nbhvp.graph.interpret import interpret
+from nbhvp.graph.node import Node, reachable
+from nbhvp.graph.primitives import Primitive
+from nbhvp.graph.table.tape import partials_of
 from nbhvp.loops.roll.views import Source, read, rows_alike
 
-__all__ = ["Product", "Triangle", "triangle"]
+__all__ = ["Product", "Triangle", "is_steep", "triangle"]
 
 SPARSE = 3
 """How many times more elements a matrix may have than there are terms."""
+POINTS = np.array([-1.0, 0.0, 1.0])
+"""Where functions may be steep."""
 PERIODS = 8
 """Periods of a pattern that are looked at."""
 
@@ -120,6 +127,34 @@ class Triangle:
             combined = p.add if one.sign == first.sign else p.subtract
             matrix = combined(matrix, one.filled(grid, self.rows, columns))
         return matrix, p.reshape(data, shape=(*data.shape[:-1], 1, data.shape[-1]))
+
+
+def is_steep(node: Node) -> bool:
+    """Whether what a node is made of has an infinite derivative, or none, where it is finite."""
+    return any(
+        not one.params and _is_steep(one.primitive, tuple(map(_number, one.args)))
+        for one in reachable([node])
+    )
+
+
+def _number(node: Node) -> float | None:
+    """The value of a constant that is one number."""
+    return float(node.value.flat[0]) if node.value is not None and node.size == 1 else None
+
+
+@functools.cache
+def _is_steep(entry: Primitive, numbers: tuple[float | None, ...]) -> bool:
+    """Whether a function is steep at some special points, with numbers for some of its arguments."""
+    if entry.kind != "elementwise" or entry.domain == p.ANY or entry.arity > 2:
+        return False
+    special = [POINTS if one is None else np.array([one]) for one in numbers]
+    grid = [one.ravel() for one in np.meshgrid(*special)]
+    x, y = grid[0], grid[-1]
+    with np.errstate(all="ignore"):
+        z = np.asarray(entry.evaluate(*grid), np.float64)
+        partials = interpret(partials_of(entry, x.shape), z, x, y)[: entry.arity]
+    varies = [one for one, number in zip(partials, numbers, strict=True) if number is None]
+    return any(bool((np.isfinite(z) & ~np.isfinite(one)).any()) for one in varies)
 
 
 def triangle(products: Sequence[Product | None]) -> Triangle | None:
