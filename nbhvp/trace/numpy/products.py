@@ -10,6 +10,7 @@ The 2-norm and the Frobenius norm have derivative 0 at 0, where they have none.
 """
 
 import math
+import operator
 import string
 from functools import reduce
 
@@ -258,6 +259,10 @@ def correlate(a, v, mode="valid"):
     return _sliding(a, v, mode)
 
 
+_FEW = 16
+"""Numbers of a kernel that is written out: each is a factor of a part of the other array."""
+
+
 def _sliding(a, v, mode):
     """The products of v with the windows of a, the longer one."""
     if a.ndim > 1 or v.ndim > 1:
@@ -268,6 +273,9 @@ def _sliding(a, v, mode):
     before = {"full": m - 1, "same": m // 2, "valid": 0}[mode]
     after = {"full": m - 1, "same": m - 1 - m // 2, "valid": 0}[mode]
     padded = np.pad(a, (before, after))
+    if m <= _FEW <= n // _FEW and padded.dtype.kind in "fc":
+        count = padded.size - m + 1
+        return reduce(operator.add, (v[k] * padded[k : k + count] for k in range(m)))
     windows = np.arange(n + before + after - m + 1)[:, None] + np.arange(m)
     return dot(apply(p.gather, padded, windows, axis=0), v)
 

@@ -71,6 +71,11 @@ CASES = [
         VECTOR,
     ),
     ("correlate valid", lambda x: np.correlate(x, A6[:4]) * np.correlate(A6[:2], x[:4]), VECTOR),
+    (
+        "convolve with few",
+        lambda x: np.convolve(np.tile(x, 50), x[:3] ** 2, "same") + np.correlate(x[:2], np.tile(A6, 50), "same"),
+        VECTOR,
+    ),
     ("einsum dot", lambda x: np.einsum("i,i", x, x**2), VECTOR),
     ("einsum matmul", lambda x: np.einsum("ij,jk->ik", x, A43) ** 2, MATRIX),
     ("einsum implicit", lambda x: np.einsum("ba,bc", x, x), MATRIX),
