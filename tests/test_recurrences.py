@@ -544,6 +544,7 @@ def test_long_loops_make_nodes_of_one_step(fun, monkeypatch):
     assert len(recorded) < 40
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "fun",
     [fun for fun in CASES if fun not in (kalman_by_inverse, kalman_by_cholesky)],
@@ -798,6 +799,7 @@ class Random:
 SEEDS = range(2000 if THOROUGH else 8)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_loops_compute_the_same(seed, monkeypatch):
     if seed % 2:  # as loops of many operations on numbers are found
@@ -828,6 +830,7 @@ def test_random_loops_compute_the_same(seed, monkeypatch):
         assert_all_close([*stored[len(state) :], *products], right, tolerance)
 
 
+@pytest.mark.no_cover
 def test_most_random_loops_are_found():
     found = [bool(record(f, np.ones(f.size)).recurrences) for f in map(Random, range(12))]
     assert sum(found) >= 8
@@ -884,6 +887,7 @@ def dual(a):
     return a if isinstance(a, Dual) else Dual(a)
 
 
+@pytest.mark.no_cover
 @hypothesis.settings(
     max_examples=2000 if THOROUGH else 80, deadline=None, derandomize=True, database=None
 )

@@ -12,7 +12,7 @@ from numba import njit
 
 from tests.loops.test_loop_library import X, assert_agree, assert_same
 
-pytestmark = pytest.mark.compiles
+pytestmark = [pytest.mark.compiles, pytest.mark.no_cover]
 
 
 @njit

@@ -842,6 +842,7 @@ def triangular(rows, d, start, is_packed, sign, is_turned):
     return fun
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("d", [4, 9, 12] if THOROUGH else [4, 9])
 @pytest.mark.parametrize("rows", ROWS)
 def test_ragged_sums_of_products_are_contractions(rows, d):

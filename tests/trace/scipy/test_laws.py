@@ -12,7 +12,7 @@ import nbhvp
 from nbhvp.trace.record import record
 from tests.cases import laws
 
-pytestmark = pytest.mark.usefixtures("unsplit")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("unsplit")]
 
 Q, WEIGHTS = np.array([0.23, 0.45, 0.71]), np.array([1.0, 0.7, 1.3])
 THERE = [name for name in laws.LAWS if hasattr(stats, name)]
