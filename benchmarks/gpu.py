@@ -190,6 +190,7 @@ if __name__ == "__main__":
     if options.simulated:
         from tests.simulated_gpu import simulated_driver
 
+        ROUNDS = 1
         with simulated_driver(assembles=False):
             found = section({"rosenbrock": 40, "logistic": (10, 3)}, long=0.0, **how)
     else:
