@@ -36,6 +36,7 @@ __all__ = [
     "push",
     "strict",
     "substitute",
+    "vanishes",
     "vjp",
 ]
 
@@ -369,7 +370,7 @@ def _not_linear(nodes: Sequence[Node], directions: Sequence[Node]) -> Node | Non
 
 
 def vanishes(node: Node, zeros: set[Node]) -> bool:
-    """Whether a node vanishes because some of its arguments do."""
+    """Whether a node vanishes because some of its arguments, which are known to be zero, do."""
     positions = {k for k, arg in enumerate(node.args) if arg in zeros}
     return (
         bool(positions)

@@ -24,7 +24,7 @@ from nbhvp.graph.node import Graph, Node
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.nests.pull import is_pulled, is_small_sum, is_view
 
-__all__ = ["is_given", "minimum_cut", "started"]
+__all__ = ["is_given", "minimum_cut", "started", "viewed"]
 
 GIVEN = 0.75
 """What a load of an input counts beside one of what must be stored first, and kept."""
@@ -112,9 +112,14 @@ def _load(node: Node, is_cached: bool, costs: Costs) -> float:
 
 def is_given(node: Node) -> bool:
     """Whether a node is an input, a constant or a view of one: it is never stored."""
+    return not viewed(node).args
+
+
+def viewed(node: Node) -> Node:
+    """What a node is a view of, or the node itself."""
     while is_view(node):
         node = node.args[0]
-    return not node.args
+    return node
 
 
 def _original(node: Node) -> Node:
@@ -122,9 +127,7 @@ def _original(node: Node) -> Node:
 
     The rows of a recurrence serve all their columns.
     """
-    base = node
-    while is_view(base):
-        base = base.args[0]
+    base = viewed(node)
     if base.primitive.body is not None:
         return base
     while is_view(node) and node.args[0].size == node.size:

@@ -19,7 +19,7 @@ from nbhvp.plan.lower import lower, small_products_as_sums, stacked
 from nbhvp.plan.nests.axes import long_axis_last, short_loops
 from nbhvp.plan.networks import reordered
 from nbhvp.plan.schedule import lowered, stored_nodes
-from nbhvp.plan.splitting.cut import is_given, minimum_cut, started
+from nbhvp.plan.splitting.cut import is_given, minimum_cut, started, viewed
 from nbhvp.plan.splitting.fold import collected
 from nbhvp.plan.splitting.hoist import hoisted
 from nbhvp.plan.splitting.lanes import in_lanes, laid_out
@@ -59,7 +59,7 @@ def split(
     needed |= {node for node in graph.outputs if node not in active}
     needed.discard(direction)
     laid = laid_out(graph) - active
-    chosen = minimum_cut(fixed, needed - laid, costs)
+    chosen = minimum_cut(fixed, {node for node in needed if viewed(node) not in laid}, costs)
     state = [node for node in fixed if node in laid or (node in chosen and not is_given(node))]
     product, again = started(graph, state, fixed)
     # What the product would store, though it is the same for all v, had better be state; but zeros
