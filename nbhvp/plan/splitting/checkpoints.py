@@ -26,7 +26,6 @@ from nbhvp.graph import primitives as p
 from nbhvp.graph.node import Graph, Node, Pool
 from nbhvp.graph.table.scan import Body, collected, final, following, scan, with_rows
 from nbhvp.plan.costs import CPU
-from nbhvp.plan.splitting.split import split
 
 __all__ = ["bounded", "brief"]
 
@@ -118,6 +117,10 @@ def _bytes_of_step(body: Body) -> int:
 
 def _kept(body: Body, length: int) -> int:
     """The bytes of so many steps: the state, and the rows of tangents."""
+    from nbhvp.plan.splitting.split import (
+        split,
+    )  # with all that plans, which `brief` needs nothing of
+
     pool, start, args = Pool(), 0, []
     shapes = [
         (length, *node.shape) if body.carries <= k < body.rest else node.shape
