@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -160,10 +161,10 @@ class Graph:
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
 
-    @property
-    def nodes(self) -> list[Node]:
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
         """All nodes that the outputs need, in topological order."""
-        return reachable(self.outputs)
+        return tuple(reachable(self.outputs))
 
     def __str__(self) -> str:
         names = {node: f"%{k}" for k, node in enumerate(self.nodes)}
