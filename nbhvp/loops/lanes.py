@@ -98,7 +98,7 @@ class Cut:
         inside = read[read >= 0]
         inside = inside[paths.where[inside] >= 0]
         inside = np.setdiff1d(inside, [last for last, _, _ in self.totals])
-        self.early = np.setdiff1d(read[(read >= 0) & ~self._needs_steps(read)], [])
+        self.early = read[(read >= 0) & ~self._needs_steps(read)]
         which = paths.where[inside]
         places = inside - steps.begin[which]
         numbers = self._numbers(which, places)
