@@ -124,6 +124,12 @@ def _scatter(z: Node, index: Node, axis: int, size: int) -> Node:
     z, index = p.reshape(z, shape=merged), p.reshape(index, shape=(index.size,))
     if z.size == 0:
         return p.zeros(z.pool, (*z.shape[:axis], size, *z.shape[axis + 1 :]), z.dtype)
+    if index.primitive is p.argsort and index.size == size:  # a permutation
+        return p.gather(z, p.argsort(index, axis=0), axis=axis)
+    if (at := _affine(index)) is not None:
+        whole = p.zeros(z.pool, (*z.shape[:axis], size, *z.shape[axis + 1 :]), z.dtype)
+        start, step = ([one if k == axis else other for k in range(z.ndim)] for one, other in at)
+        return p.update(whole, z, start=tuple(start), step=tuple(step))
     order = p.argsort(index, axis=0)
     rows = p.gather(index, order, axis=0)
     bounds = p.positions(z.pool, np.arange(size + 1))
@@ -131,6 +137,16 @@ def _scatter(z: Node, index: Node, axis: int, size: int) -> Node:
     if order.value is None or (order.value != np.arange(index.size)).any():
         z = p.gather(z, order, axis=axis)
     return p.segment_sum(z, starts, axis=axis)
+
+
+def _affine(index: Node) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The start and the step of constant places, each beside that of other axes; None if uneven."""
+    if index.value is None:
+        return None
+    steps = np.diff(index.value)
+    if (steps[1:] != steps[:1]).any() or (steps == 0).any():
+        return None
+    return (int(index.value[0]), 0), (int(steps[0]) if steps.size else 1, 1)
 
 
 def _letters(node: Node) -> tuple[str, str, str]:
