@@ -23,6 +23,7 @@ from nbhvp.plan.splitting.cut import is_given, minimum_cut, started, viewed
 from nbhvp.plan.splitting.fold import collected
 from nbhvp.plan.splitting.hoist import hoisted
 from nbhvp.plan.splitting.lanes import in_lanes, laid_out
+from nbhvp.plan.splitting.signs import without_opposites
 
 __all__ = ["split"]
 
@@ -39,7 +40,8 @@ def split(
         # First, since the operands of what commutes stand in the order in which these were made.
         inputs = tuple(node for node in graph.inputs if node is not direction)
         lowered(Graph(inputs, tuple(beside)), costs)
-    graph = hoisted(fissioned(_zeros_known(graph, direction)), [direction])
+    graph = without_opposites(_zeros_known(graph, direction))
+    graph = hoisted(fissioned(graph), [direction])
     if any(node.primitive is p.variable for node in graph.nodes):
         # Of a loss of a model, coefficients of its result's tangent: for each input's they are many.
         graph = collected(graph, [direction])
