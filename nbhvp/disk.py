@@ -22,6 +22,8 @@ from pathlib import Path
 KEPT = 90
 """Days that a file is kept after its last use."""
 DAY = 86400.0
+_unseen = 0
+"""Bytes that this process has written since it last looked for old files."""
 KINDS = "kernel", "plan"
 """How the names of files begin and end."""
 MOST = 1 << 28
@@ -100,8 +102,13 @@ def _checksum(path: Path, code: bytes) -> bytes:
 
 def write(path: Path, code: bytes) -> None:
     """Write a file, if the folder can be written, and remove those that are old."""
+    global _unseen
     with contextlib.suppress(OSError):
         _write(path, code)
+        _unseen += len(code)
+        if _unseen > MOST // 8:
+            _unseen = 0
+            forget_old.cache_clear()
         forget_old()
 
 
@@ -120,7 +127,7 @@ def _write(path: Path, code: bytes) -> None:
 
 @functools.cache
 def forget_old() -> None:
-    """Remove what nobody has used for long, once in the life of a process."""
+    """Remove what nobody has used for long; again when a process has written much since."""
     limit = time.time() - KEPT * DAY
     for path in [*files(), *folder().glob("*.tmp")]:
         with contextlib.suppress(OSError):

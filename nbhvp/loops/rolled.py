@@ -29,7 +29,7 @@ from nbhvp.version import __version__
 
 __all__ = ["Computed", "rolled"]
 
-MOST = 1 << 23
+MOST = 1 << 21
 """Bytes of a file: larger ones are not kept."""
 FOLDERS = "graph", "loops", "plan"
 """Of the package: the modules on which depends what is found."""

@@ -37,7 +37,7 @@ from nbhvp.version import __version__
 
 __all__ = ["Key", "keep", "key_of", "recalled"]
 
-MOST = 1 << 23
+MOST = 1 << 21
 """Bytes of a file: larger plans are not kept."""
 FOLDERS = "graph", "plan", "runtime", "targets"
 """Of the package: the modules on which plans depend."""

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 
 import numba
 import numpy as np
@@ -190,3 +191,12 @@ def test_options_that_plan_nothing_of_a_cpu_keep_nothing(plans, fun):
     for options in ({"target": "interpret"}, {"compile": "lazy"}):
         results(fun, X, np.ones(3), **options)
     assert plans() == []
+
+
+def test_a_process_that_writes_much_removes_old_plans_itself(plans, monkeypatch):
+    monkeypatch.setattr(disk, "MOST", 8000)
+    for k in range(20):
+        path = disk.path_of(f"plan_{k:02}")
+        disk.write(path, bytes(990))
+        os.utime(path, (time.time() - 100 + k,) * 2)
+    assert len(plans()) <= 9 and plans()[-1].name == "plan_19.plan"
