@@ -6,22 +6,27 @@ off, as in compiled code: NaN and infinities flow as in NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from nbhvp.graph.node import Graph, Node, reachable
 
-__all__ = ["Interpreter", "evaluated", "interpret"]
+__all__ = ["Interpreter", "evaluated", "evaluation", "interpret"]
+
+
+def evaluation(node: Node) -> Callable:
+    """NumPy's function of the values of a node's operands."""
+    return node.primitive.evaluate
 
 
 class Interpreter:
-    """The outputs of a graph at the values of its inputs."""
+    """The outputs of a graph at the values of its inputs, each node in its way."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, way: Callable[[Node], Callable] = evaluation):
         self._inputs, self._outputs = graph.inputs, graph.outputs
         self._steps = [
-            (node, node.primitive.evaluate, node.args, node.params, node.dtype)
+            (node, way(node), node.args, node.params, node.dtype)
             for node in graph.nodes
             if node not in graph.inputs
         ]

@@ -108,6 +108,8 @@ class Costs:
     """The part of this time that remains where LLVM makes no vectors."""
     interpreted: float
     """A node that NumPy computes, aside from its elements."""
+    piece: float
+    """A part of a matrix product of NumPy's."""
     crowded: float
     """A matrix product that NumPy's BLAS shares among threads, next to other processes: up to 3e-2."""
     element: float
@@ -304,6 +306,7 @@ CPU = Costs(
     elementary=5.6e-3,
     without_vectors=0.6,
     interpreted=1.5e-6,
+    piece=2e-5,
     crowded=1e-2,
     element=8e-10,
     new=2e-9,

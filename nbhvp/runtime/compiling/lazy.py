@@ -36,7 +36,7 @@ class Program:
         self.compiled: Any = None
         """The compiled program, once there is one."""
         self._compiler = compiler
-        self._interpreted = interpreted.Program(graph)
+        self._interpreted = interpreted.Program(graph, on_one_thread=True)
         self._run = interpreted.seconds(graph)
         self._spent = 0.0
         self._limit = CPU.planned * len(graph.nodes)

@@ -62,12 +62,24 @@ def test_known_kernels_take_no_time(monkeypatch, tmp_path):
     assert planned(cubes(3001)).compile_seconds == plan.compile_seconds
 
 
-@pytest.mark.parametrize(("size", "is_shared"), [(40, False), (60, True)])
-def test_products_that_blas_shares_among_threads_are_dear(size, is_shared):
+@pytest.mark.parametrize(
+    ("shape", "subscripts", "is_shared"),
+    [
+        ((40, 40), "ij,jk->ik", False),
+        ((90, 90), "ij,kj->ki", False),  # in parts
+        ((9, 60, 60), "bij,bjk->kbi", False),
+        ((2**17,), "i,i->", True),
+    ],
+)
+def test_products_that_blas_shares_among_threads_are_dear(shape, subscripts, is_shared):
     """NumPy's BLAS cannot be held to one thread, and its threads wait for one another."""
-    x = p.input_node(Pool(), "x", (size, size), np.float64)
-    seconds = interpreted.seconds(Graph((x,), (p.contract(x, x, subscripts="ij,jk->ik"),)))
-    assert (seconds > CPU.crowded) == is_shared
+    x = p.input_node(Pool(), "x", shape, np.float64)
+    graph = Graph((x,), (p.contract(x, x, subscripts=subscripts),))
+    assert (interpreted.seconds(graph) > CPU.crowded) == is_shared
+    given = np.random.default_rng(0).normal(size=shape)
+    (found,) = interpreted.Program(graph, on_one_thread=True)(given)
+    (needed,) = interpreted.Program(graph)(given)
+    np.testing.assert_allclose(found, needed, rtol=1e-12, atol=1e-12 * np.abs(needed).max())
 
 
 def test_seconds_of_a_run_grow_with_extents():

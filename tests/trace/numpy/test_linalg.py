@@ -270,8 +270,8 @@ def test_a_factorisation_is_computed_once_per_point(monkeypatch, target, routine
     calls = []
     original, by = primitives._routine, primitives.Routine.__call__
 
-    def counted(name, letter):
-        found = original(name, letter)
+    def counted(name, *of):
+        found = original(name, *of)
         return lambda *args, **kwargs: calls.append(name) or found(*args, **kwargs)
 
     monkeypatch.setattr(matrices, "MOST", 0)  # calls of LAPACK can be counted

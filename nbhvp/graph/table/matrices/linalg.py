@@ -32,6 +32,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+import scipy.linalg.blas as blas
 import scipy.linalg.lapack as lapack
 
 from nbhvp.graph.node import Node
@@ -150,8 +151,8 @@ def hermitian(x: Node, lower: bool = True) -> Node:
 
 
 @cache
-def _routine(name: str, letter: str):
-    return getattr(lapack, {"f": "s", "d": "d", "F": "c", "D": "z"}[letter] + name)
+def _routine(name: str, letter: str, library=lapack):
+    return getattr(library, {"f": "s", "d": "d", "F": "c", "D": "z"}[letter] + name)
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,9 @@ def _by_columns(solve_one, factor, b, axis: int):
     return np.transpose(out, np.argsort(order))
 
 
-SMALL = 1024
-"""Elements of right sides that are solved one by one: for a matrix LAPACK wakes its threads."""
+SMALL, MEDIUM = 1 << 10, 1 << 14
+"""Elements of right sides that are solved one by one, and in parts of so few: for more elements LAPACK
+wakes its threads, which takes up to 3e-2 s where other processes run."""
 
 
 def _of_vectors(solve_some, b):
@@ -217,8 +219,11 @@ def _of_vectors(solve_some, b):
     if b.ndim == 1 or b.size == 0:
         return solve_some(b) if b.size else b
     columns = b.reshape(b.shape[0], -1)
-    if b.size > SMALL:
+    if b.size > MEDIUM:
         return solve_some(columns).reshape(b.shape)
+    if b.size > SMALL:
+        parts = np.array_split(columns, -(-b.size // SMALL), axis=1)
+        return np.concatenate(list(map(solve_some, parts)), axis=1).reshape(b.shape)
     return np.stack([solve_some(column) for column in columns.T], axis=1).reshape(b.shape)
 
 
@@ -294,11 +299,15 @@ def _one_or_nan(pivots: Node) -> Node:
 
 def _triangular(a, b, axis, lower, transposed, unit):
     trtrs = _routine("trtrs", a.dtype.char)
+    trsm = _routine("trsm", a.dtype.char, blas)
 
     def solve_one(a, b):
         return _of_vectors(lambda some: solve_some(a, some), b)
 
     def solve_some(a, b):
+        if b.ndim == 2 and b.size <= SMALL and (unit or np.diagonal(a).all()):
+            # BLAS gives the same bits on one thread; LAPACK wakes others for two columns.
+            return trsm(1, a.T, b, lower=not lower, trans_a=not transposed, diag=unit)
         found, info = trtrs(a.T, b, lower=not lower, trans=0 if transposed else 1, unitdiag=unit)
         return np.full_like(b, np.nan) if info else found
 
