@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -136,7 +137,8 @@ def section(
     print(f"### gpu\n\n{device.processors} processors of capability {device.capability}; "
           f"a copy on the device: {rate / 1e12:.2f} TB/s\n")  # fmt: skip
     rows: list[list[str]] = []
-    figures = {"date": time.strftime("%Y-%m-%d"), "copy": rate, "capability": device.capability}
+    figures = {"date": time.strftime("%Y-%m-%d"), "device": _name(), "copy": rate}
+    figures["capability"] = device.capability
     figures |= {"problems": {}, "failed": {}}
     for label in LABELS if sizes is None else sizes:
         if time.perf_counter() - start > seconds:
@@ -177,7 +179,24 @@ def section(
 
 def _write(figures: dict, file: str) -> None:
     if file:
-        Path(file).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        text = json.dumps(figures, indent=1).replace(": NaN", ": null")
+        Path(file).write_text(text, encoding="utf-8")
+
+
+def _name() -> str:
+    """The device and its driver."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+TINY = {
+    "rosenbrock": 40, "logistic": (10, 3), "surface": (5, 6), "lennard_jones": (6, 4),
+    "mlp": ((4, 3, 2), 5), "mixture": (8, 2, 3),
+}  # fmt: skip
+"""Sizes for the simulator."""
 
 
 if __name__ == "__main__":
@@ -192,7 +211,7 @@ if __name__ == "__main__":
 
         ROUNDS = 1
         with simulated_driver(assembles=False):
-            found = section({"rosenbrock": 40, "logistic": (10, 3)}, long=0.0, **how)
+            found = section(TINY, long=0.0, **how)
     else:
         found = section(**how)
     sys.exit(bool(found["failed"]))

@@ -55,16 +55,30 @@ class _Place:
     block: int = 0
     block_y: int = 0
     blocks_y: int = 0
-    thread: int = 0
     epochs: dict = field(default_factory=dict)
     """How many words for all lanes each warp of the block has passed."""
     phase: int = 0
     """How many words for all threads the block has."""
 
+    _thread: int = 0
+    _now: _Moment | None = None
+
+    @property
+    def thread(self) -> int:
+        return self._thread
+
+    @thread.setter
+    def thread(self, number: int) -> None:
+        # Blocks, words and phases change only before another thread has its turn.
+        self._thread, self._now = number, None
+
     @property
     def now(self) -> _Moment:
-        blocks, warp = (self.block_y, self.block), self.thread // WARP
-        return _Moment(blocks, warp, self.thread, self.epochs.get(warp, 0), self.phase)
+        if self._now is None:
+            blocks, warp = (self.block_y, self.block), self._thread // WARP
+            epoch = self.epochs.get(warp, 0)
+            self._now = _Moment(blocks, warp, self._thread, epoch, self.phase)
+        return self._now
 
 
 class _Moment(NamedTuple):
@@ -184,6 +198,7 @@ class _Yields(ast.NodeTransformer):
         return node
 
 
+@functools.lru_cache(maxsize=1024)
 def simulated(source: str) -> Callable:
     """A kernel as a function of its grid, the threads of a block, what they share, and its table."""
     words = _Words()
@@ -573,7 +588,7 @@ class Driver:
         """What a launch of a node is: its table is copied, as the driver does."""
         one = kernel._obj
         source, _ = self._kernels[one.kernel - 1]
-        table = ctypes.string_at(one.parameters[0], 8 * slots(ast.parse(source)))
+        table = ctypes.string_at(one.parameters[0], 8 * slots(source))
         return one.kernel, [*one.grid], [*one.block], one.shared, table
 
     def _cuGraphAddKernelNode(self, node, graph, before, count, kernel):
@@ -631,10 +646,9 @@ class Driver:
     def _table(self, source: str, address: int) -> list:
         """A table in memory, as plain Python takes it."""
         table: list = []
-        pattern = r"(reads|writes|integer|real|cplx)\(table, (\d+)(?:, '(\w+)')?\)"
-        for word, place, kind in sorted(re.findall(pattern, source), key=lambda one: int(one[1])):
-            at = address + 8 * int(place)
-            assert len(table) == int(place), "a slot without a word"
+        for word, place, kind in _accesses(source):
+            at = address + 8 * place
+            assert len(table) == place, "a slot without a word"
             if word == "integer":
                 table.append(ctypes.c_int64.from_address(at).value)
             elif word in ("real", "cplx"):
@@ -650,6 +664,18 @@ class Driver:
         return _Far(self, address, dtype)
 
 
+@functools.lru_cache(maxsize=1024)
+def _accesses(source: str) -> list[tuple[str, int, str]]:
+    """What a kernel reads from its table: words, places, dtypes."""
+    pattern = r"(reads|writes|integer|real|cplx)\(table, (\d+)(?:, '(\w+)')?\)"
+    found = ((word, int(place), kind) for word, place, kind in re.findall(pattern, source))
+    return sorted(found, key=lambda one: one[1])
+
+
+_lowered = functools.lru_cache(maxsize=1024)(lowered)
+"""Kernels that have been lowered once need not be again."""
+
+
 @dataclass
 class _Far:
     """The elements of an array from an address on: each is looked up where it lies."""
@@ -657,11 +683,17 @@ class _Far:
     driver: Driver
     address: int
     dtype: np.dtype
+    last: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))
+    """The memory of the last element, and where it begins: a launch ends before any is freed."""
 
     def _place(self, index, writes: bool) -> tuple[np.ndarray, int]:
         address = self.address + operator.index(index) * self.dtype.itemsize
-        start, at = self.driver._block(address)
-        memory = self.driver._memory[start]
+        start, memory = self.last
+        at = address - start
+        if not 0 <= at < memory.size:
+            start, at = self.driver._block(address)
+            memory = self.driver._memory[start]
+            self.last = start, memory
         self.driver.touched.add((start, writes))
         assert at + self.dtype.itemsize <= memory.size, "an element outside its memory"
         return memory, at
@@ -745,7 +777,7 @@ def simulated_driver(
         if assembles:
             text = own_ptx(source)
         else:
-            lowered(source, cache.NAME)
+            _lowered(source, cache.NAME)
             text = f".visible .entry {cache.NAME}("
         digest = hashlib.sha256(source.encode()).hexdigest()
         stub.sources[digest] = source

@@ -327,7 +327,12 @@ def test_the_script_runs(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    assert not json.loads((tmp_path / "gpu.json").read_text())["failed"]
+    figures = json.loads((tmp_path / "gpu.json").read_text(), parse_constant=pytest.fail)
+    assert not figures["failed"]
+    assert figures["date"] and figures["device"] and figures["copy"]
+    assert {*figures["problems"]} == {*gpu.TINY} == {gpu.SUITE[label][0] for label in gpu.LABELS}
+    for one in figures["problems"].values():
+        assert {*one} == {"floor", "device", "JAX", "NumPy", "first", "kernels"}
     assert "test_single_precision" in (tmp_path / "gpu_tests.xml").read_text()
 
 

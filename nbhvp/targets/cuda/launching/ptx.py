@@ -39,6 +39,7 @@ SELECTED = re.compile(
 """What LLVM translates into instructions."""
 
 
+ACCESS = re.compile(r"\b(reads|writes|integer|real|cplx)\(table, (\d+)")
 ENTRY = re.compile(r"^\.visible \.entry .*?\n\)", re.MULTILINE | re.DOTALL)
 REGISTERS = 128
 """Of a thread: with more, blocks of 512 threads would not be launched, nor several at once."""
@@ -76,20 +77,14 @@ def ptx(source: str, name: str, architecture: str = "sm_70", version: str = "63"
 
 def lowered(source: str, name: str, layout: str = "") -> str:
     """The LLVM text of the kernel that a source defines, and of the functions that it calls."""
-    tree = ast.parse(source)
-    return lower.widened(lambda kinds: _lowered(tree, name, kinds, layout))
+    tree, count = ast.parse(source), slots(source)
+    return lower.widened(lambda kinds: _lowered(tree, count, name, kinds, layout))
 
 
-def slots(tree: ast.AST) -> int:
+def slots(source: str) -> int:
     """The length of a kernel's table."""
-    most = 0
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name("reads" | "writes" | "integer" | "real"), args=[_, k, *_]):
-                most = max(most, ast.literal_eval(k) + 1)
-            case ast.Call(func=ast.Name("cplx"), args=[_, k, *_]):
-                most = max(most, ast.literal_eval(k) + 2)
-    return most
+    found = ACCESS.finditer(source)
+    return max((int(one[2]) + 1 + (one[1] == "cplx") for one in found), default=0)
 
 
 def _declared(module: ir.Module) -> set[str]:
@@ -108,9 +103,9 @@ def _by_double(module: ir.Module, name: str) -> None:
     builder.ret(builder.fptrunc(builder.call(module.globals[name[:-1]], args), ir.FloatType()))
 
 
-def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
+def _lowered(tree: ast.Module, count: int, name: str, kinds: dict, layout: str) -> str:
     module = lower.empty_module(name, (TRIPLE, layout))
-    table = ir.ArrayType(I64, slots(tree)).as_pointer()
+    table = ir.ArrayType(I64, count).as_pointer()
     made = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), f"{name} body")
     made.linkage = "internal"
     made.attributes.add("alwaysinline")
@@ -133,4 +128,4 @@ def _lowered(tree: ast.Module, name: str, kinds: dict, layout: str) -> str:
     # LLVM before 20 takes no other characters in the names of PTX.
     text = re.sub(r'@"[^"]*"', lambda name: re.sub(r"[^\w@.\"]", "_", name[0]), str(module))
     # Older llvmlite's do not say what lies at the pointer.
-    return re.sub(r"byval(?!\()", f"byval([{slots(tree)} x i64])", text)
+    return re.sub(r"byval(?!\()", f"byval([{count} x i64])", text)
