@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nbhvp import differentiable
 from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.interpret import interpret
@@ -168,3 +169,33 @@ def test_rows_have_the_digits_of_the_sweep_in_sequence(name):
     (needed,) = interpret(graph, x, v)
     for one in given:
         np.testing.assert_allclose(one, needed, rtol=1e-12, atol=1e-13 * np.median(abs(needed)))
+
+
+DATA = np.random.default_rng(0).normal(size=301)
+
+
+def likelihood(x):
+    s, loss = 1.0, 0.0
+    for y in DATA:
+        s = np.exp(x[0]) + 0.5 * s + 0.1 * x[1] * y**2 + 0.05 * np.sin(s)
+        loss = loss + np.log(s) + y**2 / s
+    return loss
+
+
+def control(x):
+    s, loss = 0.1, 0.0
+    for u in x:
+        s = s + 0.01 * (u - np.sin(s))
+        loss = loss + s**3 + 0.1 * u**2 * s
+    return loss
+
+
+@pytest.mark.parametrize("fun, size", [(likelihood, 2), (control, 301)])
+def test_loops(fun, size):
+    f, (x, v) = (
+        differentiable(fun, target="interpret"),
+        np.random.default_rng(1).normal(size=(2, size)),
+    )
+    H, needed = f.hessian(x), f.hvp(x, v)  # the second is one program, without lanes
+    for given in (H @ v, (H @ np.stack([x, v], axis=1))[:, 1]):
+        np.testing.assert_allclose(given, needed, rtol=1e-12, atol=1e-13 * abs(needed).max())

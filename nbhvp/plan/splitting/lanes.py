@@ -69,6 +69,8 @@ def in_lanes(graph: Graph, directions: Sequence[Node], costs: Costs) -> Graph:
         else:
             args = tuple(new[arg] for arg in node.args)
             new[node] = node if args == node.args else node.primitive(*args, **node.params)
+    if not layout.found:
+        return graph
     return Graph(graph.inputs, tuple(new[node] for node in graph.outputs))
 
 

@@ -54,7 +54,9 @@ def split(
     if short_loops(graph) > stacked(plain):  # for which BLAS is better after all
         graph = arranged(collected(plain, [direction]))
     graph = _zeros_known(graph, direction)  # such as parts of arrays that nothing was written to
-    graph = in_lanes(graph, [direction], costs)
+    by_lanes = in_lanes(graph, [direction], costs)
+    if by_lanes is not graph:  # carries that stay zero are left out, and so are their multiples
+        graph = _zeros_known(by_lanes, direction)
     active = dependent(graph.nodes, [direction])
     fixed = [node for node in graph.nodes if node not in active and node is not direction]
     needed = {arg for node in graph.nodes if node in active for arg in node.args} - active
