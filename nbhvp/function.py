@@ -39,7 +39,6 @@ from nbhvp.plain import is_on_device
 from nbhvp.runtime.calls.call import Owner
 from nbhvp.runtime.calls.inputs import as_given, as_vector, direction, held, takes
 from nbhvp.runtime.differences import DIFFERENCES
-from nbhvp.runtime.matrices import Direct
 from nbhvp.runtime.memory import Memory
 from nbhvp.runtime.report import Report
 from nbhvp.runtime.tracer import Options, Tracer
@@ -392,8 +391,8 @@ class Function:
             kwargs["pattern"], pattern = pattern, None
         if pattern is None:
             _, matrix, outputs = self._memory.matrix(self._tracer, HESSIAN, x, args, kwargs, True)
-            if isinstance(matrix.way, Direct):
-                return sparse.as_columns(matrix, matrix.way.assembled(outputs))
+            if (data := sparse.assembled(matrix, outputs)) is not None:
+                return sparse.as_columns(matrix, data)
         return self.hessian(x, *args, **kwargs).tosparse(pattern)
 
     def hessian_sparsity(self, x: Vector, /, *args: Any, **kwargs: Any) -> csc_array:
@@ -463,8 +462,8 @@ class Function:
             kwargs["pattern"], pattern = pattern, None
         if pattern is None:
             _, matrix, outputs = self._memory.matrix(self._tracer, jacobian, x, args, kwargs, False)
-            if isinstance(matrix.way, Direct):
-                return sparse.as_rows(matrix, matrix.way.assembled(outputs))
+            if (data := sparse.assembled(matrix, outputs)) is not None:
+                return sparse.as_rows(matrix, data)
         return self.jacobian(x, *args, **kwargs).tosparse(pattern)
 
     def jacobian_sparsity(self, x: Vector, /, *args: Any, **kwargs: Any) -> csr_array:

@@ -7,17 +7,27 @@ sums of columns. Both are made once; here they are applied at a point.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 
 from nbhvp.graph.linear_map import Product
-from nbhvp.runtime.matrices import Coloured, Matrix
 from nbhvp.runtime.point import Point
 
-__all__ = ["as_columns", "as_rows", "check_given", "entries", "is_worthwhile", "matrix_at"]
+if TYPE_CHECKING:
+    from nbhvp.runtime.matrices import Matrix
+
+__all__ = [
+    "as_columns",
+    "as_rows",
+    "assembled",
+    "check_given",
+    "entries",
+    "is_worthwhile",
+    "matrix_at",
+]
 
 Times = Callable[[np.ndarray], np.ndarray]
 
@@ -46,6 +56,8 @@ def entries(
     matrix: Matrix, point: Point, product: Product, times: Times, dtype: np.dtype
 ) -> np.ndarray:
     """The entries at a point, by a program or by products with a matrix."""
+    from nbhvp.runtime.matrices import Coloured  # with all that finds patterns
+
     if isinstance(matrix.way, Coloured):
         return matrix.way.entries(times, dtype)
     recorded = point.recorded
@@ -68,6 +80,13 @@ def _with_data(like: Any, data: np.ndarray) -> Any:
     found = copy.copy(like)
     found.data = data
     return found
+
+
+def assembled(matrix: Matrix, outputs: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The entries that the program of a matrix has given; None where products give them."""
+    from nbhvp.runtime.matrices import Direct
+
+    return matrix.way.assembled(outputs) if isinstance(matrix.way, Direct) else None
 
 
 def is_worthwhile(matrix: Matrix) -> bool:

@@ -9,7 +9,6 @@ Invariant: the total never falls. When an operator is deleted, its count is adde
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,6 +113,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
+        import html
+
         cells = (
             f"<tr><th style='text-align: left'>{html.escape(name)}</th>"
             f"<td style='text-align: right'>{html.escape(value)}</td></tr>"
