@@ -47,6 +47,11 @@ def triangular(q, w, r, a, b):
     return q + a * b * 0.1, 0.5 * w + q * q * r * 0.1
 
 
+def forgetting(u, w, r, a, b):
+    """One of the numbers is what the step before computed of the other."""
+    return 0.5 * p.sin(u) + a * w, b * u * r
+
+
 def smoothing(u, total, r, a, b):
     """Coefficients that are the same in all steps, and everywhere."""
     return 0.9 * u + 0.1 * r, total + p.exp(u) * r
@@ -54,7 +59,16 @@ def smoothing(u, total, r, a, b):
 
 STEPS = {
     step.__name__: step
-    for step in (volatility, oscillator, growing, exploding, vanishing, triangular, smoothing)
+    for step in (
+        volatility,
+        oscillator,
+        growing,
+        exploding,
+        vanishing,
+        triangular,
+        forgetting,
+        smoothing,
+    )
 }
 
 

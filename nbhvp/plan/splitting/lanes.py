@@ -361,11 +361,11 @@ def _without(outputs: Sequence[Node], zeros: set[Node]) -> list[Node]:
 def _is_added_to(output: Node, carry: Node, moved: set[Node]) -> bool:
     """Whether an output is the carry and something to which that adds nothing."""
     while output is not carry:
-        first, *others = (arg for arg in output.args if arg in moved)
-        is_minus = output.primitive is p.subtract and output.args[0] is not first
-        if others or is_minus or output.primitive not in (p.add, p.subtract):
+        terms = [arg for arg in output.args if arg in moved]
+        is_minus = output.primitive is p.subtract and output.args[0] not in terms
+        if len(terms) != 1 or is_minus or output.primitive not in (p.add, p.subtract):
             return False
-        output = first
+        (output,) = terms
     return True
 
 
