@@ -93,10 +93,8 @@ def test_kernels_keep_to_their_registers(kernels, architecture, part, tmp_path):
     assert max(map(int, registers)) <= REGISTERS
 
 
-BYTES = {"rosenbrock": 1.0, "surface": 1.67, "logistic": 1.03, "mixture": 1.08}
-"""Those that products move, in those of the problem's floor. To read 24 bytes of the surface in place of 40,
-each element would compute four roots and eight quotients again: 160 instructions in double precision, which
-take twice as long as the bytes (`benchmarks.counts`)."""
+BYTES = {"rosenbrock": 1.0, "surface": 1.0, "logistic": 1.03, "mixture": 1.08}
+"""Those that products move, in those of the problem's floor."""
 
 
 @pytest.mark.parametrize("problem", BYTES)
@@ -107,14 +105,14 @@ def test_bytes_beside_the_floor(problem):
 
 @pytest.mark.parametrize("problem", [*SIZES, "lennard_jones"])
 def test_computing_again_pays(problem):
-    """A program planned for a GPU takes there, by its bytes and operations, no longer than that for a CPU."""
+    """A program planned for a GPU takes there no longer than that for a CPU: operations go on beside loads."""
     made = problems.MAKERS[problem](SIZES.get(problem, (500, 40)))
 
     def seconds(costs):
         name = "product forward-over-reverse"
         graph = dict(graphs(made.fun, made.x0, made.args, costs))[name]
         one = traffic(schedule(check(graph), costs).steps)
-        return one.operations * GPU.flop + (one.read + one.written) / 8 * GPU.load
+        return max(one.operations * GPU.flop, (one.read + one.written) / 8 * GPU.load)
 
     assert seconds(GPU) <= 1.05 * seconds(CPU)
 
