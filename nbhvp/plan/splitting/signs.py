@@ -15,14 +15,21 @@ from __future__ import annotations
 from nbhvp.graph import primitives as p
 from nbhvp.graph.derive import is_zero
 from nbhvp.graph.node import Graph, Node
+from nbhvp.plan.costs import CPU
 from nbhvp.plan.nests.pull import is_view
 
 __all__ = ["without_opposites"]
 
 
-def without_opposites(graph: Graph) -> Graph:
-    """The same product, where of two opposite differences one is computed."""
-    differences = {node.args for node in graph.nodes if node.primitive is p.subtract}
+def without_opposites(graph: Graph, least: int = CPU.long) -> Graph:
+    """The same product, where of two opposite differences one is computed.
+
+    Of arrays with that many elements at least: a few numbers are subtracted twice sooner than more
+    kernels are compiled.
+    """
+    differences = {
+        node.args for node in graph.nodes if node.primitive is p.subtract and node.size >= least
+    }
     if not any((b, a) in differences for a, b in differences if a is not b):
         return graph
     found = _Signs()
