@@ -25,7 +25,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -37,10 +37,11 @@ from nbhvp.graph.table.scan import Body, with_ends, without_unread
 from nbhvp.plan.costs import CPU, Costs
 from nbhvp.plan.decisions import decided
 from nbhvp.plan.fission import fissioned
+from nbhvp.plan.joining import joined, merged
 from nbhvp.plan.lower import lower, readable, small_products_as_sums, stacked
 from nbhvp.plan.nests.aligned import Aligned
 from nbhvp.plan.nests.axes import copied, is_copy, long_axis_last, new_order, short_loops
-from nbhvp.plan.nests.nest import Member, Nest, along_segments, joining, members
+from nbhvp.plan.nests.nest import Nest
 from nbhvp.plan.nests.pull import (
     Choose,
     Expr,
@@ -56,7 +57,6 @@ from nbhvp.plan.nests.pull import (
     misfits,
     nesting,
     parts,
-    weight,
     written_out,
 )
 from nbhvp.plan.recurrence import Recurrence, Repeated, is_narrow, one_of, positions, step_of
@@ -78,8 +78,6 @@ REUSED = 1.5
 """Additions of a load that all iterations of an inner loop repeat: half of one, and one for any use."""
 KEPT = ("schedule",)
 """Where a pool has the last schedule that `stored_nodes` made."""
-WINDOW = 8
-"""Steps back among which a stored node looks for a nest to join."""
 
 
 @dataclass(eq=False)
@@ -161,7 +159,7 @@ def _pool(graph: Graph) -> Pool:
     return (*graph.outputs, *graph.inputs)[0].pool
 
 
-def _planned(graph: Graph, costs: Costs) -> tuple[_Memory, list[Step]]:
+def _planned(graph: Graph, costs: Costs) -> tuple[Memory, list[Step]]:
     memory = _decided(lowered(graph, costs), costs)
     return memory, _steps(memory)
 
@@ -178,8 +176,8 @@ def lowered(graph: Graph, costs: Costs = CPU) -> Graph:
     return Graph(graph.inputs, tuple(map(_owned, graph.outputs)))
 
 
-def _decided(graph: Graph, costs: Costs) -> _Memory:
-    memory = _Memory(graph, costs)
+def _decided(graph: Graph, costs: Costs) -> Memory:
+    memory = Memory(graph, costs)
     memory.decide()
     memory.store_shared()
     return memory
@@ -197,7 +195,7 @@ def _owned(node: Node) -> Node:
     return copied(node)
 
 
-class _Memory:
+class Memory:
     """Which nodes are stored, and with which strides."""
 
     def __init__(self, graph: Graph, costs: Costs):
@@ -507,7 +505,7 @@ def _variable(axis: int) -> Var:
 
 
 def matrix_operand(
-    memory: _Memory, node: Node, new: Node | None = None
+    memory: Memory, node: Node, new: Node | None = None
 ) -> tuple[Node, int, tuple[int, ...]] | None:
     """A node that BLAS can read in place: its array, offset and strides (batch, row, column).
 
@@ -525,7 +523,7 @@ def matrix_operand(
     return (expr.array, expr.index.const, strides) if readable(node.shape, strides) else None
 
 
-def _steps(memory: _Memory) -> list[Step]:
+def _steps(memory: Memory) -> list[Step]:
     """One step per stored node in topological order; maps and sums join a nest where they can."""
     steps: list[Step] = []
     position: dict[Node, int] = {}
@@ -536,7 +534,7 @@ def _steps(memory: _Memory) -> list[Step]:
         if node in memory.products:
             steps.append(MatrixProduct(node, memory.products[node]))
         elif is_pulled(node) or node.primitive.reduction in NESTED:
-            position[node] = _nested(memory, puller, node, steps, position)
+            position[node] = joined(memory, puller, node, steps, position)
             continue
         elif is_loop(node):
             steps.append(_recurrence(node, memory.puller()))
@@ -546,46 +544,7 @@ def _steps(memory: _Memory) -> list[Step]:
             loops = variables(node.args[0].shape)
             steps.append(Reduction(node, loops, memory.puller().at(node.args[0], loops)))
         position[node] = len(steps) - 1
-    return _needed(memory, _merged(memory, steps))
-
-
-def _merged(memory: _Memory, steps: list[Step]) -> list[Step]:
-    """The steps, nests taken into an earlier one where they load what that has in registers.
-
-    A node joins the nest that is there when its turn comes; that of its other arguments may come later.
-    """
-    found: list[Step] = []
-    position: dict[Node, int] = {}
-    for step in steps:
-        place = len(found)
-        if isinstance(step, Nest):
-            place = _host(memory, step, found, position)
-        if place == len(found):
-            found.append(step)
-        elif isinstance(step, Nest) and isinstance(host := found[place], Nest):
-            host.join(step.members)
-            host.spaces |= step.spaces
-        position.update(dict.fromkeys(step.nodes if isinstance(step, Nest) else [step.node], place))
-    return found
-
-
-def _host(memory: _Memory, nest: Nest, found: list[Step], position: dict[Node, int]) -> int:
-    """The position of an earlier nest that takes another one in, or the next one."""
-    own, space = {*nest.nodes}, next(iter(nest.spaces))
-    most = max(member.iterations for member in nest.members)
-    for place in range(len(found) - 1, max(-1, len(found) - 1 - WINDOW), -1):
-        host = found[place]
-        if (
-            isinstance(host, Nest)
-            and host.extent == nest.extent
-            and not (host.inside or nest.inside)
-            and _turn_alike(memory, host, nest.members)
-        ):
-            is_ready = lambda array, at=place: array in own or position.get(array, -1) < at
-            saved = host.saved(nest.members, space, memory.heaviest(host), is_ready)
-            if saved is not None and saved >= most:
-                return place
-    return len(found)
+    return _needed(memory, merged(memory, steps))
 
 
 def is_loop(node: Node) -> bool:
@@ -622,7 +581,7 @@ def repeats(node: Node) -> bool:
     return all(arg.value is None or arg.value.flags.c_contiguous for arg in node.args)
 
 
-def _placed(memory: _Memory, node: Node, k: int) -> tuple[Node, int, int] | None:
+def _placed(memory: Memory, node: Node, k: int) -> tuple[Node, int, int] | None:
     """Where argument k of a recurrence, or each slice of it, lies in one piece: start and distance."""
     arg, body = node.args[k], node.primitive.body
     is_sliced = body.carries <= k < body.rest
@@ -640,7 +599,7 @@ def _placed(memory: _Memory, node: Node, k: int) -> tuple[Node, int, int] | None
     return expr.array, expr.index.const, strides[0] if is_sliced else 0
 
 
-def _repeated(memory: _Memory, node: Node) -> Repeated:
+def _repeated(memory: Memory, node: Node) -> Repeated:
     found = [_placed(memory, node, k) for k in range(len(node.args))]
     operands = tuple(one for one in found if one is not None)
     assert len(operands) == len(found), f"an argument of {node} is not in memory"
@@ -663,70 +622,7 @@ NESTED = ("sum", "all", "segment_sum")
 """Reductions that a nest takes."""
 
 
-def _nested(
-    memory: _Memory, puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
-) -> int:
-    """The position of the nest that a node joins, where that saves most, or of its own."""
-    if node.primitive.reduction == "segment_sum":
-        place = _by_segments(memory, puller, node, steps, position)
-        if place is not None:
-            return place
-    best, place, chosen, found = -1, len(steps), None, None
-    space = memory.space(node)
-    for at in range(len(steps) - 1, max(-1, len(steps) - 1 - WINDOW), -1):
-        nest = steps[at]
-        if isinstance(nest, Nest):
-            ready = functools.partial(_is_before, at, position)
-            for new in joining(nest, node, puller):
-                if not _turn_alike(memory, nest, new):
-                    continue
-                saved = nest.saved(new, space, memory.heaviest(nest), ready)
-                if saved is not None and saved > best:
-                    best, place, chosen, found = saved, at, nest, new
-    if chosen is None or found is None:
-        (found,) = members(node, puller)
-        chosen = Nest(found[0].row.extent)
-        steps.append(chosen)
-    chosen.join(found, space)
-    return place
-
-
-def _turn_alike(memory: _Memory, nest: Nest, new: Sequence[Member]) -> bool:
-    """Whether members take rows as a nest does, or elements of rows as it does."""
-    least = memory.costs.across
-    return len({one.is_across(least) for one in (nest.members[0], *new)}) == 1
-
-
-def _is_before(at: int, position: dict[Node, int], array: Node) -> bool:
-    """Whether an array is complete before a step, as inputs and constants are."""
-    return position.get(array, -1) < at
-
-
-def _by_segments(
-    memory: _Memory, puller: Puller, node: Node, steps: list[Step], position: dict[Node, int]
-) -> int | None:
-    """The position of a nest that a sum by segments joins, turned to run segment by segment."""
-    (sums, *_) = members(node, puller)
-    for place in {position[load.array] for load in sums[0].loads if load.array in position}:
-        nest = steps[place]
-        if not isinstance(nest, Nest):
-            continue
-        found = along_segments(nest, node, puller)
-        if found is None:
-            continue
-        others = {load.array for one in found.members for load in one.loads} - {*found.nodes}
-        is_ready = all(position.get(array, -1) < place for array in others)
-        if (
-            is_ready
-            and weight(*(expr for one in found.members for expr in one.exprs))
-            <= memory.costs.kernel
-        ):
-            steps[place] = found
-            return place
-    return None
-
-
-def _needed(memory: _Memory, steps: list[Step]) -> list[Step]:
+def _needed(memory: Memory, steps: list[Step]) -> list[Step]:
     """The steps that outputs need, each nest knowing what of it is needed in memory."""
     needed = set(memory.outputs)
     found: list[Step] = []
