@@ -6,7 +6,8 @@ a program (`parts`): its kernels by the names of their files, functions of libra
 nodes as shapes and dtypes, and new constants; constants of the graph itself are those of this process.
 
 Invariant: a file is a plan as this process would make it, or it is not looked at. What has no digest,
-or cannot be pickled, is planned anew in each process. `NBHVP_CACHE_PLANS=0` keeps plans from the disk.
+or cannot be pickled, is planned anew in each process, and so is what was made after arrays that the
+function closes over had changed. `NBHVP_CACHE_PLANS=0` keeps plans from the disk.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import functools
 import hashlib
 import io
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Key:
 
     digest: bytes
     constants: Sequence[np.ndarray]
+    again: Callable[[], bytes | None] = field(compare=False)
+    """The digest anew: another one where constants, which are not copies, have changed since."""
 
     def path(self, question: str) -> Path:
         """The file of what is made of the graph to answer a question."""
@@ -59,8 +62,11 @@ class Key:
 def key_of(graph: Graph, costs: Costs) -> Key | None:
     """The key of a graph for a machine with some costs; None if it has none."""
     stamp = _stamp() if disk.keeps_plans() else None
-    found = digest(graph, repr(costs), stamp) if stamp else None
-    return None if found is None else Key(found, constants(graph))
+    if stamp is None:
+        return None
+    again = functools.partial(digest, graph, repr(costs), stamp)
+    found = again()
+    return None if found is None else Key(found, constants(graph), again)
 
 
 def recalled(key: Key, question: str) -> tuple[Any, Counts]:
@@ -84,7 +90,7 @@ def keep(key: Key, question: str, made: Any) -> None:
         _Writer(written, key.constants).dump(made)
     except (pickle.PicklingError, TypeError):
         return
-    if written.tell() <= MOST:
+    if written.tell() <= MOST and key.again() == key.digest:
         disk.write(key.path(question), written.getvalue())
 
 
