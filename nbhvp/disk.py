@@ -22,6 +22,8 @@ from pathlib import Path
 KEPT = 90
 """Days that a file is kept after its last use."""
 DAY = 86400.0
+IMPORTED = time.time()
+"""When this process has read the package."""
 _unseen = 0
 """Bytes that this process has written since it last looked for old files."""
 KINDS = "kernel", "plan"
@@ -32,7 +34,7 @@ MOST = 1 << 28
 
 def folder() -> Path:
     """Where the files are."""
-    if "NBHVP_CACHE_DIR" in os.environ:
+    if os.environ.get("NBHVP_CACHE_DIR"):
         return Path(os.environ["NBHVP_CACHE_DIR"])
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
@@ -50,7 +52,11 @@ def keeps_plans() -> bool:
 
 @functools.cache
 def texts(*folders: str) -> str | None:
-    """A digest of the modules of this package in some folders; None where no texts are found."""
+    """A digest of the modules of this package in some folders.
+
+    None where no texts are found, or one has changed since this process has read the package: it runs
+    the code as it was.
+    """
     root, content, count = Path(__file__).parent, hashlib.sha256(), 0
     for name in folders:
         for folder, inner, files in os.walk(root / name):
@@ -60,6 +66,8 @@ def texts(*folders: str) -> str | None:
                     path = os.path.join(folder, file)
                     content.update(path.removeprefix(str(root)).encode() + b"\0")
                     with open(path, "rb", 0) as text:
+                        if os.fstat(text.fileno()).st_mtime > IMPORTED:
+                            return None
                         content.update(text.read() + b"\0")
                     count += 1
     return content.hexdigest() if count else None

@@ -13,6 +13,7 @@ import nbhvp
 from benchmarks.loops import LOOPS
 from benchmarks.problems import SUITE, make
 from nbhvp import disk
+from nbhvp.graph import derive
 from nbhvp.graph import primitives as p
 from nbhvp.graph.digest import digest
 from nbhvp.graph.node import Graph, Pool
@@ -171,6 +172,17 @@ def test_keys_depend_on_costs_versions_and_texts(plans, monkeypatch):
     assert stored.key_of(graph, CPU) == keys[0]
     monkeypatch.setenv("NBHVP_CACHE_PLANS", "0")
     assert stored.key_of(graph, CPU) is None and digest(graph) is not None
+
+
+def test_a_process_that_runs_older_code_keeps_no_plans(plans, monkeypatch):
+    x = p.input_node(Pool(), "x", (7,), "f8")
+    changed = os.stat(derive.__file__).st_mtime
+    monkeypatch.setattr(disk, "IMPORTED", changed - 1)
+    stored._stamp.cache_clear()
+    disk.texts.cache_clear()
+    assert stored.key_of(Graph((x,), (p.exp(x),)), CPU) is None
+    stored._stamp.cache_clear()
+    disk.texts.cache_clear()
 
 
 class Strange:

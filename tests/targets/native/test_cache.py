@@ -226,6 +226,8 @@ def test_the_platforms_folder(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
     assert disk.folder() == Path("/there/nbhvp")
+    monkeypatch.setenv("NBHVP_CACHE_DIR", "")  # as if it were not set
+    assert disk.folder() == Path("/there/nbhvp")
 
 
 @pytest.mark.parametrize("save", [loops_cache.RecorderCache.save_overload])
