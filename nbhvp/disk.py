@@ -22,6 +22,8 @@ from pathlib import Path
 KEPT = 90
 """Days that a file is kept after its last use."""
 DAY = 86400.0
+FRESH = 60.0
+"""Seconds for which a file that is read keeps its time of last use."""
 IMPORTED = time.time()
 """When this process has read the package."""
 _unseen = 0
@@ -98,7 +100,7 @@ def read(path: Path) -> bytes | None:
     except OSError:
         return None
     with contextlib.suppress(OSError):  # in a folder that others filled
-        if time.time() - path.stat().st_mtime > DAY:
+        if time.time() - path.stat().st_mtime > FRESH:
             os.utime(path)
     code, checksum = data[:-32], data[-32:]
     return code if code and _checksum(path, code) == checksum else None

@@ -40,8 +40,12 @@ __all__ = ["Key", "keep", "key_of", "recalled"]
 
 MOST = 1 << 21
 """Bytes of a file: larger plans are not kept."""
+SHARE = disk.MOST // 4
+"""Bytes that one process keeps: functions that close over new data each time have as many plans."""
 FOLDERS = "graph", "plan", "runtime", "targets"
 """Of the package: the modules on which plans depend."""
+_written = 0
+"""Bytes that this process has kept."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,9 @@ def recalled(key: Key, question: str) -> tuple[Any, Counts]:
 
 
 def keep(key: Key, question: str, made: Any) -> None:
-    """Write a program, or a tuple with programs, if it can be written; never None."""
-    if made is None:
+    """Write a program, or a tuple with programs, if it can be written and there is room; never None."""
+    global _written
+    if made is None or _written >= SHARE:
         return
     written = io.BytesIO()
     try:
@@ -92,6 +97,7 @@ def keep(key: Key, question: str, made: Any) -> None:
         return
     if written.tell() <= MOST and key.again() == key.digest:
         disk.write(key.path(question), written.getvalue())
+        _written += written.tell()
 
 
 @functools.cache

@@ -30,6 +30,7 @@ def plans(tmp_path, monkeypatch):
     """An empty folder for plans and kernels."""
     monkeypatch.setenv("NBHVP_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("NBHVP_CACHE_PLANS", "1")
+    monkeypatch.setattr(stored, "_written", 0)
     return lambda: disk.files("plan")
 
 
@@ -209,6 +210,24 @@ def test_the_plans_used_longest_ago_go_first(plans, monkeypatch):
     disk.forget_old.cache_clear()
     disk.forget_old()
     assert [path.name for path in plans()] == ["plan_2.plan", "plan_3.plan"]
+
+
+def test_a_process_keeps_its_share_of_bytes(plans, monkeypatch):
+    monkeypatch.setattr(stored, "SHARE", 5000)
+    x, data = np.linspace(0, 1, 30), np.linspace(-1, 1, 600).reshape(20, 30)
+    batches = [nbhvp.differentiable(lambda x, a=data + k: np.sum(np.tanh(a @ x))) for k in range(9)]
+    found = [batch.hvp(x, x) for batch in batches]
+    assert 0 < len(plans()) < 9
+    expected = [batch.hvp(x, x, mode="reverse-over-reverse") for batch in batches]
+    assert np.allclose(found, expected, rtol=1e-13)
+
+
+def test_a_plan_that_is_read_counts_as_used(plans):
+    path = disk.path_of("plan_0")
+    disk.write(path, bytes(10))
+    os.utime(path, (time.time() - 2 * disk.FRESH,) * 2)
+    assert disk.read(path) == bytes(10)
+    assert time.time() - path.stat().st_mtime < disk.FRESH
 
 
 @pytest.mark.parametrize("fun", [sizes, lambda x: np.sum(x**3)], ids=["many", "one"])
