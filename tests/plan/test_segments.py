@@ -13,8 +13,9 @@ from nbhvp.graph.batch import batched
 from nbhvp.graph.derive import EXACT_MODES, gradient, hvp
 from nbhvp.graph.interpret import interpret
 from nbhvp.graph.node import Graph
-from nbhvp.plan import schedule as scheduling
+from nbhvp.plan import joining
 from nbhvp.plan.costs import CPU
+from nbhvp.plan.schedule import schedule
 from nbhvp.plan.splitting.split import split
 from nbhvp.trace.record import record
 from tests.checks import assert_close, assert_same, compiled, together
@@ -157,13 +158,13 @@ def test_sums_by_a_sorted_end_join_the_pass_over_the_pairs(monkeypatch):
     joined = []
 
     def along(nest, reader, puller):
-        found = scheduling_along(nest, reader, puller)
+        found = joining_along(nest, reader, puller)
         joined.append(found is not None and max(len(member.loops) for member in found.members))
         return found
 
-    scheduling_along = scheduling.along_segments
-    monkeypatch.setattr(scheduling, "along_segments", along)
+    joining_along = joining.along_segments
+    monkeypatch.setattr(joining, "along_segments", along)
     for fun in (residuals, many_parameters, as_many_columns_as_rows, groups):
         for _, graph, _ in graphs(fun, *ENDS["one end sorted"], EXACT_MODES[:1]):
-            scheduling.schedule(graph)
+            schedule(graph)
     assert {1, 2} <= set(joined)
