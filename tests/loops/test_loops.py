@@ -822,3 +822,20 @@ def printing(x):
 def test_numbers_that_record_print_as_numbers(capfd):
     run = record_tape(printing, (x,))
     assert capfd.readouterr().out == f"sum {run.tape.values[run.result.positions[0]]}\n"
+
+
+@pytest.mark.parametrize("place", [4, 10**9, -5])
+def test_an_index_beyond_an_array_is_an_error(place):
+    @nbhvp.differentiable
+    @njit
+    def gathered(x, places, y):
+        total = 0.0
+        for k in range(places.size):
+            total += x[places[k]] ** 2 * y[k]
+        return total
+
+    with pytest.raises(IndexError, match="out of bounds"):
+        gathered.grad(np.ones(4), np.array([0, place]), np.ones(2))
+    with pytest.raises(IndexError, match="out of bounds"):
+        gathered.grad(np.ones(4), np.array([0, 1]), np.ones(1))
+    assert gathered.grad(np.ones(4), np.array([0, -1]), np.ones(2)).tolist() == [2, 0, 0, 2]

@@ -46,9 +46,6 @@ from nbhvp.loops.recording.sources import is_library, python_function
 
 __all__ = ["EntryCompiler", "Twins"]
 
-_KEPT = ("error_model", "boundscheck")
-"""The options of a user's function that its twin has too."""
-
 
 class Twins:
     """The recording twins of a function and of what it calls, compiled when first called."""
@@ -80,12 +77,13 @@ class Twins:
             options = {"error_model": "numpy"}
             if isinstance(function, CPUDispatcher):
                 given = function.targetoptions
-                options = {name: given[name] for name in _KEPT if name in given}
+                options = {"error_model": given.get("error_model", "python")}
             compiled = njit(
                 python_function(function),
                 pipeline_class=self._pipeline,
                 no_cpython_wrapper=True,
                 no_cfunc_wrapper=True,
+                boundscheck=True,  # a place beyond an array is no number of the tape
                 **options,
             )
             if isinstance(function, DUFunc):
