@@ -149,6 +149,8 @@ def laplace(
     n = x.size
     if x.ndim != 1:
         raise ValueError(f"needed a minimum of shape (n,), got {x.shape}")
+    if not np.all(np.isfinite(x)):
+        raise ValueError("needed a minimum of finite numbers, got NaN or infinity among them")
     if operator.shape != (n, n):
         raise ValueError(f"needed a Hessian of shape ({n}, {n}), got {operator.shape}")
     if method == "exact":
@@ -213,6 +215,11 @@ def _low_rank(H: LinearOperator, rank: int, precision: float, rng: Any) -> Facto
     values, vectors = eigsh(H, k=rank, which="LA", v0=start)
     if values.min() <= 0:
         raise _indefinite(values.min())
+    if values.min() < (1 - 1e-6) * precision:
+        raise ValueError(
+            f"needed the least eigenvalue of the Hessian as `precision`, got {precision}, and one of its "
+            f"{rank} largest is {values.min():.6g}: give a smaller precision or rank"
+        )
 
     def scaled(V: np.ndarray, power: float) -> np.ndarray:
         others = precision**power

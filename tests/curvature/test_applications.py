@@ -146,6 +146,8 @@ def test_damage_of_a_diagonal_hessian_is_exact():
         (lambda: curvature.laplace(quadratic, CENTRE, method="kfac"), ValueError, "got 'kfac'"),
         (lambda: curvature.laplace(quadratic, CENTRE, method="low-rank"), TypeError, "`rank` and `precision`"),
         (lambda: curvature.laplace(quadratic, CENTRE, method="low-rank", rank=N, precision=1.0), ValueError, "from 1 to 11"),
+        (lambda: curvature.laplace(quadratic, CENTRE, method="low-rank", rank=2, precision=1e3), ValueError, "largest is .* smaller precision or rank"),
+        (lambda: curvature.laplace(quadratic, np.full(N, np.nan)), ValueError, "finite numbers"),
         (lambda: curvature.laplace(quadratic, CENTRE).variance_of(np.ones((2, 3))), ValueError, r"\(m, 12\)"),
         (lambda: curvature.laplace(quadratic, CENTRE).covariance(np.ones(3)), ValueError, r"\(12,\) or \(12, k\)"),
         (lambda: curvature.optimal_brain_damage(quadratic, CENTRE, count=13), ValueError, "from 0 to 12, got 13"),
