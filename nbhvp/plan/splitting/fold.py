@@ -11,8 +11,8 @@ other factors: a product with the 250 parameters of a mixture then does not read
 each of 1000 samples. The sum of factors that do not depend on v is one more coefficient.
 
 Only sums and products of one real dtype are collected, and not choices: the branch that `where` leaves
-out may be infinite, and must not be multiplied by a coefficient of zero. In steps of recurrences the
-tangents are given, not computed, so a choice of tangents is one of their coefficients there.
+out may be infinite, and must not be multiplied by a coefficient of zero. In steps of recurrences a choice
+between multiples of one tangent is a multiple of it, with a chosen coefficient.
 """
 
 from __future__ import annotations
@@ -113,20 +113,30 @@ def _form(node: Node, active: set[Node], forms: dict, new: dict, most: int | Non
 def _form_of_choice(
     node: Node, active: set[Node], forms: dict, new: dict, most: int
 ) -> _Form | None:
-    """A choice of tangents as a sum over them, whose coefficients are chosen."""
+    """A choice of tangents as a sum over them, whose coefficients are chosen.
+
+    What one branch has alone stays a choice: left out, it may be NaN, which no coefficient takes away.
+    """
     condition, *branches = node.args
-    zero = _number(node, 0)
     for one in branches:
         if one not in active and p.scalar_value(one) != 0:
             return None
-    parts = [forms[one] if one in active else {} for one in branches]
-    total: _Form = {}
-    for tangent in dict.fromkeys(one for part in parts for one in part):
-        chosen = (
-            _product(node, _chosen(part[tangent], new[condition], k)) if tangent in part else zero
-            for k, part in enumerate(parts)
-        )
-        total[tangent] = (p.where(new[condition], *chosen),)
+    parts: list[_Form] = [
+        {
+            tangent: (_product(node, _chosen(factors, new[condition], k)),)
+            for tangent, factors in (forms[one] if one in active else {}).items()
+        }
+        for k, one in enumerate(branches)
+    ]
+    both = [tangent for tangent in parts[0] if tangent in parts[1]]
+    total: _Form = {
+        tangent: (p.where(new[condition], *(_product(node, part[tangent]) for part in parts)),)
+        for tangent in both
+    }
+    alone = [{t: factors for t, factors in part.items() if t not in total} for part in parts]
+    if any(alone):
+        written = (_written(node, form, ()) if form else _number(node, 0) for form in alone)
+        total[p.where(new[condition], *written)] = ()
     if len(total) > most or any(t.dtype != node.dtype or t.shape != () for t in total):
         return None
     return total
