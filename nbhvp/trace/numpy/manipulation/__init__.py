@@ -1,0 +1,1 @@
+"""Answers to functions that make, reshape, join, pad and select arrays."""
