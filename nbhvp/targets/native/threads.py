@@ -2,8 +2,8 @@
 
 llvmlite lets one thread at a time call LLVM. Two calls take nearly all the time: LLVM's passes, and the
 making of object code. Threads make them past llvmlite's lock, each on a module in a context of its own
-and with a target machine that no other module has meanwhile. One thread, which called, holds the lock from the first module to
-the last, and makes all other calls: so nobody else uses LLVM meanwhile, and a fork waits.
+and with a target machine that no other module has meanwhile. The thread that asked holds the lock from
+the first module to the last, and makes all other calls: so nobody else uses LLVM meanwhile, and a fork waits.
 
 Invariant: the object code of a module is the same as by one thread.
 """
@@ -47,7 +47,16 @@ def object_codes(modules: Iterable[Callable[[int], machine.Passes]]) -> list[byt
                 pending.append((one, pool.submit(_compiled, *addresses)))
             return codes + [_content(*code.result()) for _, code in pending]
         finally:
-            pool.shutdown(cancel_futures=True)
+            _end(pool)
+
+
+def _end(pool: ThreadPoolExecutor) -> None:
+    """Wait for all threads, also where another Ctrl-C comes: the modules that they have are freed behind."""
+    try:
+        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        _end(pool)
+        raise
 
 
 def _compiled(passes, module, builder, target) -> tuple[Any, ctypes.c_char_p]:

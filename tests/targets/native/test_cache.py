@@ -13,7 +13,7 @@ import pytest
 from nbhvp import disk
 from nbhvp.__main__ import main
 from nbhvp.loops.recording import cache as loops_cache
-from nbhvp.targets.native import cache, machine
+from nbhvp.targets.native import cache, machine, threads
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.compiles]
 
@@ -98,6 +98,23 @@ def test_several_at_once_are_as_each_alone(folder, monkeypatch):
         assert alone.object_code == codes[source, effort]
 
 
+def test_threads_end_before_their_modules_do():
+    """Each Ctrl-C while they are waited for is one more wait."""
+
+    class Pool:
+        waits = 0
+
+        def shutdown(self, cancel_futures):
+            self.waits += 1
+            if self.waits < 3:
+                raise KeyboardInterrupt
+
+    pool = Pool()
+    with pytest.raises(KeyboardInterrupt):
+        threads._end(pool)
+    assert pool.waits == 3
+
+
 def test_processes_that_write_at_once(folder):
     processes = [other_process() for _ in range(4)]
     assert [process.communicate()[0].split()[1] for process in processes] == ["4.5"] * 4
@@ -108,7 +125,10 @@ def test_processes_that_write_at_once(folder):
 
 def test_the_name_covers_all_that_is_inlined(monkeypatch):
     inlined = cache.inlined(SOURCE)
-    parts = "native.language", "native.machine", "lowering.lower", "lowering.walk"
+    parts = (
+        "native.language", "native.machine", "lowering.lower", "lowering.walk",
+        "lowering.arithmetic", "lowering.scalars.circular",
+    )  # fmt: skip
     assert {f"nbhvp.targets.{part}" for part in parts} <= set(inlined)
     assert "def add_reassoc" in inlined["nbhvp.targets.native.language"]
     names = {
